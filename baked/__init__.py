@@ -1,0 +1,6 @@
+"""Recipes: whole streams that come up again and again, ready to be used.
+
+What lives here, installed as `job_stream.baked`, is written on the public interface of job_stream only, as a user could
+have written it. A recipe that needs something from inside the engine shows that the public interface lacks something;
+the interface is then what should grow.
+"""

@@ -1,0 +1,1 @@
+"""Measures job_stream against the standard ways of running Python in parallel; run as `python -m benchmarks`."""

@@ -1,0 +1,20 @@
+"""The workloads, in the order of the table."""
+
+from benchmarks.harness import Workload
+from benchmarks.workloads import arrays, frames, noop, resources, startup, tasks, words
+
+ALL: tuple[Workload, ...] = (
+    startup.STARTUP,
+    noop.NOOP_MAP,
+    noop.NOOP_STREAM,
+    noop.CHAINED,
+    tasks.GRANULARITY,
+    tasks.SKEW,
+    frames.FRAME_ROUNDS,
+    frames.FRAME_WIDE,
+    arrays.ARRAY_SUM,
+    arrays.ARRAY_DOUBLE,
+    words.WORD_COUNT,
+    resources.MEMORY,
+    resources.IDLE,
+)

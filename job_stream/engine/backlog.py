@@ -1,0 +1,124 @@
+"""What waits to be lent: suspects, pieces under way, and what the source still holds.
+
+Pieces under way come before the source, the newest first (depth first), so that little waits at any moment. Suspects,
+pieces that may have killed a lane, come before everything, one at a time.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import NamedTuple
+
+from .ledger import Piece
+from .messages import Span, Work
+from .parcels import PARCEL_S, Costs
+from .scopes import STREAM
+
+__all__ = ["Backlog", "Part", "Source"]
+
+
+class Part(NamedTuple):
+    """A part of the source: so many elements that every lane has, or (None) an iterator to be pulled."""
+
+    length: int | None
+
+
+class Source:
+    """The initial work: its parts in order, and how far it has been lent.
+
+    Pieces that were pulled wait here rather than on the stack, since work under way goes first.
+    """
+
+    def __init__(self, parts: tuple[Part, ...]) -> None:
+        self._parts = parts
+        self._part = 0
+        self._next = 0
+        self._position = 0
+        self._pulled: deque[Piece] = deque()
+        self.pulling = False
+        self._skipEmpty()
+
+    def _skipEmpty(self) -> None:
+        while self._part < len(self._parts) and self._parts[self._part].length == self._next:
+            self._part, self._next = self._part + 1, 0
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether everything has been lent."""
+        return self._part == len(self._parts) and not self._pulled
+
+    @property
+    def left(self) -> int | None:
+        """How many items are left; None: nobody knows."""
+        left = sum(piece.work.count for piece in self._pulled)
+        for number, part in enumerate(self._parts[self._part :]):
+            if part.length is None:
+                return None
+            left += part.length - (self._next if number == 0 else 0)
+        return left
+
+    @property
+    def wantsPull(self) -> bool:
+        """Whether the current part is an iterator that nobody is pulling."""
+        return not self.pulling and self._part < len(self._parts) and self._parts[self._part].length is None
+
+    @property
+    def waiting(self) -> int:
+        return len(self._pulled)
+
+    @property
+    def ready(self) -> bool:
+        """Whether there is something to lend at once."""
+        return bool(self._pulled) or (self._part < len(self._parts) and self._parts[self._part].length is not None)
+
+    def gave(self, chunks: tuple[tuple[int, object], ...], done: bool) -> None:
+        """Takes in what was pulled."""
+        self.pulling = False
+        for count, payload in chunks:
+            self._pulled.append(Piece(Work(STREAM, 0, count, payload, self._position)))
+            self._position += count
+        if done:
+            self._part, self._next = self._part + 1, 0
+            self._skipEmpty()
+
+    def take(self, items: int) -> Piece:
+        """The next piece, of at most ``items`` items where they can be counted out."""
+        if self._pulled:
+            return self._pulled.popleft()
+        length = self._parts[self._part].length
+        assert length is not None
+        stop = min(self._next + items, length)
+        work = Work(STREAM, 0, stop - self._next, Span(self._part, self._next, stop), self._position)
+        self._position += work.count
+        self._next = stop
+        self._skipEmpty()
+        return Piece(work)
+
+
+class Backlog:
+    """What waits for lanes of one kind."""
+
+    def __init__(self, costs: Costs) -> None:
+        self._costs = costs
+        self._suspects: deque[Piece] = deque()
+        self._stack: list[Piece] = []
+
+    def __len__(self) -> int:
+        return len(self._suspects) + len(self._stack)
+
+    def push(self, piece: Piece) -> None:
+        (self._suspects if piece.careful else self._stack).append(piece)
+
+    def take(self, lanes: int) -> list[Piece]:
+        """The pieces of the next parcel."""
+        if self._suspects:
+            return [self._suspects.popleft()]
+        most = -(-len(self._stack) // (2 * lanes))
+        parcel: list[Piece] = []
+        seconds = 0.0
+        while self._stack and len(parcel) < most and seconds < PARCEL_S:
+            piece = self._stack.pop()
+            parcel.append(piece)
+            place, count = piece.work.place, piece.work.count
+            seconds += self._costs.estimate(place, count) if self._costs.known(place) else PARCEL_S
+        return parcel

@@ -1,0 +1,94 @@
+"""Who owes what: pieces of work and the loans they are in.
+
+1. A piece is in exactly one place: waiting here, or lent in one loan.
+2. The lender keeps a lent piece until it is repaid.
+3. A repayment is atomic: all of its units are closed and all its products filed, or nothing is.
+4. Whatever a borrower holds may be dropped without harm.
+5. A repayment for a unit that is not open is ignored.
+"""
+
+from __future__ import annotations
+
+from ..errors import EngineError
+from .messages import Work
+
+__all__ = ["Ledger", "Loan", "Piece"]
+
+
+class Piece:
+    """Work and what its deaths have taught about it."""
+
+    __slots__ = ("attempts", "careful", "deaths", "work")
+
+    def __init__(self, work: Work) -> None:
+        self.work = work
+        self.careful = work.careful
+        self.deaths = 0
+        self.attempts = 0
+
+
+class Loan:
+    """Pieces lent to a lane, by unit number."""
+
+    __slots__ = ("computed", "lane", "units")
+
+    def __init__(self, lane: int, units: dict[int, Piece]) -> None:
+        self.lane = lane
+        self.units = units
+        self.computed: set[int] = set()
+
+    @property
+    def running(self) -> bool:
+        return len(self.computed) < len(self.units)
+
+
+class Ledger:
+    """All loans out."""
+
+    def __init__(self) -> None:
+        self._loans: dict[int, Loan] = {}
+        self._lastLoan = 0
+
+    def lend(self, lane: int, pieces: list[Piece]) -> int:
+        """Records a new loan and gives its number."""
+        self._lastLoan += 1
+        self._loans[self._lastLoan] = Loan(lane, dict(enumerate(pieces)))
+        return self._lastLoan
+
+    def of(self, lane: int) -> list[tuple[int, Loan]]:
+        """The loans of a lane, oldest first."""
+        return [(number, loan) for number, loan in self._loans.items() if loan.lane == lane]
+
+    def isOpen(self, lane: int, units: tuple[tuple[int, tuple[int, ...]], ...]) -> bool:
+        """Whether the lane still owes all these units."""
+        for number, names in units:
+            loan = self._loans.get(number)
+            if loan is None or loan.lane != lane or any(name not in loan.units for name in names):
+                return False
+        return True
+
+    def close(self, number: int, names: tuple[int, ...]) -> list[Piece]:
+        """Takes units out of a loan."""
+        loan = self._loans[number]
+        pieces = [loan.units.pop(name) for name in names]
+        loan.computed.difference_update(names)
+        if not loan.units:
+            del self._loans[number]
+        return pieces
+
+    def keep(self, lane: int, number: int, kept: tuple[tuple[int, Work], ...]) -> None:
+        """Adds units that the lane goes on with."""
+        loan = self._loans.setdefault(number, Loan(lane, {}))
+        for name, work in kept:
+            if name in loan.units:
+                raise EngineError(f"unit {name} of loan {number} is kept twice")
+            loan.units[name] = Piece(work)
+
+    def compute(self, number: int, names: tuple[int, ...]) -> None:
+        self._loans[number].computed.update(names)
+
+    def drop(self, number: int) -> Loan:
+        return self._loans.pop(number)
+
+    def __len__(self) -> int:
+        return len(self._loans)

@@ -1,0 +1,260 @@
+"""What goes into the engine and what comes out of it.
+
+Events are facts that the runtime reports, actions are what it is to do, and products are what a lane's work led to.
+All are immutable and compare by value. A payload is opaque to the engine, but for ``Span``, and for its ``nbytes``.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+__all__ = [
+    "Answered", "Call", "Deliver", "Fail", "Flush", "Fold", "Halt", "KeeperDied", "LaneDied", "Lend", "Nothing",
+    "Open", "Output", "Pull", "Repaid", "ResultsTaken", "Resume", "Returned", "Signal", "Skip", "SourceGave", "Span",
+    "StartKeeper", "StartLane", "TakeBack", "Work",
+]  # fmt: skip
+
+
+class Span(NamedTuple):
+    """A payload that every lane has already: elements ``start`` to ``stop`` of part ``part`` of the source."""
+
+    part: int
+    start: int
+    stop: int
+
+    @property
+    def nbytes(self) -> int:
+        return 0
+
+
+# products ---------------------------------------------------------------------------------------------------------------
+
+
+class Work(NamedTuple):
+    """Values that are still to go through ``place`` and on. The first ``skip`` values of the payload are done; of the
+    Multiple that the first one gives, ``inner`` elements are. ``resume``: the payload is a frame between two rounds."""
+
+    scope: int
+    place: int
+    count: int
+    payload: Any
+    base: int | None = None
+    skip: int = 0
+    inner: int = 0
+    resume: bool = False
+    careful: bool = False
+
+
+class Output(NamedTuple):
+    """Values that reached the end of a body. ``base``: the position of the first, in an ordered stream."""
+
+    scope: int
+    place: int
+    count: int
+    payload: Any
+    base: int | None = None
+
+
+class Fold(NamedTuple):
+    """A store that values were folded into, for the reduction at ``place``."""
+
+    scope: int
+    place: int
+    payload: Any
+
+
+class Open(NamedTuple):
+    """A frame that goes on at the rank. ``scope`` is a negative stand-in that the products after it refer to."""
+
+    scope: int
+    parent: int
+    place: int
+    payload: Any
+    active: tuple[int, ...]
+
+
+class Skip(NamedTuple):
+    """An item that failed and was left out."""
+
+    place: int
+    stage: str
+    payload: Any
+    attempts: int
+    reason: str
+
+
+Product = Work | Output | Fold | Open | Skip
+
+# events -----------------------------------------------------------------------------------------------------------------
+
+
+class SourceGave(NamedTuple):
+    """Payloads pulled from the source, with their counts. ``done``: there is no more."""
+
+    chunks: tuple[tuple[int, Any], ...]
+    done: bool
+
+
+class Repaid(NamedTuple):
+    """A lane repaid: the ``closed`` units are replaced by ``products``, atomically.
+
+    ``closed``, ``returned``, ``computed``: pairs of a loan and the numbers of its units. Returned units were not begun.
+    Computed ones are done, but what came of them is still held by the lane. ``kept``: pairs of a unit's new number and
+    the work that the lane goes on with under it, in ``loan``; no payload: that of the unit closed last. ``samples``: (place, items, seconds) of finished units.
+    """
+
+    lane: int
+    loan: int
+    closed: tuple[tuple[int, tuple[int, ...]], ...]
+    products: tuple[Product, ...] = ()
+    returned: tuple[int, ...] = ()
+    computed: tuple[int, ...] = ()
+    kept: tuple[tuple[int, Work], ...] = ()
+    samples: tuple[tuple[int, int, float], ...] = ()
+
+
+class Returned(NamedTuple):
+    """Loans that were taken back before their lane began them."""
+
+    lane: int
+    loans: tuple[int, ...]
+
+
+class LaneDied(NamedTuple):
+    """A lane is gone. ``loan``, ``unit`` and ``place`` are what it had noted. ``timed``: it was killed for exceeding a
+    time limit. ``opaque``: it was unpickling, so that nobody should try that again."""
+
+    lane: int
+    loan: int
+    unit: int
+    place: int
+    cause: str
+    timed: bool = False
+    opaque: bool = False
+
+
+class Answered(NamedTuple):
+    """The keeper finished a call."""
+
+    call: int
+    products: tuple[Product, ...]
+    payload: Any = None
+
+
+class KeeperDied(NamedTuple):
+    """The keeper is gone; it had begun with value number ``index`` of its oldest call."""
+
+    processes: bool
+    index: int
+    place: int
+    cause: str
+    timed: bool = False
+    opaque: bool = False
+
+
+class ResultsTaken(NamedTuple):
+    """The main thread is done with a delivery of so many bytes."""
+
+    nbytes: int
+
+
+class Nothing(NamedTuple):
+    """Nothing happened; the engine may want to do something all the same."""
+
+
+Event = SourceGave | Repaid | Returned | LaneDied | Answered | KeeperDied | ResultsTaken | Nothing
+
+# actions ----------------------------------------------------------------------------------------------------------------
+
+
+class StartLane(NamedTuple):
+    lane: int
+    processes: bool
+
+
+class StartKeeper(NamedTuple):
+    processes: bool
+
+
+class Lend(NamedTuple):
+    """Send a parcel. ``careful``: one call at a time, so that whatever kills the lane is known exactly."""
+
+    lane: int
+    loan: int
+    units: tuple[tuple[int, Work], ...]
+    careful: bool = False
+
+
+class TakeBack(NamedTuple):
+    """Take what lies in a lane's inbox back, and report it as ``Returned``."""
+
+    lane: int
+
+
+class Flush(NamedTuple):
+    """Tell a lane to repay all it has computed."""
+
+    lane: int
+
+
+class Resume(NamedTuple):
+    """Tell a paused lane to go on."""
+
+    lane: int
+
+
+class Signal(NamedTuple):
+    """What lanes look at between two steps. ``wanted``: others have nothing to do. ``paused``: results pile up."""
+
+    wanted: bool
+    paused: bool
+
+
+class Call(NamedTuple):
+    """A call of the keeper. ``without``: numbers of values to leave out."""
+
+    processes: bool
+    call: int
+    kind: str
+    store: tuple[int, int]
+    place: int
+    payload: Any
+    careful: bool = False
+    without: tuple[int, ...] = ()
+
+
+class Deliver(NamedTuple):
+    """Give results to the main thread."""
+
+    payload: Any
+    count: int
+    base: int | None
+
+
+class Pull(NamedTuple):
+    """Take about so many items from the source."""
+
+    items: int
+
+
+class Fail(NamedTuple):
+    """Give up ``count`` values of a payload from number ``index`` on: they killed their lane, or ran out of time.
+    ``final``: that ends the run."""
+
+    place: int
+    payload: Any
+    index: int
+    count: int
+    attempts: int
+    cause: str
+    timed: bool
+    opaque: bool
+    final: bool = True
+
+
+class Halt(NamedTuple):
+    """The stream has ended."""
+
+
+Action = (StartLane | StartKeeper | Lend | TakeBack | Flush | Resume | Signal | Call | Deliver | Pull | Fail | Skip
+          | Halt)  # fmt: skip

@@ -1,0 +1,60 @@
+"""Every exception of job_stream.
+
+Whose fault it is shows in the class: ``PlanError`` is a mistake in how a stream was written, ``StageError`` and its
+children are failures of user code while the stream ran, ``EngineError`` is a mistake of job_stream itself.
+"""
+
+from __future__ import annotations
+
+__all__ = ["EngineError", "JobStreamError", "LaneDied", "PayloadError", "PlanError", "StageError", "StageTimeout"]
+
+
+class JobStreamError(Exception):
+    """The base of every exception that job_stream defines."""
+
+
+class PlanError(JobStreamError):
+    """The stream is put together wrongly; raised at the call that made the mistake."""
+
+
+class EngineError(JobStreamError):
+    """job_stream broke one of its own rules. Please report it with the text of the error."""
+
+
+class PayloadError(JobStreamError):
+    """A value cannot travel between processes because it cannot be pickled."""
+
+
+class StageError(JobStreamError):
+    """User code failed in a stage.
+
+    It is the ``__cause__`` of the user's own exception where that could be brought back, and is raised itself where
+    it could not.
+
+    Args:
+        stage: name of the function that failed.
+        item: shortened ``repr`` of the item it was given.
+        traceback: the traceback in the process where it happened, or what is known instead (a signal, a time-out).
+        pid: process that ran the stage.
+        host: machine that ran the stage.
+    """
+
+    def __init__(self, stage: str, item: str, traceback: str, pid: int = 0, host: str = "") -> None:
+        super().__init__(stage, item, traceback, pid, host)
+        self.stage = stage
+        self.item = item
+        self.traceback = traceback
+        self.pid = pid
+        self.host = host
+
+    def __str__(self) -> str:
+        where = f" (process {self.pid} on {self.host})" if self.pid else ""
+        return f"{self.traceback.rstrip()}\nWhile processing work with target: {self.stage}{where}\nItem: {self.item}"
+
+
+class LaneDied(StageError):
+    """A worker process died each time it was given this item."""
+
+
+class StageTimeout(StageError):
+    """A call took longer than its ``timeout``."""

@@ -1,0 +1,95 @@
+"""Shared memory for large payloads.
+
+A writer owns segments (memory files without a name, so nothing is left behind whatever dies), copies parts into them
+with one system call, and passes the descriptor along. A reader copies them out into memory of its own and marks the
+segment as free. Reuse is the point: memory that has been touched before is many times faster to write than fresh memory.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import MutableSequence, Sequence
+
+from ..payload import Buffer
+
+__all__ = ["Arena"]
+
+FREE_BYTES = 256 << 20
+
+
+class Arena:
+    """The segments that this process writes.
+
+    Args:
+        free: one byte for each segment, which its reader sets to 1 when the segment may be written again.
+    """
+
+    def __init__(self, free: MutableSequence[int]) -> None:
+        self._free = free
+        self._fds: dict[int, int] = {}
+        self._sizes: dict[int, int] = {}
+        self._once: list[int] = []
+
+    def write(self, parts: Sequence[Buffer]) -> tuple[int, int]:
+        """Copies parts into a segment, one after the other; gives its number and descriptor."""
+        size = sum(len(part) for part in parts)
+        number = self._acquire(size)
+        if number is None:
+            self._once.append(os.memfd_create("job_stream", os.MFD_CLOEXEC))
+            _write(self._once[-1], parts)
+            return len(self._free), self._once[-1]
+        _write(self._fds[number], parts)
+        self._sizes[number] = max(self._sizes[number], size)
+        return number, self._fds[number]
+
+    def sent(self) -> None:
+        """The message that refers to what was written has gone: segments that cannot be reused may go, too."""
+        while self._once:
+            os.close(self._once.pop())
+
+    def _acquire(self, size: int) -> int | None:
+        """A free segment, the smallest that is large enough; else a new one; None when there are too many."""
+        free = [number for number in self._fds if self._free[number]]
+        self._trim(free)
+        fitting = [number for number in free if self._sizes[number] >= size]
+        if fitting:
+            return self._occupy(min(fitting, key=self._sizes.__getitem__))
+        for number in free:
+            if self._sizes[number] * 4 >= size:
+                return self._occupy(number)
+        for number in range(len(self._free)):
+            if number not in self._fds:
+                self._fds[number] = os.memfd_create("job_stream", os.MFD_CLOEXEC)
+                self._sizes[number] = 0
+                return self._occupy(number)
+        return None
+
+    def _occupy(self, number: int) -> int:
+        self._free[number] = 0
+        return number
+
+    def _trim(self, free: list[int]) -> None:
+        """Gives memory back when much more is free than is in use."""
+        total = sum(self._sizes[number] for number in free)
+        while total > FREE_BYTES and len(free) > 1:
+            number = free.pop()
+            total -= self._sizes.pop(number)
+            os.close(self._fds.pop(number))
+
+    def close(self) -> None:
+        self.sent()
+        for fd in self._fds.values():
+            os.close(fd)
+        self._fds.clear()
+
+
+def _write(fd: int, parts: Sequence[Buffer]) -> None:
+    views = [memoryview(part).cast("B") for part in parts if len(part)]
+    offset = 0
+    while views:
+        count = os.pwritev(fd, views[:512], offset)
+        offset += count
+        while views and count >= len(views[0]):
+            count -= len(views.pop(0))
+        if count:
+            views[0] = views[0][count:]

@@ -1,0 +1,80 @@
+"""What a forked child does from its first moment to its last: a lane, or the keeper (number 0)."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import sys
+from typing import Any, NamedTuple
+
+from ..plan import Plan
+from .arena import Arena
+from .board import Board
+from .keeper import Keeper
+from .lane import Lane, newEvaluator
+from .links import ProcessLink
+from .packing import PicklePacking
+
+__all__ = ["Setup", "settle", "work"]
+
+
+class Setup(NamedTuple):
+    """What every child of a run needs to know; it reaches them by fork."""
+
+    plan: Plan
+    source: Any
+    seed: int | None
+    drop: bool
+    cpus: int
+    board: Board
+
+
+def settle() -> None:
+    """Makes a fresh process a quiet child: Ctrl-C is the script's business, and the script's death is ours."""
+    signal.signal(signal.SIGINT, _ignore)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    parent = os.getppid()
+    dieWithParent()
+    if os.getppid() != parent:
+        os._exit(1)
+
+
+def _ignore(number: int, frame: Any) -> None:
+    """A handler, not SIG_IGN: programs that a job starts would inherit that."""
+
+
+def dieWithParent() -> None:
+    """Has the kernel kill this process when its parent dies (prctl PR_SET_PDEATHSIG)."""
+    import ctypes
+
+    ctypes.CDLL(None).prctl(1, signal.SIGKILL, 0, 0, 0)
+
+
+def work(setup: Setup, number: int, inbox: socket.socket, outbox: socket.socket) -> None:
+    """Runs a lane or the keeper until the rank closes the inbox."""
+    setup.board.clear(number)
+    note = setup.board.note(number)
+    link = ProcessLink(number, inbox, outbox, Arena(setup.board.free(number)))
+    evaluator = newEvaluator(setup.plan, True, note, setup.seed)
+    evaluator.cpus = setup.cpus
+    _prepareStreams()
+    _reseed()
+    if number == 0:
+        Keeper(link, evaluator, PicklePacking(), note).run()
+    else:
+        Lane(number, link, evaluator, PicklePacking(), setup.source, note, setup.board.flags, setup.drop).run()
+
+
+def _prepareStreams() -> None:
+    """What is printed must not be lost when this process is killed."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(line_buffering=True)
+
+
+def _reseed() -> None:
+    """Forked processes must not draw the same random numbers (Python's own module sees to itself)."""
+    random = sys.modules.get("numpy.random")
+    if random is not None:
+        random.seed()

@@ -1,0 +1,135 @@
+"""What happens when user code raises: retry, skip, or stop the run.
+
+A failure leaves as one of two exceptions. ``Skipped`` stays inside the evaluator, which records it and goes on;
+``Failed`` leaves the evaluator and ends the run.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import socket
+from collections.abc import Callable
+from time import monotonic_ns
+from typing import Any
+
+from ..plan import Place
+from ..wire import UserFailure
+
+__all__ = ["Failed", "Failures", "Skipped", "describe", "failureOf", "shorten"]
+
+NOTE_STARTED = 2
+ITEM_CHARACTERS = 300
+
+
+class _Failure(Exception):
+    def __init__(self, stage: str, item: Any, attempts: int, error: BaseException, number: int) -> None:
+        super().__init__(stage)
+        self.stage = stage
+        self.item = item.value if type(item).__name__ == "Pair" else item
+        self.attempts = attempts
+        self.error = error
+        self.number = number
+
+
+class Failed(_Failure):
+    """User code failed and the run must stop."""
+
+
+class Skipped(_Failure):
+    """User code failed and the item is to be skipped."""
+
+
+class Failures:
+    """Applies the policy of a place to its failures, and keeps what was skipped.
+
+    Args:
+        note: where the start of a call with a time limit is written down.
+    """
+
+    def __init__(self, note: Any) -> None:
+        self.skipped: list[Skipped] = []
+        self._note = note
+
+    def call(self, place: Place, part: str, item: Any, function: Callable[..., Any], *arguments: Any) -> Any:
+        """``function(*arguments)`` under the policy of the place; ``part`` names store or emit."""
+        try:
+            if place.solo:
+                return self.timed(function, *arguments)
+            return function(*arguments)
+        except BaseException as error:
+            return self.again(place, item, error, lambda: function(*arguments), part)
+
+    def timed(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        """Calls with the start written down, for the one who enforces the limit."""
+        self._note[NOTE_STARTED] = monotonic_ns()
+        try:
+            return function(*arguments)
+        finally:
+            self._note[NOTE_STARTED] = 0
+
+    def again(
+        self, place: Place, item: Any, error: BaseException, retry: Callable[[], Any] | None, part: str = ""
+    ) -> Any:
+        """What a retry gives.
+
+        Raises:
+            Skipped: no retry succeeded, and the policy is to skip.
+            Failed: no retry succeeded, and the policy is to stop.
+        """
+        attempts = 1
+        while retry is not None and attempts <= place.policy.retries:
+            attempts += 1
+            try:
+                return self.timed(retry) if place.solo else retry()
+            except BaseException as latest:
+                error = latest
+        stage = f"{place.name} ({part})" if part else place.name
+        raise (Skipped if place.policy.skip else Failed)(stage, item, attempts, error, place.number) from error
+
+    def record(self, skipped: Skipped) -> None:
+        self.skipped.append(skipped)
+
+    def drain(self) -> list[Skipped]:
+        """What was skipped since the last call."""
+        skipped, self.skipped = self.skipped, []
+        return skipped
+
+
+def describe(error: BaseException) -> str:
+    """The traceback of an exception as text, from the user's code on."""
+    import traceback
+
+    def ours(name: str) -> bool:
+        return name.startswith(__name__.rpartition(".")[0])
+
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None and ours(trace.tb_frame.f_globals.get("__name__", "")):
+        trace = trace.tb_next
+    return "".join(traceback.format_exception(type(error), error, trace))
+
+
+def failureOf(failed: Failed) -> UserFailure:
+    """A failure as a message: the exception itself, if it survives the journey, and what is known about it as text."""
+    return UserFailure(failed.stage, shorten(failed.item), describe(failed.error), os.getpid(), socket.gethostname(),
+                       _packError(failed.error))  # fmt: skip
+
+
+def _packError(error: BaseException) -> bytes:
+    """The pickled exception; nothing where it cannot be pickled and unpickled again."""
+    try:
+        data = pickle.dumps(error, 5)
+    except Exception:
+        return b""
+    return data
+
+
+def shorten(value: Any) -> str:
+    """A ``repr`` of bounded length that never fails."""
+    try:
+        text = repr(value)
+    except Exception as error:
+        text = f"<{type(value).__name__} whose repr raised {type(error).__name__}>"
+    if len(text) <= ITEM_CHARACTERS:
+        return text
+    return f"{text[: ITEM_CHARACTERS - 60]} ... {text[-40:]} ({len(text)} characters)"

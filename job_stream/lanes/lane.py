@@ -1,0 +1,458 @@
+"""A lane: takes parcels from its link, runs them through the evaluator and repays them.
+
+When it repays:
+
+- at the end of a parcel, all of it at once; but if stores that were folded into are dear to pickle beside the work they
+  cover, they stay here over several parcels, which remain lent until they are repaid (``Repaid.computed``);
+- at the end of a slice (5 ms) of a parcel that goes on, what has come of it so far, keeping the rest;
+- as soon as others have nothing to do (``wanted``): the rest is handed over, if it is worth a journey.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from itertools import islice
+from typing import Any
+
+from ..engine.messages import Answered, Call, Flush, Fold, Lend, Open, Output, Product, Repaid, Resume, Skip, Span, Work
+from ..plan import Kind, Plan
+from .context import enter
+from .evaluator import Evaluator, Frame, Home, Mark, Rest, Run, perf_counter
+from .failures import Failed, describe, failureOf
+from .keyed import KeyedEvaluator, Pair
+from .packing import Packing, unpackAny
+
+__all__ = ["Lane", "PAUSED", "WANTED", "newEvaluator"]
+
+WANTED, PAUSED = 0, 1
+SLICE_S = 5e-3
+WORTH_S = 1e-3
+GROUP_S = 1e-3
+FOLD_SHARE = 20
+NOTE_UNIT, NOTE_PLACE, NOTE_LOAN = 0, 1, 3
+
+
+def newEvaluator(plan: Plan, processes: bool | None, note: Any, seed: int | None) -> Evaluator:
+    """The evaluator for a stream with or without a seed."""
+    return (Evaluator if seed is None else KeyedEvaluator)(plan, processes, note, seed)
+
+
+class Lane:
+    """Runs parcels until the link ends.
+
+    Args:
+        number: of the lane.
+        link: to the rank.
+        evaluator: runs the values.
+        packing: of values into payloads.
+        source: the initial work, for spans of it.
+        note: four numbers that others see when this lane has died: unit, place, start of a timed call, loan.
+        flags: two numbers that the rank sets: wanted and paused.
+        drop: results are of no interest to anybody.
+    """
+
+    def __init__(self, number: int, link: Any, evaluator: Evaluator, packing: Packing, source: Any, note: Any,
+                 flags: Any, drop: bool) -> None:  # fmt: skip
+        self._number = number
+        self._link = link
+        self._evaluator = evaluator
+        self._plan = evaluator.plan
+        self._packing = packing
+        self._source = source
+        self._note = note
+        self._flags = flags
+        self._drop = drop
+        self._homes: dict[int, Home] = {}
+        self._ends: dict[int, int] = {}
+        self._ahead: deque[Any] = deque()
+        self._waiting: deque[tuple[int, Work]] = deque()
+        self._loan = 0
+        self._closing: list[int] = []
+        self._retained: list[tuple[int, tuple[int, ...]]] = []
+        self._samples: dict[int, list[float]] = {}
+        self._products: list[Product] = []
+        self._kept = 0
+        self._foldCost = 0.0
+        self._worked = 0.0
+        self._sliceStart = 0.0
+        self._origin: Run | None = None
+        self._originWork: Work | None = None
+
+    def run(self) -> None:
+        """Works until the rank closes the link."""
+        enter(self._evaluator)
+        while True:
+            message = self._ahead.popleft() if self._ahead else self._link.receive()
+            if message is None:
+                return
+            try:
+                self._take(message)
+            except Failed as failed:
+                self._link.send(failureOf(failed))
+
+    def _take(self, message: Any) -> None:
+        kind = type(message)
+        if kind is Lend:
+            self._parcel(message)
+        elif kind is Flush:
+            self._repay()
+
+    # one parcel -------------------------------------------------------------------------------------------------------
+
+    def _parcel(self, lend: Lend) -> None:
+        self._loan, self._closing, self._kept = lend.loan, [], len(lend.units)
+        self._note[NOTE_LOAN] = lend.loan
+        self._sliceStart = self._evaluator.now = perf_counter()
+        self._waiting.extend(lend.units)
+        while self._waiting:
+            number, work = self._waiting.popleft()
+            self._unit(number, work, lend.careful)
+        self._endParcel()
+        self._note[NOTE_LOAN] = 0
+
+    def _returnWaiting(self) -> None:
+        """Gives back the units that have not been begun."""
+        names = tuple(number for number, _ in self._waiting)
+        self._waiting.clear()
+        self._link.send(Repaid(self._number, self._loan, (), returned=names))
+
+    def _unit(self, number: int, work: Work, careful: bool) -> None:
+        """Runs one unit to its end, or as far as it is to be run here."""
+        started = self._evaluator.now
+        self._note[NOTE_UNIT] = number
+        self._note[NOTE_PLACE] = -1 - work.place
+        self._closing.append(number)
+        home = self._home(work)
+        if careful:
+            return self._carefully(home, work)
+        self._load(home, work)
+        self._drain()
+        self._evaluator.now = now = perf_counter()
+        self._worked += now - started
+        sample = self._samples.setdefault(work.place, [0, 0.0])
+        sample[0] += work.count
+        sample[1] += now - started
+
+    def _home(self, work: Work) -> Home:
+        home = self._homes.get(work.scope)
+        if home is None:
+            home = self._homes[work.scope] = Home(work.scope)
+            self._ends[work.scope] = self._plan.bodies[self._plan.places[work.place].body].end
+        return home
+
+    def _drain(self) -> None:
+        evaluator, flags = self._evaluator, self._flags
+        stack, step = evaluator.stack, evaluator.step
+        while stack:
+            step()
+            if evaluator.parked:
+                self._partWithParked()
+            elif flags[WANTED] and stack:
+                if self._waiting:
+                    self._returnWaiting()
+                if self._worth():
+                    self._handOver()
+            elif evaluator.now - self._sliceStart > SLICE_S:
+                self._report()
+
+    def _load(self, home: Home, work: Work) -> None:
+        """Puts a unit on the evaluator's stack."""
+        evaluator = self._evaluator
+        self._origin = None
+        if work.resume:
+            store, first, round, key = unpackAny(work.payload)
+            frame = Frame(home, self._plan.places[work.place], store, first, key)
+            frame.round = round
+            evaluator.enter(frame)
+        elif work.inner:
+            self._loadRest(home, work)
+        else:
+            values = self._values(work)
+            evaluator.push(home, work.place, values, (work.base or 0) + work.skip)
+            self._origin, self._originWork = evaluator.stack[-1], work  # type: ignore[assignment]
+        self._note[NOTE_PLACE] = work.place
+
+    def _values(self, work: Work) -> Any:
+        payload = work.payload
+        if type(payload) is Span:
+            values = self._source.values(payload.part, payload.start + work.skip, payload.stop)
+        else:
+            values = self._unpack(work)
+            if work.skip:
+                values = values[work.skip :]
+        if self._evaluator.keyed and work.base is not None:
+            base = work.base + work.skip
+            return [Pair(base + i, value) for i, value in enumerate(values)]
+        return values
+
+    def _unpack(self, work: Work) -> Any:
+        try:
+            return unpackAny(work.payload)
+        except Exception as error:
+            place = self._plan.places[work.place]
+            items = f"{work.count} items" if work.count > 1 else "an item"
+            raise Failed(place.name, _Unreadable(f"<{items} that could not be unpickled>"), 1, error, work.place) from error
+
+    def _loadRest(self, home: Home, work: Work) -> None:
+        """Has the Multiple of an item made again, and passes over what has gone on already."""
+        evaluator, place = self._evaluator, self._plan.places[work.place]
+        (item,) = self._values(work)
+        answer = evaluator.failures.call(place, "", item, evaluator.retryJob, place, item)
+        rest = Rest(home, work.place, work.place + 1, item, iter(getattr(answer, "workList", ())))
+        for _ in range(work.inner):
+            next(rest.iterator, None)
+        rest.taken = work.inner
+        evaluator.stack.append(rest)
+
+    def _carefully(self, home: Home, work: Work) -> None:
+        """Makes one call and repays everything that came of it; several items are only told apart."""
+        if work.count > 1:
+            self._file(home, work.place, self._values(work), parts=8, careful=True)
+            return
+        self._load(home, work)
+        evaluator = self._evaluator
+        evaluator.step()
+        if evaluator.stack and type(evaluator.stack[-1]) is Mark and not work.resume:
+            evaluator.step()
+        self._handOver()
+        self._drain()
+
+    # leaving a parcel -------------------------------------------------------------------------------------------------
+
+    def _endParcel(self) -> None:
+        stores = sum(len(home.stores) for home in self._homes.values())
+        if stores and not self._hasProducts() and self._worked < FOLD_SHARE * self._foldCost:
+            self._retain()
+        else:
+            self._repay()
+
+    def _hasProducts(self) -> bool:
+        outputs = any(home.outputs for home in self._homes.values())
+        return outputs or bool(self._products) or bool(self._evaluator.failures.skipped)
+
+    def _retain(self) -> None:
+        names = tuple(self._closing)
+        self._retained.append((self._loan, names))
+        self._closing = []
+        self._link.send(Repaid(self._number, self._loan, (), computed=names, samples=self._takeSamples()))
+
+    def _repay(self, kept: tuple[tuple[int, Work], ...] = ()) -> None:
+        """Repays everything that has been closed, with all that came of it."""
+        self._collect()
+        closed = list(self._retained)
+        if self._closing:
+            closed.append((self._loan, tuple(self._closing)))
+        products, self._products = tuple(self._products), []
+        self._retained, self._closing, self._worked = [], [name for name, _ in kept], 0.0
+        self._link.send(Repaid(self._number, self._loan, tuple(closed), products, (), (), kept,
+                               self._takeSamples()))  # fmt: skip
+
+    def _takeSamples(self) -> tuple[tuple[int, int, float], ...]:
+        samples, self._samples = self._samples, {}
+        return tuple((place, int(items), seconds) for place, (items, seconds) in samples.items())
+
+    def _collect(self) -> None:
+        """Turns what the homes hold into products."""
+        for home in self._homes.values():
+            if home.outputs:
+                self._output(home)
+            for number, store in home.stores.items():
+                self._fold(home.scope, number, store)
+            home.stores.clear()
+            home.outputs, home.positions = [], []
+        self._homes = {entry.context.scope: entry.context for entry in self._evaluator.stack}  # type: ignore[union-attr]
+        for skipped in self._evaluator.failures.drain():
+            item = self._packing.packItem(skipped.item)
+            self._products.append(
+                Skip(skipped.number, skipped.stage, item, skipped.attempts, describe(skipped.error))
+            )
+
+    def _fold(self, scope: int, place: int, store: Any) -> None:
+        started = perf_counter()
+        self._products.append(Fold(scope, place, self._pack(place, [store], "store")))
+        self._foldCost = perf_counter() - started
+
+    def _pack(self, place: int, values: Any, what: str) -> Any:
+        """Packs values that came from the stage before ``place``; an error names that stage."""
+        try:
+            return self._packing.pack(values)
+        except Exception as error:
+            name = self._plan.places[place].name
+            if what == "output":
+                name = self._plan.places[place - 1].name if place else "initial work"
+            raise Failed(name, _Unreadable(f"<its {what}>"), 1, error, place) from error
+
+    def _output(self, home: Home) -> None:
+        end, values = self._ends[home.scope], home.outputs
+        if home.scope == 0 and self._drop:
+            return
+        if home.positions:
+            self._outputInOrder(home, end)
+            return
+        if home.scope == 0:
+            values = self._evaluator.bare(values)
+        self._products.append(Output(home.scope, end, len(values), self._pack(end, values, "output")))
+
+    def _outputInOrder(self, home: Home, end: int) -> None:
+        """One product for each run of neighbours."""
+        start, runs = 0, []
+        for base, count in home.positions:
+            if runs and runs[-1][0] + runs[-1][1] == base:
+                runs[-1][1] += count
+            else:
+                runs.append([base, count])
+        for base, count in runs:
+            values = home.outputs[start : start + count]
+            self._products.append(Output(home.scope, end, count, self._pack(end, values, "output"), base))
+            start += count
+
+    # leaving in the middle --------------------------------------------------------------------------------------------
+
+    def _worth(self) -> bool:
+        """Whether what is left is worth a journey to another lane."""
+        evaluator = self._evaluator
+        items, seconds = 0, 0.0
+        for entry in evaluator.stack:
+            if type(entry) is Run:
+                left = len(entry.values) - entry.index
+                cost = evaluator.costs[entry.place]
+                if entry is self._origin and entry.index:
+                    cost = (evaluator.now - self._sliceStart) / entry.index
+                items += left
+                seconds += left * (WORTH_S if cost is None else cost)
+            elif type(entry) is Rest and type(entry.context) is Frame:
+                items += 2
+                seconds += WORTH_S
+        return items > 1 and seconds >= WORTH_S
+
+    def _partWithParked(self) -> None:
+        """Hands over values whose next stage is not run here; a frame they belong to goes with them."""
+        evaluator = self._evaluator
+        if evaluator.marks:
+            self._handOver()
+            return
+        parked, evaluator.parked = evaluator.parked, []
+        for run in parked:
+            self._file(run.context, run.place, run.values[run.index :])
+
+    def _handOver(self) -> None:
+        """Repays the unit under way with everything that is left of it."""
+        kept = self._surrender()
+        self._repay(kept=kept)
+
+    def _surrender(self) -> tuple[tuple[int, Work], ...]:
+        """Turns the whole stack into products, but for what is left of Multiples, which stays and is returned."""
+        evaluator = self._evaluator
+        names: dict[int, int] = {}
+        stay: list[Rest] = []
+        for entry in [*evaluator.stack, *evaluator.parked]:
+            if type(entry) is Mark:
+                names[id(entry.scope)] = self._openFrame(entry.scope, names)
+            elif type(entry) is Run:
+                self._file(entry.context, entry.place, entry.values[entry.index :], names, base=self._baseOf(entry))
+            elif type(entry.context) is Home:
+                stay.append(entry)
+            else:
+                self._exhaust(entry, names)
+        evaluator.stack[:] = stay
+        evaluator.parked, evaluator.marks, self._origin = [], 0, None
+        return tuple(self._keepRest(rest) for rest in stay)
+
+    def _baseOf(self, run: Run) -> int | None:
+        work = self._originWork
+        if run is not self._origin or work is None or work.base is None:
+            return None
+        return work.base + work.skip + run.index
+
+    def _openFrame(self, frame: Any, names: dict[int, int]) -> int:
+        name = -1 - len(names)
+        payload = self._pack(frame.place.number, [frame.store, frame.first, frame.round, frame.key], "store")
+        self._products.append(Open(name, self._scopeOf(frame.context, names), frame.place.number, payload,
+                                   tuple(sorted(frame.active))))  # fmt: skip
+        for number, store in frame.stores.items():
+            self._fold(name, number, store)
+        return name
+
+    def _scopeOf(self, context: Any, names: dict[int, int]) -> int:
+        return context.scope if type(context) is Home else names[id(context)]
+
+    def _exhaust(self, rest: Rest, names: dict[int, int]) -> None:
+        """Takes all that is left of a Multiple that a frame recurred: only this lane can."""
+        while True:
+            raw = list(islice(rest.iterator, 4096))
+            values = self._evaluator.children(rest, raw, rest.taken)
+            rest.taken += len(raw)
+            self._file(rest.context, rest.target, values, names)
+            if len(raw) < 4096:
+                return
+
+    def _file(self, context: Any, place: int, values: Any, names: dict[int, int] | None = None, parts: int = 0,
+              base: int | None = None, careful: bool = False) -> None:  # fmt: skip
+        """Makes products of values at a place, in groups that can be lent one by one."""
+        scope, kind = self._scopeOf(context, names or {}), self._plan.places[place].kind
+        if kind == Kind.END:
+            if len(values):
+                self._products.append(Output(scope, place, len(values), self._pack(place, values, "output")))
+            return
+        if base is not None and self._evaluator.keyed:
+            base = None
+        size = -(-len(values) // parts) if parts else self._groupSize(place, len(values))
+        for start in range(0, len(values), size):
+            group = values[start : start + size]
+            self._products.append(Work(scope, place, len(group), self._pack(place, group, "output"),
+                                       None if base is None else base + start, careful=careful))  # fmt: skip
+
+    def _groupSize(self, place: int, count: int) -> int:
+        cost = self._evaluator.costs[place]
+        if self._plan.places[place].solo:
+            return 1
+        size = 1 if cost is None else int(GROUP_S / max(cost, 1e-9))
+        return max(1, size, -(-count // 4096)) if count else 1
+
+    def _keepRest(self, rest: Rest) -> tuple[int, Work]:
+        payload = self._pack(rest.place, [rest.item], "item")
+        return self._keep(Work(self._scopeOf(rest.context, {}), rest.place, 1, payload, inner=rest.taken))
+
+    def _keep(self, work: Work) -> tuple[int, Work]:
+        self._kept += 1
+        return self._kept, work
+
+    def _report(self) -> None:
+        """At the end of a slice: repays what has come so far and goes on with the rest."""
+        self._sliceStart = self._evaluator.now
+        if self._drop:
+            for home in self._homes.values():
+                if home.scope == 0:
+                    home.outputs, home.positions = [], []
+        if self._evaluator.marks or not self._evaluator.stack or not self._hasProducts():
+            return
+        if any(home.stores for home in self._homes.values()):
+            return
+        self._repay(kept=tuple(self._keepEntry(entry) for entry in reversed(self._evaluator.stack)))
+        while self._flags[PAUSED]:
+            message = self._link.receive()
+            if message is None:
+                raise SystemExit
+            if type(message) is Resume:
+                break
+            self._ahead.append(message)
+
+    def _keepEntry(self, entry: Any) -> tuple[int, Work]:
+        if type(entry) is Rest:
+            return self._keepRest(entry)
+        scope, left = entry.context.scope, len(entry.values) - entry.index
+        work = self._originWork
+        if entry is self._origin and work is not None:
+            skip = work.skip + entry.index
+            return self._keep(work._replace(count=left, payload=None, skip=skip))
+        return self._keep(Work(scope, entry.place, left, self._pack(entry.place, entry.values[entry.index :], "output")))
+
+
+class _Unreadable:
+    """Stands for an item in messages."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    def __repr__(self) -> str:
+        return self._text

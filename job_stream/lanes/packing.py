@@ -1,0 +1,48 @@
+"""How a lane turns values into payloads and back: process lanes pickle, thread lanes pass the values themselves."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+from ..errors import PayloadError
+from ..payload import Live, Parts, pack, unpack
+from .failures import shorten
+
+__all__ = ["LivePacking", "Packing", "PicklePacking", "unpackAny"]
+
+
+class Packing(Protocol):
+    """Values to payload and back."""
+
+    def pack(self, values: Any) -> Any: ...
+
+    def packItem(self, item: Any) -> Any: ...
+
+
+def unpackAny(payload: Any) -> Any:
+    """The values of a payload of either kind."""
+    return payload.values if type(payload) is Live else unpack(payload.frames())
+
+
+class PicklePacking:
+    """For values that leave the process."""
+
+    def pack(self, values: Any) -> Parts:
+        return pack(values)
+
+    def packItem(self, item: Any) -> Parts:
+        """One item for a report of failures: its ``repr`` where it cannot be pickled."""
+        try:
+            return pack([item])
+        except PayloadError:
+            return pack([shorten(item)])
+
+
+class LivePacking:
+    """For values that stay in the process."""
+
+    def pack(self, values: Any) -> Live:
+        return Live(values)
+
+    def packItem(self, item: Any) -> Live:
+        return Live([item])

@@ -1,0 +1,256 @@
+"""The rank's side of its child processes: starts them, sends to them, hears from them, and learns how they died."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import socket
+from collections import deque
+from time import monotonic_ns
+from typing import Any, NamedTuple
+
+from ..errors import EngineError
+from ..wire import Codec, Died, Fork, Forked, Kill, Stopped
+from .arena import Arena
+from .child import Setup
+from .failures import NOTE_STARTED
+from .links import openPair, receive, send
+from .nursery import forkNursery
+
+__all__ = ["Death", "ProcessPool"]
+
+KEEPER = 0
+STOPPED_S = 10.0
+
+
+class Death(NamedTuple):
+    """A child is gone; ``note`` is what it had noted."""
+
+    lane: int
+    cause: str
+    note: tuple[int, int, int, int]
+    timed: bool
+    untaken: list[Any]
+
+
+class _Child:
+    """The rank's ends of one child: it writes to ``inbox`` and can read back from ``far`` what the child has not."""
+
+    def __init__(self, inbox: socket.socket, far: socket.socket) -> None:
+        self.inbox = inbox
+        self.far = far
+        self.pid = 0
+        self.waiting: deque[tuple[bytes, list[int]]] = deque()
+        self.timed = 0
+        self.stoppedAt: int | None = None
+
+    def close(self) -> None:
+        self.inbox.close()
+        self.far.close()
+        for _, fds in self.waiting:
+            _closeAll(fds)
+
+
+class ProcessPool:
+    """The lanes and the keeper of a run.
+
+    Forks the nursery when it is made, so make it before the process has threads.
+    """
+
+    def __init__(self, setup: Setup) -> None:
+        self._board = setup.board
+        self._plan = setup.plan
+        self._spent = Arena(b"")  # type: ignore[arg-type]
+        self._codec = Codec(self._spent.write, self._release)
+        self._ownCodec = Codec(self._spent.write, _closeSegment)
+        self._children: dict[int, _Child] = {}
+        self._commands, commands = openPair()
+        self._replies, outbox = openPair()
+        self.pid = forkNursery(setup, commands, outbox, [self._commands, self._replies])
+        commands.close()
+        outbox.close()
+
+    def _release(self, owner: int, number: int, fd: int) -> None:
+        os.close(fd)
+        free = self._board.free(owner)
+        if number < len(free):
+            free[number] = 1
+
+    def pidOf(self, lane: int) -> int:
+        child = self._children.get(lane)
+        return child.pid if child else 0
+
+    # outward ----------------------------------------------------------------------------------------------------------
+
+    def start(self, lane: int) -> None:
+        """Has a child forked; messages may be sent to it at once."""
+        inbox, far = openPair()
+        self._children[lane] = _Child(inbox, far)
+        self._command(Fork(lane), [far.fileno()])
+
+    def kill(self, lane: int) -> None:
+        self._command(Kill(lane), [])
+
+    def _command(self, message: Any, fds: list[int]) -> None:
+        data, _ = self._codec.encode(message)
+        send(self._commands, data, fds)
+
+    def send(self, lane: int, message: Any) -> None:
+        """Sends without waiting; what does not fit now is sent when there is room."""
+        child = self._children[lane]
+        data, fds = self._codec.encode(message)
+        if child.waiting or not _trySend(child.inbox, data, fds):
+            child.waiting.append((data, [os.dup(fd) for fd in fds]))
+        self._spent.sent()
+
+    def _sendWaiting(self, child: _Child) -> None:
+        while child.waiting:
+            data, fds = child.waiting[0]
+            if not _trySend(child.inbox, data, fds):
+                return
+            _closeAll(fds)
+            child.waiting.popleft()
+
+    def takeBack(self, lane: int) -> list[Any]:
+        """The messages that a child has not taken, in order."""
+        child = self._children[lane]
+        messages = []
+        while True:
+            try:
+                message = receive(child.far, socket.MSG_DONTWAIT)
+            except BlockingIOError:
+                break
+            if message is None:
+                break
+            messages.append(self._ownCodec.decode(*message, KEEPER))
+        for data, fds in child.waiting:
+            messages.append(self._ownCodec.decode(data, fds, KEEPER))
+        child.waiting.clear()
+        return messages
+
+    # inward -----------------------------------------------------------------------------------------------------------
+
+    def register(self, poll: select.poll) -> None:
+        """Registers what to wait for."""
+        poll.register(self._replies, select.POLLIN)
+        poll.register(self._commands, select.POLLIN)
+
+    def wantsRoom(self) -> bool:
+        """Whether messages are waiting to be sent."""
+        return any(child.waiting for child in self._children.values())
+
+    def makeRoom(self) -> None:
+        for child in self._children.values():
+            self._sendWaiting(child)
+
+    def replies(self) -> list[tuple[int, Any]]:
+        """Everything that children have sent, as pairs of a lane and a message."""
+        replies = []
+        while True:
+            try:
+                message = receive(self._replies, socket.MSG_DONTWAIT)
+            except BlockingIOError:
+                return replies
+            if message is None:
+                return replies
+            data, fds = message
+            lane = int.from_bytes(data[:4], "little")
+            replies.append((lane, self._codec.decode(data[4:], fds, lane)))
+
+    def reports(self) -> list[Any]:
+        """What the nursery has to say: deaths, after which the child is forgotten."""
+        deaths = []
+        while True:
+            try:
+                message = receive(self._commands, socket.MSG_DONTWAIT)
+            except BlockingIOError:
+                return deaths
+            if message is None:
+                raise EngineError("the process that forks the workers is gone; it was killed from outside")
+            report = self._ownCodec.decode(*message, KEEPER)
+            if type(report) is Died and report.lane in self._children:
+                deaths.append(report)
+            elif type(report) is Forked and report.lane in self._children:
+                self._children[report.lane].pid = report.pid
+            elif type(report) is Stopped and report.lane in self._children:
+                self._children[report.lane].stoppedAt = monotonic_ns() if report.stopped else None
+
+    def bury(self, died: Died) -> Death:
+        """What is known about a dead child; all it had sent must have been read before."""
+        untaken = self.takeBack(died.lane)
+        child = self._children.pop(died.lane)
+        child.close()
+        note = tuple(self._board.note(died.lane)[:4])
+        timed = bool(child.timed) and child.timed == note[NOTE_STARTED]
+        return Death(died.lane, self._cause(died.status, child, note[1], timed), note, timed, untaken)  # type: ignore[arg-type]
+
+    def _cause(self, status: int, child: _Child, place: int, timed: bool) -> str:
+        if timed:
+            return f"no answer within {self._plan.places[place].policy.timeout_s:g} s"
+        if os.WIFSIGNALED(status):
+            return f"worker process {child.pid} died with {_signalName(os.WTERMSIG(status))}"
+        return f"worker process {child.pid} ended with exit code {os.WEXITSTATUS(status)}"
+
+    # limits -----------------------------------------------------------------------------------------------------------
+
+    def enforce(self) -> None:
+        """Kills children that exceed a time limit, or that have been stopped for long."""
+        now = monotonic_ns()
+        for lane, child in self._children.items():
+            _, place, started, _ = self._board.note(lane)[:4]
+            if child.stoppedAt is not None and now - child.stoppedAt > STOPPED_S * 1e9:
+                child.stoppedAt = None
+                self.kill(lane)
+            if not started or started == child.timed or not 0 <= place < len(self._plan.places):
+                continue
+            limit = self._plan.places[place].policy.timeout_s
+            if limit is not None and now - started > limit * 1e9:
+                child.timed = started
+                self.kill(lane)
+
+    @property
+    def stopped(self) -> bool:
+        """Whether a child is stopped by a signal."""
+        return any(child.stoppedAt is not None for child in self._children.values())
+
+    def close(self, atOnce: bool) -> None:
+        """Ends all children and the nursery, and waits until they are gone; ``atOnce``: whatever they are doing."""
+        if atOnce:
+            self._command(Kill(-1), [])
+        for child in self._children.values():
+            child.inbox.close()
+        self._commands.close()
+        os.waitpid(self.pid, 0)
+        for child in self._children.values():
+            child.close()
+        self._replies.close()
+        self._children.clear()
+
+
+def _trySend(end: socket.socket, data: bytes, fds: list[int]) -> bool:
+    try:
+        send(end, data, fds, socket.MSG_DONTWAIT)
+    except BlockingIOError:
+        return False
+    except OSError as error:
+        if error.errno in (105, 109):  # ENOBUFS, ETOOMANYREFS: too many descriptors under way
+            return False
+        raise
+    return True
+
+
+def _closeSegment(owner: int, number: int, fd: int) -> None:
+    os.close(fd)
+
+
+def _closeAll(fds: list[int]) -> None:
+    for fd in fds:
+        os.close(fd)
+
+
+def _signalName(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"

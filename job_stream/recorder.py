@@ -1,0 +1,86 @@
+"""Checks of what is given to the decorators: functions, their parameters, and keywords."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import FunctionType, MethodType
+from typing import Any
+
+from .errors import PlanError
+from .plan import Policy
+
+__all__ = ["checkParameters", "decorator", "nameOf", "policyOf", "checkSeed", "checkCpus"]
+
+_VARIABLE = 4
+_KEYWORDS = 8
+
+
+def nameOf(function: Callable[..., Any]) -> str:
+    """The name by which a stage is known in messages."""
+    return getattr(function, "__name__", None) or type(function).__name__
+
+
+def decorator(record: Callable[..., Any], function: Callable[..., Any] | None, keywords: dict[str, Any]) -> Any:
+    """Serves all call forms: bare, with keywords, and as a plain call. ``record(function, **keywords)`` does the work.
+
+    The function itself is returned, so that it can be used again.
+    """
+
+    def apply(decorated: Callable[..., Any]) -> Callable[..., Any]:
+        record(decorated, **keywords)
+        return decorated
+
+    return apply if function is None else apply(function)
+
+
+def countParameters(function: Callable[..., Any]) -> int | None:
+    """How many parameters a callable takes; ``*args`` and ``**kwargs`` count as one each. None: it does not tell."""
+    if type(function) is FunctionType and not hasattr(function, "__wrapped__"):
+        code = function.__code__
+        variable = bool(code.co_flags & _VARIABLE) + bool(code.co_flags & _KEYWORDS)
+        return code.co_argcount + code.co_kwonlyargcount + variable
+    if type(function) is MethodType and type(function.__func__) is FunctionType:
+        count = countParameters(function.__func__)
+        return None if count is None else count - 1
+    import inspect
+
+    try:
+        return len(inspect.signature(function).parameters)
+    except (TypeError, ValueError):
+        return None
+
+
+def checkParameters(role: str, function: Any, least: int, exact: bool = False) -> None:
+    """Raises PlanError when ``function`` cannot serve as ``role``."""
+    if not callable(function):
+        raise PlanError(f"{role} takes a function, not {type(function).__name__}: {function!r:.80}")
+    count = countParameters(function)
+    if count is None or count == least or (count > least and not exact):
+        return
+    needed = f"{'exactly' if exact else 'at least'} {least} argument{'' if least == 1 else 's'}"
+    raise PlanError(f"{role} function {nameOf(function)!r} must take {needed}, but it takes {count}")
+
+
+def policyOf(where: str, default: Policy, onError: Any, retries: Any, timeout: Any) -> Policy:
+    """The policy that keywords ask for; None leaves the default."""
+    if onError not in (None, "raise", "skip"):
+        raise PlanError(f"{where}: onError must be 'raise' or 'skip', not {onError!r}")
+    if retries is not None and (isinstance(retries, bool) or not isinstance(retries, int) or retries < 0):
+        raise PlanError(f"{where}: retries must be a whole number from 0 on, not {retries!r}")
+    if timeout is not None and (isinstance(timeout, bool) or not isinstance(timeout, (int, float)) or not timeout > 0):
+        raise PlanError(f"{where}: timeout must be a number of seconds above 0, not {timeout!r}")
+    return Policy(
+        default.skip if onError is None else onError == "skip",
+        default.retries if retries is None else retries,
+        default.timeout_s if timeout is None else float(timeout),
+    )
+
+
+def checkSeed(seed: Any) -> None:
+    if seed is not None and (isinstance(seed, bool) or not isinstance(seed, int) or seed < 0):
+        raise PlanError(f"seed must be a whole number from 0 on, or None, not {seed!r}")
+
+
+def checkCpus(cpus: Any) -> None:
+    if cpus is not None and (isinstance(cpus, bool) or not isinstance(cpus, int) or cpus < 1):
+        raise PlanError(f"cpus must be a whole number above 0, or None, not {cpus!r}")

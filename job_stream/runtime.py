@@ -1,0 +1,438 @@
+"""The runtime: performs what the engine decides. The only place where the parts of a run meet.
+
+Three threads share the work of the script's process. The *engine thread* waits for news, tells the engine and performs
+its actions; it never runs user code. The *main thread* takes deliveries and calls the result handler, so a slow handler
+delays nobody. The *source thread* pulls initial work that is not a sequence.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import select
+import socket
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from queue import SimpleQueue
+from time import monotonic
+from typing import Any, NamedTuple
+
+from .engine import messages as m
+from .engine.rank import Rank
+from .errors import LaneDied, PayloadError, StageError, StageTimeout
+from .lanes.arena import Arena
+from .lanes.board import SEGMENTS, Board
+from .lanes.child import Setup
+from .lanes.failures import shorten
+from .lanes.lane import PAUSED, WANTED
+from .lanes.packing import unpackAny
+from .lanes.pool import KEEPER, Death, ProcessPool
+from .lanes.threads import ThreadPool
+from .payload import Blob, Live, Parts, Segment, pack
+from .plan import Plan
+from .source import InitialWork
+from .wire import INLINE_BYTES, UserFailure
+
+__all__ = ["Failure", "Runtime"]
+
+PULL_S = 2e-3
+PULL_BYTES = 4 << 20
+NO_ROOM_MS = 2
+
+
+class Failure(NamedTuple):
+    """An item that was skipped.
+
+    Attributes:
+        item: the value that the stage was given; its ``repr`` where it could not be brought back.
+        stage: name of the function that failed.
+        attempts: how often it was called.
+        reason: the traceback, or the signal or time limit that ended the worker.
+    """
+
+    item: Any
+    stage: str
+    attempts: int
+    reason: str
+
+
+class _Wake:
+    """Wakes the engine thread. The descriptor lives as long as anybody may still use it."""
+
+    def __init__(self) -> None:
+        self.fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+
+    def set(self) -> None:
+        os.eventfd_write(self.fd, 1)
+
+    def clear(self) -> None:
+        with suppress(BlockingIOError):
+            os.eventfd_read(self.fd)
+
+    def __del__(self) -> None:
+        os.close(self.fd)
+
+
+class Stowage:
+    """Turns packed values into blobs, the large ones in shared memory of this process."""
+
+    def __init__(self) -> None:
+        self._free = bytearray(SEGMENTS)
+        self._arena = Arena(self._free)
+        self._lock = threading.Lock()
+
+    def stow(self, parts: Parts) -> Blob:
+        lengths = [len(frame) for frame in parts.frames]
+        if parts.nbytes <= INLINE_BYTES:
+            return Blob(lengths, None, 0, b"".join(parts.frames))
+        with self._lock:
+            number, fd = self._arena.write(parts.frames)
+            if number == SEGMENTS:
+                fd = os.dup(fd)
+                self._arena.sent()
+        return Blob(lengths, Segment(fd, -1, number, self._release), 0, None)
+
+    def _release(self, owner: int, number: int, fd: int) -> None:
+        if number == SEGMENTS:
+            os.close(fd)
+        else:
+            self._free[number] = 1
+
+    def close(self) -> None:
+        self._arena.close()
+
+
+class Puller:
+    """The source thread: takes items from iterators on request, and stops where a request has been met.
+
+    Args:
+        iterators: the parts of the initial work that are pulled.
+        live: items stay in this process and are not packed.
+    """
+
+    def __init__(self, iterators: list[Iterator[Any]], live: bool, stow: Callable[[Parts], Blob],
+                 post: Callable[[Any], None]) -> None:  # fmt: skip
+        self._iterators = deque(iterators)
+        self._live = live
+        self._stow = stow
+        self._post = post
+        self._requests: SimpleQueue[int] = SimpleQueue()
+        self._thread = threading.Thread(target=self._run, name="job_stream-source", daemon=True)
+        self._thread.start()
+
+    def request(self, items: int) -> None:
+        self._requests.put(items)
+
+    def close(self) -> None:
+        """Ends the thread; one that is inside user code ends when that returns."""
+        self._requests.put(0)
+        self._thread.join(0.2)
+
+    def _run(self) -> None:
+        while True:
+            items = self._requests.get()
+            if not items:
+                return
+            try:
+                self._post(self._pull(items))
+            except BaseException as error:
+                self._post(error)
+                return
+
+    def _pull(self, items: int) -> m.SourceGave:
+        values: list[Any] = []
+        size, started = 0, monotonic()
+        iterator = self._iterators[0]
+        for value in iterator:
+            values.append(value)
+            size += getattr(value, "nbytes", 0)
+            if len(values) >= items or size >= PULL_BYTES or (len(values) % 16 == 1 and monotonic() - started > PULL_S):
+                break
+        else:
+            self._iterators.popleft()
+            return m.SourceGave(self._chunks(values), True)
+        return m.SourceGave(self._chunks(values), False)
+
+    def _chunks(self, values: list[Any]) -> tuple[tuple[int, Any], ...]:
+        if not values:
+            return ()
+        return ((len(values), Live(values) if self._live else self._stow(pack(values))),)
+
+
+class Runtime:
+    """One run of a plan in this process.
+
+    Make it in the main thread: it forks.
+
+    Args:
+        plan: the stream.
+        source: the initial work.
+        cpus: lanes of each kind.
+        seed: of ``rng()``.
+        drop: results are of no interest.
+    """
+
+    def __init__(self, plan: Plan, source: InitialWork, cpus: int, seed: int | None, drop: bool) -> None:
+        self._plan = plan
+        self._source = source
+        self._rank = Rank(plan, source.parts, cpus)
+        self._board = Board(shared=plan.usesProcesses)
+        setup = Setup(plan, source, seed, drop, cpus, self._board)
+        self._processes = ProcessPool(setup) if plan.usesProcesses else None
+        self._threads = ThreadPool(setup, self._fromThread)
+        self._stowage = Stowage()
+        self._events: deque[Any] = deque()
+        self._wake = _Wake()
+        self._deliveries: SimpleQueue[Any] = SimpleQueue()
+        self._puller: Puller | None = None
+        self._iterators = source.iterators()
+        self._stopping = False
+        self._failed = False
+        self.failures: list[Failure] = []
+        self._performers = {
+            m.Lend: self._lend, m.Call: self._call, m.Deliver: self._deliveries.put, m.Pull: self._pull,
+            m.StartLane: self._startLane, m.StartKeeper: self._startKeeper, m.TakeBack: self._takeBack,
+            m.Flush: self._tell, m.Resume: self._tell, m.Signal: self._signal, m.Fail: self._giveUp,
+            m.Skip: self._skip, m.Halt: self._halt,
+        }  # fmt: skip
+        self._thread = threading.Thread(target=self._run, name="job_stream-engine", daemon=True)
+
+    # the main thread's side -------------------------------------------------------------------------------------------
+
+    def results(self) -> Iterator[tuple[list[Any], int | None]]:
+        """Lists of results as they come, with the position of the first where the stream is ordered.
+
+        Raises:
+            the exception that ended the run.
+        """
+        self._thread.start()
+        try:
+            while True:
+                delivery = self._deliveries.get()
+                if delivery is None:
+                    return
+                if isinstance(delivery, BaseException):
+                    raise delivery
+                values = unpackAny(delivery.payload)
+                yield values, delivery.base
+                self._post(m.ResultsTaken(delivery.payload.nbytes))
+        finally:
+            self._stopping = True
+            self._post(m.Nothing())
+            self._thread.join()
+
+    def _post(self, event: Any) -> None:
+        self._events.append(event)
+        self._wake.set()
+
+    def _fromThread(self, lane: int, message: Any) -> None:
+        self._post((lane, message))
+
+    # the engine thread ------------------------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        try:
+            self._handle(m.Nothing())
+            self._loop()
+        except BaseException as error:
+            self._fail(error)
+        finally:
+            self._close()
+
+    def _loop(self) -> None:
+        poll = select.poll()
+        poll.register(self._wake.fd, select.POLLIN)
+        if self._processes:
+            self._processes.register(poll)
+        while not (self._stopping or self._rank.halted or self._failed):
+            poll.poll(self._patience())
+            self._takePosted()
+            if self._processes:
+                self._takeFromProcesses(self._processes)
+
+    def _patience(self) -> float | None:
+        """How long to sleep at most, in ms; None: until something happens."""
+        if self._processes is None:
+            return None
+        if self._processes.wantsRoom():
+            return NO_ROOM_MS
+        limits = [place.policy.timeout_s for place in self._plan.places if place.policy.timeout_s is not None]
+        if limits:
+            return min(max(min(limits) * 100, 5), 500)
+        return 1000 if self._processes.stopped else None
+
+    def _takePosted(self) -> None:
+        self._wake.clear()
+        while self._events and not self._stopping:
+            event = self._events.popleft()
+            if type(event) is tuple:
+                self._reply(*event)
+            elif isinstance(event, BaseException):
+                self._sourceFailed(event)
+            else:
+                self._handle(event)
+
+    def _takeFromProcesses(self, pool: ProcessPool) -> None:
+        deaths = pool.reports()
+        for lane, message in pool.replies():
+            self._reply(lane, message)
+        for died in deaths:
+            self._died(pool.bury(died))
+        pool.makeRoom()
+        pool.enforce()
+
+    def _reply(self, lane: int, message: Any) -> None:
+        if type(message) is UserFailure:
+            self._fail(self._userError(message))
+        else:
+            self._handle(message)
+
+    def _died(self, death: Death) -> None:
+        unit, place, _, loan = death.note
+        opaque = place < 0
+        place = -1 - place if opaque else place
+        cause = f"{death.cause} while unpickling" if opaque else death.cause
+        if death.lane == KEEPER:
+            self._handle(m.KeeperDied(True, unit, place, cause, death.timed, opaque))
+            return
+        untaken = tuple(message.loan for message in death.untaken if type(message) is m.Lend)
+        if untaken:
+            self._handle(m.Returned(death.lane, untaken))
+        self._handle(m.LaneDied(death.lane, loan, unit, place, cause, death.timed, opaque))
+
+    def _handle(self, event: m.Event) -> None:
+        for action in self._rank.handle(event):
+            if self._failed:
+                return
+            self._performers[type(action)](action)
+
+    def _fail(self, error: BaseException) -> None:
+        """Ends the run with an error; the first one counts."""
+        if not self._failed:
+            self._failed = True
+            self._deliveries.put(error)
+
+    def _close(self) -> None:
+        if self._processes:
+            self._processes.close(atOnce=self._failed or self._stopping)
+        self._threads.close()
+        if self._puller:
+            self._puller.close()
+        self._deliveries.put(None)
+        self._stowage.close()
+
+    # actions ----------------------------------------------------------------------------------------------------------
+
+    def _startLane(self, action: m.StartLane) -> None:
+        self._poolOf(action.processes).start(action.lane)
+
+    def _startKeeper(self, action: m.StartKeeper) -> None:
+        self._poolOf(action.processes).start(KEEPER)
+
+    def _poolOf(self, processes: bool) -> Any:
+        return self._processes if processes else self._threads
+
+    def _laneOf(self, lane: int) -> Any:
+        return self._threads if lane in self._threads and lane != KEEPER else self._processes
+
+    def _lend(self, action: m.Lend) -> None:
+        pool = self._laneOf(action.lane)
+        if pool is self._processes:
+            units = tuple((name, self._packed(work)) for name, work in action.units)
+            action = action._replace(units=units)
+        pool.send(action.lane, action)
+
+    def _packed(self, message: Any) -> Any:
+        """A message for another process: values that are still live are packed."""
+        if type(message.payload) is not Live:
+            return message
+        try:
+            return message._replace(payload=self._stowage.stow(pack(message.payload.values)))
+        except PayloadError as error:
+            raise self._caused(error, self._plan.places[message.place].name, "<what it was to be given>", str(error)) from None
+
+    def _call(self, action: m.Call) -> None:
+        pool = self._poolOf(action.processes)
+        pool.send(KEEPER, self._packed(action) if action.processes else action)
+
+    def _tell(self, action: m.Flush | m.Resume) -> None:
+        self._laneOf(action.lane).send(action.lane, action)
+
+    def _takeBack(self, action: m.TakeBack) -> None:
+        pool = self._laneOf(action.lane)
+        loans = []
+        for message in pool.takeBack(action.lane):
+            if type(message) is m.Lend:
+                loans.append(message.loan)
+            else:
+                pool.send(action.lane, message)
+        self._events.append(m.Returned(action.lane, tuple(loans)))
+        self._wake.set()
+
+    def _signal(self, action: m.Signal) -> None:
+        self._board.flags[WANTED] = action.wanted
+        self._board.flags[PAUSED] = action.paused
+
+    def _pull(self, action: m.Pull) -> None:
+        if self._puller is None:
+            live = not self._plan.places[0].processes
+            self._puller = Puller(self._iterators, live, self._stowage.stow, self._post)
+        self._puller.request(action.items)
+
+    def _halt(self, action: m.Halt) -> None:
+        pass
+
+    # failures ---------------------------------------------------------------------------------------------------------
+
+    def _skip(self, action: m.Skip) -> None:
+        try:
+            (item,) = unpackAny(action.payload)
+        except Exception:
+            item = "<an item that could not be unpickled>"
+        self.failures.append(Failure(item, action.stage, action.attempts, action.reason))
+
+    def _giveUp(self, action: m.Fail) -> None:
+        place, items = self._plan.places[action.place], self._itemsOf(action)
+        if not action.final:
+            self.failures += [Failure(item, place.name, action.attempts, action.cause) for item in items]
+            return
+        kind = StageTimeout if action.timed else LaneDied
+        tries = f" ({action.attempts} times)" if action.attempts > 1 else ""
+        text = f"{kind.__name__}: {action.cause}{tries}"
+        self._fail(kind(place.name, shorten(items[0]), text, host=socket.gethostname()))
+
+    def _itemsOf(self, action: m.Fail) -> list[Any]:
+        if action.payload is None:
+            return ["<no item>"]
+        if action.opaque:
+            return [f"<{action.count} items of {action.payload.nbytes} bytes that kill whoever unpickles them>"]
+        if type(action.payload) is m.Span:
+            values = self._source.values(*action.payload)
+        else:
+            values = unpackAny(action.payload)
+        items = list(values[action.index : action.index + action.count])
+        return [getattr(item, "value", item) if type(item).__name__ == "Pair" else item for item in items]
+
+    def _sourceFailed(self, error: BaseException) -> None:
+        import traceback
+
+        text = "".join(traceback.format_exception(type(error), error, error.__traceback__))
+        self._fail(self._caused(error, "initial work", "<the next one>", text))
+
+    def _userError(self, failure: UserFailure) -> BaseException:
+        """The user's exception with what is known about it as its cause; or only that."""
+        cause = StageError(failure.stage, failure.item, failure.traceback, failure.pid, failure.host)
+        try:
+            error = pickle.loads(failure.exception)
+        except Exception:
+            return cause
+        if not isinstance(error, Exception):
+            return cause
+        error.__cause__ = cause
+        return error
+
+    def _caused(self, error: BaseException, stage: str, item: str, text: str) -> BaseException:
+        error.__cause__ = StageError(stage, item, text, os.getpid(), socket.gethostname())
+        return error

@@ -1,0 +1,70 @@
+"""The initial work: parts that every process has by fork, and iterators that are pulled little by little."""
+
+from __future__ import annotations
+
+import array
+import sys
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from .engine.backlog import Part
+
+__all__ = ["InitialWork", "Zipped"]
+
+_SEQUENCES = (list, tuple, range, str, bytes, bytearray, array.array)
+
+
+class Zipped:
+    """Several sequences side by side; element i is the tuple of their elements i."""
+
+    def __init__(self, sequences: tuple[Any, ...]) -> None:
+        self._sequences = sequences
+        self._length = min(map(len, sequences))
+
+    def __len__(self) -> int:
+        return self._length
+
+    def __getitem__(self, span: slice) -> list[Any]:
+        return list(zip(*(sequence[span] for sequence in self._sequences), strict=False))
+
+
+def isSequence(value: Any) -> bool:
+    """Whether elements can be counted out without asking for them one by one."""
+    if type(value) in _SEQUENCES or type(value) is Zipped:
+        return True
+    numpy = sys.modules.get("numpy")
+    return numpy is not None and type(value) is numpy.ndarray and value.ndim > 0
+
+
+class InitialWork:
+    """The parts of the initial work, in order."""
+
+    def __init__(self, parts: list[Any]) -> None:
+        self._parts = [part if isSequence(part) else _Pulled(part) for part in parts]
+
+    @property
+    def parts(self) -> tuple[Part, ...]:
+        """What the engine needs to know."""
+        return tuple(Part(None if isinstance(part, _Pulled) else len(part)) for part in self._parts)
+
+    def values(self, part: int, start: int, stop: int) -> Any:
+        """Elements of a part that every process has."""
+        return self._parts[part][start:stop]
+
+    def iterators(self) -> list[Iterator[Any]]:
+        """The iterators of the parts that are pulled, in order, made when they are needed."""
+        return [iter(part) for part in self._parts if isinstance(part, _Pulled)]
+
+    def __iter__(self) -> Iterator[Any]:
+        for part in self._parts:
+            yield from part
+
+
+class _Pulled:
+    """An iterable that has to be asked for its elements."""
+
+    def __init__(self, iterable: Iterable[Any]) -> None:
+        self._iterable = iterable
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self._iterable)

@@ -1,0 +1,86 @@
+"""The values with a meaning of their own in a stream: ``Args``, ``Multiple`` and ``Object``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+__all__ = ["Args", "Multiple", "Object"]
+
+
+class _Final:
+    """Told apart by exact type in the innermost loops, hence closed to subclasses."""
+
+    __slots__ = ()
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        if cls.__module__ != __name__:
+            raise TypeError(f"{cls.__mro__[1].__name__} cannot be subclassed: use it as it is")
+
+
+class Args(_Final):
+    """Positional and keyword arguments that are spread into the parameters of the next function.
+
+    Example:
+        >>> from job_stream import Args, Work
+        >>> with Work([Args(1, 2, scale=10)]) as w:
+        ...     @w.job
+        ...     def total(a, b, scale):
+        ...         return (a + b) * scale
+    """
+
+    __slots__ = ("args", "kwargs")
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self.args = args
+        self.kwargs = kwargs
+
+    def __repr__(self) -> str:
+        parts = [repr(a) for a in self.args] + [f"{k}={v!r}" for k, v in self.kwargs.items()]
+        return f"Args({', '.join(parts)})"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Args) and (self.args, self.kwargs) == (other.args, other.kwargs)
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+class Multiple(_Final):
+    """Several pieces of work returned at once; each element that is not None goes on by itself.
+
+    Args:
+        workList: any iterable. It is taken piece by piece, so it may be a generator of any length.
+
+    Raises:
+        TypeError: ``workList`` is not iterable.
+    """
+
+    __slots__ = ("workList",)
+
+    def __init__(self, workList: Iterable[Any]) -> None:
+        if not hasattr(workList, "__iter__") and not hasattr(workList, "__getitem__"):
+            raise TypeError(f"Multiple takes an iterable, not {type(workList).__name__}: {workList!r:.80}")
+        self.workList = workList
+
+    def __repr__(self) -> str:
+        return f"Multiple({self.workList!r})"
+
+
+class Object:
+    """A bag of attributes, the default store of ``reduce`` and ``frame``.
+
+    Example:
+        >>> Object(count=0, name="a")
+        Object(count=0, name='a')
+    """
+
+    def __init__(self, **attributes: Any) -> None:
+        self.__dict__.update(attributes)
+
+    def __repr__(self) -> str:
+        return f"Object({', '.join(f'{k}={v!r}' for k, v in self.__dict__.items())})"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Object) and self.__dict__ == other.__dict__
+
+    __hash__ = None  # type: ignore[assignment]

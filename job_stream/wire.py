@@ -1,0 +1,186 @@
+"""Messages as bytes: msgpack, each tuple behind the code of its kind.
+
+Payloads ride along: small ones inside the message, large ones in segments whose descriptors are passed beside it. The
+codec turns ``Parts`` into blobs on the way out, so nobody else needs to know where the bytes lie.
+"""
+
+from __future__ import annotations
+
+import resource
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import msgpack
+
+from .engine import messages
+from .errors import EngineError
+from .payload import Blob, Parts, Segment
+
+__all__ = ["Codec", "Died", "Fork", "Forked", "INLINE_BYTES", "Kill", "MESSAGE_FDS", "Stopped", "UserFailure"]
+
+INLINE_BYTES = 32 << 10
+MESSAGE_FDS = 200
+
+
+class UserFailure(NamedTuple):
+    """User code failed in a lane or keeper; ``exception`` is the pickled exception, or nothing."""
+
+    stage: str
+    item: str
+    traceback: str
+    pid: int
+    host: str
+    exception: bytes
+
+
+class Fork(NamedTuple):
+    """To the nursery: fork a child for lane ``lane`` (0: the keeper); its end of the link comes along."""
+
+    lane: int
+
+
+class Kill(NamedTuple):
+    """To the nursery: end a child at once; -1: all of them."""
+
+    lane: int
+
+
+class Forked(NamedTuple):
+    """From the nursery."""
+
+    lane: int
+    pid: int
+
+
+class Died(NamedTuple):
+    """From the nursery: a child ended with this wait status."""
+
+    lane: int
+    status: int
+
+
+class Stopped(NamedTuple):
+    """From the nursery: a child was stopped by a signal, or goes on."""
+
+    lane: int
+    stopped: bool
+
+
+_KINDS: tuple[type, ...] = (
+    messages.Span, messages.Work, messages.Output, messages.Fold, messages.Open, messages.Skip, messages.Repaid,
+    messages.Answered, messages.Lend, messages.Flush, messages.Resume, messages.Call, UserFailure, Fork,
+    Kill, Forked, Died, Stopped,
+)  # fmt: skip
+_CODES = {kind: code for code, kind in enumerate(_KINDS, 2)}
+_TUPLE, _BLOB = 0, 1
+
+
+class Codec:
+    """Packs and unpacks messages.
+
+    Args:
+        write: copies parts to a segment; gives its number and descriptor.
+        release: called with (owner, number, fd) when a received segment is no longer needed.
+    """
+
+    def __init__(self, write: Callable[[list[Any]], tuple[int, int]], release: Callable[[int, int, int], None]) -> None:
+        self._write = write
+        self._release = release
+
+    def encode(self, message: Any) -> tuple[bytes, list[int]]:
+        """The bytes of a message and the descriptors that go with it."""
+        outward = _Outward()
+        body = outward.plain(message)
+        if outward.large:
+            outward.segments[0] = self._write(outward.large)
+        data = _dumps([body, [number for number, _ in outward.segments]])
+        fds = [fd for _, fd in outward.segments if fd >= 0]
+        if len(data) > 2 * INLINE_BYTES:
+            number, fd = self._write([data])
+            return _dumps([number, len(data)]), [fd, *fds]
+        return data, fds
+
+    def decode(self, data: bytes, fds: list[int], owner: int) -> Any:
+        """The message of bytes and descriptors; ``owner`` wrote its segments."""
+        body, numbers = _loads(data)
+        waiting = iter(fds)
+        if isinstance(body, int):
+            whole = Segment(next(waiting), owner, body, self._release)
+            body, numbers = _loads(Blob((numbers,), whole, 0, None).bytes())
+        segments = [
+            None if number == _NO_SEGMENT else Segment(next(waiting), owner, number, self._release)
+            for number in numbers
+        ]
+        return _restore(body, segments)
+
+
+_NO_SEGMENT = -1
+
+
+class _Outward:
+    """One message being written: the segments it refers to, and the parts that wait for one (number 0)."""
+
+    def __init__(self) -> None:
+        self.segments: list[tuple[int, int]] = [(_NO_SEGMENT, -1)]
+        self.large: list[Any] = []
+        self._size = 0
+
+    def plain(self, value: Any) -> Any:
+        kind = type(value)
+        if kind in _LEAVES:
+            return value
+        code = _CODES.get(kind)
+        if code is not None or kind is tuple:
+            return [code or _TUPLE, *map(self.plain, value)]
+        if kind is Parts:
+            return self._parts(value)
+        if kind is Blob:
+            return self._blob(value)
+        raise EngineError(f"{kind.__name__} cannot travel in a message")
+
+    def _parts(self, parts: Parts) -> list[Any]:
+        lengths = [len(frame) for frame in parts.frames]
+        if parts.nbytes <= INLINE_BYTES and not self.large:
+            return [_BLOB, lengths, _NO_SEGMENT, 0, b"".join(parts.frames)]
+        offset = self._size
+        self.large += parts.frames
+        self._size += parts.nbytes
+        return [_BLOB, lengths, 0, offset, None]
+
+    def _blob(self, blob: Blob) -> list[Any]:
+        if blob.segment is None:
+            return [_BLOB, blob.lengths, _NO_SEGMENT, 0, blob.data]
+        entry = (blob.segment.number, blob.segment.fd)
+        if entry not in self.segments:
+            if len(self.segments) > MESSAGE_FDS:
+                return self._parts(Parts(blob.frames()))
+            self.segments.append(entry)
+        return [_BLOB, blob.lengths, self.segments.index(entry), blob.offset, None]
+
+
+_MANY_FDS = resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2
+"""From this descriptor on, payloads are read at once instead of waiting in their segments."""
+
+_LEAVES = frozenset((int, str, bytes, bool, float, type(None)))
+
+
+def _restore(value: Any, segments: list[Segment | None]) -> Any:
+    if type(value) is not tuple:
+        return value
+    code = value[0]
+    if code == _BLOB:
+        _, lengths, index, offset, data = value
+        segment = None if index == _NO_SEGMENT else segments[index]
+        blob = Blob(lengths, segment, offset, data)
+        return blob if segment is None or segment.fd < _MANY_FDS else Blob(lengths, None, 0, blob.bytes())
+    fields = [_restore(field, segments) for field in value[1:]]
+    return tuple(fields) if code == _TUPLE else _KINDS[code - 2](*fields)
+
+
+def _dumps(value: Any) -> bytes:
+    data: bytes = msgpack.packb(value)
+    return data
+
+
+def _loads(data: bytes) -> Any:
+    return msgpack.unpackb(data, use_list=False)

@@ -1,0 +1,100 @@
+"""Fixtures, and what holds for every test: it ends, and it leaves no process behind."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import textwrap
+import time
+
+import pytest
+from support import DEADLINE_S, PROMPT_S, Counter, Gate, Once, Script, Tally, descendants, describe
+
+PR_SET_CHILD_SUBREAPER = 36
+TEST_LIMIT_S = 2 * DEADLINE_S
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    # An orphan comes back to this process instead of to init, and so is still found below it.
+    ctypes.CDLL(None, use_errno=True).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+@pytest.fixture(autouse=True)
+def _ends():
+    """Fails a test that hangs, at the place where it hangs."""
+
+    def too_late(_signal, _frame):
+        pytest.fail(f"the test has not ended after {TEST_LIMIT_S:g} s")
+
+    before = signal.signal(signal.SIGALRM, too_late)
+    signal.setitimer(signal.ITIMER_REAL, TEST_LIMIT_S, 15)
+    yield
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    signal.signal(signal.SIGALRM, before)
+
+
+@pytest.fixture(autouse=True)
+def _leaves_no_process(_ends):
+    """Fails a test after which processes are left, and ends them so that other tests are not disturbed."""
+    before = descendants()
+    yield
+    left = _left_after(PROMPT_S, before)
+    described = [describe(pid) for pid in sorted(left)]
+    for pid in left:
+        os.kill(pid, signal.SIGKILL)
+    _left_after(PROMPT_S, before)
+    _reap()
+    assert not left, f"processes left behind: {described}"
+
+
+def _left_after(deadline_s: float, before: set[int]) -> set[int]:
+    end = time.monotonic() + deadline_s
+    while (left := descendants() - before) and time.monotonic() < end:
+        time.sleep(0.005)
+    return left
+
+
+def _reap() -> None:
+    """Buries the orphans that came back to this process."""
+    try:
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            pass
+    except ChildProcessError:
+        pass
+
+
+@pytest.fixture
+def gate(tmp_path):
+    return Gate(tmp_path / "gate")
+
+
+@pytest.fixture
+def tally(tmp_path):
+    return Tally(tmp_path / "tally")
+
+
+@pytest.fixture
+def counter():
+    return Counter()
+
+
+@pytest.fixture
+def once(tmp_path):
+    return Once(tmp_path)
+
+
+@pytest.fixture
+def start(tmp_path):
+    """``start(source, *arguments)`` starts a script; it is killed at the end of the test if it still runs."""
+    started = []
+
+    def start_script(source: str, *arguments: object) -> Script:
+        path = tmp_path / f"script{len(started)}.py"
+        path.write_text(textwrap.dedent(source))
+        started.append(Script(path, arguments))
+        return started[-1]
+
+    yield start_script
+    for script in started:
+        script.kill()

@@ -1,0 +1,274 @@
+"""What the benchmarks' harness promises: fair turns, honest values and verdicts, and a report that hides nothing.
+
+No workload runs here, and nothing is timed: contenders are functions that give the readings of a script.
+"""
+
+import json
+import sys
+from dataclasses import replace
+from pathlib import Path
+from threading import Event
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from benchmarks.__main__ import main, make_parser
+from benchmarks.budgets import Better, Budget, Verdict
+from benchmarks.contenders import WrongAnswer, clock, expect
+from benchmarks.harness import Case, Contender, Outcome, Pace, Race, Settings, Size, run_race
+from benchmarks.metrics import cost, efficiency, rate
+from benchmarks.peers import find_peers
+from benchmarks.report import make_lines, render_number, render_table, to_json
+from benchmarks.workloads import ALL
+
+SPEED = rate("speed", "items/s")
+THREE_TIMES = Settings(repeat=3)
+
+
+def scripted(tool: str, *readings: float, startups: tuple[float, ...] = (), work: float = 100.0) -> Contender:
+    """A contender with these readings, one for each repetition."""
+    left, left_startups = iter(readings), iter(startups)
+    return Contender(tool, work, lambda: next(left), (lambda: next(left_startups)) if startups else None)
+
+
+def run(case: Case, *contenders: Contender, settings: Settings = THREE_TIMES) -> Outcome:
+    return run_race(Race(case, contenders), settings, lambda text: None)
+
+
+def always(tool: str, reading: float) -> Contender:
+    return scripted(tool, reading, reading, reading)
+
+
+def table_row(table: str, start: str) -> str:
+    return next(line for line in table.splitlines() if line.startswith(start))
+
+
+# --- verdicts ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("figure", "verdict"),
+    [(0.9, Verdict.MISSED), (1.0, Verdict.REACHED), (1.9, Verdict.REACHED), (2.0, Verdict.AIM)],
+)
+def test_more_is_better_for_a_speed(figure: float, verdict: Verdict) -> None:
+    assert Budget(at_least=1.0, aim=2.0).judge(figure, Better.HIGHER) is verdict
+
+
+@pytest.mark.parametrize(
+    ("figure", "verdict"),
+    [(3.1, Verdict.MISSED), (3.0, Verdict.REACHED), (1.6, Verdict.REACHED), (1.5, Verdict.AIM)],
+)
+def test_less_is_better_for_a_cost(figure: float, verdict: Verdict) -> None:
+    assert Budget(at_least=3.0, aim=1.5).judge(figure, Better.LOWER) is verdict
+
+
+def test_a_budget_without_a_promise_is_never_missed() -> None:
+    assert Budget(aim=2.0).judge(1.0, Better.HIGHER) is Verdict.BELOW_AIM
+
+
+def test_a_budget_without_an_aim_is_reached_at_best() -> None:
+    assert Budget(at_least=2.0).judge(100.0, Better.HIGHER) is Verdict.REACHED
+
+
+def test_without_a_figure_there_is_no_verdict() -> None:
+    assert Budget(at_least=2.0).judge(None, Better.HIGHER) is Verdict.UNKNOWN
+
+
+def test_a_budget_against_a_peer_is_about_the_ratio_of_the_values() -> None:
+    outcome = run(Case("w", SPEED, (Budget(at_least=0.5, against="pool"),)), always("job_stream", 4), always("pool", 1))
+    (line,) = make_lines([outcome])
+    assert (line.figure, line.verdict) == (0.25, Verdict.MISSED)
+
+
+@pytest.mark.parametrize("others", [[], ["joblib"]])
+def test_a_budget_against_a_peer_that_is_not_there_has_no_verdict(others: list[str]) -> None:
+    case = Case("w", SPEED, (Budget(at_least=0.5, against="pool"),))
+    (line,) = make_lines([run(case, always("job_stream", 4), *(always(other, 1) for other in others))])
+    assert line.verdict is Verdict.UNKNOWN
+
+
+# --- turns and values -------------------------------------------------------------------------------------------------
+
+
+def test_contenders_take_turns() -> None:
+    turns: list[str] = []
+
+    def note(turn: str) -> float:
+        turns.append(turn)
+        return 1.0
+
+    run(
+        Case("w", SPEED),
+        Contender("job_stream", 1.0, lambda: note("job_stream"), lambda: note("start-up")),
+        Contender("pool", 1.0, lambda: note("pool")),
+    )
+    assert turns == ["start-up", "job_stream", "pool"] * 3
+
+
+def test_a_value_is_made_of_the_median() -> None:
+    outcome = run(Case("w", SPEED), scripted("pool", 50.0, 2.0, 1.0))
+    assert outcome.values == {"pool": 50.0}
+    assert outcome.scores["pool"].record.readings == [50.0, 2.0, 1.0]
+
+
+def test_the_median_of_the_start_ups_is_taken_off_the_median_of_the_runs() -> None:
+    contender = scripted("job_stream", 2.0, 90.0, 1.0, startups=(0.4, 30.0, 0.1))
+    score = run(Case("w", SPEED), contender).scores["job_stream"]
+    assert score.value == pytest.approx(100 / 1.6)
+    assert score.with_startup == pytest.approx(100 / 2.0)
+    assert not score.uncertain
+
+
+def test_a_run_that_is_mostly_start_up_is_marked_and_stays_finite() -> None:
+    contender = scripted("job_stream", 1.0, 1.0, 1.0, startups=(1.5, 1.5, 1.5))
+    score = run(Case("w", SPEED), contender).scores["job_stream"]
+    assert score.uncertain
+    assert score.value == pytest.approx(100 / 0.1)
+
+
+@pytest.mark.parametrize(
+    ("metric", "value"), [(rate("m", "u", 1e3), 0.025), (cost("m", "u", 1e-3), 40.0), (efficiency(2), 1250.0)]
+)
+def test_a_metric_makes_a_value_of_reading_and_work(metric, value: float) -> None:
+    assert metric.convert(4.0, 100.0) == pytest.approx(value)
+
+
+def test_a_contender_that_raises_leaves_the_others_running() -> None:
+    def fail() -> float:
+        attempts.append(1)
+        raise OSError("no such pool")
+
+    attempts: list[int] = []
+    outcome = run(Case("w", SPEED), Contender("joblib", 1.0, fail), always("pool", 1.0))
+    assert outcome.scores["joblib"].record.error == "OSError: no such pool"
+    assert outcome.values == {"pool": 100.0}
+    assert len(attempts) == 1
+
+
+def test_a_contender_that_takes_too_long_leaves_the_race() -> None:
+    forever = Contender("joblib", 1.0, lambda: float(Event().wait()))
+    outcome = run(Case("w", SPEED), forever, settings=Settings(repeat=1, timeout_s=0.01))
+    assert outcome.scores["joblib"].record.error.startswith("TimeoutError")
+
+
+def test_a_wrong_answer_is_an_error() -> None:
+    with pytest.raises(WrongAnswer, match=r"expected \[1, 2\], got \[2, 1\]"):
+        clock(lambda: [2, 1], expect([1, 2]))
+
+
+def test_short_runs_are_repeated_more_and_slow_ones_less() -> None:
+    quick = Settings(size=Size.QUICK)
+    assert quick.repetitions(Pace.SHORT) > quick.repetitions(Pace.NORMAL) > quick.repetitions(Pace.SLOW)
+    assert {replace(quick, repeat=7).repetitions(pace) for pace in Pace} == {7}
+
+
+def test_at_full_size_everything_is_repeated_at_least_three_times() -> None:
+    assert min(Settings().repetitions(pace) for pace in Pace) >= 3
+
+
+# --- the report -------------------------------------------------------------------------------------------------------
+
+
+def test_the_table_shows_values_ratio_bounds_and_verdict() -> None:
+    case = Case("noop", SPEED, (Budget(at_least=0.5, aim=1.0, against="pool"),), name="small")
+    outcome = run(case, scripted("job_stream", *[2.0] * 3, startups=(0.4,) * 3), always("pool", 1.0))
+    row = table_row(render_table([outcome], ["joblib", "pool"]), "noop small").split("  ")
+    assert [cell.strip() for cell in row if cell] == [
+        "noop small",
+        "speed",
+        "items/s",
+        "62.5",
+        "50",
+        "-",
+        "100",
+        "-",
+        "0.625x pool",
+        ">= 0.5x pool",
+        ">= 1x pool",
+        "reached",
+    ]
+
+
+def test_each_budget_of_a_case_has_its_line() -> None:
+    case = Case("w", SPEED, (Budget(at_least=1.0), Budget(at_least=2.0, against="pool")))
+    table = render_table([run(case, always("job_stream", 1.0), always("pool", 1.0))], ["pool"])
+    assert [line.split()[-1] for line in table.splitlines() if line.startswith("w ")] == ["reached", "MISSED"]
+
+
+def test_an_error_of_job_stream_is_shown_in_the_table_and_told_below() -> None:
+    def fail() -> float:
+        raise ImportError("No module named 'job_stream'")
+
+    case = Case("w", SPEED, (Budget(at_least=1.0),))
+    table = render_table([run(case, Contender("job_stream", 1.0, fail))], [])
+    assert table_row(table, "w ").split()[-1] == "error"
+    assert "w, job_stream: ImportError: No module named 'job_stream'" in table
+
+
+def test_contenders_without_a_column_are_references() -> None:
+    table = render_table([run(Case("w", SPEED), always("pool", 1.0), always("serial", 4.0))], ["pool"])
+    assert "serial 25" in table_row(table, "w ")
+
+
+def test_notes_are_told_once() -> None:
+    cases = [Case("w", SPEED, name=name, notes=("w: a note",)) for name in "ab"]
+    assert render_table([run(case, always("pool", 1.0)) for case in cases], ["pool"]).count("w: a note") == 1
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(0.0, "0"), (0.01234, "0.0123"), (1.5, "1.5"), (99.96, "100"), (300000.0, "300,000")]
+)
+def test_numbers_have_three_digits_and_no_exponent(value: float, text: str) -> None:
+    assert render_number(value) == text
+
+
+def test_the_json_keeps_every_reading() -> None:
+    case = Case("w", SPEED, (Budget(at_least=1.0),))
+    contender = scripted("job_stream", 1.0, 2.0, 3.0, startups=(0.1, 0.2, 0.3))
+    told = json.loads(json.dumps(to_json([run(case, contender)], THREE_TIMES, {"cores": 2})))
+    assert told["machine"] == {"cores": 2}
+    assert told["settings"]["size"] == "full"
+    (measured,) = told["cases"]
+    assert measured["tools"]["job_stream"]["readings"] == [1.0, 2.0, 3.0]
+    assert measured["tools"]["job_stream"]["startup_readings"] == [0.1, 0.2, 0.3]
+    assert measured["budgets"][0]["verdict"] == "reached"
+
+
+@pytest.mark.filterwarnings("default")  # what matplotlib warns of is not ours
+def test_the_chart_is_drawn_also_of_a_case_that_failed(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    from benchmarks.chart import draw_chart
+
+    def fail() -> float:
+        raise OSError
+
+    case = Case("w", SPEED, (Budget(at_least=1.0, aim=2.0, against="pool"),))
+    good = run(case, always("job_stream", 1.0), always("pool", 500.0))
+    bad = run(Case("v", SPEED), Contender("job_stream", 1.0, fail))
+    draw_chart([good, bad], "title", tmp_path / "chart.png")
+    assert (tmp_path / "chart.png").read_bytes().startswith(b"\x89PNG")
+
+
+# --- the command line and the parts it finds --------------------------------------------------------------------------
+
+
+def test_the_list_names_every_workload(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--list"]) == 0
+    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == [workload.name for workload in ALL]
+
+
+def test_only_takes_names_in_the_order_of_the_table() -> None:
+    options = make_parser().parse_args(["--only", "skew,noop_map"])
+    assert [workload.name for workload in options.only] == ["noop_map", "skew"]
+
+
+@pytest.mark.parametrize("arguments", [["--only", "nonsense"], ["--repeat", "0"], ["--quick", "--smoke"]])
+def test_arguments_that_make_no_sense_are_refused(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        make_parser().parse_args(arguments)
+    assert capsys.readouterr().err
+
+
+def test_every_module_of_the_peers_folder_is_found() -> None:
+    assert [peer.name for peer in find_peers()] == ["executor", "joblib", "pool"]

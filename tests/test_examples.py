@@ -1,0 +1,108 @@
+"""Every example runs as a user would run it, and prints what its docstring says."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
+TIMEOUT_S = 60
+
+
+def run_example(name: str, *arguments: object) -> list[str]:
+    """The lines that the example prints; it must end well, and without a warning."""
+    command = [sys.executable, "-W", "error", str(EXAMPLES / name), *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_S)
+    assert done.returncode == 0, done.stderr
+    assert "Traceback" not in done.stderr
+    return done.stdout.splitlines()
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Two source files, one of them in a folder below, and a file that is none."""
+    (tmp_path / "below").mkdir()
+    (tmp_path / "one.py").write_text("spam = eggs\n\nspam = Spam + 1\n", encoding="utf-8")
+    (tmp_path / "below" / "two.py").write_text("import ham, eggs\n", encoding="utf-8")
+    (tmp_path / "notes.txt").write_text("spam spam spam\n", encoding="utf-8")
+    return tmp_path
+
+
+def test_word_count_counts_the_words_of_all_files(folder: Path) -> None:
+    printed = [line.split() for line in run_example("word_count.py", folder)]
+    assert printed == [["3", "spam"], ["2", "eggs"], ["1", "ham"], ["1", "import"]]
+
+
+def test_word_count_reads_the_standard_library() -> None:
+    printed = [line.split() for line in run_example("word_count.py")]
+    counts = [int(count) for count, _ in printed]
+    words = [word for _, word in printed]
+    assert len(printed) == 20
+    assert counts == sorted(counts, reverse=True)
+    assert {"self", "def", "if", "the"} <= set(words)
+
+
+def test_primes() -> None:
+    assert run_example("primes.py", 1000) == ["168 primes below 1000", "the largest: 971 977 983 991 997"]
+    assert run_example("primes.py")[0] == "5133 primes below 50000"
+
+
+def test_line_statistics(folder: Path) -> None:
+    assert run_example("line_statistics.py", folder) == [
+        "files:        1",
+        "lines:        3",
+        "blank lines:  1",
+        "longest line: 15 characters",
+    ]
+
+
+def test_line_statistics_of_the_examples() -> None:
+    count = len(list(EXAMPLES.glob("*.py")))
+    assert run_example("line_statistics.py")[0] == f"files:        {count}"
+
+
+def test_mean_word_length() -> None:
+    assert run_example("mean_word_length.py", "a", "bcd") == ["2 words, 2.000 letters each on average"]
+    assert run_example("mean_word_length.py") == ["9 words, 3.667 letters each on average"]
+
+
+def test_sum_to_n() -> None:
+    assert run_example("sum_to_n.py") == [
+        "1 + ... + 4 = 10",
+        "1 + ... + 5 = 15",
+        "1 + ... + 8 = 36",
+        "1 + ... + 100 = 5050",
+    ]
+
+
+def test_nested_frames() -> None:
+    assert run_example("nested_frames.py") == [
+        "the cube root of 2 is 1.259921",
+        "the cube root of 27 is 3.000000",
+        "the cube root of 1000 is 10.000000",
+    ]
+
+
+def test_parallel_map() -> None:
+    assert run_example("parallel_map.py") == ["17647 takes 278 steps, more than any other start below 20000"]
+
+
+def test_shared_data(tmp_path: Path) -> None:
+    file = tmp_path / "text"
+    file.write_text("Tea for two\nand two for tea\n", encoding="utf-8")
+    assert run_example("shared_data.py", file, "tea", "and", "coffee") == [
+        "and: lines 2",
+        "coffee: nowhere",
+        "tea: lines 1 2",
+        "times the index was loaded: 1",
+    ]
+
+
+def test_shared_data_without_arguments() -> None:
+    assert run_example("shared_data.py")[-1] == "times the index was loaded: 1"
+
+
+def test_every_example_is_tested() -> None:
+    tests = Path(__file__).read_text(encoding="utf-8")
+    assert not {path.name for path in EXAMPLES.glob("*.py") if f'run_example("{path.name}"' not in tests}
