@@ -16,8 +16,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import closing
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from .cpus import hostCpuCount
@@ -144,6 +143,7 @@ class Work:
         What it returns is sent through them again.
 
         Args:
+            useMultiprocessing: as for ``Work``; False here or at the frame counts for both, since they share a store.
             onError, retries, timeout: as for ``Work``, for this stage.
         """
         return decorator(self._recordFrameEnd, func, keywords)
@@ -194,8 +194,6 @@ class Work:
 
     def _recordFrameEnd(self, function: Function, **keywords: Any) -> None:
         self._checkOpen("frameEnd")
-        if "useMultiprocessing" in keywords:
-            raise PlanError(f"frameEnd {nameOf(function)!r}: give useMultiprocessing to its frame, which owns the store")
         self._builder.closeFrame(self._stage("frameEnd", Kind.END, function, 2, False, keywords))
 
     def _recordReduce(self, function: Function, **keywords: Any) -> None:
@@ -360,9 +358,7 @@ class Work:
         before = self.failures
         self.failures = runtime.failures
         self.failures += before
-        with closing(runtime.results()) as results:
-            for values, _ in results:
-                handle(values)
+        runtime.run(lambda values, base: handle(values))
 
     def _runSerially(self, plan: Any, source: InitialWork, handle: Callable[[list[Any]], None]) -> None:
         from .lanes.serial import runSerially
@@ -438,24 +434,31 @@ class _Map(Work):
 
         runtime = Runtime(plan._replace(ordered=True), source, self._cpus or hostCpuCount(), self._seed, drop)
         self.failures = runtime.failures
-        with closing(runtime.results()) as results:
-            for values in _inOrder(results):
-                handle(values)
+        order = _Order(handle)
+        runtime.run(order.take)
+        order.check()
 
 
-def _inOrder(results: Iterator[tuple[list[Any], int | None]]) -> Iterator[list[Any]]:
-    """Lists of neighbours, each as soon as all before it have come."""
-    waiting: dict[int, list[Any]] = {}
-    position = 0
-    for values, base in results:
-        assert base is not None
-        waiting[base] = values
-        while position in waiting:
-            values = waiting.pop(position)
-            position += len(values)
-            yield values
-    if waiting:
-        raise JobStreamError(f"results from position {position} on are missing")
+class _Order:
+    """Passes lists of neighbours on, each as soon as all before it have come."""
+
+    def __init__(self, handle: Callable[[list[Any]], None]) -> None:
+        self._handle = handle
+        self._waiting: dict[int, list[Any]] = {}
+        self._position = 0
+
+    def take(self, values: list[Any], base: int | None) -> None:
+        if base is None:
+            raise JobStreamError("a result of an ordered stream came without its position")
+        self._waiting[base] = values
+        while self._position in self._waiting:
+            ready = self._waiting.pop(self._position)
+            self._position += len(ready)
+            self._handle(ready)
+
+    def check(self) -> None:
+        if self._waiting:
+            raise JobStreamError(f"results from position {self._position} on are missing")
 
 
 def getRank() -> int:

@@ -103,16 +103,8 @@ class Plan(NamedTuple):
     ordered: bool = False
 
     @property
-    def usesThreads(self) -> bool:
-        return any(not place.processes for place in self.places if place.kind != Kind.END)
-
-    @property
     def usesProcesses(self) -> bool:
         return any(place.processes for place in self.places if place.kind != Kind.END)
-
-    @property
-    def hasTimeouts(self) -> bool:
-        return any(place.solo for place in self.places)
 
 
 def _nothing(*_: Any) -> None:
@@ -149,7 +141,8 @@ class Builder:
         frame, parent = self._open.frame, self._open.parent
         if frame is None or parent is None:
             raise PlanError(f"frameEnd {stage.name!r} has no frame: put a @w.frame before it")
-        self._open.end = stage._replace(processes=frame.processes)
+        processes = frame.processes and stage.processes
+        self._open.frame, self._open.end = frame._replace(processes=processes), stage._replace(processes=processes)
         self._open = parent
 
     @property
@@ -193,7 +186,9 @@ class _Layout:
             elif place.kind == Kind.FOLD:
                 segments.append(Segment(first, place.number, True))
                 first = len(self._places)
-        self._places.append(Place(len(self._places), Kind.END, body.end, number, len(segments), first))
+        end = Place(len(self._places), Kind.END, body.end, number, len(segments), first)
+        end.processes = end.processes and end.number > 0  # a stream without stages needs no process
+        self._places.append(end)
         segments.append(Segment(first, len(self._places) - 1, False))
         self._bodies.append(Body(number, frame.number if frame else None, tuple(segments)))
         return [(entry, place) for entry, place in inner]

@@ -12,6 +12,7 @@ import pickle
 import select
 import socket
 import threading
+import traceback
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -31,7 +32,7 @@ from .lanes.packing import unpackAny
 from .lanes.pool import KEEPER, Death, ProcessPool
 from .lanes.threads import ThreadPool
 from .payload import Blob, Live, Parts, Segment, pack
-from .plan import Plan
+from .plan import Kind, Plan
 from .source import InitialWork
 from .wire import INLINE_BYTES, UserFailure
 
@@ -59,20 +60,26 @@ class Failure(NamedTuple):
 
 
 class _Wake:
-    """Wakes the engine thread. The descriptor lives as long as anybody may still use it."""
+    """Wakes the engine thread, from any thread, for as long as it is there."""
 
     def __init__(self) -> None:
         self.fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._lock = threading.Lock()
+        self._closed = False
 
     def set(self) -> None:
-        os.eventfd_write(self.fd, 1)
+        with self._lock:
+            if not self._closed:
+                os.eventfd_write(self.fd, 1)
 
     def clear(self) -> None:
         with suppress(BlockingIOError):
             os.eventfd_read(self.fd)
 
-    def __del__(self) -> None:
-        os.close(self.fd)
+    def close(self) -> None:
+        with self._lock:
+            self._closed = True
+            os.close(self.fd)
 
 
 class Stowage:
@@ -201,8 +208,9 @@ class Runtime:
 
     # the main thread's side -------------------------------------------------------------------------------------------
 
-    def results(self) -> Iterator[tuple[list[Any], int | None]]:
-        """Lists of results as they come, with the position of the first where the stream is ordered.
+    def run(self, handle: Callable[[list[Any], int | None], None]) -> None:
+        """Runs the stream; ``handle`` is called with lists of results as they come, and with the position of the first
+        where the stream is ordered.
 
         Raises:
             the exception that ended the run.
@@ -215,13 +223,25 @@ class Runtime:
                     return
                 if isinstance(delivery, BaseException):
                     raise delivery
-                values = unpackAny(delivery.payload)
-                yield values, delivery.base
-                self._post(m.ResultsTaken(delivery.payload.nbytes))
+                self._deliver(delivery, handle)
         finally:
             self._stopping = True
-            self._post(m.Nothing())
+            self._wake.set()
             self._thread.join()
+            self._wake.close()
+            self._performers.clear()
+            self._deliveries = SimpleQueue()
+            delivery = None
+
+    def _deliver(self, delivery: m.Deliver, handle: Callable[[list[Any], int | None], None]) -> None:
+        try:
+            values = unpackAny(delivery.payload)
+        except Exception as error:
+            stages = [place.name for place in self._plan.places if place.kind != Kind.END]
+            text = "".join(traceback.format_exception(type(error), error, error.__traceback__))
+            raise self._caused(error, stages[-1] if stages else "initial work", "<its output>", text)  # noqa: B904
+        handle(values, delivery.base)
+        self._post(m.ResultsTaken(delivery.payload.nbytes))
 
     def _post(self, event: Any) -> None:
         self._events.append(event)
@@ -297,9 +317,6 @@ class Runtime:
         if death.lane == KEEPER:
             self._handle(m.KeeperDied(True, unit, place, cause, death.timed, opaque))
             return
-        untaken = tuple(message.loan for message in death.untaken if type(message) is m.Lend)
-        if untaken:
-            self._handle(m.Returned(death.lane, untaken))
         self._handle(m.LaneDied(death.lane, loan, unit, place, cause, death.timed, opaque))
 
     def _handle(self, event: m.Event) -> None:
@@ -416,8 +433,6 @@ class Runtime:
         return [getattr(item, "value", item) if type(item).__name__ == "Pair" else item for item in items]
 
     def _sourceFailed(self, error: BaseException) -> None:
-        import traceback
-
         text = "".join(traceback.format_exception(type(error), error, error.__traceback__))
         self._fail(self._caused(error, "initial work", "<the next one>", text))
 
@@ -428,8 +443,8 @@ class Runtime:
             error = pickle.loads(failure.exception)
         except Exception:
             return cause
-        if not isinstance(error, Exception):
-            return cause
+        if isinstance(error, (SystemExit, KeyboardInterrupt)) or not isinstance(error, BaseException):
+            return cause  # must not end the script as if it had come from there
         error.__cause__ = cause
         return error
 

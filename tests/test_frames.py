@@ -24,7 +24,7 @@ def sum_through(w, **keywords):
     def count_to(number):
         return Multiple(range(1, number + 1))
 
-    @w.frameEnd(**keywords)
+    @w.frameEnd
     def add(store, number):
         store.total += number
 
@@ -135,7 +135,7 @@ def test_a_frame_that_recurs_nothing_at_first_emits_at_once(tally):
     w = Work([1])
     w.frame(lambda store, first: None, emit=lambda store: "emitted")
     w.job(tally.note)
-    w.frameEnd(tally.note)
+    w.frameEnd(lambda store, item: tally.note(item))
     assert w.run() == ["emitted"]
     assert tally.lines() == []
 

@@ -19,38 +19,41 @@ PLACES: tuple[tuple[str, ...], ...] = (
     ("cpus",),
     ("values",),
     ("plan",),
+    ("recorder",),
     (
         "engine.messages",
         "engine.ledger",
         "engine.scopes",
-        "engine.backlog",
+        "engine.stores",
         "engine.parcels",
-        "engine.stealing",
-        "engine.capture",
+        "engine.backlog",
         "engine.rank",
         "engine",
     ),
+    ("source",),
     ("payload",),
     ("wire",),
     (
+        "lanes.calls",
+        "lanes.context",
+        "lanes.failures",
+        "lanes.packing",
         "lanes.arena",
+        "lanes.board",
+        "lanes.links",
         "lanes.evaluator",
+        "lanes.keyed",
+        "lanes.lane",
         "lanes.serial",
-        "lanes.child",
         "lanes.keeper",
+        "lanes.child",
         "lanes.nursery",
         "lanes.pool",
         "lanes.threads",
         "lanes",
     ),
-    ("transports.base", "transports.local", "transports.mpi", "transports"),
-    ("checkpoint",),
-    ("observe.statistics", "observe.progress", "observe.trace", "observe.logging", "observe"),
     ("runtime",),
     ("inline",),
-    ("common",),
-    ("invoke",),
-    ("simulate",),
     ("",),  # job_stream/__init__.py, which exports the public names
 )
 
@@ -251,6 +254,10 @@ def test_every_way_to_write_an_import_is_read(tmp_path: Path, statement: str, ex
         (root / f"{name}.py").touch()
     (root / "engine" / "rank.py").write_text(statement, encoding="utf-8")
     assert read_imports(root, "job_stream")["job_stream.engine.rank"] == {expected}
+
+
+def test_every_place_is_taken(imports: Imports) -> None:
+    assert not RANKS.keys() - imports.keys(), "remove these from PLACES"
 
 
 def test_allowed_modules_are_of_the_standard_library() -> None:

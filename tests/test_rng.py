@@ -55,7 +55,7 @@ def draws_of_everything(**keywords):
     def after(drawn):
         return Multiple([*drawn, ("after", draw())])
 
-    @w.reduce(store=list, emit=lambda store: Multiple([*store, ("emit", draw())]))
+    @w.reduce(store=list, emit=lambda store: Multiple([*sorted(store), ("emit", draw())]))
     def fold(store, works, others):
         gather(store, works, others)
 

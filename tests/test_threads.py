@@ -217,7 +217,7 @@ def test_a_frame_in_threads_around_jobs_in_processes():
 
     w.job(lambda number: (number, os.getpid()))
 
-    @w.frameEnd(useMultiprocessing=False)
+    @w.frameEnd
     def keep(store, pair):
         pids.add(os.getpid())
         store.came.append(pair)

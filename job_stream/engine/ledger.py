@@ -76,13 +76,15 @@ class Ledger:
             del self._loans[number]
         return pieces
 
-    def keep(self, lane: int, number: int, kept: tuple[tuple[int, Work], ...]) -> None:
-        """Adds units that the lane goes on with."""
+    def keep(self, lane: int, number: int, kept: tuple[tuple[int, Work], ...], origin: Piece | None) -> None:
+        """Adds units that the lane goes on with; they are as suspect as the one they came from."""
         loan = self._loans.setdefault(number, Loan(lane, {}))
         for name, work in kept:
             if name in loan.units:
                 raise EngineError(f"unit {name} of loan {number} is kept twice")
-            loan.units[name] = Piece(work)
+            loan.units[name] = piece = Piece(work)
+            if origin is not None:
+                piece.careful, piece.deaths = origin.careful, origin.deaths
 
     def compute(self, number: int, names: tuple[int, ...]) -> None:
         self._loans[number].computed.update(names)

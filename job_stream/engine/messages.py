@@ -122,7 +122,8 @@ class Returned(NamedTuple):
 
 class LaneDied(NamedTuple):
     """A lane is gone. ``loan``, ``unit`` and ``place`` are what it had noted. ``timed``: it was killed for exceeding a
-    time limit. ``opaque``: it was unpickling, so that nobody should try that again."""
+    time limit. ``opaque``: it was unpickling, so that nobody should try that again. What it had not begun counts as
+    innocent, since it had noted another loan."""
 
     lane: int
     loan: int

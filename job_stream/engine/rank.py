@@ -110,7 +110,7 @@ class Rank:
             same = closed[-1].work.payload if closed else None
             kept = tuple((name, work if work.payload is not None else work._replace(payload=same))
                          for name, work in event.kept)  # fmt: skip
-            self._ledger.keep(event.lane, event.loan, kept)
+            self._ledger.keep(event.lane, event.loan, kept, closed[-1] if closed else None)
         for piece in closed:
             self._closePiece(piece)
         if event.returned:
@@ -162,7 +162,7 @@ class Rank:
             piece.attempts += 1
             if piece.attempts > self._plan.places[event.place].policy.retries:
                 return self._giveUp(piece, event, piece.attempts)
-        elif piece.careful:
+        elif piece.careful or self._isExact(work, event):
             piece.deaths += 1
             if piece.deaths >= DEATHS:
                 return self._giveUp(piece, event, piece.deaths)
@@ -171,6 +171,11 @@ class Rank:
             self._splitSpan(work)
         else:
             self._giveBack([piece])
+
+    def _isExact(self, work: Work, event: LaneDied) -> bool:
+        """Whether the lane was in the very call that this piece stands for."""
+        kind = self._plan.places[work.place].kind
+        return work.count == 1 and event.place == work.place and kind != Kind.FRAME
 
     def _splitSpan(self, work: Work) -> None:
         """Replaces a span by careful parts of it."""

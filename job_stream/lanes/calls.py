@@ -81,12 +81,12 @@ def callEnd(function: Callable[..., Any], store: Any, values: Iterator[Any], rec
 
 def callMap(function: Callable[..., Any], values: list[Any], outputs: list[Any]) -> Stop | None:
     """Appends ``function(value)`` for each value, whatever it is."""
-    done = len(outputs)
+    add, iterator, value = outputs.append, iter(values), None
     try:
-        outputs.extend(map(function, values))
+        for value in iterator:
+            add(function(value))
     except BaseException as error:
-        failed = len(outputs) - done
-        return Stop(values[failed], iter(values[failed + 1 :]), error)
+        return Stop(value, iterator, error)
     return None
 
 

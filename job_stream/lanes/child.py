@@ -30,11 +30,10 @@ class Setup(NamedTuple):
     board: Board
 
 
-def settle() -> None:
-    """Makes a fresh process a quiet child: Ctrl-C is the script's business, and the script's death is ours."""
+def settle(parent: int) -> None:
+    """Makes a fresh process a quiet child: Ctrl-C is the script's business, and the death of ``parent`` is ours."""
     signal.signal(signal.SIGINT, _ignore)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    parent = os.getppid()
     dieWithParent()
     if os.getppid() != parent:
         os._exit(1)

@@ -93,7 +93,8 @@ class Keeper:
             recurred = self._evaluator.endFrame(frame, place, values)
         else:
             recurred = self._endCarefully(call, frame, place, values)
-        return self._work(call.store[0], place.first, recurred, place), None
+        first = self._plan.bodies[place.body].segments[0].first
+        return self._work(call.store[0], first, recurred, place), None
 
     def _endCarefully(self, call: Call, frame: Frame, place: Place, values: list[Any]) -> list[Any]:
         """One value at a time, noting which: somebody died over one of them."""

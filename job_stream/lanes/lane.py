@@ -215,7 +215,18 @@ class Lane:
         if evaluator.stack and type(evaluator.stack[-1]) is Mark and not work.resume:
             evaluator.step()
         self._handOver()
-        self._drain()
+        while evaluator.stack:
+            self._fileElements(evaluator.stack[-1])  # type: ignore[arg-type]
+
+    def _fileElements(self, rest: Rest) -> None:
+        """Takes the next elements of a Multiple and repays them without running them."""
+        raw = list(islice(rest.iterator, 256))
+        values = self._evaluator.children(rest, raw, rest.taken)
+        rest.taken += len(raw)
+        self._file(rest.context, rest.target, values)
+        if len(raw) < 256:
+            self._evaluator.stack.pop()
+        self._handOver()
 
     # leaving a parcel -------------------------------------------------------------------------------------------------
 

@@ -31,11 +31,13 @@ class Nursery:
 
     Args:
         setup: for the children.
+        parent: the process whose end is the end of this one.
         commands: from the rank, and reports back to it.
         outbox: the children's way back to the rank.
     """
 
-    def __init__(self, setup: Setup, commands: socket.socket, outbox: socket.socket) -> None:
+    def __init__(self, setup: Setup, parent: int, commands: socket.socket, outbox: socket.socket) -> None:
+        self._parent = parent
         self._setup = setup
         self._commands = commands
         self._outbox = outbox
@@ -44,7 +46,7 @@ class Nursery:
 
     def run(self) -> None:
         """Obeys until the rank is gone, then ends all children."""
-        settle()
+        settle(self._parent)
         limitThreads()
         gc.freeze()
         awake, wake = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
@@ -79,18 +81,19 @@ class Nursery:
         return True
 
     def _fork(self, lane: int, inbox: socket.socket) -> None:
+        nursery = os.getpid()
         pid = os.fork()
         if pid == 0:
-            _runChild(lambda: self._child(lane, inbox))
+            _runChild(lambda: self._child(nursery, lane, inbox))
         inbox.close()
         self._children[pid] = lane
         self._report(Forked(lane, pid))
 
-    def _child(self, lane: int, inbox: socket.socket) -> None:
+    def _child(self, nursery: int, lane: int, inbox: socket.socket) -> None:
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         self._commands.close()
-        settle()
+        settle(nursery)
         work(self._setup, lane, inbox, self._outbox)
 
     def _kill(self, lane: int) -> None:
@@ -163,11 +166,12 @@ def forkNursery(setup: Setup, commands: socket.socket, outbox: socket.socket, fo
     for stream in (sys.stdout, sys.stderr):
         if stream is not None:
             stream.flush()
+    script = os.getpid()
     pid = os.fork()
     if pid == 0:
         for end in foreign:
             end.close()
-        _runChild(Nursery(setup, commands, outbox).run)
+        _runChild(Nursery(setup, script, commands, outbox).run)
     return pid
 
 

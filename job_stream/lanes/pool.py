@@ -187,7 +187,7 @@ class ProcessPool:
 
     def _cause(self, status: int, child: _Child, place: int, timed: bool) -> str:
         if timed:
-            return f"no answer within {self._plan.places[place].policy.timeout_s:g} s"
+            return f"timed out: no answer within {self._plan.places[place].policy.timeout_s:g} s"
         if os.WIFSIGNALED(status):
             return f"worker process {child.pid} died with {_signalName(os.WTERMSIG(status))}"
         return f"worker process {child.pid} ended with exit code {os.WEXITSTATUS(status)}"
