@@ -114,55 +114,86 @@ class Stowage:
 class Puller:
     """The source thread: takes items from iterators on request, and stops where a request has been met.
 
+    An iterator may block for any time, and even wait for what becomes of the items it gave before. So what has been
+    taken can be had by the engine thread at any moment (``overdue``).
+
     Args:
         iterators: the parts of the initial work that are pulled.
         live: items stay in this process and are not packed.
+        post: takes a ``SourceGave``, or the exception that an iterator raised.
+        wake: called when the first item of a request is there.
     """
 
     def __init__(self, iterators: list[Iterator[Any]], live: bool, stow: Callable[[Parts], Blob],
-                 post: Callable[[Any], None]) -> None:  # fmt: skip
-        self._iterators = deque(iterators)
+                 post: Callable[[Any], None], wake: Callable[[], None]) -> None:  # fmt: skip
+        self._iterators = iterators
         self._live = live
         self._stow = stow
         self._post = post
-        self._requests: SimpleQueue[int] = SimpleQueue()
+        self._wake = wake
+        self._changed = threading.Condition()
+        self._values: list[Any] = []
+        self._wanted = 0
+        self._bytes = 0
+        self._since = 0.0
+        self._closed = False
         self._thread = threading.Thread(target=self._run, name="job_stream-source", daemon=True)
         self._thread.start()
 
     def request(self, items: int) -> None:
-        self._requests.put(items)
+        """Asks for so many items; fewer may come."""
+        with self._changed:
+            self._wanted = items
+            self._since = monotonic()
+            self._changed.notify()
+
+    @property
+    def waiting(self) -> bool:
+        """Whether items are there that a request has asked for."""
+        return bool(self._values) and self._wanted > 0
+
+    def overdue(self) -> m.SourceGave | None:
+        """What has been waiting for long enough."""
+        with self._changed:
+            if not self.waiting or monotonic() - self._since < PULL_S:
+                return None
+            return m.SourceGave(self._takeChunks(), False)
 
     def close(self) -> None:
         """Ends the thread; one that is inside user code ends when that returns."""
-        self._requests.put(0)
+        with self._changed:
+            self._closed = True
+            self._changed.notify()
         self._thread.join(0.2)
 
     def _run(self) -> None:
-        while True:
-            items = self._requests.get()
-            if not items:
-                return
-            try:
-                self._post(self._pull(items))
-            except BaseException as error:
-                self._post(error)
-                return
+        try:
+            for iterator in self._iterators:
+                with self._changed:
+                    self._changed.wait_for(lambda: self._wanted or self._closed)
+                for value in iterator:
+                    if not self._took(value):
+                        return
+                with self._changed:
+                    self._post(m.SourceGave(self._takeChunks(), True))
+        except BaseException as error:
+            self._post(error)
 
-    def _pull(self, items: int) -> m.SourceGave:
-        values: list[Any] = []
-        size, started = 0, monotonic()
-        iterator = self._iterators[0]
-        for value in iterator:
-            values.append(value)
-            size += getattr(value, "nbytes", 0)
-            if len(values) >= items or size >= PULL_BYTES or (len(values) % 16 == 1 and monotonic() - started > PULL_S):
-                break
-        else:
-            self._iterators.popleft()
-            return m.SourceGave(self._chunks(values), True)
-        return m.SourceGave(self._chunks(values), False)
+    def _took(self, value: Any) -> bool:
+        """Keeps an item, and waits until it is asked for; False: it never will be."""
+        with self._changed:
+            self._values.append(value)
+            self._bytes += getattr(value, "nbytes", 0)
+            count = len(self._values)
+            if self._wanted and (count >= self._wanted or self._bytes >= PULL_BYTES):
+                self._post(m.SourceGave(self._takeChunks(), False))
+            elif self._wanted and count == 1:
+                self._wake()
+            self._changed.wait_for(lambda: self._wanted or self._closed)
+            return not self._closed
 
-    def _chunks(self, values: list[Any]) -> tuple[tuple[int, Any], ...]:
+    def _takeChunks(self) -> tuple[tuple[int, Any], ...]:
+        values, self._values, self._wanted, self._bytes = self._values, [], 0, 0
         if not values:
             return ()
         return ((len(values), Live(values) if self._live else self._stow(pack(values))),)
@@ -241,7 +272,7 @@ class Runtime:
             text = "".join(traceback.format_exception(type(error), error, error.__traceback__))
             raise self._caused(error, stages[-1] if stages else "initial work", "<its output>", text)  # noqa: B904
         handle(values, delivery.base)
-        self._post(m.ResultsTaken(delivery.payload.nbytes))
+        self._post(m.ResultsTaken(delivery.count, delivery.payload.nbytes))
 
     def _post(self, event: Any) -> None:
         self._events.append(event)
@@ -269,11 +300,14 @@ class Runtime:
         while not (self._stopping or self._rank.halted or self._failed):
             poll.poll(self._patience())
             self._takePosted()
+            self._takeOverdue()
             if self._processes:
                 self._takeFromProcesses(self._processes)
 
     def _patience(self) -> float | None:
         """How long to sleep at most, in ms; None: until something happens."""
+        if self._puller and self._puller.waiting:
+            return PULL_S * 1000
         if self._processes is None:
             return None
         if self._processes.wantsRoom():
@@ -293,6 +327,11 @@ class Runtime:
                 self._sourceFailed(event)
             else:
                 self._handle(event)
+
+    def _takeOverdue(self) -> None:
+        gave = self._puller.overdue() if self._puller else None
+        if gave is not None:
+            self._handle(gave)
 
     def _takeFromProcesses(self, pool: ProcessPool) -> None:
         deaths = pool.reports()
@@ -395,7 +434,7 @@ class Runtime:
     def _pull(self, action: m.Pull) -> None:
         if self._puller is None:
             live = not self._plan.places[0].processes
-            self._puller = Puller(self._iterators, live, self._stowage.stow, self._post)
+            self._puller = Puller(self._iterators, live, self._stowage.stow, self._post, self._wake.set)
         self._puller.request(action.items)
 
     def _halt(self, action: m.Halt) -> None:

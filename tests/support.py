@@ -278,6 +278,22 @@ class JobModel(NamedTuple):
         w.job(lambda item: Multiple(self.outputs(item)))
 
 
+class SlowModel(NamedTuple):
+    """Lets everything through, and takes a while for some: long enough for work to be handed to others."""
+
+    every: int
+
+    def outputs(self, item: Item) -> list[Item]:
+        return [item]
+
+    def record(self, w: Any) -> None:
+        @w.job
+        def slow(item):
+            if item[0] % self.every == 0:
+                time.sleep(0.002)
+            return item
+
+
 class ReduceModel(NamedTuple):
     """Adds up; recurs some of what comes."""
 

@@ -1,10 +1,13 @@
 """Faults: processes that die, stop or hang, and items that kill. No result is lost or repeated."""
 
 import ctypes
+import faulthandler
 import os
 import signal
 import threading
 import time
+from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 from hypothesis import given, settings
@@ -14,6 +17,7 @@ from support import (
     JobModel,
     Once,
     ReduceModel,
+    SlowModel,
     die,
     gather,
     is_alive,
@@ -28,7 +32,13 @@ import job_stream
 from job_stream import Multiple, Object, Work
 from job_stream.errors import LaneDied, StageError
 
-DEATHS = {"SIGKILL": die, "SIGSEGV": lambda: ctypes.string_at(0), "exit code 0": lambda: os._exit(0)}
+
+def crash():
+    faulthandler.disable()
+    ctypes.string_at(0)
+
+
+DEATHS = {"SIGKILL": die, "SIGSEGV": crash, "exit code 0": lambda: os._exit(0)}
 every_death = pytest.mark.parametrize("death", DEATHS)
 
 
@@ -328,23 +338,10 @@ def test_a_process_may_die_with_large_items_in_hand(once):
     assert sorted(w.run()) == [bytes([i]) * 600_000 for i in range(20)]
 
 
-STAGES = st.builds(JobModel, drop=st.sampled_from([0, 3]), fan=st.integers(1, 2), salt=st.integers(0, 96)) | st.builds(
-    ReduceModel, salt=st.integers(0, 96)
-)
-FRAMES = st.builds(
-    FrameModel,
-    rounds=st.integers(1, 2),
-    width=st.integers(1, 3),
-    salt=st.integers(0, 96),
-    stages=st.lists(STAGES, max_size=2).map(tuple),
-)
-
-
-class Deadly:
+class DeadlyModel(NamedTuple):
     """A stage that lets everything through, and kills the process of some items when they come for the first time."""
 
-    def __init__(self, folder, values):
-        self.once, self.values = Once(folder), values
+    values: frozenset
 
     def outputs(self, item):
         return [item]
@@ -352,23 +349,38 @@ class Deadly:
     def record(self, w):
         @w.job
         def deadly(item):
-            if item[0] in self.values and self.once(item[0]):
+            if item[0] in self.values and Once(Path(os.environ["DEATHS"]))(f"{id(self)}-{item[0]}"):
                 die()
             return item
 
 
-@settings(max_examples=12, derandomize=True, deadline=None)
+STAGES = st.one_of(
+    st.builds(JobModel, drop=st.sampled_from([0, 3]), fan=st.integers(1, 2), salt=st.integers(0, 96)),
+    st.builds(ReduceModel, salt=st.integers(0, 96)),
+    st.builds(SlowModel, every=st.integers(2, 4)),
+    st.builds(DeadlyModel, values=st.frozensets(st.integers(0, 96), min_size=1, max_size=3)),
+)
+FRAMES = st.builds(
+    FrameModel,
+    rounds=st.integers(1, 2),
+    width=st.integers(1, 3),
+    salt=st.integers(0, 96),
+    stages=st.lists(STAGES, max_size=3).map(tuple),
+)
+
+
+@settings(max_examples=25, derandomize=True, deadline=None)
 @given(
     st.lists(STAGES | FRAMES, max_size=3),
     st.lists(st.tuples(st.integers(0, 96), st.just(1)), max_size=40),
-    st.sets(st.integers(0, 96), max_size=4),
-    st.integers(0, 2),
+    st.sampled_from([None, 1]),
 )
-def test_any_stream_with_deaths_gives_what_it_gives_serially(tmp_path_factory, plan, source, deadly, position):
-    plan = [*plan[:position], Deadly(tmp_path_factory.mktemp("deaths"), deadly), *plan[position:]]
-    w = Work(source, cpus=2)
+def test_any_stream_with_deaths_gives_what_it_gives_serially(tmp_path_factory, plan, source, seed):
+    w = Work(source, cpus=2, seed=seed)
     record(w, plan)
-    assert sorted(w.run()) == sorted(serially(plan, source))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DEATHS", str(tmp_path_factory.mktemp("deaths")))
+        assert sorted(w.run()) == sorted(serially(plan, source))
 
 
 # --- an item that kills -------------------------------------------------------------------------------------------
@@ -722,6 +734,53 @@ def test_an_error_ends_a_run_whose_other_process_is_busy_for_long(gate, tally):
         w.run()
     assert not gate.is_open
     assert not is_alive(tally.numbers()[0])
+
+
+def test_an_error_ends_a_run_whose_source_waits(gate, tally):
+    def source():
+        yield 1
+        tally.note("waiting")
+        gate.wait()
+
+    w = Work(source(), cpus=2)
+
+    @w.job
+    def fail(work):
+        wait_until(tally.lines, "the source to wait")
+        raise Wrong
+
+    @w.init
+    def first():
+        return 0
+
+    try:
+        with pytest.raises(Wrong):
+            w.run()
+        assert not gate.is_open
+    finally:
+        gate.open()
+
+
+def test_a_handler_that_raises_ends_a_run_whose_source_waits(gate, tally):
+    def source():
+        yield 1
+        tally.note("waiting")
+        gate.wait()
+
+    w = Work(source(), cpus=2)
+    w.init(lambda: 0)
+
+    @w.result
+    def fail(result):
+        wait_until(tally.lines, "the source to wait")
+        raise Wrong
+
+    try:
+        with pytest.raises(Wrong):
+            w.run()
+        assert not gate.is_open
+    finally:
+        gate.open()
 
 
 def test_an_error_ends_a_run_whose_other_process_ignores_signals(tally):

@@ -171,16 +171,10 @@ def test_every_stage_takes_the_keywords_of_its_policy(name, keywords):
     assert decorator(name)(FITTING[name], **keywords) is FITTING[name]
 
 
-@pytest.mark.parametrize("name", ["job", "frame", "reduce"])
+@every_stage
 @pytest.mark.parametrize("processes", [True, False])
 def test_a_stage_may_say_whether_it_runs_in_processes(name, processes):
     assert decorator(name)(FITTING[name], useMultiprocessing=processes) is FITTING[name]
-
-
-def test_the_end_of_a_frame_runs_where_its_frame_does():
-    refuse = decorator("frameEnd")
-    with pytest.raises(PlanError, match="useMultiprocessing"):
-        refuse(two, useMultiprocessing=False)
 
 
 @pytest.mark.parametrize(
@@ -395,7 +389,7 @@ def test_initial_work_that_cannot_be_iterated_is_refused():
         Work(5)
 
 
-@pytest.mark.parametrize("name", ["job", "frame", "reduce"])
+@every_stage
 def test_a_stage_in_threads_takes_no_timeout(name):
     refuse = decorator(name)
     with pytest.raises(PlanError, match="timeout"):

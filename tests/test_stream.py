@@ -6,7 +6,7 @@ import threading
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support import FrameModel, JobModel, ReduceModel, gather, record, reduce_to_sum, serially, wait_until
+from support import FrameModel, JobModel, ReduceModel, SlowModel, gather, record, reduce_to_sum, serially, wait_until
 
 import job_stream
 from job_stream import Multiple, Object, Work, getCpuCount, getHostCpuCount, getRank
@@ -863,30 +863,44 @@ def test_all_jobs_are_told_the_same_numbers():
 
 
 # --- the rule in general -----------------------------------------------------------------------------------------
-def stages(depth):
-    jobs = st.builds(JobModel, drop=st.sampled_from([0, 2, 3]), fan=st.integers(1, 3), salt=st.integers(0, 96))
-    reduces = st.builds(ReduceModel, salt=st.integers(0, 96))
+def stages(depth, *others):
+    """Jobs, reduces and, down to a depth, frames of them; and what else may stand among them."""
+    plain = st.one_of(
+        st.builds(JobModel, drop=st.sampled_from([0, 2, 3]), fan=st.integers(1, 3), salt=st.integers(0, 96)),
+        st.builds(ReduceModel, salt=st.integers(0, 96)),
+        *others,
+    )
     if depth == 0:
-        return jobs | reduces
+        return plain
     frames = st.builds(
         FrameModel,
         rounds=st.integers(0, 2),
         width=st.integers(1, 3),
         salt=st.integers(0, 96),
-        stages=st.lists(stages(depth - 1), max_size=2).map(tuple),
+        stages=st.lists(stages(depth - 1, *others), max_size=2).map(tuple),
     )
-    return jobs | reduces | frames
+    return plain | frames
 
 
+SLOW = st.builds(SlowModel, every=st.integers(2, 5))
 PLANS = st.lists(stages(2), max_size=4)
 SOURCES = st.lists(st.tuples(st.integers(0, 96), st.just(2)), max_size=12)
+SEEDS = st.sampled_from([None, 1])
 
 
-@settings(max_examples=30, derandomize=True, deadline=None)
-@given(PLANS, SOURCES, st.sampled_from([1, 2, 3]))
-def test_any_stream_gives_what_it_gives_serially(plan, source, cpus):
-    w = Work(source, cpus=cpus)
+@settings(max_examples=40, derandomize=True, deadline=None)
+@given(PLANS, SOURCES, st.sampled_from([1, 2, 3]), SEEDS)
+def test_any_stream_gives_what_it_gives_serially(plan, source, cpus, seed):
+    w = Work(source, cpus=cpus, seed=seed)
     record(w, plan)
+    assert sorted(w.run()) == sorted(serially(plan, source))
+
+
+@settings(max_examples=20, derandomize=True, deadline=None)
+@given(st.lists(stages(2, SLOW), min_size=1, max_size=3), SOURCES, st.booleans(), SEEDS)
+def test_any_stream_of_slow_jobs_gives_what_it_gives_serially(plan, source, processes, seed):
+    w = Work(iter(source), processes, cpus=2, seed=seed)
+    record(w, [*plan, SlowModel(3)])
     assert sorted(w.run()) == sorted(serially(plan, source))
 
 

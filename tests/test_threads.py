@@ -4,7 +4,7 @@ import os
 import threading
 
 import pytest
-from support import descendants, gather, reduce_to_sum
+from support import descendants, gather, reduce_to_sum, wait_until
 
 import job_stream
 from job_stream import Args, Multiple, Object, Work
@@ -204,11 +204,14 @@ def test_a_reduce_in_processes_after_jobs_in_threads():
     assert w.run() == [5050]
 
 
-def test_a_frame_in_threads_around_jobs_in_processes():
+@pytest.mark.parametrize("asked", ["frame", "frameEnd", "both"])
+def test_a_frame_and_its_end_run_in_threads_when_one_of_them_asks_for_it(asked):
     pids = set()
     w = Work([3, 4], cpus=2)
+    frame = {"useMultiprocessing": False} if asked != "frameEnd" else {}
+    end = {"useMultiprocessing": False} if asked != "frame" else {}
 
-    @w.frame(store=lambda: Object(came=None), emit=lambda store: sorted(store.came), useMultiprocessing=False)
+    @w.frame(store=lambda: Object(came=None), emit=lambda store: sorted(store.came), **frame)
     def begin(store, first):
         pids.add(os.getpid())
         if store.came is None:
@@ -217,7 +220,7 @@ def test_a_frame_in_threads_around_jobs_in_processes():
 
     w.job(lambda number: (number, os.getpid()))
 
-    @w.frameEnd
+    @w.frameEnd(**end)
     def keep(store, pair):
         pids.add(os.getpid())
         store.came.append(pair)
@@ -257,6 +260,44 @@ def test_an_error_in_a_thread_is_the_users_own():
     cause = raised.value.__cause__
     assert isinstance(cause, StageError)
     assert (cause.stage, cause.pid) == ("fail", os.getpid())
+
+
+def test_an_error_ends_a_run_whose_other_thread_is_busy_for_long(gate, tally):
+    w = threads([0, 1], cpus=2)
+
+    @w.job
+    def hang_or_fail(work):
+        if work == 0:
+            tally.note("hangs")
+            gate.wait()
+        else:
+            wait_until(tally.lines, "the other to hang")
+            raise Wrong
+
+    try:
+        with pytest.raises(Wrong):
+            w.run()
+        assert not gate.is_open
+    finally:
+        gate.open()
+
+
+@pytest.mark.parametrize("part", ["source", "result", "frame", "reduce"])
+def test_an_error_anywhere_else_in_threads_is_the_users_own(part):
+    def fail(*_):
+        raise Wrong(part)
+
+    w = threads(fail() if part == "source" else i for i in range(3))
+    if part == "frame":
+        w.frame(lambda store, first: fail())
+        w.frameEnd(lambda store, item: None)
+    elif part == "reduce":
+        w.reduce(lambda store, works, others: fail())
+    elif part == "result":
+        w.result(lambda result: fail())
+    with pytest.raises(Wrong, match=part) as raised:
+        w.run()
+    assert isinstance(raised.value.__cause__, StageError)
 
 
 def test_a_failed_call_in_a_thread_is_made_again(once):

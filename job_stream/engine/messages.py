@@ -32,7 +32,8 @@ class Span(NamedTuple):
 
 class Work(NamedTuple):
     """Values that are still to go through ``place`` and on. The first ``skip`` values of the payload are done; of the
-    Multiple that the first one gives, ``inner`` elements are. ``resume``: the payload is a frame between two rounds."""
+    Multiple that the first one gives, ``inner`` elements are. ``resume``: the payload is a frame between two rounds, or at
+    the end of a segment a store that is to be emitted, in a scope with this ``key``."""
 
     scope: int
     place: int
@@ -43,6 +44,7 @@ class Work(NamedTuple):
     inner: int = 0
     resume: bool = False
     careful: bool = False
+    key: int = 0
 
 
 class Output(NamedTuple):
@@ -71,6 +73,7 @@ class Open(NamedTuple):
     place: int
     payload: Any
     active: tuple[int, ...]
+    key: int = 0
 
 
 class Skip(NamedTuple):
@@ -135,11 +138,12 @@ class LaneDied(NamedTuple):
 
 
 class Answered(NamedTuple):
-    """The keeper finished a call."""
+    """The keeper finished a call. ``more``: it gave a long Multiple, which is to be asked for."""
 
     call: int
     products: tuple[Product, ...]
     payload: Any = None
+    more: bool = False
 
 
 class KeeperDied(NamedTuple):
@@ -154,8 +158,9 @@ class KeeperDied(NamedTuple):
 
 
 class ResultsTaken(NamedTuple):
-    """The main thread is done with a delivery of so many bytes."""
+    """The main thread is done with a delivery of so many results and bytes."""
 
+    count: int
     nbytes: int
 
 

@@ -18,13 +18,13 @@ from .messages import (
 )  # fmt: skip
 from .parcels import Costs
 from .scopes import STREAM, Scope, Scopes
-from .stores import Stores
+from .stores import Entry, Stores
 
 __all__ = ["Rank"]
 
 LOANS_PER_LANE = 2
 RESULTS_BYTES = 32 << 20
-RESULTS_CHUNKS = 256
+RESULTS_ITEMS = 200_000
 DEATHS = 3
 SPLIT = 8
 
@@ -61,9 +61,11 @@ class Rank:
         self._ledger = Ledger()
         self._lanes: dict[int, _Lane] = {}
         self._lastLane = 0
-        self._undelivered = [0, 0]
+        self._undeliveredItems = 0
+        self._undeliveredBytes = 0
         self._signal = Signal(False, False)
         self._touched: set[int] = {STREAM}
+        self._more: list[Entry] = []
         self._actions: list[Action] = []
         self._halted = False
         if not self._source.exhausted:
@@ -136,11 +138,12 @@ class Rank:
         lane.flushing = lane.flushing and lane.computed > 0
 
     def _onReturned(self, event: Returned) -> None:
+        if event.lane not in self._lanes:
+            return  # it died meanwhile, and all it owed has been given back
         for number in event.loans:
             self._giveBack(list(self._ledger.drop(number).units.values()))
-        if event.lane in self._lanes:
-            self._lanes[event.lane].takingBack = not event.loans
-            self._recount(event.lane)
+        self._lanes[event.lane].takingBack = not event.loans
+        self._recount(event.lane)
 
     def _onLaneDied(self, event: LaneDied) -> None:
         for number, loan in self._ledger.of(event.lane):
@@ -204,14 +207,23 @@ class Rank:
                 entry = stores.answered(event.call, event.payload)
                 if entry is not None:
                     self._file(event.products)
-                    self._callEnded(entry.kind, entry.store, event.payload)
+                    self._callEnded(entry, event)
                 return
 
-    def _callEnded(self, kind: str, name: tuple[int, int], payload: Any) -> None:
-        scope = self._scopes[name[0]]
+    def _callEnded(self, entry: Entry, event: Answered) -> None:
+        scope = self._scopes[entry.store[0]]
+        if event.more:  # the scope stays busy until the rest has been asked for
+            self._more.append(entry)
+            return
         scope.calls -= 1
         self._touched.add(scope.number)
-        if kind == "checkout":
+        if entry.kind == "checkout":
+            self._checkedOut(scope, entry.place, event.payload)
+
+    def _checkedOut(self, scope: Scope, place: int, payload: Any) -> None:
+        if self._plan.places[place].kind == Kind.FOLD:
+            self._emission(scope, place, payload)
+        else:
             self._nextRound(scope, payload)
 
     def _onKeeperDied(self, event: KeeperDied) -> None:
@@ -223,8 +235,8 @@ class Rank:
             self._fail(fail, final=entry.kind != "end")
 
     def _onResultsTaken(self, event: ResultsTaken) -> None:
-        self._undelivered[0] -= event.nbytes
-        self._undelivered[1] -= 1
+        self._undeliveredItems -= event.count
+        self._undeliveredBytes -= event.nbytes
 
     def _onNothing(self, event: Nothing) -> None:
         pass
@@ -257,8 +269,8 @@ class Rank:
 
     def _fileOutput(self, output: Output) -> None:
         if output.scope == STREAM:
-            self._undelivered[0] += output.payload.nbytes
-            self._undelivered[1] += 1
+            self._undeliveredItems += output.count
+            self._undeliveredBytes += output.payload.nbytes
             self._actions.append(Deliver(output.payload, output.count, output.base))
             return
         place = self._plan.places[output.place]
@@ -276,6 +288,7 @@ class Rank:
     def _fileOpen(self, product: Open) -> int:
         scope = self._scopes.open(product.parent, product.place)
         scope.active.update(product.active)
+        scope.key = product.key
         self._stores[self._plan.places[product.place].processes].adopt((scope.number, scope.body.end), product.payload)
         self._touched.add(scope.number)
         return scope.number
@@ -311,38 +324,46 @@ class Rank:
                 self._endRound(scope)
 
     def _emit(self, scope: Scope, segment: int) -> None:
+        """A reduction has drained: its store leaves the keeper, and a lane will emit it."""
         place = scope.body.segments[segment].last
-        if scope.number != STREAM:
-            self._stores[self._plan.places[scope.place].processes].enliven((scope.number, scope.body.end))
         scope.active.discard(segment)
         if scope.body.segments[segment + 1].folds:
             scope.active.add(segment + 1)
-        self._call("emit", (scope.number, place), place, None)
+        stores, name = self._stores[self._plan.places[place].processes], (scope.number, place)
+        if not stores.holds(name):
+            self._emission(scope, place, None)
+        elif stores.isLive(name):
+            self._call("checkout", name, place, None)
+        else:
+            self._emission(scope, place, stores.remove(name))
+
+    def _emission(self, scope: Scope, place: int, payload: Any) -> None:
+        scope.opens[self._plan.places[place].segment] += 1
+        self._giveBack([Piece(Work(scope.number, place, 1, payload, resume=True, key=scope.key))])
 
     def _endRound(self, scope: Scope) -> None:
         """A frame has drained: its store leaves the keeper, and a lane will begin the next round with it."""
         stores, name = self._stores[self._plan.places[scope.place].processes], (scope.number, scope.body.end)
-        payload = stores.unopened(name)
-        if payload is None:
+        if stores.isLive(name):
             self._call("checkout", name, scope.body.end, None)
         else:
-            self._nextRound(scope, payload)
+            self._nextRound(scope, stores.remove(name))
 
     def _nextRound(self, scope: Scope, payload: Any) -> None:
         """Turns an open frame back into a piece; it stays open in the scope around it."""
         self._scopes.close(scope.number)
         self._touched.discard(scope.number)
-        piece = Piece(Work(scope.parent, scope.place, 1, payload, resume=True))
-        self._backlogs[self._kind(piece.work)].push(piece)
+        self._giveBack([Piece(Work(scope.parent, scope.place, 1, payload, resume=True))])
 
     # lending ----------------------------------------------------------------------------------------------------------
 
     def _schedule(self) -> None:
-        full = self._undelivered[0] > RESULTS_BYTES or self._undelivered[1] > RESULTS_CHUNKS
+        full = self._undeliveredItems > RESULTS_ITEMS or self._undeliveredBytes > RESULTS_BYTES
         for processes in (True, False):
             while self._lendOne(processes, full):
                 pass
         self._pull(full)
+        self._askForMore(full)
         hungry = self._serveHungry(full)
         self._raiseSignal(Signal(hungry, full))
 
@@ -393,6 +414,15 @@ class Rank:
             return
         self._source.pulling = True
         self._actions.append(Pull(1 if self._plan.places[0].solo else self._costs.size(0, None, self._most)))
+
+    def _askForMore(self, full: bool) -> None:
+        """Has the keeper go on with the long Multiples it holds, while lanes have little to do."""
+        while self._more and not full and len(self._backlogs[True]) + len(self._backlogs[False]) <= 2 * self._most:
+            entry = self._more.pop()
+            self._scopes[entry.store[0]].calls -= 1
+            self._call("more", entry.store, entry.place, entry.origin)
+        for stores in self._stores.values():
+            self._actions += stores.takeActions()
 
     def _serveHungry(self, full: bool) -> bool:
         """Whether lanes could do with work that others have; asks for it back."""

@@ -18,7 +18,7 @@ STREAM = 0
 class Scope:
     """The stream, or one open frame."""
 
-    __slots__ = ("active", "body", "calls", "number", "opens", "parent", "place")
+    __slots__ = ("active", "body", "calls", "key", "number", "opens", "parent", "place")
 
     def __init__(self, number: int, body: Body, parent: int, place: int) -> None:
         self.number = number
@@ -28,6 +28,7 @@ class Scope:
         self.opens = [0] * len(body.segments)
         self.active: set[int] = set()
         self.calls = 0
+        self.key = 0
 
     def enter(self, segment: int) -> None:
         """One more piece is open in a segment."""

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from ..plan import Plan
 from .messages import Action, Call, StartKeeper
 
-__all__ = ["Stores"]
+__all__ = ["Entry", "Stores"]
 
 Name = tuple[int, int]
 COPY_AFTER_CALLS = 200
@@ -24,7 +24,7 @@ COPY_AFTER_BYTES = 16 << 20
 DEATHS = 3
 
 
-class _Entry(NamedTuple):
+class Entry(NamedTuple):
     """A call given to the keeper. ``scope``: whom its answer concerns."""
 
     number: int
@@ -34,8 +34,13 @@ class _Entry(NamedTuple):
     payload: Any
     count: int
 
+    @property
+    def origin(self) -> int:
+        """The number of the call that gave what this call asks for more of, or gave itself."""
+        return int(self.payload) if self.kind == "more" else self.number
 
-def _suspect(entry: _Entry) -> int | Name:
+
+def _suspect(entry: Entry) -> int | Name:
     """What a death over a call is put down to: a store is handed over anew each time, a call keeps its number."""
     return entry.store if entry.kind == "adopt" else entry.number
 
@@ -46,8 +51,9 @@ class _Record:
     def __init__(self, copy: Any) -> None:
         self.copy = copy
         self.live = False
-        self.log: list[_Entry] = []
+        self.log: list[Entry] = []
         self.bytes = 0
+        self.lazy = False  # a call gave a long Multiple: a new keeper needs all calls to make it again
 
 
 class _Blame:
@@ -65,7 +71,7 @@ class Stores:
         self._plan = plan
         self._processes = processes
         self._records: dict[Name, _Record] = {}
-        self._open: OrderedDict[int, _Entry] = OrderedDict()
+        self._open: OrderedDict[int, Entry] = OrderedDict()
         self._blame: dict[int | Name, _Blame] = {}
         self._last = 0
         self._started = False
@@ -80,23 +86,20 @@ class Stores:
     def holds(self, name: Name) -> bool:
         return name in self._records
 
-    def unopened(self, name: Name) -> Any:
-        """The payload of a store that no call has changed, which leaves with this; None: it is live."""
-        record = self._records[name]
-        if record.live:
-            return None
-        del self._records[name]
-        return record.copy
+    def isLive(self, name: Name) -> bool:
+        """Whether the keeper has a store, so that its payload here is old."""
+        return self._records[name].live
+
+    def remove(self, name: Name) -> Any:
+        """The payload of a store that is not live, which is forgotten here."""
+        return self._records.pop(name).copy
 
     def call(self, kind: str, name: Name, place: int, payload: Any, count: int = 1) -> None:
         """Gives the keeper a call; its answer is taken in by ``answered``."""
-        if name not in self._records:
-            self._records[name] = _Record(None)
-        self.enliven(name)
+        self._enliven(name)
         self._remember(self._records[name], self._give(kind, name, place, payload, count))
 
-    def enliven(self, name: Name) -> None:
-        """Makes sure that the keeper has a store."""
+    def _enliven(self, name: Name) -> None:
         record = self._records[name]
         if not record.live:
             record.live = True
@@ -110,22 +113,23 @@ class Stores:
         actions, self._actions = self._actions, []
         return actions
 
-    def _give(self, kind: str, name: Name, place: int, payload: Any, count: int = 1) -> _Entry:
+    def _give(self, kind: str, name: Name, place: int, payload: Any, count: int = 1) -> Entry:
         self._last += 1
-        entry = _Entry(self._last, kind, name, place, payload, count)
+        entry = Entry(self._last, kind, name, place, payload, count)
         self._open[entry.number] = entry
         self._send(entry)
         return entry
 
-    def _remember(self, record: _Record, entry: _Entry) -> None:
+    def _remember(self, record: _Record, entry: Entry) -> None:
         record.log.append(entry)
         record.bytes += getattr(entry.payload, "nbytes", 0)
         large = max(COPY_AFTER_BYTES, 4 * getattr(record.copy, "nbytes", 0))
-        if entry.kind in ("end", "merge") and (len(record.log) >= COPY_AFTER_CALLS or record.bytes > large):
+        record.lazy = record.lazy or entry.kind == "more"
+        if entry.kind in ("end", "merge") and not record.lazy and (len(record.log) >= COPY_AFTER_CALLS or record.bytes > large):
             self._give("copy", entry.store, entry.place, None)
             record.bytes = 0
 
-    def _send(self, entry: _Entry) -> None:
+    def _send(self, entry: Entry) -> None:
         if not self._started:
             self._started = True
             self._actions.append(StartKeeper(self._processes))
@@ -137,7 +141,7 @@ class Stores:
 
     # what the keeper did ----------------------------------------------------------------------------------------------
 
-    def answered(self, number: int, payload: Any) -> _Entry | None:
+    def answered(self, number: int, payload: Any) -> Entry | None:
         """Takes an answer in. None: nobody waits for it."""
         entry = self._open.pop(number, None)
         if entry is None:
@@ -148,17 +152,17 @@ class Stores:
             return None
         if entry.kind == "adopt":
             return None
-        if entry.kind in ("emit", "checkout"):
+        if entry.kind == "checkout":
             del self._records[entry.store]
         return entry
 
-    def _copied(self, copy: _Entry, payload: Any) -> None:
+    def _copied(self, copy: Entry, payload: Any) -> None:
         record = self._records.get(copy.store)
         if record is not None:
             record.copy = payload
             record.log = [entry for entry in record.log if entry.number > copy.number]
 
-    def died(self, index: int, timed: bool) -> tuple[_Entry, int, int] | None:
+    def died(self, index: int, timed: bool) -> tuple[Entry, int, int] | None:
         """A new keeper takes over. Returns the call, the value and the attempts, when a value has to be given up."""
         guilty = self._accuse(index, timed)
         waiting, self._open = self._open, OrderedDict()
@@ -168,14 +172,14 @@ class Stores:
                 self._replay(name, record, waiting)
         return guilty
 
-    def _replay(self, name: Name, record: _Record, waiting: OrderedDict[int, _Entry]) -> None:
+    def _replay(self, name: Name, record: _Record, waiting: OrderedDict[int, Entry]) -> None:
         self._give("adopt", name, name[1], record.copy)
         for entry in record.log:
             if entry.number in waiting:
                 self._open[entry.number] = entry
             self._send(entry)
 
-    def _accuse(self, index: int, timed: bool) -> tuple[_Entry, int, int] | None:
+    def _accuse(self, index: int, timed: bool) -> tuple[Entry, int, int] | None:
         if not self._open:
             return None
         entry = next(iter(self._open.values()))

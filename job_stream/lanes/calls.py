@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 
 from ..values import Args, Multiple
 
-__all__ = ["SMALL", "Stop", "answers", "apply", "applyWithStore", "callEnd", "callJob", "callMap", "elements", "same",
-           "small"]  # fmt: skip
+__all__ = ["SMALL", "Lazy", "Stop", "answers", "apply", "applyWithStore", "callEnd", "callJob", "callMap", "elements",
+           "same", "small"]  # fmt: skip
 
 SMALL = 64
 """A Multiple of so many elements or fewer is spread on the spot."""
@@ -71,7 +71,7 @@ def callEnd(function: Callable[..., Any], store: Any, values: Iterator[Any], rec
             if answer is None:
                 continue
             if type(answer) is Multiple:
-                recurred.extend(elements(answer))
+                recurred += elements(answer)
             else:
                 recurred.append(answer)
     except BaseException as error:
@@ -107,9 +107,21 @@ def small(multiple: Multiple) -> bool:
 
 
 def elements(answer: Any) -> list[Any]:
-    """All values that an answer stands for."""
+    """All values that an answer stands for; a Multiple that may be long is one ``Lazy`` among them."""
     if answer is None:
         return []
-    if type(answer) is Multiple:
+    if type(answer) is not Multiple:
+        return [answer]
+    if small(answer):
         return [element for element in answer.workList if element is not None]
-    return [answer]
+    return [Lazy(answer.workList)]
+
+
+class Lazy:
+    """The elements of a Multiple, to be taken piece by piece. ``key``: what their keys are made from."""
+
+    __slots__ = ("key", "work")
+
+    def __init__(self, work: Any, key: int = 0) -> None:
+        self.work = work
+        self.key = key

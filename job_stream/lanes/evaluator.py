@@ -20,7 +20,7 @@ from typing import Any
 
 from ..plan import Kind, Place, Plan
 from . import calls
-from .calls import Stop
+from .calls import Lazy, Stop
 from .failures import Failures, Skipped
 
 __all__ = ["Context", "Evaluator", "Frame", "Home", "Mark", "Rest", "Run", "Stream"]
@@ -91,16 +91,22 @@ class Run:
 
 
 class Rest:
-    """What is left of a Multiple: ``item`` at ``place`` gave it, and ``taken`` elements of it have gone on."""
+    """What is left of a Multiple, on its way to ``target``; ``taken`` elements of it have gone on.
 
-    __slots__ = ("context", "item", "iterator", "key", "place", "taken", "target")
+    ``item`` at ``place`` gave it: the value that a job was given, or the frame that emitted it. If ``again``, whoever
+    has that can have the Multiple made once more; otherwise only this evaluator has what is left.
+    """
 
-    def __init__(self, context: Context, place: int, target: int, item: Any, iterator: Iterator[Any]) -> None:
+    __slots__ = ("again", "bound", "context", "item", "iterator", "key", "place", "taken", "target")
+
+    def __init__(self, context: Context, place: int, target: int, item: Any, work: Any, again: bool = False) -> None:
         self.context = context
         self.place = place
         self.target = target
         self.item = item
-        self.iterator = iterator
+        self.iterator: Iterator[Any] = iter(work)
+        self.again = again and type(context) is Home
+        self.bound = False
         self.taken = 0
         self.key = 0
 
@@ -236,32 +242,52 @@ class Evaluator:
         return place.function(item) if place.kind == Kind.MAP else calls.apply(place.function, item)
 
     def _spread(self, context: Context, place: int, item: Any, multiple: Any) -> None:
-        self.stack.append(Rest(context, place, place + 1, item, iter(multiple.workList)))
+        rest = Rest(context, place, place + 1, item, multiple.workList, again=True)
+        rest.key = getattr(item, "key", 0) if self.keyed else 0
+        self.stack.append(rest)
+
+    def go(self, context: Context, origin: int, target: int, values: list[Any], item: Any = None,
+           again: bool = False) -> None:  # fmt: skip
+        """Puts values on the stack, some of which may be lazy."""
+        plain = [value for value in values if type(value) is not Lazy]
+        if len(plain) < len(values):
+            for lazy in values:
+                if type(lazy) is Lazy:
+                    rest = Rest(context, origin, target, item, lazy.work, again)
+                    rest.key = lazy.key
+                    self.stack.append(rest)
+        if plain:
+            self.stack.append(Run(context, target, plain))
 
     def _pull(self, rest: Rest) -> None:
         """Takes the next elements of a Multiple."""
         count = self._batches[rest.target] if not self._foreign[rest.target] else 256
+        self.pull(rest, count)
+
+    def pull(self, rest: Rest, count: int) -> bool:
+        """Puts the next ``count`` elements of a Multiple on the stack; False: there are no more."""
         try:
             raw = list(islice(rest.iterator, count))
         except BaseException as error:
             self._pullFailed(rest, error)
-            return
+            return False
         if len(raw) < count:
-            self.stack.pop()
+            self.stack.remove(rest)
         values = self.children(rest, raw, rest.taken)
         rest.taken += len(raw)
         if values:
             self.stack.append(Run(rest.context, rest.target, values))
+        return len(raw) == count
 
     def children(self, rest: Rest, values: list[Any], first: int) -> list[Any]:
         """What goes on of the elements of a Multiple from number ``first`` on."""
         return [value for value in values if value is not None]
 
     def _pullFailed(self, rest: Rest, error: BaseException) -> None:
-        self.stack.pop()
-        place = self.places[rest.place]
+        self.stack.remove(rest)
+        place, item = self.places[rest.place], rest.item
         try:
-            self.failures.again(place, rest.item, error, None)
+            self.failures.again(place, item.first if type(item) is Frame else item, error, None)
         except Skipped as skipped:
             self.failures.record(skipped)
 
@@ -300,7 +326,7 @@ class Evaluator:
         started = self.now
         recurred = self.fold(run.context, self.places[run.place], values)
         if recurred:
-            self.stack.append(Run(run.context, self.places[run.place].first, recurred))
+            self.go(run.context, run.place, self.places[run.place].first, recurred, values)
         self._measure(run.place, started, len(values))
 
     def storeOf(self, context: Context, place: Place) -> Any:
@@ -332,7 +358,9 @@ class Evaluator:
         context = run.context
         if type(context) is Home:
             self.stack.pop()
+            started = self.now
             context.outputs.extend(run.values[run.index :] if run.index else run.values)
+            self._measure(run.place, started, len(run.values))
         elif type(context) is Frame:
             values = self._batch(run)
             started = self.now
@@ -351,7 +379,7 @@ class Evaluator:
         body = self.plan.bodies[frame.place.inner]
         if body.segments[0].folds:
             frame.active.add(0)
-        self.stack.append(Run(frame, body.segments[0].first, values))
+        self.go(frame, body.end, body.segments[0].first, values, frame)
 
     def endFrame(self, frame: Frame, place: Place, values: Sequence[Any]) -> list[Any]:
         """Gives values to a frameEnd; returns what it recurs."""
@@ -395,12 +423,15 @@ class Evaluator:
             self.stack.pop()
         place = self.places[run.place]
         try:
-            store = self.failures.call(place, "store", first, place.store or _noStore)
+            store = self.storeOfFrame(place, first)
             frame = self.newFrame(run.context, place, store, first)
         except Skipped as skipped:
             self.failures.record(skipped)
             return
         self.enter(frame)
+
+    def storeOfFrame(self, place: Place, first: Any) -> Any:
+        return self.failures.call(place, "store", first, place.store or _noStore)
 
     def newFrame(self, context: Context, place: Place, store: Any, first: Any) -> Frame:
         return Frame(context, place, store, first, 0)
@@ -428,20 +459,18 @@ class Evaluator:
     def _emitFold(self, scope: Context, place: Place, nextFolds: bool) -> None:
         if nextFolds:
             scope.active.add(place.segment + 1)
-        for values in self.emitFold(scope, place):
-            self.stack.append(Run(scope, place.number + 1, values))
+        self.go(scope, place.number, place.number + 1, self.emitFold(scope, place))
 
-    def emitFold(self, scope: Context, place: Place) -> Iterator[list[Any]]:
-        """What a drained reduction emits, in lists."""
+    def emitFold(self, scope: Context, place: Place) -> list[Any]:
+        """What a drained reduction emits."""
         try:
             store = self.storeOf(scope, place)
             del scope.stores[place.number]
             values = self.failures.call(place, "emit", store, calls.answers, place.emit or calls.same, store)
         except Skipped as skipped:
             self.failures.record(skipped)
-            return
-        if values:
-            yield self.emitted(scope, place, values)
+            return []
+        return self.emitted(scope, place, values)
 
     def emitted(self, scope: Context, place: Place, values: list[Any]) -> list[Any]:
         return values
@@ -460,12 +489,24 @@ class Evaluator:
 
     def _finish(self, frame: Frame) -> None:
         """Emits a frame that recurred nothing; its mark is on top."""
-        place = frame.place
-        emit = place.emit or calls.same
-        values = self.frameOutputs(frame, self.failures.call(place, "emit", frame.first, calls.answers, emit, frame.store))
+        values = self.emission(frame)
         self._leave()
-        if values:
-            self.stack.append(Run(frame.context, place.number + 1, values))
+        self._goOn(frame, values)
+
+    def emission(self, frame: Frame) -> list[Any]:
+        place = frame.place
+        values: list[Any] = self.failures.call(
+            place, "emit", frame.first, calls.answers, place.emit or calls.same, frame.store
+        )
+        return values
+
+    def _goOn(self, frame: Frame, values: list[Any]) -> None:
+        number = frame.place.number
+        self.go(frame.context, number, number + 1, self.frameOutputs(frame, values), frame, again=True)
+
+    def emitFrame(self, frame: Frame) -> None:
+        """Emits a frame once more, to get at the rest of a long Multiple."""
+        self._goOn(frame, self.emission(frame))
 
     def _abandon(self, frame: Frame) -> None:
         while True:
@@ -487,27 +528,25 @@ class Evaluator:
     def _beginRound(self, frame: Frame, answer: Any) -> bool:
         """Puts what a frame recurred on the stack. False: it recurred nothing."""
         body = self.plan.bodies[frame.place.inner]
-        if type(answer) is calls.Multiple and not calls.small(answer):
-            rest = Rest(frame, frame.place.number, body.segments[0].first, frame.first, iter(answer.workList))
-            rest.key = frame.round + 1
-            self.stack.append(rest)
-            raw = list(islice(rest.iterator, 256))
-            rest.taken = len(raw)
-            values = self.children(rest, raw, 0)
-            if len(raw) < 256:
-                self.stack.pop()
-                if not values:
-                    return False
-        else:
-            values = self.roundValues(frame, calls.elements(answer))
-            if not values:
-                return False
+        values = self.roundValues(frame, calls.elements(answer))
+        self.go(frame, frame.place.number, body.segments[0].first, values, frame)
+        if values and type(values[0]) is Lazy and not self._hasElements(frame):
+            values = []
+        if not values:
+            return False
         frame.round += 1
         if body.segments[0].folds:
             frame.active.add(0)
-        if values:
-            self.stack.append(Run(frame, body.segments[0].first, values))
         return True
+
+    def _hasElements(self, frame: Frame) -> bool:
+        """Whether a long Multiple that a frame recurred has an element at all; takes the first ones."""
+        rest = self.stack[-1]
+        assert type(rest) is Rest
+        while self.pull(rest, 256):
+            if self.stack[-1] is not rest:
+                break
+        return type(self.stack[-1]) is not Mark
 
     def roundValues(self, frame: Frame, values: list[Any]) -> list[Any]:
         return values

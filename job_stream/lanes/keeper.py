@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import Any
 
 from ..engine.messages import Answered, Call, Output, Product, Skip, Work
 from ..plan import Kind, Place
 from . import calls
 from .context import enter
-from .evaluator import Context, Evaluator, Frame
+from .evaluator import Context, Evaluator, Frame, Rest
 from .failures import Failed, Skipped, describe, failureOf
-from .keyed import Pair, mix
+from .keyed import pairs
 from .lane import NOTE_LOAN, NOTE_PLACE, NOTE_UNIT
 from .packing import Packing, unpackAny
 
 __all__ = ["Keeper"]
 
 GROUPS = 64
+ELEMENTS = 1024
 
 
 class Keeper:
@@ -36,7 +38,8 @@ class Keeper:
         self._packing = packing
         self._note = note
         self._stores: dict[tuple[int, int], Any] = {}
-        self._actions = {"adopt": self._adopt, "end": self._end, "merge": self._merge, "emit": self._emit,
+        self._rests: dict[int, list[Rest]] = {}
+        self._actions = {"adopt": self._adopt, "end": self._end, "merge": self._merge, "more": self._more,
                          "checkout": self._checkout, "copy": self._copy}  # fmt: skip
 
     def run(self) -> None:
@@ -58,7 +61,8 @@ class Keeper:
         self._note[NOTE_LOAN] = call.call
         products, payload = self._actions[call.kind](call, place)
         skips = [self._skip(skipped) for skipped in self._evaluator.failures.drain()]
-        self._link.send(Answered(call.call, (*products, *skips), payload))
+        more = (call.payload if call.kind == "more" else call.call) in self._rests
+        self._link.send(Answered(call.call, (*products, *skips), payload, more))
         self._note[NOTE_LOAN] = 0
 
     def _skip(self, skipped: Skipped) -> Skip:
@@ -93,8 +97,7 @@ class Keeper:
             recurred = self._evaluator.endFrame(frame, place, values)
         else:
             recurred = self._endCarefully(call, frame, place, values)
-        first = self._plan.bodies[place.body].segments[0].first
-        return self._work(call.store[0], first, recurred, place), None
+        return self._work(call, place, recurred), None
 
     def _endCarefully(self, call: Call, frame: Frame, place: Place, values: list[Any]) -> list[Any]:
         """One value at a time, noting which: somebody died over one of them."""
@@ -118,19 +121,31 @@ class Keeper:
             evaluator.failures.record(skipped)
             recurred = []
         if evaluator.keyed:
-            recurred = [Pair(mix(call.call, place.number, i), value) for i, value in enumerate(recurred)]
-        return self._work(call.store[0], place.first, recurred, place), None
+            recurred = pairs(recurred, call.call, place.number)
+        return self._work(call, place, recurred), None
 
-    def _emit(self, call: Call, place: Place) -> tuple[list[Product], Any]:
-        context = self._stores.pop(call.store)
-        scope = self._stores.get((call.store[0], self._plan.bodies[place.body].end))
-        if scope is not None:
-            scope.stores.update(context.stores)
-            context = scope
-        products: list[Product] = []
-        for values in self._evaluator.emitFold(context, place):
-            products += self._work(call.store[0], place.number + 1, values, place)
-        return products, None
+    def _more(self, call: Call, place: Place) -> tuple[list[Product], Any]:
+        """The next elements of the long Multiples that call number ``payload`` gave."""
+        rests = self._rests[call.payload]
+        values = self._pull(rests[-1], place)
+        if len(values) < ELEMENTS:
+            rests.pop()
+        if not rests:
+            del self._rests[call.payload]
+        return self._work(call, place, [value for value in values if value is not None]), None
+
+    def _pull(self, rest: Rest, place: Place) -> list[Any]:
+        try:
+            raw = list(islice(rest.iterator, ELEMENTS))
+        except BaseException as error:
+            try:
+                self._evaluator.failures.again(place, "<an element of its Multiple>", error, None)
+            except Skipped as skipped:
+                self._evaluator.failures.record(skipped)
+            return []
+        values = self._evaluator.children(rest, raw, rest.taken)
+        rest.taken += len(raw)
+        return values + [None] * (len(raw) - len(values))
 
     def _checkout(self, call: Call, place: Place) -> tuple[list[Product], Any]:
         answer = self._copy(call, place)
@@ -145,16 +160,25 @@ class Keeper:
 
     # products -----------------------------------------------------------------------------------------------------------
 
-    def _work(self, scope: int, number: int, values: list[Any], origin: Place) -> list[Product]:
-        """Values at a place, as work in groups that can be lent one by one, or as outputs."""
+    def _work(self, call: Call, origin: Place, values: list[Any]) -> list[Product]:
+        """What was recurred, as work in groups that can be lent one by one; long Multiples are kept for later."""
+        first = origin.first if origin.kind == Kind.FOLD else self._plan.bodies[origin.body].segments[0].first
+        lazies = [value for value in values if type(value) is calls.Lazy]
+        if lazies:
+            values = [value for value in values if type(value) is not calls.Lazy]
+            self._rests[call.call] = [self._rest(lazy, origin, first) for lazy in lazies]
         if not values:
             return []
-        if self._plan.places[number].kind == Kind.END:
-            values = self._evaluator.bare(values) if scope == 0 else values
-            return [Output(scope, number, len(values), self._pack(values, origin, "output"))]
-        size = 1 if self._plan.places[number].solo else -(-len(values) // GROUPS)
+        if self._plan.places[first].kind == Kind.END:
+            return [Output(call.store[0], first, len(values), self._pack(values, origin, "output"))]
+        size = 1 if self._plan.places[first].solo else -(-len(values) // GROUPS)
         groups = [values[start : start + size] for start in range(0, len(values), size)]
-        return [Work(scope, number, len(group), self._pack(group, origin, "output")) for group in groups]
+        return [Work(call.store[0], first, len(group), self._pack(group, origin, "output")) for group in groups]
+
+    def _rest(self, lazy: calls.Lazy, origin: Place, target: int) -> Rest:
+        rest = Rest(Context(), origin.number, target, None, lazy.work)
+        rest.key = lazy.key
+        return rest
 
     def _pack(self, values: Any, place: Place, what: str) -> Any:
         try:

@@ -17,7 +17,7 @@ from . import calls
 from .calls import Stop
 from .evaluator import Context, Evaluator, Frame, Rest, Run
 
-__all__ = ["KeyedEvaluator", "Pair", "mix"]
+__all__ = ["KeyedEvaluator", "Pair", "mix", "pairs", "roundKey"]
 
 END, EMIT = 1 << 40, 1 << 41
 
@@ -25,7 +25,15 @@ END, EMIT = 1 << 40, 1 << 41
 def mix(key: int, *numbers: int) -> int:
     """A new key from a key and how its child differs from it."""
     text = ",".join(map(str, (key, *numbers))).encode()
-    return int.from_bytes(blake2b(text, digest_size=12).digest(), "little")
+    return int.from_bytes(blake2b(text, digest_size=8).digest(), "little") >> 1
+
+
+def pairs(values: list[Any], key: int, *more: int) -> list[Any]:
+    """Values with keys made from ``key`` and their numbers."""
+    for value in values:
+        if type(value) is calls.Lazy:
+            value.key = mix(key, *more)
+    return [v if type(v) is calls.Lazy else Pair(mix(key, *more, i), v) for i, v in enumerate(values)]
 
 
 class Pair(NamedTuple):
@@ -33,6 +41,15 @@ class Pair(NamedTuple):
 
     key: int
     value: Any
+
+
+def roundKey(frame: Frame) -> int:
+    """The key of a frame in its present round."""
+    return mix(frame.key, frame.round)
+
+
+def _keyOf(scope: Context) -> int:
+    return roundKey(scope) if isinstance(scope, Frame) else scope.key
 
 
 class KeyedEvaluator(Evaluator):
@@ -69,8 +86,7 @@ class KeyedEvaluator(Evaluator):
         return self._mapAnswer(place, item) if place.kind == Kind.MAP else self._jobAnswers(place, item)
 
     def children(self, rest: Rest, values: list[Any], first: int) -> list[Any]:
-        key = rest.item[0] if rest.key == 0 else mix(rest.context.key, rest.key)
-        return [Pair(mix(key, first + i), value) for i, value in enumerate(values) if value is not None]
+        return [Pair(mix(rest.key, first + i), value) for i, value in enumerate(values) if value is not None]
 
     def _mapAnswer(self, place: Place, pair: Pair) -> Any:
         self._begin(place, pair[0])
@@ -90,7 +106,7 @@ class KeyedEvaluator(Evaluator):
         recurred = []
         for key, value in values:
             self._begin(place, key)
-            recurred += [Pair(mix(key, END, i), v) for i, v in enumerate(super().fold(context, place, [value]))]
+            recurred += pairs(super().fold(context, place, [value]), key, END)
         return recurred
 
     def storeOf(self, context: Context, place: Place) -> Any:
@@ -98,25 +114,35 @@ class KeyedEvaluator(Evaluator):
             self._begin(place, context.key)
         return super().storeOf(context, place)
 
+    def emitFold(self, scope: Context, place: Place) -> list[Any]:
+        self._begin(place, mix(_keyOf(scope), EMIT))
+        return super().emitFold(scope, place)
+
     def emitted(self, scope: Context, place: Place, values: list[Any]) -> list[Any]:
-        round = scope.round if isinstance(scope, Frame) else 0
-        return [Pair(mix(scope.key, EMIT, place.number, round, i), value) for i, value in enumerate(values)]
+        return pairs(values, _keyOf(scope), EMIT, place.number)
+
+    def storeOfFrame(self, place: Place, first: Any) -> Any:
+        self._begin(place, mix(first.key, EMIT))
+        return super().storeOfFrame(place, first)
+
+    def emission(self, frame: Frame) -> list[Any]:
+        self._begin(frame.place, mix(frame.key, EMIT))
+        return super().emission(frame)
 
     def newFrame(self, context: Context, place: Place, store: Any, first: Any) -> Frame:
         return Frame(context, place, store, first[1], first[0])
 
     def callFrame(self, frame: Frame) -> Any:
-        self._begin(frame.place, mix(frame.key, frame.round) if frame.round else frame.key)
+        self._begin(frame.place, roundKey(frame) if frame.round else frame.key)
         return super().callFrame(frame)
 
     def roundValues(self, frame: Frame, values: list[Any]) -> list[Any]:
-        key = mix(frame.key, frame.round + 1)
-        return [Pair(mix(key, i), value) for i, value in enumerate(values)]
+        return pairs(values, frame.key, frame.round + 1)
 
     def frameOutputs(self, frame: Frame, values: list[Any]) -> list[Any]:
-        if len(values) == 1:
+        if len(values) == 1 and type(values[0]) is not calls.Lazy:
             return [Pair(frame.key, values[0])]
-        return [Pair(mix(frame.key, EMIT, i), value) for i, value in enumerate(values)]
+        return pairs(values, frame.key, EMIT)
 
     def callEnd(self, frame: Frame, place: Place, values: Iterator[Any], recurred: list[Any]) -> Stop | None:
         pair = None
@@ -130,8 +156,7 @@ class KeyedEvaluator(Evaluator):
     def endOne(self, frame: Frame, place: Place, item: Any) -> list[Any]:
         key, value = item
         self._begin(place, key)
-        answers = calls.answers(calls.applyWithStore, place.function, frame.store, value)
-        return [Pair(mix(key, END, i), answer) for i, answer in enumerate(answers)]
+        return pairs(calls.answers(calls.applyWithStore, place.function, frame.store, value), key, END)
 
     def bare(self, values: Sequence[Any]) -> list[Any]:
         return [value for _, value in values]

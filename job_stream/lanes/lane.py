@@ -14,12 +14,13 @@ from collections import deque
 from itertools import islice
 from typing import Any
 
-from ..engine.messages import Answered, Call, Flush, Fold, Lend, Open, Output, Product, Repaid, Resume, Skip, Span, Work
-from ..plan import Kind, Plan
+from ..engine.messages import Flush, Fold, Lend, Open, Output, Product, Repaid, Resume, Skip, Span, Work
+from ..errors import PlanError
+from ..plan import Kind, Place, Plan
 from .context import enter
 from .evaluator import Evaluator, Frame, Home, Mark, Rest, Run, perf_counter
-from .failures import Failed, describe, failureOf
-from .keyed import KeyedEvaluator, Pair
+from .failures import Failed, Skipped, describe, failureOf
+from .keyed import KeyedEvaluator, Pair, roundKey
 from .packing import Packing, unpackAny
 
 __all__ = ["Lane", "PAUSED", "WANTED", "newEvaluator"]
@@ -28,6 +29,8 @@ WANTED, PAUSED = 0, 1
 SLICE_S = 5e-3
 WORTH_S = 1e-3
 GROUP_S = 1e-3
+GULP = 4096
+LOOSEN_MOST = 1 << 16
 FOLD_SHARE = 20
 NOTE_UNIT, NOTE_PLACE, NOTE_LOAN = 0, 1, 3
 
@@ -159,11 +162,16 @@ class Lane:
         """Puts a unit on the evaluator's stack."""
         evaluator = self._evaluator
         self._origin = None
-        if work.resume:
+        if work.resume and self._plan.places[work.place].kind == Kind.FOLD:
+            self._loadEmission(home, work)
+        elif work.resume:
             store, first, round, key = unpackAny(work.payload)
             frame = Frame(home, self._plan.places[work.place], store, first, key)
             frame.round = round
-            evaluator.enter(frame)
+            if work.inner:
+                self._loadFrameRest(frame, work)
+            else:
+                evaluator.enter(frame)
         elif work.inner:
             self._loadRest(home, work)
         else:
@@ -198,11 +206,37 @@ class Lane:
         evaluator, place = self._evaluator, self._plan.places[work.place]
         (item,) = self._values(work)
         answer = evaluator.failures.call(place, "", item, evaluator.retryJob, place, item)
-        rest = Rest(home, work.place, work.place + 1, item, iter(getattr(answer, "workList", ())))
+        rest = Rest(home, work.place, work.place + 1, item, getattr(answer, "workList", ()), again=True)
+        rest.key = getattr(item, "key", 0) if evaluator.keyed else 0
+        self._passOver(rest, work)
+        evaluator.stack.append(rest)
+
+    def _loadFrameRest(self, frame: Frame, work: Work) -> None:
+        """Has the Multiple that a frame emitted made again."""
+        evaluator = self._evaluator
+        evaluator.emitFrame(frame)
+        rest = evaluator.stack[-1] if evaluator.stack else None
+        if type(rest) is Rest:
+            self._passOver(rest, work)
+
+    def _passOver(self, rest: Rest, work: Work) -> None:
         for _ in range(work.inner):
             next(rest.iterator, None)
         rest.taken = work.inner
-        evaluator.stack.append(rest)
+
+    def _loadEmission(self, home: Home, work: Work) -> None:
+        """Emits the store of a reduction that has drained."""
+        evaluator, place = self._evaluator, self._plan.places[work.place]
+        context = Home(home.scope)
+        context.key = work.key
+        if work.payload is not None:
+            (context.stores[place.number],) = unpackAny(work.payload)
+        self._note[NOTE_PLACE] = work.place
+        values = evaluator.emitFold(context, place)
+        evaluator.go(home, work.place, work.place + 1, values, _Emitted(work), again=True)
+        rest = evaluator.stack[-1] if evaluator.stack else None
+        if type(rest) is Rest:
+            self._passOver(rest, work)
 
     def _carefully(self, home: Home, work: Work) -> None:
         """Makes one call and repays everything that came of it; several items are only told apart."""
@@ -255,6 +289,8 @@ class Lane:
             closed.append((self._loan, tuple(self._closing)))
         products, self._products = tuple(self._products), []
         self._retained, self._closing, self._worked = [], [name for name, _ in kept], 0.0
+        if kept:
+            self._note[NOTE_UNIT] = kept[0][0]  # of what is on top of the stack
         self._link.send(Repaid(self._number, self._loan, tuple(closed), products, (), (), kept,
                                self._takeSamples()))  # fmt: skip
 
@@ -288,9 +324,8 @@ class Lane:
         try:
             return self._packing.pack(values)
         except Exception as error:
-            name = self._plan.places[place].name
-            if what == "output":
-                name = self._plan.places[place - 1].name if place else "initial work"
+            origin = self._originOf(place) if what == "output" else self._plan.places[place]
+            name = origin.name if origin else "initial work"
             raise Failed(name, _Unreadable(f"<its {what}>"), 1, error, place) from error
 
     def _output(self, home: Home) -> None:
@@ -302,7 +337,40 @@ class Lane:
             return
         if home.scope == 0:
             values = self._evaluator.bare(values)
-        self._products.append(Output(home.scope, end, len(values), self._pack(end, values, "output")))
+        self._append(Output(home.scope, end, len(values), None), values)
+
+    def _append(self, product: Output | Work, values: Any, inOrder: bool = False) -> None:
+        """Packs the values of a product; those that cannot be are skipped where the policy is to skip."""
+        try:
+            payload = self._packing.pack(values)
+        except Exception as error:
+            origin = self._originOf(product.place)
+            if origin is None or not origin.policy.skip:
+                raise Failed(origin.name if origin else "initial work", _Unreadable("<its output>"), 1, error,
+                             product.place) from error  # fmt: skip
+            values = self._onlyPackable(origin, values, inOrder)
+            payload = self._packing.pack(values)
+        if len(values):
+            self._products.append(product._replace(count=len(values), payload=payload))
+
+    def _onlyPackable(self, origin: Place, values: Any, inOrder: bool) -> list[Any]:
+        good: list[Any] = []
+        for value in values:
+            try:
+                self._packing.pack(value)
+                good.append(value)
+            except Exception as error:
+                self._evaluator.failures.record(Skipped(origin.name, value, 1, error, origin.number))
+                good += [None] if inOrder else []
+        return good
+
+    def _originOf(self, number: int) -> Place | None:
+        """The stage whose outputs wait at a place; None: nobody's, it is initial work."""
+        place = self._plan.places[number]
+        body = self._plan.bodies[place.body]
+        if number > body.segments[0].first:
+            return self._plan.places[number - 1]
+        return None if body.frame is None else self._plan.places[body.frame]
 
     def _outputInOrder(self, home: Home, end: int) -> None:
         """One product for each run of neighbours."""
@@ -314,7 +382,7 @@ class Lane:
                 runs.append([base, count])
         for base, count in runs:
             values = home.outputs[start : start + count]
-            self._products.append(Output(home.scope, end, count, self._pack(end, values, "output"), base))
+            self._append(Output(home.scope, end, count, None, base), values, inOrder=True)
             start += count
 
     # leaving in the middle --------------------------------------------------------------------------------------------
@@ -331,17 +399,36 @@ class Lane:
                     cost = (evaluator.now - self._sliceStart) / entry.index
                 items += left
                 seconds += left * (WORTH_S if cost is None else cost)
-            elif type(entry) is Rest and type(entry.context) is Frame:
+            elif type(entry) is Rest and not entry.again:
                 items += 2
                 seconds += WORTH_S
-        return items > 1 and seconds >= WORTH_S
+        return items > 1 and seconds >= WORTH_S and self._loosen()
+
+    def _loosen(self) -> bool:
+        """Takes all that is left of Multiples that only this lane has; False: there is too much of it."""
+        evaluator = self._evaluator
+        for rest in [entry for entry in evaluator.stack if type(entry) is Rest and not entry.again]:
+            if rest.bound:
+                return False
+            runs: list[Any] = []
+            while evaluator.pull(rest, GULP) and len(runs) * GULP < LOOSEN_MOST:
+                runs.append(None)
+            rest.bound = rest in evaluator.stack
+            if rest.bound:
+                return False
+        return True
 
     def _partWithParked(self) -> None:
         """Hands over values whose next stage is not run here; a frame they belong to goes with them."""
         evaluator = self._evaluator
-        if evaluator.marks:
+        if evaluator.marks and self._loosen():
             self._handOver()
             return
+        if evaluator.marks:
+            name = self._plan.places[evaluator.parked[0].place].name
+            error = PlanError(f"a frame recurred a Multiple of more than {LOOSEN_MOST} elements, which do not fit beside "
+                              f"stage {name!r}: it has a time limit, or runs in threads where others do not")  # fmt: skip
+            raise Failed(name, "<an element of the Multiple>", 1, error, evaluator.parked[0].place)
         parked, evaluator.parked = evaluator.parked, []
         for run in parked:
             self._file(run.context, run.place, run.values[run.index :])
@@ -361,13 +448,11 @@ class Lane:
                 names[id(entry.scope)] = self._openFrame(entry.scope, names)
             elif type(entry) is Run:
                 self._file(entry.context, entry.place, entry.values[entry.index :], names, base=self._baseOf(entry))
-            elif type(entry.context) is Home:
-                stay.append(entry)
             else:
-                self._exhaust(entry, names)
+                stay.append(entry)
         evaluator.stack[:] = stay
         evaluator.parked, evaluator.marks, self._origin = [], 0, None
-        return tuple(self._keepRest(rest) for rest in stay)
+        return tuple(self._keepRest(rest) for rest in reversed(stay))
 
     def _baseOf(self, run: Run) -> int | None:
         work = self._originWork
@@ -378,8 +463,9 @@ class Lane:
     def _openFrame(self, frame: Any, names: dict[int, int]) -> int:
         name = -1 - len(names)
         payload = self._pack(frame.place.number, [frame.store, frame.first, frame.round, frame.key], "store")
+        key = roundKey(frame) if self._evaluator.keyed else 0
         self._products.append(Open(name, self._scopeOf(frame.context, names), frame.place.number, payload,
-                                   tuple(sorted(frame.active))))  # fmt: skip
+                                   tuple(sorted(frame.active)), key))  # fmt: skip
         for number, store in frame.stores.items():
             self._fold(name, number, store)
         return name
@@ -387,31 +473,21 @@ class Lane:
     def _scopeOf(self, context: Any, names: dict[int, int]) -> int:
         return context.scope if type(context) is Home else names[id(context)]
 
-    def _exhaust(self, rest: Rest, names: dict[int, int]) -> None:
-        """Takes all that is left of a Multiple that a frame recurred: only this lane can."""
-        while True:
-            raw = list(islice(rest.iterator, 4096))
-            values = self._evaluator.children(rest, raw, rest.taken)
-            rest.taken += len(raw)
-            self._file(rest.context, rest.target, values, names)
-            if len(raw) < 4096:
-                return
-
     def _file(self, context: Any, place: int, values: Any, names: dict[int, int] | None = None, parts: int = 0,
               base: int | None = None, careful: bool = False) -> None:  # fmt: skip
         """Makes products of values at a place, in groups that can be lent one by one."""
         scope, kind = self._scopeOf(context, names or {}), self._plan.places[place].kind
         if kind == Kind.END:
-            if len(values):
-                self._products.append(Output(scope, place, len(values), self._pack(place, values, "output")))
+            if len(values) and not (scope == 0 and self._drop):
+                self._append(Output(scope, place, len(values), None), self._evaluator.bare(values) if scope == 0 else values)
             return
         if base is not None and self._evaluator.keyed:
             base = None
         size = -(-len(values) // parts) if parts else self._groupSize(place, len(values))
         for start in range(0, len(values), size):
             group = values[start : start + size]
-            self._products.append(Work(scope, place, len(group), self._pack(place, group, "output"),
-                                       None if base is None else base + start, careful=careful))  # fmt: skip
+            position = None if base is None else base + start
+            self._append(Work(scope, place, len(group), None, position, careful=careful), group)
 
     def _groupSize(self, place: int, count: int) -> int:
         cost = self._evaluator.costs[place]
@@ -421,8 +497,14 @@ class Lane:
         return max(1, size, -(-count // 4096)) if count else 1
 
     def _keepRest(self, rest: Rest) -> tuple[int, Work]:
-        payload = self._pack(rest.place, [rest.item], "item")
-        return self._keep(Work(self._scopeOf(rest.context, {}), rest.place, 1, payload, inner=rest.taken))
+        """What is left of a Multiple, with what is needed to have it made again."""
+        item, scope = rest.item, self._scopeOf(rest.context, {})
+        if type(item) is _Emitted:
+            return self._keep(item.work._replace(inner=rest.taken))
+        if type(item) is Frame:
+            payload = self._pack(rest.place, [item.store, item.first, item.round, item.key], "store")
+            return self._keep(Work(scope, rest.place, 1, payload, inner=rest.taken, resume=True))
+        return self._keep(Work(scope, rest.place, 1, self._pack(rest.place, [item], "item"), inner=rest.taken))
 
     def _keep(self, work: Work) -> tuple[int, Work]:
         self._kept += 1
@@ -435,11 +517,14 @@ class Lane:
             for home in self._homes.values():
                 if home.scope == 0:
                     home.outputs, home.positions = [], []
-        if self._evaluator.marks or not self._evaluator.stack or not self._hasProducts():
+        evaluator = self._evaluator
+        if evaluator.marks or not evaluator.stack or not self._hasProducts():
+            return
+        if any(type(entry) is Rest and not entry.again for entry in evaluator.stack):
             return
         if any(home.stores for home in self._homes.values()):
             return
-        self._repay(kept=tuple(self._keepEntry(entry) for entry in reversed(self._evaluator.stack)))
+        self._repay(kept=tuple(self._keepEntry(entry) for entry in reversed(evaluator.stack)))
         while self._flags[PAUSED]:
             message = self._link.receive()
             if message is None:
@@ -457,6 +542,15 @@ class Lane:
             skip = work.skip + entry.index
             return self._keep(work._replace(count=left, payload=None, skip=skip))
         return self._keep(Work(scope, entry.place, left, self._pack(entry.place, entry.values[entry.index :], "output")))
+
+
+class _Emitted:
+    """Stands for the item of a Multiple that a reduction emitted: the work that had it emitted."""
+
+    __slots__ = ("work",)
+
+    def __init__(self, work: Work) -> None:
+        self.work = work
 
 
 class _Unreadable:
