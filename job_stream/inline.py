@@ -21,7 +21,7 @@ from typing import Any
 
 from .cpus import hostCpuCount
 from .errors import JobStreamError, PlanError, StageError
-from .lanes.calls import apply, elements
+from .lanes.calls import apply
 from .lanes.context import current
 from .lanes.failures import describe, shorten
 from .plan import Builder, Kind, Policy, Stage
@@ -194,6 +194,8 @@ class Work:
 
     def _recordFrameEnd(self, function: Function, **keywords: Any) -> None:
         self._checkOpen("frameEnd")
+        if keywords.get("timeout") is not None and self._builder.openFrameProcesses is False:
+            raise PlanError(f"frameEnd {nameOf(function)!r}: timeout= needs a worker process to end; its frame has threads")
         self._builder.closeFrame(self._stage("frameEnd", Kind.END, function, 2, False, keywords))
 
     def _recordReduce(self, function: Function, **keywords: Any) -> None:
@@ -301,13 +303,13 @@ class Work:
 
     def _initialParts(self) -> list[Any]:
         """Runs the init functions; what they return comes before the initial work."""
-        parts = []
+        parts: list[Iterable[Any]] = []
         for stage in self._inits:
             answer = self._callMain(stage, None, stage.function)
-            if isinstance(answer, Multiple) and not isSequence(answer.workList):
+            if isinstance(answer, Multiple):
                 parts.append(value for value in answer.workList if value is not None)
-            else:
-                parts.append(elements(answer))
+            elif answer is not None:
+                parts.append([answer])
         return parts
 
     def _handler(self, collected: list[Any]) -> Callable[[list[Any]], None]:

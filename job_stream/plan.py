@@ -149,6 +149,10 @@ class Builder:
     def openFrameName(self) -> str | None:
         return self._open.frame.name if self._open.frame else None
 
+    @property
+    def openFrameProcesses(self) -> bool | None:
+        return self._open.frame.processes if self._open.frame else None
+
     def plan(self, ordered: bool = False) -> Plan:
         """The finished plan.
 

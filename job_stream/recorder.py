@@ -9,7 +9,7 @@ from typing import Any
 from .errors import PlanError
 from .plan import Policy
 
-__all__ = ["checkParameters", "decorator", "nameOf", "policyOf", "checkSeed", "checkCpus"]
+__all__ = ["checkCpus", "checkParameters", "checkSeed", "decorator", "nameOf", "policyOf"]
 
 _VARIABLE = 4
 _KEYWORDS = 8

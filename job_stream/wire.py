@@ -16,7 +16,7 @@ from .engine import messages
 from .errors import EngineError
 from .payload import Blob, Parts, Segment
 
-__all__ = ["Codec", "Died", "Fork", "Forked", "INLINE_BYTES", "Kill", "MESSAGE_FDS", "Stopped", "UserFailure"]
+__all__ = ["INLINE_BYTES", "MESSAGE_FDS", "Codec", "Died", "Fork", "Forked", "Kill", "Stopped", "UserFailure"]
 
 INLINE_BYTES = 32 << 10
 MESSAGE_FDS = 200

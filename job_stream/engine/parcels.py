@@ -8,7 +8,7 @@ and Kuck, 1987).
 
 from __future__ import annotations
 
-__all__ = ["Costs", "PARCEL_S"]
+__all__ = ["PARCEL_S", "Costs"]
 
 PARCEL_S = 5e-3
 GROWTH = 32

@@ -13,8 +13,33 @@ from ..plan import Kind, Plan
 from .backlog import Backlog, Part, Source
 from .ledger import Ledger, Loan, Piece
 from .messages import (
-    Action, Answered, Deliver, Event, Fail, Flush, Fold, Halt, KeeperDied, LaneDied, Lend, Nothing, Open, Output,
-    Product, Pull, Repaid, ResultsTaken, Resume, Returned, Signal, Skip, SourceGave, Span, StartLane, TakeBack, Work,
+    Action,
+    Answered,
+    Deliver,
+    Event,
+    Fail,
+    Flush,
+    Fold,
+    Halt,
+    KeeperDied,
+    LaneDied,
+    Lend,
+    Nothing,
+    Open,
+    Output,
+    Product,
+    Pull,
+    Repaid,
+    ResultsTaken,
+    Resume,
+    Returned,
+    Signal,
+    Skip,
+    SourceGave,
+    Span,
+    StartLane,
+    TakeBack,
+    Work,
 )  # fmt: skip
 from .parcels import Costs
 from .scopes import STREAM, Scope, Scopes
@@ -107,7 +132,7 @@ class Rank:
         self._file(event.products)
         closed = [piece for number, names in event.closed for piece in self._ledger.close(number, names)]
         for _, work in event.kept:
-            self._scopes[work.scope].enter(self._plan.places[work.place].segment)
+            self._open(work)
         if event.kept:
             same = closed[-1].work.payload if closed else None
             kept = tuple((name, work if work.payload is not None else work._replace(payload=same))
@@ -264,8 +289,16 @@ class Rank:
         place = self._plan.places[work.place]
         if place.kind == Kind.END:
             raise EngineError(f"work at {place!r}, where there is nothing left to do")
-        self._scopes[work.scope].enter(place.segment)
+        self._open(work)
         self._backlogs[place.processes].push(Piece(work))
+
+    def _open(self, work: Work) -> None:
+        """Counts work as open in its scope; a store on its way out does not make its reduction active again."""
+        scope, place = self._scopes[work.scope], self._plan.places[work.place]
+        if work.resume and place.kind == Kind.FOLD:
+            scope.opens[place.segment] += 1
+        else:
+            scope.enter(place.segment)
 
     def _fileOutput(self, output: Output) -> None:
         if output.scope == STREAM:
@@ -338,8 +371,9 @@ class Rank:
             self._emission(scope, place, stores.remove(name))
 
     def _emission(self, scope: Scope, place: int, payload: Any) -> None:
-        scope.opens[self._plan.places[place].segment] += 1
-        self._giveBack([Piece(Work(scope.number, place, 1, payload, resume=True, key=scope.key))])
+        work = Work(scope.number, place, 1, payload, resume=True, key=scope.key)
+        self._open(work)
+        self._giveBack([Piece(work)])
 
     def _endRound(self, scope: Scope) -> None:
         """A frame has drained: its store leaves the keeper, and a lane will begin the next round with it."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import mmap
 from typing import Any
 
-__all__ = ["Board", "SEGMENTS"]
+__all__ = ["SEGMENTS", "Board"]
 
 _HEADER = 64
 _SLOT = 1024

@@ -21,7 +21,7 @@ from typing import Any
 from ..plan import Kind, Place, Plan
 from . import calls
 from .calls import Lazy, Stop
-from .failures import Failures, Skipped
+from .failures import Failed, Failures, Skipped
 
 __all__ = ["Context", "Evaluator", "Frame", "Home", "Mark", "Rest", "Run", "Stream"]
 
@@ -97,7 +97,7 @@ class Rest:
     has that can have the Multiple made once more; otherwise only this evaluator has what is left.
     """
 
-    __slots__ = ("again", "bound", "context", "item", "iterator", "key", "place", "taken", "target")
+    __slots__ = ("again", "bound", "context", "draws", "item", "iterator", "key", "place", "taken", "target")
 
     def __init__(self, context: Context, place: int, target: int, item: Any, work: Any, again: bool = False) -> None:
         self.context = context
@@ -109,6 +109,7 @@ class Rest:
         self.bound = False
         self.taken = 0
         self.key = 0
+        self.draws: Any = None
 
 
 class Mark:
@@ -244,6 +245,10 @@ class Evaluator:
     def _spread(self, context: Context, place: int, item: Any, multiple: Any) -> None:
         rest = Rest(context, place, place + 1, item, multiple.workList, again=True)
         rest.key = getattr(item, "key", 0) if self.keyed else 0
+        self.hold(rest)
+
+    def hold(self, rest: Rest) -> None:
+        """Puts a Multiple on the stack that the last call has given."""
         self.stack.append(rest)
 
     def go(self, context: Context, origin: int, target: int, values: list[Any], item: Any = None,
@@ -255,7 +260,7 @@ class Evaluator:
                 if type(lazy) is Lazy:
                     rest = Rest(context, origin, target, item, lazy.work, again)
                     rest.key = lazy.key
-                    self.stack.append(rest)
+                    self.hold(rest)
         if plain:
             self.stack.append(Run(context, target, plain))
 
@@ -267,7 +272,7 @@ class Evaluator:
     def pull(self, rest: Rest, count: int) -> bool:
         """Puts the next ``count`` elements of a Multiple on the stack; False: there are no more."""
         try:
-            raw = list(islice(rest.iterator, count))
+            raw = self.next(rest, count)
         except BaseException as error:
             self._pullFailed(rest, error)
             return False
@@ -282,6 +287,10 @@ class Evaluator:
     def children(self, rest: Rest, values: list[Any], first: int) -> list[Any]:
         """What goes on of the elements of a Multiple from number ``first`` on."""
         return [value for value in values if value is not None]
+
+    def next(self, rest: Rest, count: int) -> list[Any]:
+        """The next elements of a Multiple as they are: here its code runs, if it is a generator."""
+        return list(islice(rest.iterator, count))
 
     def _pullFailed(self, rest: Rest, error: BaseException) -> None:
         self.stack.remove(rest)
@@ -518,6 +527,8 @@ class Evaluator:
     def _begins(self, frame: Frame, answer: Any) -> bool:
         try:
             return self._beginRound(frame, answer)
+        except (Failed, Skipped):
+            raise
         except Exception as error:
             self.failures.again(frame.place, frame.first, error, None)
             return False

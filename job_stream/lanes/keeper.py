@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import islice
 from typing import Any
 
 from ..engine.messages import Answered, Call, Output, Product, Skip, Work
@@ -136,7 +135,7 @@ class Keeper:
 
     def _pull(self, rest: Rest, place: Place) -> list[Any]:
         try:
-            raw = list(islice(rest.iterator, ELEMENTS))
+            raw = self._evaluator.next(rest, ELEMENTS)
         except BaseException as error:
             try:
                 self._evaluator.failures.again(place, "<an element of its Multiple>", error, None)

@@ -85,6 +85,18 @@ class KeyedEvaluator(Evaluator):
     def retryJob(self, place: Place, item: Any) -> Any:
         return self._mapAnswer(place, item) if place.kind == Kind.MAP else self._jobAnswers(place, item)
 
+    def hold(self, rest: Rest) -> None:
+        rest.draws = (self.stage, self.key, self.generator)
+        super().hold(rest)
+
+    def next(self, rest: Rest, count: int) -> list[Any]:
+        if rest.draws is not None:  # a generator draws on with the call that made it
+            self.stage, self.key, self.generator = rest.draws
+        try:
+            return super().next(rest, count)
+        finally:
+            rest.draws = (self.stage, self.key, self.generator)
+
     def children(self, rest: Rest, values: list[Any], first: int) -> list[Any]:
         return [Pair(mix(rest.key, first + i), value) for i, value in enumerate(values) if value is not None]
 

@@ -11,7 +11,6 @@ When it repays:
 from __future__ import annotations
 
 from collections import deque
-from itertools import islice
 from typing import Any
 
 from ..engine.messages import Flush, Fold, Lend, Open, Output, Product, Repaid, Resume, Skip, Span, Work
@@ -23,7 +22,7 @@ from .failures import Failed, Skipped, describe, failureOf
 from .keyed import KeyedEvaluator, Pair, roundKey
 from .packing import Packing, unpackAny
 
-__all__ = ["Lane", "PAUSED", "WANTED", "newEvaluator"]
+__all__ = ["PAUSED", "WANTED", "Lane", "newEvaluator"]
 
 WANTED, PAUSED = 0, 1
 SLICE_S = 5e-3
@@ -208,8 +207,8 @@ class Lane:
         answer = evaluator.failures.call(place, "", item, evaluator.retryJob, place, item)
         rest = Rest(home, work.place, work.place + 1, item, getattr(answer, "workList", ()), again=True)
         rest.key = getattr(item, "key", 0) if evaluator.keyed else 0
+        evaluator.hold(rest)
         self._passOver(rest, work)
-        evaluator.stack.append(rest)
 
     def _loadFrameRest(self, frame: Frame, work: Work) -> None:
         """Has the Multiple that a frame emitted made again."""
@@ -220,9 +219,8 @@ class Lane:
             self._passOver(rest, work)
 
     def _passOver(self, rest: Rest, work: Work) -> None:
-        for _ in range(work.inner):
-            next(rest.iterator, None)
-        rest.taken = work.inner
+        while rest.taken < work.inner:
+            rest.taken += len(self._evaluator.next(rest, min(GULP, work.inner - rest.taken))) or work.inner
 
     def _loadEmission(self, home: Home, work: Work) -> None:
         """Emits the store of a reduction that has drained."""
@@ -254,7 +252,7 @@ class Lane:
 
     def _fileElements(self, rest: Rest) -> None:
         """Takes the next elements of a Multiple and repays them without running them."""
-        raw = list(islice(rest.iterator, 256))
+        raw = self._evaluator.next(rest, 256)
         values = self._evaluator.children(rest, raw, rest.taken)
         rest.taken += len(raw)
         self._file(rest.context, rest.target, values)
