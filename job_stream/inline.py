@@ -87,7 +87,7 @@ class Work:
         checkSeed(seed)
         checkCpus(cpus)
         if checkpointFile or os.environ.get("JOBS_CHECKPOINT"):
-            raise PlanError("this version cannot write checkpoints: leave out checkpointFile= and unset JOBS_CHECKPOINT")
+            raise PlanError("this version writes no checkpoints: leave out checkpointFile= and unset JOBS_CHECKPOINT")
         self.failures: list[Any] = []
         self._initialWork = initialWork
         self._processes = bool(useMultiprocessing)
@@ -195,7 +195,7 @@ class Work:
     def _recordFrameEnd(self, function: Function, **keywords: Any) -> None:
         self._checkOpen("frameEnd")
         if keywords.get("timeout") is not None and self._builder.openFrameProcesses is False:
-            raise PlanError(f"frameEnd {nameOf(function)!r}: timeout= needs a worker process to end; its frame has threads")
+            raise PlanError(f"frameEnd {nameOf(function)!r}: timeout= needs a process; its frame runs in threads")
         self._builder.closeFrame(self._stage("frameEnd", Kind.END, function, 2, False, keywords))
 
     def _recordReduce(self, function: Function, **keywords: Any) -> None:
@@ -224,9 +224,8 @@ class Work:
 
     def _stage(self, role: str, kind: str, function: Function, least: int, exact: bool, keywords: dict[str, Any],
                stores: bool = False) -> Stage:  # fmt: skip
-        function, extra = self._adapt(role, function)
         checkParameters(role, function, least, exact)
-        keywords = {**extra, **keywords}
+        keywords = dict(keywords)
         name = nameOf(function)
         where = f"{role} {name!r}"
         processes = keywords.pop("useMultiprocessing", None)
@@ -244,9 +243,6 @@ class Work:
                 raise PlanError(f"{where}: timeout= needs a worker process to end; useMultiprocessing is False here")
             policy = policy._replace(timeout_s=None)
         return Stage(kind, name, function, processes, policy, store or (Object if stores else None), emit)
-
-    def _adapt(self, role: str, function: Any) -> tuple[Any, dict[str, Any]]:
-        return function, {}
 
     def _mainStage(self, role: str, function: Function, least: int, exact: bool, keywords: dict[str, Any]) -> Stage:
         checkParameters(role, function, least, exact)

@@ -176,7 +176,9 @@ class _Layout:
         self.plan = Plan(tuple(self._places), tuple(self._bodies), ordered)
 
     def _lay(self, body: _OpenBody, frame: Place | None) -> list[tuple[_OpenBody, Place | None]]:
-        number, inner, segments = len(self._bodies), [], []
+        number = len(self._bodies)
+        inner: list[tuple[_OpenBody, Place | None]] = []
+        segments: list[Segment] = []
         first = len(self._places)
         if frame is not None:
             frame.inner = number
@@ -195,5 +197,5 @@ class _Layout:
         self._places.append(end)
         segments.append(Segment(first, len(self._places) - 1, False))
         self._bodies.append(Body(number, frame.number if frame else None, tuple(segments)))
-        return [(entry, place) for entry, place in inner]
+        return inner
 

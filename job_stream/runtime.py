@@ -229,7 +229,7 @@ class Runtime:
         self._stopping = False
         self._failed = False
         self.failures: list[Failure] = []
-        self._performers = {
+        self._performers: dict[type, Callable[[Any], None]] = {
             m.Lend: self._lend, m.Call: self._call, m.Deliver: self._deliveries.put, m.Pull: self._pull,
             m.StartLane: self._startLane, m.StartKeeper: self._startKeeper, m.TakeBack: self._takeBack,
             m.Flush: self._tell, m.Resume: self._tell, m.Signal: self._signal, m.Fail: self._giveUp,
@@ -407,7 +407,8 @@ class Runtime:
         try:
             return message._replace(payload=self._stowage.stow(pack(message.payload.values)))
         except PayloadError as error:
-            raise self._caused(error, self._plan.places[message.place].name, "<what it was to be given>", str(error)) from None
+            stage = self._plan.places[message.place].name
+            raise self._caused(error, stage, "<what it was to be given>", str(error))  # noqa: B904
 
     def _call(self, action: m.Call) -> None:
         pool = self._poolOf(action.processes)
@@ -464,10 +465,8 @@ class Runtime:
             return ["<no item>"]
         if action.opaque:
             return [f"<{action.count} items of {action.payload.nbytes} bytes that kill whoever unpickles them>"]
-        if type(action.payload) is m.Span:
-            values = self._source.values(*action.payload)
-        else:
-            values = unpackAny(action.payload)
+        span = type(action.payload) is m.Span
+        values = self._source.values(*action.payload) if span else unpackAny(action.payload)
         items = list(values[action.index : action.index + action.count])
         return [getattr(item, "value", item) if type(item).__name__ == "Pair" else item for item in items]
 

@@ -40,7 +40,7 @@ class InitialWork:
     """The parts of the initial work, in order."""
 
     def __init__(self, parts: list[Any]) -> None:
-        self._parts = [part if isSequence(part) else _Pulled(part) for part in parts]
+        self._parts: list[Any] = [part if isSequence(part) else _Pulled(part) for part in parts]
 
     @property
     def parts(self) -> tuple[Part, ...]:

@@ -43,6 +43,7 @@ PLACES: tuple[tuple[str, ...], ...] = (
         "lanes.links",
         "lanes.evaluator",
         "lanes.keyed",
+        "lanes.products",
         "lanes.lane",
         "lanes.serial",
         "lanes.keeper",

@@ -27,17 +27,20 @@ class Span(NamedTuple):
         return 0
 
 
-# products ---------------------------------------------------------------------------------------------------------------
+# products ------------------------------------------------------------------------------------------------------------
 
 
 class Work(NamedTuple):
-    """Values that are still to go through ``place`` and on. The first ``skip`` values of the payload are done; of the
-    Multiple that the first one gives, ``inner`` elements are. ``resume``: the payload is a frame between two rounds, or at
-    the end of a segment a store that is to be emitted, in a scope with this ``key``."""
+    """Values that are still to go through ``place`` and on.
+
+    The first ``skip`` values of the payload are done; of the Multiple that the first one gives, ``inner`` elements are.
+    ``resume``: the payload is a frame between two rounds or, at the end of a segment, a store that is to be emitted, in
+    a scope with this ``key``. ``base``: the position in the source, of what comes straight from there.
+    """
 
     scope: int
     place: int
-    count: int
+    count: int  # type: ignore[assignment]
     payload: Any
     base: int | None = None
     skip: int = 0
@@ -52,7 +55,7 @@ class Output(NamedTuple):
 
     scope: int
     place: int
-    count: int
+    count: int  # type: ignore[assignment]
     payload: Any
     base: int | None = None
 
@@ -88,7 +91,7 @@ class Skip(NamedTuple):
 
 Product = Work | Output | Fold | Open | Skip
 
-# events -----------------------------------------------------------------------------------------------------------------
+# events --------------------------------------------------------------------------------------------------------------
 
 
 class SourceGave(NamedTuple):
@@ -101,9 +104,10 @@ class SourceGave(NamedTuple):
 class Repaid(NamedTuple):
     """A lane repaid: the ``closed`` units are replaced by ``products``, atomically.
 
-    ``closed``, ``returned``, ``computed``: pairs of a loan and the numbers of its units. Returned units were not begun.
-    Computed ones are done, but what came of them is still held by the lane. ``kept``: pairs of a unit's new number and
-    the work that the lane goes on with under it, in ``loan``; no payload: that of the unit closed last. ``samples``: (place, items, seconds) of finished units.
+    ``closed``: pairs of a loan and the numbers of its units; a lane may owe several loans. ``returned`` units of
+    ``loan`` were not begun. ``computed`` ones are done, but what came of them is still with the lane. ``kept``: pairs
+    of a unit's new number and the work that the lane goes on with under it; no payload: that of the unit closed last.
+    ``samples``: (place, items, seconds) of finished units.
     """
 
     lane: int
@@ -150,7 +154,7 @@ class KeeperDied(NamedTuple):
     """The keeper is gone; it had begun with value number ``index`` of its oldest call."""
 
     processes: bool
-    index: int
+    index: int  # type: ignore[assignment]
     place: int
     cause: str
     timed: bool = False
@@ -160,7 +164,7 @@ class KeeperDied(NamedTuple):
 class ResultsTaken(NamedTuple):
     """The main thread is done with a delivery of so many results and bytes."""
 
-    count: int
+    count: int  # type: ignore[assignment]
     nbytes: int
 
 
@@ -170,7 +174,7 @@ class Nothing(NamedTuple):
 
 Event = SourceGave | Repaid | Returned | LaneDied | Answered | KeeperDied | ResultsTaken | Nothing
 
-# actions ----------------------------------------------------------------------------------------------------------------
+# actions -------------------------------------------------------------------------------------------------------------
 
 
 class StartLane(NamedTuple):
@@ -233,7 +237,7 @@ class Deliver(NamedTuple):
     """Give results to the main thread."""
 
     payload: Any
-    count: int
+    count: int  # type: ignore[assignment]
     base: int | None
 
 
@@ -249,8 +253,8 @@ class Fail(NamedTuple):
 
     place: int
     payload: Any
-    index: int
-    count: int
+    index: int  # type: ignore[assignment]
+    count: int  # type: ignore[assignment]
     attempts: int
     cause: str
     timed: bool

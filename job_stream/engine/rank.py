@@ -212,13 +212,15 @@ class Rank:
         base = (work.base or 0) + work.skip
         for first in range(start, span.stop, step):
             part = Span(span.part, first, min(first + step, span.stop))
-            scope.enter(self._plan.places[work.place].segment)
-            self._giveBack([Piece(Work(work.scope, work.place, part.stop - first, part, base + first - start, careful=True))])
+            share = Work(work.scope, work.place, part.stop - first, part, base + first - start, careful=True)
+            self._open(share)
+            self._giveBack([Piece(share)])
         scope.opens[self._plan.places[work.place].segment] -= 1
 
     def _giveUp(self, piece: Piece, event: LaneDied, attempts: int) -> None:
         work = piece.work
-        self._fail(Fail(event.place, work.payload, work.skip, work.count, attempts, event.cause, event.timed, event.opaque))
+        fail = Fail(event.place, work.payload, work.skip, work.count, attempts, event.cause, event.timed, event.opaque)
+        self._fail(fail)
         self._closePiece(piece)
 
     def _fail(self, fail: Fail, final: bool = False) -> None:
@@ -271,16 +273,13 @@ class Rank:
     def _file(self, products: tuple[Product, ...]) -> None:
         opened: dict[int, int] = {}
         for product in products:
-            if type(product) is Work:
-                self._fileWork(product._replace(scope=opened.get(product.scope, product.scope)))
-            elif type(product) is Output:
-                self._fileOutput(product._replace(scope=opened.get(product.scope, product.scope)))
-            elif type(product) is Fold:
-                self._fileFold(product._replace(scope=opened.get(product.scope, product.scope)))
-            elif type(product) is Open:
-                opened[product.scope] = self._fileOpen(product._replace(parent=opened.get(product.parent, product.parent)))
-            elif type(product) is Skip:
+            if isinstance(product, Open):
+                product = product._replace(parent=opened.get(product.parent, product.parent))
+                opened[product.scope] = self._fileOpen(product)
+            elif isinstance(product, Skip):
                 self._actions.append(product)
+            else:
+                _FILERS[type(product)](self, product._replace(scope=opened.get(product.scope, product.scope)))
 
     def _kind(self, work: Work) -> bool:
         return self._plan.places[work.place].processes
@@ -307,7 +306,7 @@ class Rank:
             self._actions.append(Deliver(output.payload, output.count, output.base))
             return
         place = self._plan.places[output.place]
-        self._call("end", (output.scope, place.number), place.number, output.payload, output.count)
+        self._call("end", (output.scope, place.number), place.number, output.payload)
 
     def _fileFold(self, fold: Fold) -> None:
         place, name = self._plan.places[fold.place], (fold.scope, fold.place)
@@ -326,9 +325,9 @@ class Rank:
         self._touched.add(scope.number)
         return scope.number
 
-    def _call(self, kind: str, name: tuple[int, int], place: int, payload: Any, count: int = 1) -> None:
+    def _call(self, kind: str, name: tuple[int, int], place: int, payload: Any) -> None:
         self._scopes[name[0]].calls += 1
-        self._stores[self._plan.places[place].processes].call(kind, name, place, payload, count)
+        self._stores[self._plan.places[place].processes].call(kind, name, place, payload)
 
     # scopes that go on ------------------------------------------------------------------------------------------------
 
@@ -493,6 +492,8 @@ class Rank:
             self._signal = signal
             self._actions.append(signal)
 
+
+_FILERS: dict[type, Any] = {Work: Rank._fileWork, Output: Rank._fileOutput, Fold: Rank._fileFold}
 
 _HANDLERS: dict[type, Any] = {
     SourceGave: Rank._onSource,

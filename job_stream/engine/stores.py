@@ -32,7 +32,6 @@ class Entry(NamedTuple):
     store: Name
     place: int
     payload: Any
-    count: int
 
     @property
     def origin(self) -> int:
@@ -94,10 +93,10 @@ class Stores:
         """The payload of a store that is not live, which is forgotten here."""
         return self._records.pop(name).copy
 
-    def call(self, kind: str, name: Name, place: int, payload: Any, count: int = 1) -> None:
+    def call(self, kind: str, name: Name, place: int, payload: Any) -> None:
         """Gives the keeper a call; its answer is taken in by ``answered``."""
         self._enliven(name)
-        self._remember(self._records[name], self._give(kind, name, place, payload, count))
+        self._remember(self._records[name], self._give(kind, name, place, payload))
 
     def _enliven(self, name: Name) -> None:
         record = self._records[name]
@@ -113,9 +112,9 @@ class Stores:
         actions, self._actions = self._actions, []
         return actions
 
-    def _give(self, kind: str, name: Name, place: int, payload: Any, count: int = 1) -> Entry:
+    def _give(self, kind: str, name: Name, place: int, payload: Any) -> Entry:
         self._last += 1
-        entry = Entry(self._last, kind, name, place, payload, count)
+        entry = Entry(self._last, kind, name, place, payload)
         self._open[entry.number] = entry
         self._send(entry)
         return entry
@@ -125,7 +124,8 @@ class Stores:
         record.bytes += getattr(entry.payload, "nbytes", 0)
         large = max(COPY_AFTER_BYTES, 4 * getattr(record.copy, "nbytes", 0))
         record.lazy = record.lazy or entry.kind == "more"
-        if entry.kind in ("end", "merge") and not record.lazy and (len(record.log) >= COPY_AFTER_CALLS or record.bytes > large):
+        long = len(record.log) >= COPY_AFTER_CALLS or record.bytes > large
+        if long and not record.lazy and entry.kind in ("end", "merge"):
             self._give("copy", entry.store, entry.place, None)
             record.bytes = 0
 

@@ -2,13 +2,13 @@
 
 A writer owns segments (memory files without a name, so nothing is left behind whatever dies), copies parts into them
 with one system call, and passes the descriptor along. A reader copies them out into memory of its own and marks the
-segment as free. Reuse is the point: memory that has been touched before is many times faster to write than fresh memory.
+segment as free. Reuse is the point: memory that has been touched before is many times faster to write than fresh.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import MutableSequence, Sequence
+from collections.abc import Sequence
 
 from ..payload import Buffer
 
@@ -24,7 +24,7 @@ class Arena:
         free: one byte for each segment, which its reader sets to 1 when the segment may be written again.
     """
 
-    def __init__(self, free: MutableSequence[int]) -> None:
+    def __init__(self, free: bytearray | memoryview) -> None:
         self._free = free
         self._fds: dict[int, int] = {}
         self._sizes: dict[int, int] = {}

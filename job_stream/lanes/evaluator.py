@@ -14,11 +14,13 @@ Rules:
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from itertools import islice
 from time import perf_counter
 from typing import Any
 
 from ..plan import Kind, Place, Plan
+from ..values import Multiple, Object
 from . import calls
 from .calls import Lazy, Stop
 from .failures import Failed, Failures, Skipped
@@ -43,14 +45,14 @@ class Context:
 class Home(Context):
     """A scope that lives elsewhere; what leaves it is collected for the way home."""
 
-    __slots__ = ("failures", "outputs", "positions", "scope")
+    __slots__ = ("end", "outputs", "positions", "scope")
 
-    def __init__(self, scope: int) -> None:
+    def __init__(self, scope: int, end: int) -> None:
         super().__init__()
         self.scope = scope
+        self.end = end
         self.outputs: list[Any] = []
         self.positions: list[tuple[int, int]] = []
-        self.failures: list[Any] = []
 
 
 class Frame(Context):
@@ -215,7 +217,7 @@ class Evaluator:
     def callJob(self, run: Run, values: Iterator[Any], outputs: list[Any]) -> Stop | None:
         place = self.places[run.place]
         if place.solo:
-            return self.failures.timed(calls.callJob, place.function, values, outputs)
+            return self.failures.timed(calls.callJob, place.function, values, outputs)  # type: ignore[no-any-return]
         return calls.callJob(place.function, values, outputs)
 
     def _jobStopped(self, run: Run, stop: Stop, outputs: list[Any]) -> None:
@@ -230,11 +232,11 @@ class Evaluator:
             self._spread(context, run.place, stop.item, stop.multiple)
             return
         try:
-            answer = self.failures.again(place, stop.item, stop.error, lambda: self.retryJob(place, stop.item))
+            answer = self.failures.again(place, stop.item, stop.error, partial(self.retryJob, place, stop.item))
         except Skipped as skipped:
             self.failures.record(skipped)
             return
-        if type(answer) is calls.Multiple:
+        if type(answer) is Multiple:
             self._spread(context, run.place, stop.item, answer)
         elif answer is not None:
             self.stack.append(Run(context, run.place + 1, [answer]))
@@ -311,7 +313,7 @@ class Evaluator:
             assert stop.error is not None
             try:
                 outputs.append(self.failures.again(place, stop.item, stop.error,
-                                                   lambda item=stop.item: self.retryJob(place, item)))  # fmt: skip
+                                                   partial(self.retryJob, place, stop.item)))  # fmt: skip
             except Skipped as skipped:
                 self.failures.record(skipped)
                 outputs.append(None)
@@ -327,7 +329,7 @@ class Evaluator:
     def callMap(self, run: Run, base: int, values: list[Any], outputs: list[Any]) -> Stop | None:
         place = self.places[run.place]
         if place.solo:
-            return self.failures.timed(calls.callMap, place.function, values, outputs)
+            return self.failures.timed(calls.callMap, place.function, values, outputs)  # type: ignore[no-any-return]
         return calls.callMap(place.function, values, outputs)
 
     def _fold(self, run: Run) -> None:
@@ -342,7 +344,7 @@ class Evaluator:
         """The store of a reduction, made when it is needed first."""
         store = context.stores.get(place.number, self)
         if store is self:
-            store = context.stores[place.number] = self.failures.call(place, "store", None, place.store or _noStore)
+            store = context.stores[place.number] = self.failures.call(place, "store", None, place.store or Object)
         return store
 
     def fold(self, context: Context, place: Place, values: list[Any]) -> list[Any]:
@@ -400,7 +402,7 @@ class Evaluator:
             assert stop.error is not None
             try:
                 recurred += self.failures.again(place, stop.item, stop.error,
-                                                lambda item=stop.item: self.endOne(frame, place, item))  # fmt: skip
+                                                partial(self.endOne, frame, place, stop.item))  # fmt: skip
             except Skipped as skipped:
                 self.failures.record(skipped)
             stop = self.callEnd(frame, place, stop.left, recurred)
@@ -440,7 +442,7 @@ class Evaluator:
         self.enter(frame)
 
     def storeOfFrame(self, place: Place, first: Any) -> Any:
-        return self.failures.call(place, "store", first, place.store or _noStore)
+        return self.failures.call(place, "store", first, place.store or Object)
 
     def newFrame(self, context: Context, place: Place, store: Any, first: Any) -> Frame:
         return Frame(context, place, store, first, 0)
@@ -564,9 +566,3 @@ class Evaluator:
 
     def frameOutputs(self, frame: Frame, values: list[Any]) -> list[Any]:
         return values
-
-
-def _noStore() -> Any:
-    from ..values import Object
-
-    return Object()

@@ -13,10 +13,11 @@ from collections.abc import Callable
 from time import monotonic_ns
 from typing import Any
 
+from ..errors import EngineError
 from ..plan import Place
 from ..wire import UserFailure
 
-__all__ = ["Failed", "Failures", "Skipped", "describe", "failureOf", "shorten"]
+__all__ = ["Failed", "Failures", "Skipped", "describe", "failureOf", "ours", "shorten"]
 
 NOTE_STARTED = 2
 ITEM_CHARACTERS = 300
@@ -107,6 +108,13 @@ def describe(error: BaseException) -> str:
     while trace is not None and trace.tb_next is not None and ours(trace.tb_frame.f_globals.get("__name__", "")):
         trace = trace.tb_next
     return "".join(traceback.format_exception(type(error), error, trace))
+
+
+def ours(where: str, error: Exception) -> Failed:
+    """A mistake of job_stream itself, which must end the run rather than be tried again."""
+    mistake = EngineError(f"job_stream made a mistake in {where}: {type(error).__name__}: {error}")
+    mistake.__cause__ = error
+    return Failed(f"job_stream, {where}", "<none>", 1, mistake, 0)
 
 
 def failureOf(failed: Failed) -> UserFailure:

@@ -9,7 +9,7 @@ from ..plan import Kind, Place
 from . import calls
 from .context import enter
 from .evaluator import Context, Evaluator, Frame, Rest
-from .failures import Failed, Skipped, describe, failureOf
+from .failures import Failed, Skipped, describe, failureOf, ours
 from .keyed import pairs
 from .lane import NOTE_LOAN, NOTE_PLACE, NOTE_UNIT
 from .packing import Packing, unpackAny
@@ -52,6 +52,8 @@ class Keeper:
                 self._answer(message)
             except Failed as failed:
                 self._link.send(failureOf(failed))
+            except Exception as error:
+                self._link.send(failureOf(ours("the keeper", error)))
 
     def _answer(self, call: Call) -> None:
         place = self._plan.places[call.place]
@@ -157,7 +159,7 @@ class Keeper:
             return [], self._pack([held.stores[place.number]], place, "store") if held.stores else None
         return [], self._pack([held.store, held.first, held.round, held.key], held.place, "store")
 
-    # products -----------------------------------------------------------------------------------------------------------
+    # products ---------------------------------------------------------------------------------------------------------
 
     def _work(self, call: Call, origin: Place, values: list[Any]) -> list[Product]:
         """What was recurred, as work in groups that can be lent one by one; long Multiples are kept for later."""

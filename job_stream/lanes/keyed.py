@@ -13,6 +13,7 @@ from hashlib import blake2b
 from typing import Any, NamedTuple
 
 from ..plan import Kind, Place
+from ..values import Multiple
 from . import calls
 from .calls import Stop
 from .evaluator import Context, Evaluator, Frame, Rest, Run
@@ -66,10 +67,10 @@ class KeyedEvaluator(Evaluator):
         key, value = pair
         self._begin(place, key)
         answer = calls.apply(place.function, value)
-        if answer is None or (type(answer) is calls.Multiple and not calls.small(answer)):
+        if answer is None or (type(answer) is Multiple and not calls.small(answer)):
             return answer
-        if type(answer) is calls.Multiple:
-            return calls.Multiple([Pair(mix(key, i), v) for i, v in enumerate(answer.workList) if v is not None])
+        if type(answer) is Multiple:
+            return Multiple([Pair(mix(key, i), v) for i, v in enumerate(answer.workList) if v is not None])
         return Pair(key, answer)
 
     def callJob(self, run: Run, values: Iterator[Any], outputs: list[Any]) -> Stop | None:
@@ -79,7 +80,7 @@ class KeyedEvaluator(Evaluator):
             return self._jobAnswers(place, pair)
 
         if place.solo:
-            return self.failures.timed(calls.callJob, job, values, outputs)
+            return self.failures.timed(calls.callJob, job, values, outputs)  # type: ignore[no-any-return]
         return calls.callJob(job, values, outputs)
 
     def retryJob(self, place: Place, item: Any) -> Any:
@@ -111,7 +112,7 @@ class KeyedEvaluator(Evaluator):
             return self._mapAnswer(place, pair)
 
         if place.solo:
-            return self.failures.timed(calls.callMap, one, values, outputs)
+            return self.failures.timed(calls.callMap, one, values, outputs)  # type: ignore[no-any-return]
         return calls.callMap(one, values, outputs)
 
     def fold(self, context: Context, place: Place, values: list[Any]) -> list[Any]:

@@ -13,6 +13,7 @@ import select
 import signal
 import socket
 import sys
+from contextlib import suppress
 from time import monotonic, sleep
 from typing import Any
 
@@ -154,10 +155,8 @@ def _runChild(body: Any) -> None:
         traceback.print_exc()
     finally:
         for stream in (sys.stdout, sys.stderr):
-            try:
+            with suppress(Exception):
                 stream.flush()
-            except Exception:
-                pass
         os._exit(code)
 
 

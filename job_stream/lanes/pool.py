@@ -31,7 +31,6 @@ class Death(NamedTuple):
     cause: str
     note: tuple[int, int, int, int]
     timed: bool
-    untaken: list[Any]
 
 
 class _Child:
@@ -61,7 +60,7 @@ class ProcessPool:
     def __init__(self, setup: Setup) -> None:
         self._board = setup.board
         self._plan = setup.plan
-        self._spent = Arena(b"")  # type: ignore[arg-type]
+        self._spent = Arena(bytearray())
         self._codec = Codec(self._spent.write, self._release)
         self._ownCodec = Codec(self._spent.write, _closeSegment)
         self._children: dict[int, _Child] = {}
@@ -146,7 +145,7 @@ class ProcessPool:
 
     def replies(self) -> list[tuple[int, Any]]:
         """Everything that children have sent, as pairs of a lane and a message."""
-        replies = []
+        replies: list[tuple[int, Any]] = []
         while True:
             try:
                 message = receive(self._replies, socket.MSG_DONTWAIT)
@@ -158,9 +157,9 @@ class ProcessPool:
             lane = int.from_bytes(data[:4], "little")
             replies.append((lane, self._codec.decode(data[4:], fds, lane)))
 
-    def reports(self) -> list[Any]:
+    def reports(self) -> list[Died]:
         """What the nursery has to say: deaths, after which the child is forgotten."""
-        deaths = []
+        deaths: list[Died] = []
         while True:
             try:
                 message = receive(self._commands, socket.MSG_DONTWAIT)
@@ -178,12 +177,12 @@ class ProcessPool:
 
     def bury(self, died: Died) -> Death:
         """What is known about a dead child; all it had sent must have been read before."""
-        untaken = self.takeBack(died.lane)
+        self.takeBack(died.lane)  # what it had not begun is known from what it has noted
         child = self._children.pop(died.lane)
         child.close()
         note = tuple(self._board.note(died.lane)[:4])
         timed = bool(child.timed) and child.timed == note[NOTE_STARTED]
-        return Death(died.lane, self._cause(died.status, child, note[1], timed), note, timed, untaken)  # type: ignore[arg-type]
+        return Death(died.lane, self._cause(died.status, child, note[1], timed), note, timed)
 
     def _cause(self, status: int, child: _Child, place: int, timed: bool) -> str:
         if timed:

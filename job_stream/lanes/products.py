@@ -1,0 +1,195 @@
+"""What a lane's work has led to, as products that can be repaid.
+
+Values are packed here, so here it shows when something cannot travel: the error names the stage that it came from.
+"""
+
+from __future__ import annotations
+
+from time import perf_counter
+from typing import Any
+
+from ..engine.messages import Fold, Open, Output, Product, Skip, Work
+from ..plan import Kind, Place
+from .evaluator import Evaluator, Frame, Home, Rest
+from .failures import Failed, Skipped, describe
+from .keyed import roundKey
+from .packing import Packing
+
+__all__ = ["Emitted", "Products", "Unreadable"]
+
+GROUP_S = 1e-3
+GROUPS_MOST = 4096
+
+
+class Emitted:
+    """Stands for the item of a Multiple that a reduction emitted: the work that had it emitted."""
+
+    __slots__ = ("work",)
+
+    def __init__(self, work: Work) -> None:
+        self.work = work
+
+
+class Unreadable:
+    """Stands for an item in messages."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    def __repr__(self) -> str:
+        return self._text
+
+
+class Products:
+    """Collects products until they are taken.
+
+    Args:
+        evaluator: that ran the values.
+        packing: of values into payloads.
+        drop: results are of no interest to anybody.
+    """
+
+    def __init__(self, evaluator: Evaluator, packing: Packing, drop: bool) -> None:
+        self._evaluator = evaluator
+        self._plan = evaluator.plan
+        self._packing = packing
+        self._drop = drop
+        self._products: list[Product] = []
+        self.foldCost = 0.0
+
+    def __bool__(self) -> bool:
+        return bool(self._products)
+
+    def take(self) -> tuple[Product, ...]:
+        """All products so far, which are then forgotten, behind them what was skipped."""
+        for skipped in self._evaluator.failures.drain():
+            item = self._packing.packItem(skipped.item)
+            self._products.append(Skip(skipped.number, skipped.stage, item, skipped.attempts, describe(skipped.error)))
+        products, self._products = tuple(self._products), []
+        return products
+
+    def collect(self, home: Home) -> None:
+        """Empties a home: its outputs and stores become products."""
+        if home.outputs and not (home.scope == 0 and self._drop):
+            self._output(home)
+        for number, store in home.stores.items():
+            self._fold(home.scope, number, store)
+        home.stores.clear()
+        home.outputs, home.positions = [], []
+
+    def _output(self, home: Home) -> None:
+        end, values = home.end, home.outputs
+        if home.positions:
+            self._outputInOrder(home, end)
+            return
+        if home.scope == 0:
+            values = self._evaluator.bare(values)
+        self._append(Output(home.scope, end, len(values), None), values)
+
+    def _outputInOrder(self, home: Home, end: int) -> None:
+        """One product for each run of neighbours."""
+        start = 0
+        runs: list[list[int]] = []
+        for base, count in home.positions:
+            if runs and runs[-1][0] + runs[-1][1] == base:
+                runs[-1][1] += count
+            else:
+                runs.append([base, count])
+        for base, count in runs:
+            values = home.outputs[start : start + count]
+            self._append(Output(home.scope, end, count, None, base), values, inOrder=True)
+            start += count
+
+    def file(self, context: Any, place: int, values: Any, names: dict[int, int] | None = None, parts: int = 0,
+              base: int | None = None, careful: bool = False) -> None:  # fmt: skip
+        """Makes products of values at a place, in groups that can be lent one by one."""
+        scope, kind = self._scopeOf(context, names or {}), self._plan.places[place].kind
+        if kind == Kind.END:
+            if len(values) and not (scope == 0 and self._drop):
+                values = self._evaluator.bare(values) if scope == 0 else values
+                self._append(Output(scope, place, len(values), None), values)
+            return
+        if base is not None and self._evaluator.keyed:
+            base = None
+        size = -(-len(values) // parts) if parts else self._groupSize(place, len(values))
+        for start in range(0, len(values), size):
+            group = values[start : start + size]
+            position = None if base is None else base + start
+            self._append(Work(scope, place, len(group), None, position, careful=careful), group)
+
+    def _groupSize(self, place: int, count: int) -> int:
+        cost = self._evaluator.costs[place]
+        if self._plan.places[place].solo:
+            return 1
+        size = 1 if cost is None else int(GROUP_S / max(cost, 1e-9))
+        return max(1, size, -(-count // GROUPS_MOST)) if count else 1
+
+    def _append(self, product: Output | Work, values: Any, inOrder: bool = False) -> None:
+        """Packs the values of a product; those that cannot be are skipped where the policy is to skip."""
+        try:
+            payload = self._packing.pack(values)
+        except Exception as error:
+            origin = self._originOf(product.place)
+            if origin is None or not origin.policy.skip:
+                raise Failed(origin.name if origin else "initial work", Unreadable("<its output>"), 1, error,
+                             product.place) from error  # fmt: skip
+            values = self._onlyPackable(origin, values, inOrder)
+            payload = self._packing.pack(values)
+        if len(values):
+            self._products.append(product._replace(count=len(values), payload=payload))
+
+    def _onlyPackable(self, origin: Place, values: Any, inOrder: bool) -> list[Any]:
+        good: list[Any] = []
+        for value in values:
+            try:
+                self._packing.pack(value)
+                good.append(value)
+            except Exception as error:
+                self._evaluator.failures.record(Skipped(origin.name, value, 1, error, origin.number))
+                good += [None] if inOrder else []
+        return good
+
+    def _originOf(self, number: int) -> Place | None:
+        """The stage whose outputs wait at a place; None: nobody's, it is initial work."""
+        place = self._plan.places[number]
+        body = self._plan.bodies[place.body]
+        if number > body.segments[0].first:
+            return self._plan.places[number - 1]
+        return None if body.frame is None else self._plan.places[body.frame]
+
+    def pack(self, place: int, values: Any, what: str) -> Any:
+        """Packs values that came from the stage before ``place``; an error names that stage."""
+        try:
+            return self._packing.pack(values)
+        except Exception as error:
+            origin = self._originOf(place) if what == "output" else self._plan.places[place]
+            name = origin.name if origin else "initial work"
+            raise Failed(name, Unreadable(f"<its {what}>"), 1, error, place) from error
+
+    def _fold(self, scope: int, place: int, store: Any) -> None:
+        started = perf_counter()
+        self._products.append(Fold(scope, place, self.pack(place, [store], "store")))
+        self.foldCost = perf_counter() - started
+
+    def openFrame(self, frame: Any, names: dict[int, int]) -> int:
+        name = -1 - len(names)
+        payload = self.pack(frame.place.number, [frame.store, frame.first, frame.round, frame.key], "store")
+        key = roundKey(frame) if self._evaluator.keyed else 0
+        self._products.append(Open(name, self._scopeOf(frame.context, names), frame.place.number, payload,
+                                   tuple(sorted(frame.active)), key))  # fmt: skip
+        for number, store in frame.stores.items():
+            self._fold(name, number, store)
+        return name
+
+    def _scopeOf(self, context: Any, names: dict[int, int]) -> int:
+        return context.scope if type(context) is Home else names[id(context)]
+
+    def workOf(self, rest: Rest) -> Work:
+        """What is left of a Multiple, with what is needed to have it made again."""
+        item, scope = rest.item, self._scopeOf(rest.context, {})
+        if type(item) is Emitted:
+            return item.work._replace(inner=rest.taken)
+        if type(item) is Frame:
+            payload = self.pack(rest.place, [item.store, item.first, item.round, item.key], "store")
+            return Work(scope, rest.place, 1, payload, inner=rest.taken, resume=True)
+        return Work(scope, rest.place, 1, self.pack(rest.place, [item], "item"), inner=rest.taken)
