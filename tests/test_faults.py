@@ -624,6 +624,13 @@ def test_an_item_of_the_source_that_kills_when_it_is_unpickled(start, onError):
         assert "failures 1" in ended.out
 
 
+@pytest.mark.parametrize("onError", ["raise", "skip"])
+def test_an_output_that_kills_when_it_is_unpickled_does_not_kill_the_script(start, onError):
+    ended = start(POISON_SCRIPT, "job before a reduce", onError).ended()
+    assert ended.code == 0, ended.err
+    assert "raised" in ended.out or (onError == "skip" and "results [[1, 2, 3, 4]]" in ended.out)
+
+
 # --- a process stops ----------------------------------------------------------------------------------------------
 def test_others_do_the_work_of_a_process_that_has_stopped(once, tally):
     results = []

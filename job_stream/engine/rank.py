@@ -52,6 +52,8 @@ RESULTS_BYTES = 32 << 20
 RESULTS_ITEMS = 200_000
 DEATHS = 3
 SPLIT = 8
+VAIN_DEATHS = 100
+"""So many deaths in a row with nothing repaid in between end the run."""
 
 
 class _Lane:
@@ -91,6 +93,7 @@ class Rank:
         self._signal = Signal(False, False)
         self._touched: set[int] = {STREAM}
         self._more: list[Entry] = []
+        self._vainDeaths = 0
         self._actions: list[Action] = []
         self._halted = False
         if not self._source.exhausted:
@@ -127,6 +130,7 @@ class Rank:
     def _onRepaid(self, event: Repaid) -> None:
         if event.lane not in self._lanes or not self._ledger.isOpen(event.lane, event.closed):
             return
+        self._vainDeaths = 0
         for place, items, seconds in event.samples:
             self._costs.learn(place, items, seconds)
         self._file(event.products)
@@ -175,6 +179,9 @@ class Rank:
             self._ledger.drop(number)
             self._lendAgain(number, loan, event)
         del self._lanes[event.lane]
+        self._vainDeaths += 1
+        if self._vainDeaths > VAIN_DEATHS:
+            self._fail(Fail(0, None, 0, 0, self._vainDeaths, event.cause, False, False), final=True)
 
     def _lendAgain(self, number: int, loan: Loan, event: LaneDied) -> None:
         for name, piece in loan.units.items():
@@ -487,10 +494,10 @@ class Rank:
 
     def _raiseSignal(self, signal: Signal) -> None:
         if signal != self._signal:
-            if self._signal.paused and not signal.paused:
-                self._actions += [Resume(number) for number in self._lanes]
-            self._signal = signal
+            before, self._signal = self._signal, signal
             self._actions.append(signal)
+            if before.paused and not signal.paused:  # after the signal: a lane that still saw it raised will be told
+                self._actions += [Resume(number) for number in self._lanes]
 
 
 _FILERS: dict[type, Any] = {Work: Rank._fileWork, Output: Rank._fileOutput, Fold: Rank._fileFold}

@@ -73,8 +73,7 @@ class Keeper:
     # what can be called -----------------------------------------------------------------------------------------------
 
     def _adopt(self, call: Call, place: Place) -> tuple[list[Product], Any]:
-        self._note[NOTE_PLACE] = -1 - place.number
-        values = None if call.payload is None else unpackAny(call.payload)
+        values = None if call.payload is None else self._unpack(call, place)
         if place.kind == Kind.FOLD:
             self._stores[call.store] = context = Context()
             if values is not None:
@@ -86,6 +85,12 @@ class Keeper:
             self._stores[call.store] = self._frame(frame, store, first, round, key)
         return [], None
 
+    def _unpack(self, call: Call, place: Place) -> Any:
+        self._note[NOTE_PLACE] = -1 - place.number
+        values = unpackAny(call.payload)
+        self._note[NOTE_PLACE] = place.number
+        return values
+
     def _frame(self, place: Place, store: Any, first: Any, round: int, key: int) -> Frame:
         frame = Frame(Context(), place, store, first, key)
         frame.round = round
@@ -93,7 +98,7 @@ class Keeper:
 
     def _end(self, call: Call, place: Place) -> tuple[list[Product], Any]:
         frame = self._stores[call.store]
-        values = unpackAny(call.payload)
+        values = self._unpack(call, place)
         if not call.careful:
             recurred = self._evaluator.endFrame(frame, place, values)
         else:
@@ -111,7 +116,7 @@ class Keeper:
 
     def _merge(self, call: Call, place: Place) -> tuple[list[Product], Any]:
         context, evaluator = self._stores[call.store], self._evaluator
-        others = unpackAny(call.payload)
+        others = self._unpack(call, place)
         if place.number not in context.stores:
             context.stores[place.number] = others[0]
             return [], None
