@@ -12,7 +12,6 @@ import pickle
 import select
 import socket
 import threading
-import traceback
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -26,7 +25,7 @@ from .errors import LaneDied, PayloadError, StageError, StageTimeout
 from .lanes.arena import Arena
 from .lanes.board import SEGMENTS, Board
 from .lanes.child import Setup
-from .lanes.failures import shorten
+from .lanes.failures import describe, shorten
 from .lanes.lane import PAUSED, WANTED
 from .lanes.packing import unpackAny
 from .lanes.pool import KEEPER, Death, ProcessPool
@@ -269,7 +268,7 @@ class Runtime:
             values = unpackAny(delivery.payload)
         except Exception as error:
             stages = [place.name for place in self._plan.places if place.kind != Kind.END]
-            text = "".join(traceback.format_exception(type(error), error, error.__traceback__))
+            text = describe(error)
             raise self._caused(error, stages[-1] if stages else "initial work", "<its output>", text)  # noqa: B904
         handle(values, delivery.base)
         self._post(m.ResultsTaken(delivery.count, delivery.payload.nbytes))
@@ -471,7 +470,7 @@ class Runtime:
         return [getattr(item, "value", item) if type(item).__name__ == "Pair" else item for item in items]
 
     def _sourceFailed(self, error: BaseException) -> None:
-        text = "".join(traceback.format_exception(type(error), error, error.__traceback__))
+        text = describe(error)
         self._fail(self._caused(error, "initial work", "<the next one>", text))
 
     def _userError(self, failure: UserFailure) -> BaseException:

@@ -45,9 +45,9 @@ def _ignore(number: int, frame: Any) -> None:
 
 def dieWithParent() -> None:
     """Has the kernel kill this process when its parent dies (prctl PR_SET_PDEATHSIG)."""
-    import ctypes
+    from ctypes import CDLL  # loaded by the pool already, before it forked
 
-    ctypes.CDLL(None).prctl(1, signal.SIGKILL, 0, 0, 0)
+    CDLL(None).prctl(1, signal.SIGKILL, 0, 0, 0)
 
 
 def work(setup: Setup, number: int, inbox: socket.socket, outbox: socket.socket) -> None:

@@ -9,7 +9,6 @@ such a key, since the grouping is free.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from hashlib import blake2b
 from typing import Any, NamedTuple
 
 from ..plan import Kind, Place
@@ -25,6 +24,8 @@ END, EMIT = 1 << 40, 1 << 41
 
 def mix(key: int, *numbers: int) -> int:
     """A new key from a key and how its child differs from it."""
+    from hashlib import blake2b  # slow to load, and only streams with a seed need it
+
     text = ",".join(map(str, (key, *numbers))).encode()
     return int.from_bytes(blake2b(text, digest_size=8).digest(), "little") >> 1
 

@@ -66,6 +66,8 @@ class ProcessPool:
         self._children: dict[int, _Child] = {}
         self._commands, commands = openPair()
         self._replies, outbox = openPair()
+        import ctypes  # noqa: F401  # for the children: once here is faster than in each of them
+
         self.pid = forkNursery(setup, commands, outbox, [self._commands, self._replies])
         commands.close()
         outbox.close()
