@@ -6,10 +6,10 @@ Public names: ``Work``, ``map``, ``Args``, ``Multiple``, ``Object``, ``rng``, ``
 
 from __future__ import annotations
 
-from . import errors
+from . import common, errors
 from .inline import Args, Multiple, Object, Work, getCpuCount, getHostCpuCount, getRank, map, rng
 
 __version__ = "0.1.0"
 __all__ = [
-    "Args", "Multiple", "Object", "Work", "errors", "getCpuCount", "getHostCpuCount", "getRank", "map", "rng",
+    "Args", "Multiple", "Object", "Work", "common", "errors", "getCpuCount", "getHostCpuCount", "getRank", "map", "rng",
 ]  # fmt: skip

@@ -19,6 +19,7 @@ import sys
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from .common import adapt, isStage
 from .cpus import hostCpuCount
 from .errors import JobStreamError, PlanError, StageError
 from .lanes.calls import apply
@@ -95,6 +96,7 @@ class Work:
         self._seed = seed
         self._cpus = cpus
         self._builder = Builder()
+        self._classFrames: list[tuple[Any, Function]] = []
         self._inits: list[Stage] = []
         self._last: Stage | None = None
         self._lastRole = ""
@@ -190,13 +192,19 @@ class Work:
 
     def _recordFrame(self, function: Function, **keywords: Any) -> None:
         self._checkOpen("frame")
+        self._adapted: tuple[Any, Function] = (None, function)
         self._builder.openFrame(self._stage("frame", Kind.FRAME, function, 2, False, keywords, stores=True))
+        self._classFrames.append(self._adapted)
 
     def _recordFrameEnd(self, function: Function, **keywords: Any) -> None:
         self._checkOpen("frameEnd")
         if keywords.get("timeout") is not None and self._builder.openFrameProcesses is False:
             raise PlanError(f"frameEnd {nameOf(function)!r}: timeout= needs a process; its frame runs in threads")
+        if self._classFrames and self._classFrames[-1][0] not in (None, function):
+            kind = self._classFrames[-1][0].__name__
+            raise PlanError(f"frame {kind!r} is a class: end it with frameEnd({kind})")
         self._builder.closeFrame(self._stage("frameEnd", Kind.END, function, 2, False, keywords))
+        self._classFrames.pop()
 
     def _recordReduce(self, function: Function, **keywords: Any) -> None:
         self._checkOpen("reduce")
@@ -224,9 +232,10 @@ class Work:
 
     def _stage(self, role: str, kind: str, function: Function, least: int, exact: bool, keywords: dict[str, Any],
                stores: bool = False) -> Stage:  # fmt: skip
+        name, keywords = nameOf(function), dict(keywords)
+        if isStage(function):
+            function = self._adaptClass(role, function, keywords)
         checkParameters(role, function, least, exact)
-        keywords = dict(keywords)
-        name = nameOf(function)
         where = f"{role} {name!r}"
         processes = keywords.pop("useMultiprocessing", None)
         processes = self._processes if processes is None else bool(processes)
@@ -243,6 +252,23 @@ class Work:
                 raise PlanError(f"{where}: timeout= needs a worker process to end; useMultiprocessing is False here")
             policy = policy._replace(timeout_s=None)
         return Stage(kind, name, function, processes, policy, store or (Object if stores else None), emit)
+
+    def _adaptClass(self, role: str, kind: Any, keywords: dict[str, Any]) -> Function:
+        """The function that a class stands for in a role; the keywords are completed."""
+        if role == "frameEnd":
+            if not self._classFrames or self._classFrames[-1][0] is not kind:
+                raise PlanError(f"frameEnd {kind.__name__!r}: the open frame is not of this class")
+            return self._classFrames[-1][1]
+        parts = adapt(role, kind)
+        for part in ("store", "emit"):
+            if keywords.get(part) is not None:
+                raise PlanError(f"{role} {kind.__name__!r} is a class, which has a store of its own: leave out {part}=")
+            if part in parts:
+                keywords[part] = parts[part]
+        keywords.setdefault("useMultiprocessing", None if kind.USE_MULTIPROCESSING else False)
+        if role == "frame":
+            self._adapted = (kind, parts["end"])
+        return parts["function"]
 
     def _mainStage(self, role: str, function: Function, least: int, exact: bool, keywords: dict[str, Any]) -> Stage:
         checkParameters(role, function, least, exact)

@@ -15,7 +15,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from time import monotonic
 from typing import Any, NamedTuple
 
@@ -40,6 +40,7 @@ __all__ = ["Failure", "Runtime"]
 PULL_S = 2e-3
 PULL_BYTES = 4 << 20
 NO_ROOM_MS = 2
+WAIT_S = 0.5
 
 
 class Failure(NamedTuple):
@@ -248,7 +249,7 @@ class Runtime:
         self._thread.start()
         try:
             while True:
-                delivery = self._deliveries.get()
+                delivery = self._next()
                 if delivery is None:
                     return
                 if isinstance(delivery, BaseException):
@@ -257,11 +258,18 @@ class Runtime:
         finally:
             self._stopping = True
             self._wake.set()
-            self._thread.join()
+            while self._thread.is_alive():
+                self._thread.join(WAIT_S)
             self._wake.close()
             self._performers.clear()
             self._deliveries = SimpleQueue()
             delivery = None
+
+    def _next(self) -> Any:
+        """The next delivery. A signal that comes just before a wait without end would be noticed only after it."""
+        while True:
+            with suppress(Empty):
+                return self._deliveries.get(timeout=WAIT_S)
 
     def _deliver(self, delivery: m.Deliver, handle: Callable[[list[Any], int | None], None]) -> None:
         try:

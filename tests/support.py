@@ -151,6 +151,10 @@ def is_alive(pid: int) -> bool:
     return any(found == pid and state not in "ZX" for found, _, state in _table())
 
 
+def is_stopped(pid: int) -> bool:
+    return any(found == pid and state == "T" for found, _, state in _table())
+
+
 def describe(pid: int) -> str:
     try:
         command = Path("/proc", str(pid), "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")

@@ -21,6 +21,7 @@ from support import (
     die,
     gather,
     is_alive,
+    is_stopped,
     record,
     reduce_to_sum,
     serially,
@@ -358,7 +359,7 @@ STAGES = st.one_of(
     st.builds(JobModel, drop=st.sampled_from([0, 3]), fan=st.integers(1, 2), salt=st.integers(0, 96)),
     st.builds(ReduceModel, salt=st.integers(0, 96)),
     st.builds(SlowModel, every=st.integers(2, 4)),
-    st.builds(DeadlyModel, values=st.frozensets(st.integers(0, 96), min_size=1, max_size=3)),
+    st.builds(DeadlyModel, values=st.integers(2, 9).map(lambda step: frozenset(range(0, 97, step)))),
 )
 FRAMES = st.builds(
     FrameModel,
@@ -632,6 +633,11 @@ def test_an_output_that_kills_when_it_is_unpickled_does_not_kill_the_script(star
 
 
 # --- a process stops ----------------------------------------------------------------------------------------------
+def stopped(tally):
+    """The process that has noted itself, as soon as it has stopped."""
+    return wait_until(lambda: next(filter(is_stopped, tally.numbers()), None), "a process to stop")
+
+
 def test_others_do_the_work_of_a_process_that_has_stopped(once, tally):
     results = []
     w = Work(range(200), cpus=2)
@@ -647,7 +653,7 @@ def test_others_do_the_work_of_a_process_that_has_stopped(once, tally):
     def wake_at_last(result):
         results.append(result)
         if len(results) == 150:
-            os.kill(tally.numbers()[0], signal.SIGCONT)
+            os.kill(stopped(tally), signal.SIGCONT)
 
     w.run()
     assert sorted(results) == list(range(200))
@@ -669,7 +675,7 @@ def test_a_process_that_has_stopped_can_be_killed(once, tally):
     def kill_at_last(result):
         results.append(result)
         if len(results) == 150:
-            os.kill(tally.numbers()[0], signal.SIGKILL)
+            os.kill(stopped(tally), signal.SIGKILL)
 
     w.run()
     assert sorted(results) == list(range(200))
@@ -683,7 +689,7 @@ def test_a_run_that_fails_ends_a_process_that_has_stopped(tally):
         if work == 0:
             tally.note(os.getpid())
             os.kill(os.getpid(), signal.SIGSTOP)
-        wait_until(tally.lines, "the other to stop")
+        stopped(tally)
         raise Wrong
 
     with pytest.raises(Wrong):

@@ -20,6 +20,7 @@ PLACES: tuple[tuple[str, ...], ...] = (
     ("values",),
     ("plan",),
     ("recorder",),
+    ("common",),
     (
         "engine.messages",
         "engine.ledger",

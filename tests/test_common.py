@@ -1,0 +1,153 @@
+"""Stages as classes."""
+
+import os
+
+import pytest
+
+from job_stream import Work, common
+from job_stream.errors import PlanError
+
+
+class Double(common.Job):
+    def handleWork(self, work):
+        self.emit(2 * work)
+
+
+class Sum(common.Reducer):
+    def handleInit(self, store):
+        store.total = 0
+
+    def handleAdd(self, store, work):
+        store.total += work
+
+    def handleJoin(self, store, other):
+        store.total += other.total
+
+    def handleDone(self, store):
+        self.emit(store.total)
+
+
+class SumTo(common.Frame):
+    def handleFirst(self, store, work):
+        store.total = 0
+        for number in range(1, work + 1):
+            self.recur(number)
+
+    def handleNext(self, store, work):
+        store.total += work
+
+    def handleDone(self, store):
+        self.emit(store.total)
+
+
+def test_a_job_may_be_a_class():
+    w = Work(range(5))
+    assert w.job(Double) is Double
+    assert sorted(w.run()) == [0, 2, 4, 6, 8]
+
+
+def test_a_job_that_emits_twice_or_not_at_all():
+    class Repeat(common.Job):
+        def handleWork(self, work):
+            for _ in range(work):
+                self.emit(work)
+
+    w = Work(range(4))
+    w.job(Repeat)
+    assert sorted(w.run()) == [1, 2, 2, 3, 3, 3]
+
+
+def test_a_reduce_may_be_a_class():
+    w = Work(range(100), cpus=2)
+    w.reduce(Sum)
+    assert w.run() == [4950]
+
+
+def test_a_frame_may_be_a_class():
+    w = Work([3, 4], cpus=2)
+    w.frame(SumTo)
+    w.job(Double)
+    w.frameEnd(SumTo)
+    assert sorted(w.run()) == [12, 20]
+
+
+def test_a_frame_goes_on_while_its_end_recurs():
+    class Thrice(common.Frame):
+        def handleFirst(self, store, work):
+            store.came = []
+            self.recur(work)
+
+        def handleNext(self, store, work):
+            store.came.append(work)
+
+        def handleDone(self, store):
+            if len(store.came) < 3:
+                self.recur(store.came[-1] + 1)
+            else:
+                self.emit(store.came)
+
+    w = Work([1])
+    w.frame(Thrice)
+    w.frameEnd(Thrice)
+    assert w.run() == [[1, 2, 3]]
+
+
+def test_each_process_sets_one_instance_up_before_any_work():
+    class Count(common.Job):
+        def postSetup(self):
+            self.setUp = getattr(self, "setUp", 0) + 1
+
+        def handleWork(self, work):
+            self.emit((os.getpid(), self.setUp))
+
+    w = Work(range(50), cpus=2)
+    w.job(Count)
+    assert {times for _, times in w.run()} == {1}
+
+
+def test_a_class_may_ask_for_threads():
+    class Here(common.Job):
+        USE_MULTIPROCESSING = False
+
+        def handleWork(self, work):
+            self.emit(os.getpid())
+
+    w = Work([1])
+    w.job(Here)
+    assert w.run() == [os.getpid()]
+
+
+@pytest.mark.parametrize(("role", "kind"), [("job", Sum), ("reduce", Double), ("frame", Double)])
+def test_a_class_of_another_kind_is_refused(role, kind):
+    with pytest.raises(PlanError, match=kind.__name__):
+        getattr(Work(), role)(kind)
+
+
+def test_a_class_has_a_store_of_its_own():
+    with pytest.raises(PlanError, match="store"):
+        Work().reduce(Sum, store=list)
+
+
+def test_a_frame_that_is_a_class_is_ended_by_that_class():
+    w = Work()
+    w.frame(SumTo)
+    with pytest.raises(PlanError, match="SumTo"):
+        w.frameEnd(lambda store, work: None)
+
+
+def test_a_class_cannot_end_a_frame_of_a_function():
+    w = Work()
+    w.frame(lambda store, first: None)
+    with pytest.raises(PlanError, match="SumTo"):
+        w.frameEnd(SumTo)
+
+
+def test_a_reducer_that_emits_too_early_is_an_error():
+    class Early(Sum):
+        def handleAdd(self, store, work):
+            self.emit(work)
+
+    w = Work([1])
+    w.reduce(Early)
+    with pytest.raises(TypeError, match="Early"):
+        w.run()
