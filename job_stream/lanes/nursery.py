@@ -13,7 +13,9 @@ import select
 import signal
 import socket
 import sys
+from collections.abc import Callable
 from contextlib import suppress
+from functools import lru_cache
 from time import monotonic, sleep
 from typing import Any
 
@@ -35,20 +37,23 @@ class Nursery:
         parent: the process whose end is the end of this one.
         commands: from the rank, and reports back to it.
         outbox: the children's way back to the rank.
+        limitThreads: see ``threadLimiter``.
     """
 
-    def __init__(self, setup: Setup, parent: int, commands: socket.socket, outbox: socket.socket) -> None:
+    def __init__(self, setup: Setup, parent: int, commands: socket.socket, outbox: socket.socket,
+                 limitThreads: Callable[[], None]) -> None:  # fmt: skip
         self._parent = parent
         self._setup = setup
         self._commands = commands
         self._outbox = outbox
+        self._limitThreads = limitThreads
         self._codec = Codec(_noSegments, lambda owner, number, fd: None)
         self._children: dict[int, int] = {}
 
     def run(self) -> None:
         """Obeys until the rank is gone, then ends all children."""
         settle(self._parent)
-        limitThreads()
+        self._limitThreads()
         gc.freeze()
         awake, wake = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         signal.signal(signal.SIGCHLD, lambda number, frame: None)
@@ -165,12 +170,12 @@ def forkNursery(setup: Setup, commands: socket.socket, outbox: socket.socket, fo
     for stream in (sys.stdout, sys.stderr):
         if stream is not None:
             stream.flush()
-    script = os.getpid()
+    script, limitThreads = os.getpid(), threadLimiter()
     pid = os.fork()
     if pid == 0:
         for end in foreign:
             end.close()
-        _runChild(Nursery(setup, script, commands, outbox).run)
+        _runChild(Nursery(setup, script, commands, outbox, limitThreads).run)
     return pid
 
 
@@ -179,14 +184,30 @@ def _noSegments(parts: list[Any]) -> tuple[int, int]:
 
 
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
+_NUMERIC = ("numpy", "scipy", "sklearn", "torch", "numba")
 
 
-def limitThreads() -> None:
-    """One thread for each BLAS call in a lane, unless the user says otherwise: the lanes fill the cores already."""
+def threadLimiter() -> Callable[[], None]:
+    """What limits BLAS and OpenMP to one thread, unless the user has said otherwise: the lanes fill the cores already.
+
+    Looking for the libraries takes a while, so it is done in the script's process, once for those that are loaded.
+    """
     if any(name in os.environ for name in _THREAD_VARIABLES):
-        return
-    os.environ.update(dict.fromkeys(_THREAD_VARIABLES, "1"))
-    if "numpy" in sys.modules or "scipy" in sys.modules:
-        from threadpoolctl import threadpool_limits
+        return lambda: None
+    controller = _controller(tuple(name for name in _NUMERIC if name in sys.modules))
 
-        threadpool_limits(limits=1)
+    def limit() -> None:
+        os.environ.update(dict.fromkeys(_THREAD_VARIABLES, "1"))  # for libraries that are loaded later
+        if controller is not None:
+            controller.limit(limits=1)
+
+    return limit
+
+
+@lru_cache(maxsize=4)
+def _controller(loaded: tuple[str, ...]) -> Any:
+    if not loaded:
+        return None
+    from threadpoolctl import ThreadpoolController
+
+    return ThreadpoolController()
