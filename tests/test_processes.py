@@ -711,3 +711,31 @@ def test_a_run_in_a_script_that_has_threads():
     finally:
         end.set()
         thread.join()
+
+
+# --- libraries with threads of their own --------------------------------------------------------------------------
+BLAS_SCRIPT = """
+import numpy
+from threadpoolctl import threadpool_info
+from job_stream import Work
+
+def threads(work=None):
+    return [library['num_threads'] for library in threadpool_info()]
+
+before = threads()
+w = Work([1])
+w.job(threads)
+print(set(w.run()[0]), threads() == before)
+"""
+
+
+def test_numeric_libraries_have_one_thread_in_each_process(start, monkeypatch):
+    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS"):
+        monkeypatch.delenv(name, raising=False)
+    assert start(BLAS_SCRIPT).ended().out.split() == ["{1}", "True"]
+
+
+def test_the_user_may_say_how_many_threads_numeric_libraries_have(start, monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "2")
+    monkeypatch.setenv("OPENBLAS_NUM_THREADS", "2")
+    assert start(BLAS_SCRIPT).ended().out.split() == ["{2}", "True"]

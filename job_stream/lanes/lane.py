@@ -4,7 +4,7 @@ When it repays:
 
 - at the end of a parcel, all of it at once; but if stores that were folded into are dear to pickle beside the work they
   cover, they stay here over several parcels, which remain lent until they are repaid (``Repaid.computed``);
-- at the end of a slice (20 ms) of a parcel that goes on, what has come of it so far, keeping the rest;
+- at the end of a slice (40 ms) of a parcel that goes on, what has come of it so far, keeping the rest;
 - as soon as others have nothing to do (``wanted``): the rest is handed over, if it is worth a journey.
 """
 
@@ -27,7 +27,7 @@ from .products import Emitted, Products, Unreadable
 __all__ = ["PAUSED", "WANTED", "Lane", "newEvaluator"]
 
 WANTED, PAUSED = 0, 1
-SLICE_S = 2e-2
+SLICE_S = 4e-2
 WORTH_S = 1e-3
 GULP = 4096
 LOOSEN_MOST = 1 << 16
