@@ -376,13 +376,15 @@ class Work:
         raise error
 
     def _runInParallel(self, plan: Any, source: InitialWork, handle: Callable[[list[Any]], None], drop: bool) -> None:
+        self._runtime(plan, source, drop).run(lambda values, base: handle(values))
+
+    def _runtime(self, plan: Any, source: InitialWork, drop: bool) -> Any:
         from .runtime import Runtime
 
         runtime = Runtime(plan, source, self._cpus or hostCpuCount(), self._seed, drop)
-        before = self.failures
+        runtime.failures += self.failures
         self.failures = runtime.failures
-        self.failures += before
-        runtime.run(lambda values, base: handle(values))
+        return runtime
 
     def _runSerially(self, plan: Any, source: InitialWork, handle: Callable[[list[Any]], None]) -> None:
         from .lanes.serial import runSerially
@@ -447,19 +449,13 @@ class _Map(Work):
     """The stream of ``map``: one stage, and results that know their position."""
 
     def __init__(self, function: Function, name: str, items: Iterable[Any], keywords: dict[str, Any]) -> None:
-        processes = keywords.pop("useMultiprocessing", True) if "useMultiprocessing" in keywords else True
-        super().__init__(items if not isinstance(items, Zipped) else (), processes, **keywords)
-        self._initialWork = items
+        super().__init__(items, **keywords)
         policy = self._policy if self._processes else self._policy._replace(timeout_s=None)
         self._builder.add(Stage(Kind.MAP, name, function, self._processes, policy))
 
     def _runInParallel(self, plan: Any, source: InitialWork, handle: Callable[[list[Any]], None], drop: bool) -> None:
-        from .runtime import Runtime
-
-        runtime = Runtime(plan._replace(ordered=True), source, self._cpus or hostCpuCount(), self._seed, drop)
-        self.failures = runtime.failures
         order = _Order(handle)
-        runtime.run(order.take)
+        self._runtime(plan, source, drop).run(order.take)
         order.check()
 
 

@@ -96,11 +96,10 @@ class Body(NamedTuple):
 
 
 class Plan(NamedTuple):
-    """The places and bodies of a stream. ``ordered``: results carry the position of the item they came from."""
+    """The places and bodies of a stream."""
 
     places: tuple[Place, ...]
     bodies: tuple[Body, ...]
-    ordered: bool = False
 
     @property
     def usesProcesses(self) -> bool:
@@ -153,7 +152,7 @@ class Builder:
     def openFrameProcesses(self) -> bool | None:
         return self._open.frame.processes if self._open.frame else None
 
-    def plan(self, ordered: bool = False) -> Plan:
+    def plan(self) -> Plan:
         """The finished plan.
 
         Raises:
@@ -161,19 +160,19 @@ class Builder:
         """
         if self._open.frame is not None:
             raise PlanError(f"frame {self._open.frame.name!r} has no end: put a @w.frameEnd after it")
-        return _Layout(self._root, ordered).plan
+        return _Layout(self._root).plan
 
 
 class _Layout:
     """Numbers the places of recorded bodies."""
 
-    def __init__(self, root: _OpenBody, ordered: bool) -> None:
+    def __init__(self, root: _OpenBody) -> None:
         self._places: list[Place] = []
         self._bodies: list[Body] = []
         waiting: list[tuple[_OpenBody, Place | None]] = [(root, None)]
         for body, frame in waiting:  # grows while it is walked: bodies come in order of depth
             waiting.extend(self._lay(body, frame))
-        self.plan = Plan(tuple(self._places), tuple(self._bodies), ordered)
+        self.plan = Plan(tuple(self._places), tuple(self._bodies))
 
     def _lay(self, body: _OpenBody, frame: Place | None) -> list[tuple[_OpenBody, Place | None]]:
         number = len(self._bodies)

@@ -24,6 +24,7 @@ from .engine.rank import Rank
 from .errors import LaneDied, PayloadError, StageError, StageTimeout
 from .lanes.arena import Arena
 from .lanes.board import SEGMENTS, Board
+from .lanes.calls import bare
 from .lanes.child import Setup
 from .lanes.failures import describe, shorten
 from .lanes.lane import PAUSED, WANTED
@@ -226,6 +227,7 @@ class Runtime:
         self._deliveries: SimpleQueue[Any] = SimpleQueue()
         self._puller: Puller | None = None
         self._iterators = source.iterators()
+        self._limits = [place.policy.timeout_s for place in plan.places if place.policy.timeout_s is not None]
         self._stopping = False
         self._failed = False
         self.failures: list[Failure] = []
@@ -319,9 +321,8 @@ class Runtime:
             return None
         if self._processes.wantsRoom():
             return NO_ROOM_MS
-        limits = [place.policy.timeout_s for place in self._plan.places if place.policy.timeout_s is not None]
-        if limits:
-            return min(max(min(limits) * 100, 5), 500)
+        if self._limits:
+            return min(max(min(self._limits) * 100, 5), 500)
         return 1000 if self._processes.stopped else None
 
     def _takePosted(self) -> None:
@@ -347,7 +348,8 @@ class Runtime:
         for died in deaths:
             self._died(pool.bury(died))
         pool.makeRoom()
-        pool.enforce()
+        if self._limits or pool.stopped:
+            pool.enforce()
 
     def _reply(self, lane: int, message: Any) -> None:
         if type(message) is UserFailure:
@@ -475,7 +477,7 @@ class Runtime:
         span = type(action.payload) is m.Span
         values = self._source.values(*action.payload) if span else unpackAny(action.payload)
         items = list(values[action.index : action.index + action.count])
-        return [getattr(item, "value", item) if type(item).__name__ == "Pair" else item for item in items]
+        return [bare(item) for item in items]
 
     def _sourceFailed(self, error: BaseException) -> None:
         text = describe(error)

@@ -884,3 +884,17 @@ def test_a_run_ends_though_a_job_has_started_a_thread():
         return work
 
     assert sorted(w.run()) == list(range(4))
+
+
+def test_a_generator_that_raises_after_a_death_is_an_error_of_its_stage(once):
+    w = Work([1])
+
+    @w.job
+    def die_once_then_raise(work):
+        if once():
+            die()
+        return Multiple(1 // (2 - number) for number in range(work, 5))
+
+    with pytest.raises(ZeroDivisionError) as raised:
+        w.run()
+    assert raised.value.__cause__.stage == "die_once_then_raise"

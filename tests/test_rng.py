@@ -291,3 +291,15 @@ def test_map_draws_the_same_numbers_on_any_number_of_processes():
 @given(st.lists(st.integers(0, 9), max_size=30), st.integers(0, 2**32), st.sampled_from([2, 3]))
 def test_numbers_belong_to_positions_in_the_source(source, seed, cpus):
     assert draws_of_jobs(source, seed=seed, cpus=1) == draws_of_jobs(source, seed=seed, cpus=cpus)
+
+
+def test_what_a_repeated_call_returns_arrives_as_it_is(once):
+    w = Work([1], seed=1, retries=1)
+
+    @w.job
+    def fail_once(work):
+        if once():
+            raise ValueError
+        return Multiple([work, work + 1])
+
+    assert sorted(w.run()) == [1, 2]

@@ -104,7 +104,7 @@ class Rank:
     def halted(self) -> bool:
         return self._halted
 
-    def handle(self, event: Event, now: float = 0.0) -> list[Action]:
+    def handle(self, event: Event) -> list[Action]:
         """Takes one event; returns what is to be done about it, in order."""
         self._actions = []
         if not self._halted:
@@ -118,8 +118,6 @@ class Rank:
 
     def _onSource(self, event: SourceGave) -> None:
         self._source.gave(event.chunks, event.done)
-        if self._source.exhausted:
-            self._closeSource()
 
     def _closeSource(self) -> None:
         if self._sourceOpen:
@@ -346,6 +344,9 @@ class Rank:
             number = max(self._touched)
             self._touched.discard(number)
             self._advanceScope(self._scopes[number])
+        self._makeCalls()
+
+    def _makeCalls(self) -> None:
         for stores in self._stores.values():
             self._actions += stores.takeActions()
 
@@ -461,8 +462,7 @@ class Rank:
             entry = self._more.pop()
             self._scopes[entry.store[0]].calls -= 1
             self._call("more", entry.store, entry.place, entry.origin)
-        for stores in self._stores.values():
-            self._actions += stores.takeActions()
+        self._makeCalls()
 
     def _serveHungry(self, full: bool) -> bool:
         """Whether lanes could do with work that others have; asks for it back."""

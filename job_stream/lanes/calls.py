@@ -12,11 +12,30 @@ from typing import Any, NamedTuple
 
 from ..values import Args, Multiple
 
-__all__ = ["SMALL", "Lazy", "Stop", "answers", "apply", "applyWithStore", "callEnd", "callJob", "callMap", "elements",
-           "same", "small"]  # fmt: skip
+__all__ = [
+    "SMALL", "Lazy", "Pair", "Stop", "answers", "apply", "applyWithStore", "bare", "callEnd", "callJob", "callMap",
+    "elements", "keyOf", "same", "small",
+]  # fmt: skip
 
 SMALL = 64
 """A Multiple of so many elements or fewer is spread on the spot."""
+
+
+class Pair(NamedTuple):
+    """A value and its key, in a stream with a seed."""
+
+    key: int
+    value: Any
+
+
+def bare(item: Any) -> Any:
+    """The value of a pair, or what is none as it is."""
+    return item.value if type(item) is Pair else item
+
+
+def keyOf(item: Any) -> int:
+    """The key of a pair; 0 for what is none."""
+    return item.key if type(item) is Pair else 0
 
 
 class Stop(NamedTuple):

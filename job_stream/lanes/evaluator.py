@@ -68,6 +68,19 @@ class Frame(Context):
         self.first = first
         self.round = 0
 
+    @property
+    def state(self) -> list[Any]:
+        """What it takes to go on with the frame elsewhere, between two rounds."""
+        return [self.store, self.first, self.round, self.key]
+
+    @classmethod
+    def restored(cls, context: Context, place: Place, state: list[Any]) -> Frame:
+        """The frame of a ``state``."""
+        store, first, round, key = state
+        frame = cls(context, place, store, first, key)
+        frame.round = round
+        return frame
+
 
 class Stream(Context):
     """A whole stream that lives in this evaluator: a Work inside a job."""
@@ -236,17 +249,17 @@ class Evaluator:
         except Skipped as skipped:
             self.failures.record(skipped)
             return
-        if type(answer) is Multiple:
+        if type(answer) is Multiple and not calls.small(answer):
             self._spread(context, run.place, stop.item, answer)
-        elif answer is not None:
-            self.stack.append(Run(context, run.place + 1, [answer]))
+        elif values := calls.elements(answer):
+            self.stack.append(Run(context, run.place + 1, values))
 
     def retryJob(self, place: Place, item: Any) -> Any:
         return place.function(item) if place.kind == Kind.MAP else calls.apply(place.function, item)
 
     def _spread(self, context: Context, place: int, item: Any, multiple: Any) -> None:
         rest = Rest(context, place, place + 1, item, multiple.workList, again=True)
-        rest.key = getattr(item, "key", 0) if self.keyed else 0
+        rest.key = calls.keyOf(item)
         self.hold(rest)
 
     def hold(self, rest: Rest) -> None:
@@ -273,18 +286,23 @@ class Evaluator:
 
     def pull(self, rest: Rest, count: int) -> bool:
         """Puts the next ``count`` elements of a Multiple on the stack; False: there are no more."""
+        values, more = self.take(rest, count)
+        if not more:
+            self.stack.remove(rest)
+        if values:
+            self.stack.append(Run(rest.context, rest.target, values))
+        return more
+
+    def take(self, rest: Rest, count: int) -> tuple[list[Any], bool]:
+        """What goes on of the next ``count`` elements of a Multiple, and whether there may be more."""
         try:
             raw = self.next(rest, count)
         except BaseException as error:
-            self._pullFailed(rest, error)
-            return False
-        if len(raw) < count:
-            self.stack.remove(rest)
+            self._takeFailed(rest, error)
+            return [], False
         values = self.children(rest, raw, rest.taken)
         rest.taken += len(raw)
-        if values:
-            self.stack.append(Run(rest.context, rest.target, values))
-        return len(raw) == count
+        return values, len(raw) == count
 
     def children(self, rest: Rest, values: list[Any], first: int) -> list[Any]:
         """What goes on of the elements of a Multiple from number ``first`` on."""
@@ -294,8 +312,7 @@ class Evaluator:
         """The next elements of a Multiple as they are: here its code runs, if it is a generator."""
         return list(islice(rest.iterator, count))
 
-    def _pullFailed(self, rest: Rest, error: BaseException) -> None:
-        self.stack.remove(rest)
+    def _takeFailed(self, rest: Rest, error: BaseException) -> None:
         place, item = self.places[rest.place], rest.item
         try:
             self.failures.again(place, item.first if type(item) is Frame else item, error, None)

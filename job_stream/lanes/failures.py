@@ -16,18 +16,30 @@ from typing import Any
 from ..errors import EngineError
 from ..plan import Place
 from ..wire import UserFailure
+from .calls import bare
 
-__all__ = ["Failed", "Failures", "Skipped", "describe", "failureOf", "ours", "shorten"]
+__all__ = ["Failed", "Failures", "Skipped", "Unreadable", "cannotTravel", "describe", "failureOf", "ours",
+           "shorten"]  # fmt: skip
 
 NOTE_STARTED = 2
 ITEM_CHARACTERS = 300
+
+
+class Unreadable:
+    """Stands for an item in messages."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    def __repr__(self) -> str:
+        return self._text
 
 
 class _Failure(Exception):
     def __init__(self, stage: str, item: Any, attempts: int, error: BaseException, number: int) -> None:
         super().__init__(stage)
         self.stage = stage
-        self.item = item.value if type(item).__name__ == "Pair" else item
+        self.item = bare(item)
         self.attempts = attempts
         self.error = error
         self.number = number
@@ -115,6 +127,13 @@ def ours(where: str, error: Exception) -> Failed:
     mistake = EngineError(f"job_stream made a mistake in {where}: {type(error).__name__}: {error}")
     mistake.__cause__ = error
     return Failed(f"job_stream, {where}", "<none>", 1, mistake, 0)
+
+
+def cannotTravel(stage: str, what: str, error: Exception, number: int) -> Failed:
+    """What came of a stage cannot be packed."""
+    failed = Failed(stage, Unreadable(f"<its {what}>"), 1, error, number)
+    failed.__cause__ = error
+    return failed
 
 
 def failureOf(failed: Failed) -> UserFailure:

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..engine.messages import Answered, Call, Output, Product, Skip, Work
+from ..engine.messages import Answered, Call, Output, Product, Work
 from ..plan import Kind, Place
 from . import calls
 from .context import enter
 from .evaluator import Context, Evaluator, Frame, Rest
-from .failures import Failed, Skipped, describe, failureOf, ours
+from .failures import Failed, Skipped, Unreadable, cannotTravel, failureOf, ours
 from .keyed import pairs
 from .lane import NOTE_LOAN, NOTE_PLACE, NOTE_UNIT
 from .packing import Packing, unpackAny
+from .products import skipsOf
 
 __all__ = ["Keeper"]
 
@@ -61,14 +62,10 @@ class Keeper:
         self._note[NOTE_PLACE] = place.number
         self._note[NOTE_LOAN] = call.call
         products, payload = self._actions[call.kind](call, place)
-        skips = [self._skip(skipped) for skipped in self._evaluator.failures.drain()]
+        skips = skipsOf(self._evaluator, self._packing)
         more = (call.payload if call.kind == "more" else call.call) in self._rests
         self._link.send(Answered(call.call, (*products, *skips), payload, more))
         self._note[NOTE_LOAN] = 0
-
-    def _skip(self, skipped: Skipped) -> Skip:
-        item = self._packing.packItem(skipped.item)
-        return Skip(skipped.number, skipped.stage, item, skipped.attempts, describe(skipped.error))
 
     # what can be called -----------------------------------------------------------------------------------------------
 
@@ -80,9 +77,8 @@ class Keeper:
                 context.stores[place.number] = values[0]
         else:
             assert values is not None
-            store, first, round, key = values
             frame = self._plan.places[self._plan.bodies[place.body].frame or 0]
-            self._stores[call.store] = self._frame(frame, store, first, round, key)
+            self._stores[call.store] = Frame.restored(Context(), frame, values)
         return [], None
 
     def _unpack(self, call: Call, place: Place) -> Any:
@@ -90,11 +86,6 @@ class Keeper:
         values = unpackAny(call.payload)
         self._note[NOTE_PLACE] = place.number
         return values
-
-    def _frame(self, place: Place, store: Any, first: Any, round: int, key: int) -> Frame:
-        frame = Frame(Context(), place, store, first, key)
-        frame.round = round
-        return frame
 
     def _end(self, call: Call, place: Place) -> tuple[list[Product], Any]:
         frame = self._stores[call.store]
@@ -133,25 +124,12 @@ class Keeper:
     def _more(self, call: Call, place: Place) -> tuple[list[Product], Any]:
         """The next elements of the long Multiples that call number ``payload`` gave."""
         rests = self._rests[call.payload]
-        values = self._pull(rests[-1], place)
-        if len(values) < ELEMENTS:
+        values, more = self._evaluator.take(rests[-1], ELEMENTS)
+        if not more:
             rests.pop()
         if not rests:
             del self._rests[call.payload]
-        return self._work(call, place, [value for value in values if value is not None]), None
-
-    def _pull(self, rest: Rest, place: Place) -> list[Any]:
-        try:
-            raw = self._evaluator.next(rest, ELEMENTS)
-        except BaseException as error:
-            try:
-                self._evaluator.failures.again(place, "<an element of its Multiple>", error, None)
-            except Skipped as skipped:
-                self._evaluator.failures.record(skipped)
-            return []
-        values = self._evaluator.children(rest, raw, rest.taken)
-        rest.taken += len(raw)
-        return values + [None] * (len(raw) - len(values))
+        return self._work(call, place, values), None
 
     def _checkout(self, call: Call, place: Place) -> tuple[list[Product], Any]:
         answer = self._copy(call, place)
@@ -162,7 +140,7 @@ class Keeper:
         held = self._stores[call.store]
         if place.kind == Kind.FOLD:
             return [], self._pack([held.stores[place.number]], place, "store") if held.stores else None
-        return [], self._pack([held.store, held.first, held.round, held.key], held.place, "store")
+        return [], self._pack(held.state, held.place, "store")
 
     # products ---------------------------------------------------------------------------------------------------------
 
@@ -182,7 +160,7 @@ class Keeper:
         return [Work(call.store[0], first, len(group), self._pack(group, origin, "output")) for group in groups]
 
     def _rest(self, lazy: calls.Lazy, origin: Place, target: int) -> Rest:
-        rest = Rest(Context(), origin.number, target, None, lazy.work)
+        rest = Rest(Context(), origin.number, target, Unreadable("<an element of its Multiple>"), lazy.work)
         rest.key = lazy.key
         return rest
 
@@ -190,5 +168,5 @@ class Keeper:
         try:
             return self._packing.pack(values)
         except Exception as error:
-            raise Failed(place.name, f"<its {what}>", 1, error, place.number) from error
+            raise cannotTravel(place.name, what, error, place.number) from error
 

@@ -9,15 +9,15 @@ such a key, since the grouping is free.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 from ..plan import Kind, Place
 from ..values import Multiple
 from . import calls
-from .calls import Stop
+from .calls import Pair, Stop
 from .evaluator import Context, Evaluator, Frame, Rest, Run
 
-__all__ = ["KeyedEvaluator", "Pair", "mix", "pairs", "roundKey"]
+__all__ = ["KeyedEvaluator", "mix", "pairs", "roundKey"]
 
 END, EMIT = 1 << 40, 1 << 41
 
@@ -36,13 +36,6 @@ def pairs(values: list[Any], key: int, *more: int) -> list[Any]:
         if type(value) is calls.Lazy:
             value.key = mix(key, *more)
     return [v if type(v) is calls.Lazy else Pair(mix(key, *more, i), v) for i, v in enumerate(values)]
-
-
-class Pair(NamedTuple):
-    """A value and its key."""
-
-    key: int
-    value: Any
 
 
 def roundKey(frame: Frame) -> int:

@@ -17,12 +17,13 @@ from typing import Any
 from ..engine.messages import Flush, Lend, Repaid, Resume, Span, Work
 from ..errors import PlanError
 from ..plan import Kind, Plan
+from .calls import Pair, keyOf
 from .context import enter
 from .evaluator import Evaluator, Frame, Home, Mark, Rest, Run
-from .failures import Failed, failureOf, ours
-from .keyed import KeyedEvaluator, Pair
+from .failures import Failed, Unreadable, failureOf, ours
+from .keyed import KeyedEvaluator
 from .packing import Packing, unpackAny
-from .products import Emitted, Products, Unreadable
+from .products import Emitted, Products
 
 __all__ = ["PAUSED", "WANTED", "Lane", "newEvaluator"]
 
@@ -164,9 +165,7 @@ class Lane:
         if work.resume and self._plan.places[work.place].kind == Kind.FOLD:
             self._loadEmission(home, work)
         elif work.resume:
-            store, first, round, key = unpackAny(work.payload)
-            frame = Frame(home, self._plan.places[work.place], store, first, key)
-            frame.round = round
+            frame = Frame.restored(home, self._plan.places[work.place], unpackAny(work.payload))
             if work.inner:
                 self._loadFrameRest(frame, work)
             else:
@@ -207,7 +206,7 @@ class Lane:
         (item,) = self._values(work)
         answer = evaluator.failures.call(place, "", item, evaluator.retryJob, place, item)
         rest = Rest(home, work.place, work.place + 1, item, getattr(answer, "workList", ()), again=True)
-        rest.key = getattr(item, "key", 0) if evaluator.keyed else 0
+        rest.key = keyOf(item)
         evaluator.hold(rest)
         self._passOver(rest, work)
 
@@ -221,7 +220,10 @@ class Lane:
 
     def _passOver(self, rest: Rest, work: Work) -> None:
         while rest.taken < work.inner:
-            rest.taken += len(self._evaluator.next(rest, min(GULP, work.inner - rest.taken))) or work.inner
+            _, more = self._evaluator.take(rest, min(GULP, work.inner - rest.taken))
+            if not more:
+                self._evaluator.stack.remove(rest)
+                return
 
     def _loadEmission(self, home: Home, work: Work) -> None:
         """Emits the store of a reduction that has drained."""
@@ -253,11 +255,9 @@ class Lane:
 
     def _fileElements(self, rest: Rest) -> None:
         """Takes the next elements of a Multiple and repays them without running them."""
-        raw = self._evaluator.next(rest, 256)
-        values = self._evaluator.children(rest, raw, rest.taken)
-        rest.taken += len(raw)
+        values, more = self._evaluator.take(rest, 256)
         self._products.file(rest.context, rest.target, values)
-        if len(raw) < 256:
+        if not more:
             self._evaluator.stack.pop()
         self._handOver()
 

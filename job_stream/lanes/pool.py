@@ -78,10 +78,6 @@ class ProcessPool:
         if number < len(free):
             free[number] = 1
 
-    def pidOf(self, lane: int) -> int:
-        child = self._children.get(lane)
-        return child.pid if child else 0
-
     # outward ----------------------------------------------------------------------------------------------------------
 
     def start(self, lane: int) -> None:

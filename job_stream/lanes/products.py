@@ -11,11 +11,11 @@ from typing import Any
 from ..engine.messages import Fold, Open, Output, Product, Skip, Work
 from ..plan import Kind, Place
 from .evaluator import Evaluator, Frame, Home, Rest
-from .failures import Failed, Skipped, describe
+from .failures import Skipped, cannotTravel, describe
 from .keyed import roundKey
 from .packing import Packing
 
-__all__ = ["Emitted", "Products", "Unreadable"]
+__all__ = ["Emitted", "Products", "skipsOf"]
 
 GROUP_S = 1e-3
 GROUPS_MOST = 4096
@@ -30,14 +30,12 @@ class Emitted:
         self.work = work
 
 
-class Unreadable:
-    """Stands for an item in messages."""
-
-    def __init__(self, text: str) -> None:
-        self._text = text
-
-    def __repr__(self) -> str:
-        return self._text
+def skipsOf(evaluator: Evaluator, packing: Packing) -> list[Product]:
+    """What an evaluator has skipped since it was asked last."""
+    return [
+        Skip(skipped.number, skipped.stage, packing.packItem(skipped.item), skipped.attempts, describe(skipped.error))
+        for skipped in evaluator.failures.drain()
+    ]
 
 
 class Products:
@@ -62,10 +60,7 @@ class Products:
 
     def take(self) -> tuple[Product, ...]:
         """All products so far, which are then forgotten, behind them what was skipped."""
-        for skipped in self._evaluator.failures.drain():
-            item = self._packing.packItem(skipped.item)
-            self._products.append(Skip(skipped.number, skipped.stage, item, skipped.attempts, describe(skipped.error)))
-        products, self._products = tuple(self._products), []
+        products, self._products = (*self._products, *skipsOf(self._evaluator, self._packing)), []
         return products
 
     def collect(self, home: Home) -> None:
@@ -131,8 +126,7 @@ class Products:
         except Exception as error:
             origin = self._originOf(product.place)
             if origin is None or not origin.policy.skip:
-                raise Failed(origin.name if origin else "initial work", Unreadable("<its output>"), 1, error,
-                             product.place) from error  # fmt: skip
+                raise cannotTravel(origin.name if origin else "initial work", "output", error, product.place) from error
             values = self._onlyPackable(origin, values, inOrder)
             payload = self._packing.pack(values)
         if len(values):
@@ -164,7 +158,7 @@ class Products:
         except Exception as error:
             origin = self._originOf(place) if what == "output" else self._plan.places[place]
             name = origin.name if origin else "initial work"
-            raise Failed(name, Unreadable(f"<its {what}>"), 1, error, place) from error
+            raise cannotTravel(name, what, error, place) from error
 
     def _fold(self, scope: int, place: int, store: Any) -> None:
         started = perf_counter()
@@ -173,7 +167,7 @@ class Products:
 
     def openFrame(self, frame: Any, names: dict[int, int]) -> int:
         name = -1 - len(names)
-        payload = self.pack(frame.place.number, [frame.store, frame.first, frame.round, frame.key], "store")
+        payload = self.pack(frame.place.number, frame.state, "store")
         key = roundKey(frame) if self._evaluator.keyed else 0
         self._products.append(Open(name, self._scopeOf(frame.context, names), frame.place.number, payload,
                                    tuple(sorted(frame.active)), key))  # fmt: skip
@@ -190,6 +184,6 @@ class Products:
         if type(item) is Emitted:
             return item.work._replace(inner=rest.taken)
         if type(item) is Frame:
-            payload = self.pack(rest.place, [item.store, item.first, item.round, item.key], "store")
+            payload = self.pack(rest.place, item.state, "store")
             return Work(scope, rest.place, 1, payload, inner=rest.taken, resume=True)
         return Work(scope, rest.place, 1, self.pack(rest.place, [item], "item"), inner=rest.taken)

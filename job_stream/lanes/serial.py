@@ -7,10 +7,10 @@ from itertools import islice
 from typing import Any
 
 from ..plan import Plan
+from .calls import Pair
 from .context import current, enter, leave
 from .evaluator import Stream
 from .failures import Failed, Skipped
-from .keyed import Pair
 from .lane import newEvaluator
 
 __all__ = ["runSerially"]
