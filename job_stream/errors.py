@@ -1,12 +1,15 @@
 """Every exception of job_stream.
 
 Whose fault it is shows in the class: ``PlanError`` is a mistake in how a stream was written, ``StageError`` and its
-children are failures of user code while the stream ran, ``EngineError`` is a mistake of job_stream itself.
+children are failures of user code while the stream ran, ``WorldError`` is trouble with MPI or its launcher,
+``EngineError`` is a mistake of job_stream itself.
 """
 
 from __future__ import annotations
 
-__all__ = ["EngineError", "JobStreamError", "LaneDied", "PayloadError", "PlanError", "StageError", "StageTimeout"]
+__all__ = [
+    "EngineError", "JobStreamError", "LaneDied", "PayloadError", "PlanError", "StageError", "StageTimeout", "WorldError",
+]  # fmt: skip
 
 
 class JobStreamError(Exception):
@@ -23,6 +26,10 @@ class EngineError(JobStreamError):
 
 class PayloadError(JobStreamError):
     """A value cannot travel between processes because it cannot be pickled."""
+
+
+class WorldError(JobStreamError):
+    """The ranks of a run cannot find or reach each other: MPI is missing, does not fit the launcher, or failed."""
 
 
 class StageError(JobStreamError):

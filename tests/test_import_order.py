@@ -28,6 +28,8 @@ PLACES: tuple[tuple[str, ...], ...] = (
         "engine.stores",
         "engine.parcels",
         "engine.backlog",
+        "engine.stealing",
+        "engine.sharing",
         "engine.rank",
         "engine",
     ),

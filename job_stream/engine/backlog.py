@@ -18,9 +18,13 @@ __all__ = ["Backlog", "Part", "Source"]
 
 
 class Part(NamedTuple):
-    """A part of the source: so many elements that every lane has, or (None) an iterator to be pulled."""
+    """A part of the source: so many elements that every lane has, or (None) an iterator to be pulled.
+
+    ``itemBytes``: what an element takes on its way to another rank, roughly.
+    """
 
     length: int | None
+    itemBytes: int = 0
 
 
 class Source:
@@ -56,6 +60,11 @@ class Source:
                 return None
             left += part.length - (self._next if number == 0 else 0)
         return left
+
+    @property
+    def itemBytes(self) -> int:
+        """Of the current part."""
+        return self._parts[self._part].itemBytes if self._part < len(self._parts) else 0
 
     @property
     def wantsPull(self) -> bool:
@@ -108,6 +117,21 @@ class Backlog:
 
     def push(self, piece: Piece) -> None:
         (self._suspects if piece.careful else self._stack).append(piece)
+
+    @property
+    def shareable(self) -> int:
+        """How many pieces another rank could be lent."""
+        return len(self._stack)
+
+    def share(self, count: int) -> list[Piece]:
+        """The oldest pieces, for another rank."""
+        pieces, self._stack = self._stack[:count], self._stack[count:]
+        return pieces
+
+    def discard(self, gone: set[int]) -> None:
+        """Forgets the pieces of scopes that are gone."""
+        self._suspects = deque(piece for piece in self._suspects if piece.work.scope not in gone)
+        self._stack = [piece for piece in self._stack if piece.work.scope not in gone]
 
     def take(self, lanes: int) -> list[Piece]:
         """The pieces of the next parcel."""

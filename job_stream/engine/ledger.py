@@ -9,10 +9,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from ..errors import EngineError
 from .messages import Work
 
-__all__ = ["Ledger", "Loan", "Piece"]
+__all__ = ["Ledger", "Loan", "Piece", "holderOf"]
 
 
 class Piece:
@@ -28,7 +30,7 @@ class Piece:
 
 
 class Loan:
-    """Pieces lent to a lane, by unit number."""
+    """Pieces lent to a lane or to another rank, by unit number."""
 
     __slots__ = ("computed", "lane", "units")
 
@@ -40,6 +42,11 @@ class Loan:
     @property
     def running(self) -> bool:
         return len(self.computed) < len(self.units)
+
+
+def holderOf(rank: int) -> int:
+    """The number of a rank among the borrowers: lanes have positive ones."""
+    return -1 - rank
 
 
 class Ledger:
@@ -59,6 +66,14 @@ class Ledger:
         """The loans of a lane, oldest first."""
         return [(number, loan) for number, loan in self._loans.items() if loan.lane == lane]
 
+    def holders(self) -> set[int]:
+        """Everybody who owes something."""
+        return {loan.lane for loan in self._loans.values()}
+
+    def payload(self, number: int, name: int) -> Any:
+        """The payload of a unit."""
+        return self._loans[number].units[name].work.payload
+
     def isOpen(self, lane: int, units: tuple[tuple[int, tuple[int, ...]], ...]) -> bool:
         """Whether the lane still owes all these units."""
         for number, names in units:
@@ -76,15 +91,18 @@ class Ledger:
             del self._loans[number]
         return pieces
 
-    def keep(self, lane: int, number: int, kept: tuple[tuple[int, Work], ...], origin: Piece | None) -> None:
-        """Adds units that the lane goes on with; they are as suspect as the one they came from."""
+    def keep(self, lane: int, number: int, kept: tuple[tuple[int, Work], ...], origin: Piece | None) -> list[Piece]:
+        """Adds units that the borrower goes on with; they are as suspect as the one they came from."""
         loan = self._loans.setdefault(number, Loan(lane, {}))
+        pieces = []
         for name, work in kept:
             if name in loan.units:
                 raise EngineError(f"unit {name} of loan {number} is kept twice")
             loan.units[name] = piece = Piece(work)
             if origin is not None:
                 piece.careful, piece.deaths = origin.careful, origin.deaths
+            pieces.append(piece)
+        return pieces
 
     def compute(self, number: int, names: tuple[int, ...]) -> None:
         self._loans[number].computed.update(names)

@@ -9,9 +9,9 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 __all__ = [
-    "Answered", "Call", "Deliver", "Fail", "Flush", "Fold", "Halt", "KeeperDied", "LaneDied", "Lend", "Nothing",
-    "Open", "Output", "Pull", "Repaid", "ResultsTaken", "Resume", "Returned", "Signal", "Skip", "SourceGave", "Span",
-    "StartKeeper", "StartLane", "TakeBack", "Work",
+    "Answered", "Ask", "Call", "Cancel", "Deliver", "Fail", "Flush", "Fold", "Halt", "Heard", "KeeperDied", "LaneDied",
+    "Lend", "Nothing", "Open", "Output", "Pause", "Pull", "RankDied", "Refuse", "Repaid", "ResultsTaken", "Resume",
+    "Returned", "Same", "Send", "Signal", "Skip", "SourceGave", "Span", "StartKeeper", "StartLane", "TakeBack", "Work",
 ]  # fmt: skip
 
 
@@ -21,6 +21,16 @@ class Span(NamedTuple):
     part: int
     start: int
     stop: int
+
+    @property
+    def nbytes(self) -> int:
+        return 0
+
+
+class Same(NamedTuple):
+    """A payload that the lender has already: that of the unit ``name``, which the same repayment closes."""
+
+    name: int
 
     @property
     def nbytes(self) -> int:
@@ -87,9 +97,26 @@ class Skip(NamedTuple):
     payload: Any
     attempts: int
     reason: str
+    scope: int = 0
 
 
-Product = Work | Output | Fold | Open | Skip
+class Fail(NamedTuple):
+    """Give up ``count`` values of a payload from number ``index`` on: they killed their lane, or ran out of time.
+    ``final``: that ends the run."""
+
+    place: int
+    payload: Any
+    index: int  # type: ignore[assignment]
+    count: int  # type: ignore[assignment]
+    attempts: int
+    cause: str
+    timed: bool
+    opaque: bool
+    final: bool = True
+    scope: int = 0
+
+
+Product = Work | Output | Fold | Open | Skip | Fail
 
 # events --------------------------------------------------------------------------------------------------------------
 
@@ -102,7 +129,7 @@ class SourceGave(NamedTuple):
 
 
 class Repaid(NamedTuple):
-    """A lane repaid: the ``closed`` units are replaced by ``products``, atomically.
+    """A lane, or another rank, repaid: the ``closed`` units are replaced by ``products``, atomically.
 
     ``closed``: pairs of a loan and the numbers of its units; a lane may owe several loans. ``returned`` units of
     ``loan`` were not begun. ``computed`` ones are done, but what came of them is still with the lane. ``kept``: pairs
@@ -172,7 +199,47 @@ class Nothing(NamedTuple):
     """Nothing happened; the engine may want to do something all the same."""
 
 
-Event = SourceGave | Repaid | Returned | LaneDied | Answered | KeeperDied | ResultsTaken | Nothing
+class Heard(NamedTuple):
+    """A message of another rank: Ask, Refuse, Lend, Repaid, Pause, Cancel or Halt."""
+
+    rank: int
+    message: Any
+
+
+class RankDied(NamedTuple):
+    """Another rank is gone."""
+
+    rank: int
+
+
+Event = (SourceGave | Repaid | Returned | LaneDied | Answered | KeeperDied | ResultsTaken | Nothing | Heard
+         | RankDied)  # fmt: skip
+
+# between ranks: also Lend, Repaid and Halt -----------------------------------------------------------------------------
+
+
+class Ask(NamedTuple):
+    """A rank asks for work for so many lanes. ``wait``: it wants no answer before there is some."""
+
+    lanes: int
+    wait: bool
+
+
+class Refuse(NamedTuple):
+    """There is nothing to lend."""
+
+
+class Pause(NamedTuple):
+    """Results pile up at the lender (or no longer do)."""
+
+    paused: bool
+
+
+class Cancel(NamedTuple):
+    """Nobody waits for this loan any more."""
+
+    loan: int
+
 
 # actions -------------------------------------------------------------------------------------------------------------
 
@@ -187,7 +254,7 @@ class StartKeeper(NamedTuple):
 
 
 class Lend(NamedTuple):
-    """Send a parcel. ``careful``: one call at a time, so that whatever kills the lane is known exactly."""
+    """Send a parcel to a lane, or pieces to another rank. ``careful``: one call at a time, so that whatever kills the lane is known exactly."""
 
     lane: int
     loan: int
@@ -247,24 +314,16 @@ class Pull(NamedTuple):
     items: int
 
 
-class Fail(NamedTuple):
-    """Give up ``count`` values of a payload from number ``index`` on: they killed their lane, or ran out of time.
-    ``final``: that ends the run."""
-
-    place: int
-    payload: Any
-    index: int  # type: ignore[assignment]
-    count: int  # type: ignore[assignment]
-    attempts: int
-    cause: str
-    timed: bool
-    opaque: bool
-    final: bool = True
-
-
 class Halt(NamedTuple):
     """The stream has ended."""
 
 
+class Send(NamedTuple):
+    """Send a message to another rank."""
+
+    rank: int
+    message: Any
+
+
 Action = (StartLane | StartKeeper | Lend | TakeBack | Flush | Resume | Signal | Call | Deliver | Pull | Fail | Skip
-          | Halt)  # fmt: skip
+          | Halt | Send)  # fmt: skip

@@ -8,17 +8,52 @@ it emits when its segment and all before it have drained.
 
 from __future__ import annotations
 
-from ..plan import Body, Plan
+from typing import Any
 
-__all__ = ["Scope", "Scopes"]
+from ..plan import Body, Plan
+from .ledger import Piece
+
+__all__ = ["Debt", "Scope", "Scopes"]
 
 STREAM = 0
 
 
-class Scope:
-    """The stream, or one open frame."""
+class Debt:
+    """What a scope of borrowed pieces owes, and to whom.
 
-    __slots__ = ("active", "body", "calls", "key", "number", "opens", "parent", "place")
+    Args:
+        lender: the rank that is waiting.
+        loan: the lender's number of the loan.
+        scope: the lender's number of the scope that the pieces belong to.
+    """
+
+    def __init__(self, lender: int, loan: int, scope: int) -> None:
+        self.lender = lender
+        self.loan = loan
+        self.scope = scope
+        self.names: dict[Piece, int] = {}
+        self.pieces: dict[Piece, None] = {}
+        self.products: list[Any] = []
+        self.nbytes = 0
+        self.since = 0.0
+        self.last = -1
+
+    def borrow(self, name: int, piece: Piece) -> None:
+        """A piece of the loan, under the lender's name for it."""
+        self.names[piece] = name
+        self.last = max(self.last, name)
+
+    def name(self, piece: Piece) -> int:
+        """A name for a piece that the lender does not know yet."""
+        self.last += 1
+        self.names[piece] = self.last
+        return self.last
+
+
+class Scope:
+    """The stream, one open frame, or borrowed pieces of another rank's scope (``debt``)."""
+
+    __slots__ = ("active", "body", "calls", "debt", "key", "number", "opens", "parent", "place")
 
     def __init__(self, number: int, body: Body, parent: int, place: int) -> None:
         self.number = number
@@ -29,6 +64,7 @@ class Scope:
         self.active: set[int] = set()
         self.calls = 0
         self.key = 0
+        self.debt: Debt | None = None
 
     def enter(self, segment: int) -> None:
         """One more piece is open in a segment."""
@@ -51,18 +87,51 @@ class Scope:
 
 
 class Scopes:
-    """All scopes whose home is this rank."""
+    """All scopes whose home is this rank; ``primary``: the stream is one of them."""
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: Plan, primary: bool = True) -> None:
         self._plan = plan
         self._last = STREAM
+        self._scopes: dict[int, Scope] = {}
+        if primary:
+            self._openStream(plan)
+
+    def _openStream(self, plan: Plan) -> None:
         stream = Scope(STREAM, plan.bodies[0], -1, -1)
-        self._scopes = {STREAM: stream}
+        self._scopes[STREAM] = stream
         if stream.body.segments[0].folds:
             stream.active.add(0)
 
     def __getitem__(self, number: int) -> Scope:
         return self._scopes[number]
+
+    def get(self, number: int) -> Scope | None:
+        """The scope, unless it has been dropped."""
+        return self._scopes.get(number)
+
+    def __contains__(self, number: int) -> bool:
+        return number in self._scopes
+
+    def owing(self) -> list[Scope]:
+        """The scopes of borrowed pieces."""
+        return [scope for scope in self._scopes.values() if scope.debt is not None]
+
+    def borrow(self, body: int, debt: Debt) -> Scope:
+        """A scope for borrowed pieces."""
+        self._last += 1
+        self._scopes[self._last] = scope = Scope(self._last, self._plan.bodies[body], -1, -1)
+        scope.debt = debt
+        return scope
+
+    def drop(self, number: int) -> list[int]:
+        """Forgets a scope and all inside it; gives their numbers."""
+        gone = [number]
+        self._scopes.pop(number, None)
+        for inner in list(self._scopes.values()):  # a scope is younger than the one around it
+            if inner.parent in gone:
+                gone.append(inner.number)
+                del self._scopes[inner.number]
+        return gone
 
     def open(self, parent: int, place: int) -> Scope:
         """A new open frame; it is one open piece of the scope around it."""

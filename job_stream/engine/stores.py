@@ -93,6 +93,15 @@ class Stores:
         """The payload of a store that is not live, which is forgotten here."""
         return self._records.pop(name).copy
 
+    def forget(self, scope: int) -> None:
+        """Drops the stores of a scope that nobody waits for any more."""
+        for name in [name for name in self._records if name[0] == scope]:
+            del self._records[name]
+
+    def named(self, scope: int) -> list[Name]:
+        """The stores of a scope."""
+        return [name for name in self._records if name[0] == scope]
+
     def call(self, kind: str, name: Name, place: int, payload: Any) -> None:
         """Gives the keeper a call; its answer is taken in by ``answered``."""
         self._enliven(name)
@@ -153,7 +162,7 @@ class Stores:
         if entry.kind == "adopt":
             return None
         if entry.kind == "checkout":
-            del self._records[entry.store]
+            self._records.pop(entry.store, None)
         return entry
 
     def _copied(self, copy: Entry, payload: Any) -> None:

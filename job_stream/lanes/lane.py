@@ -389,7 +389,7 @@ class Lane:
         self._sliceStart = self._evaluator.now
         if self._drop:
             for home in self._homes.values():
-                if home.scope == 0:
+                if self._plan.places[home.end].body == 0:
                     home.outputs, home.positions = [], []
         evaluator = self._evaluator
         if evaluator.marks or not evaluator.stack or not self._hasProducts():

@@ -65,7 +65,7 @@ class Products:
 
     def collect(self, home: Home) -> None:
         """Empties a home: its outputs and stores become products."""
-        if home.outputs and not (home.scope == 0 and self._drop):
+        if home.outputs and not (self._isResult(home.end) and self._drop):
             self._output(home)
         for number, store in home.stores.items():
             self._fold(home.scope, number, store)
@@ -77,7 +77,7 @@ class Products:
         if home.positions:
             self._outputInOrder(home, end)
             return
-        if home.scope == 0:
+        if self._isResult(end):
             values = self._evaluator.bare(values)
         self._append(Output(home.scope, end, len(values), None), values)
 
@@ -100,8 +100,8 @@ class Products:
         """Makes products of values at a place, in groups that can be lent one by one."""
         scope, kind = self._scopeOf(context, names or {}), self._plan.places[place].kind
         if kind == Kind.END:
-            if len(values) and not (scope == 0 and self._drop):
-                values = self._evaluator.bare(values) if scope == 0 else values
+            if len(values) and not (self._isResult(place) and self._drop):
+                values = self._evaluator.bare(values) if self._isResult(place) else values
                 self._append(Output(scope, place, len(values), None), values)
             return
         if base is not None and self._evaluator.keyed:
@@ -111,6 +111,10 @@ class Products:
             group = values[start : start + size]
             position = None if base is None else base + start
             self._append(Work(scope, place, len(group), None, position, careful=careful), group)
+
+    def _isResult(self, end: int) -> bool:
+        """Whether what reaches this end leaves the stream; the scope may be another rank's."""
+        return self._plan.places[end].body == 0
 
     def _groupSize(self, place: int, count: int) -> int:
         cost = self._evaluator.costs[place]

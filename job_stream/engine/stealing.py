@@ -1,0 +1,89 @@
+"""Whom to ask for work, and how much to lend.
+
+A rank without work asks whoever lent to it last and two others, then tells its *lifelines* that it is waiting, and
+sleeps. Its lifelines are its neighbours in a hypercube (ranks whose numbers differ in one bit), so that everybody can
+be reached from everybody in few steps and nothing is sent when nothing is left (after Saraswat et al., "Lifeline-based
+global load balancing", 2011). A waiting rank also speaks for the ranks that wait at it and lie behind it in the
+binomial tree around rank 0, so that work spreads from there in large loans.
+"""
+
+from __future__ import annotations
+
+__all__ = ["Asking", "lifelines", "treeParent"]
+
+TRIES = 2
+
+
+def lifelines(rank: int, size: int, dead: set[int]) -> list[int]:
+    """The neighbours of a rank in the hypercube; the neighbours of those that are dead in their place."""
+    seen, near = {rank}, [rank]
+    found = []
+    for number in near:  # grows while it is walked
+        for bit in range(max(size - 1, 1).bit_length()):
+            other = number ^ 1 << bit
+            if other >= size or other in seen:
+                continue
+            seen.add(other)
+            (near if other in dead else found).append(other)
+    return found
+
+
+def treeParent(rank: int) -> int:
+    """The rank before this one in the binomial tree around rank 0."""
+    return rank ^ 1 << (rank.bit_length() - 1) if rank else 0
+
+
+class Asking:
+    """Which rank to ask next.
+
+    Args:
+        rank: this one.
+        size: how many there are.
+    """
+
+    def __init__(self, rank: int, size: int) -> None:
+        self.rank = rank
+        self.size = size
+        self.dead: set[int] = set()
+        self.asked: int | None = None
+        self.waitingAt: dict[int, int] = {}
+        self._tries = 0 if rank == 0 else TRIES + 1  # in the beginning nobody has work but rank 0
+        self._tried: set[int] = set()
+        self._last: int | None = None
+        self._chance = 2654435761 * (rank + 1) & 0xFFFFFFFF
+
+    def next(self) -> int | None:
+        """The next rank to ask; None: wait at the lifelines."""
+        self._tries += 1
+        if self._tries > TRIES + 1:
+            return None
+        victim = self._last if self._tries == 1 else self._random()
+        if victim is None or victim in self.dead or victim in self._tried:
+            return self.next()
+        self._tried.add(victim)
+        return victim
+
+    def _random(self) -> int | None:
+        """Any other rank (a linear congruential generator: the engine must be reproducible)."""
+        self._chance = (1664525 * self._chance + 1013904223) & 0xFFFFFFFF
+        other = (self._chance >> 8) % self.size
+        return None if other == self.rank else other
+
+    def lent(self, rank: int) -> None:
+        """A rank has lent something."""
+        self._last = rank
+        self._tries = 0
+        self._tried.clear()
+        self.waitingAt.pop(rank, None)
+        self.asked = None if self.asked == rank else self.asked
+
+    def refused(self, rank: int) -> None:
+        self.asked = None if self.asked == rank else self.asked
+
+    def died(self, rank: int) -> None:
+        self.dead.add(rank)
+        self.refused(rank)
+        self.waitingAt.pop(rank, None)
+
+    def lifelines(self) -> list[int]:
+        return lifelines(self.rank, self.size, self.dead)
