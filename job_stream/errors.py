@@ -24,6 +24,10 @@ class EngineError(JobStreamError):
     """job_stream broke one of its own rules. Please report it with the text of the error."""
 
 
+class WorldError(JobStreamError):
+    """The ranks that a launcher started cannot work together; says what to change."""
+
+
 class PayloadError(JobStreamError):
     """A value cannot travel between processes because it cannot be pickled."""
 
@@ -44,18 +48,23 @@ class StageError(JobStreamError):
         traceback: the traceback in the process where it happened, or what is known instead (a signal, a time-out).
         pid: process that ran the stage.
         host: machine that ran the stage.
+        rank: number of the rank that ran it; None where there is only one.
     """
 
-    def __init__(self, stage: str, item: str, traceback: str, pid: int = 0, host: str = "") -> None:
-        super().__init__(stage, item, traceback, pid, host)
+    def __init__(
+        self, stage: str, item: str, traceback: str, pid: int = 0, host: str = "", rank: int | None = None
+    ) -> None:
+        super().__init__(stage, item, traceback, pid, host, rank)
         self.stage = stage
         self.item = item
         self.traceback = traceback
         self.pid = pid
         self.host = host
+        self.rank = rank
 
     def __str__(self) -> str:
-        where = f" (process {self.pid} on {self.host})" if self.pid else ""
+        rank = "" if self.rank is None else f"rank {self.rank}, "
+        where = f" ({rank}process {self.pid} on {self.host})" if self.pid else ""
         return f"{self.traceback.rstrip()}\nWhile processing work with target: {self.stage}{where}\nItem: {self.item}"
 
 

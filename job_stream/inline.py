@@ -29,6 +29,7 @@ from .plan import Builder, Kind, Policy, Stage
 from .recorder import checkCpus, checkParameters, checkSeed, decorator, nameOf, policyOf
 from .source import InitialWork, Zipped, isSequence
 from .values import Args, Multiple, Object
+from .world import rankOf, sizeOf, world
 
 __all__ = ["Args", "Multiple", "Object", "Work", "getCpuCount", "getHostCpuCount", "getRank", "map", "rng"]
 
@@ -310,6 +311,9 @@ class Work:
         plan = self._builder.plan()
         self._hasRun = True
         self.failures = []
+        if getRank() and current() is None:
+            self._runElsewhere(plan, drop)
+            return None
         source = InitialWork([*self._initialParts(), self._initialWork])
         collected: list[Any] = []
         handle = self._handler(collected)
@@ -378,10 +382,16 @@ class Work:
     def _runInParallel(self, plan: Any, source: InitialWork, handle: Callable[[list[Any]], None], drop: bool) -> None:
         self._runtime(plan, source, drop).run(lambda values, base: handle(values))
 
+    def _runElsewhere(self, plan: Any, drop: bool) -> None:
+        """Takes part in a stream whose primary is another rank, where its work comes from and its results go."""
+        from .runtime import Runtime
+
+        Runtime(plan, InitialWork([]), self._cpus, self._seed, drop).run(lambda values, base: None)
+
     def _runtime(self, plan: Any, source: InitialWork, drop: bool) -> Any:
         from .runtime import Runtime
 
-        runtime = Runtime(plan, source, self._cpus or hostCpuCount(), self._seed, drop)
+        runtime = Runtime(plan, source, self._cpus, self._seed, drop)
         runtime.failures += self.failures
         self.failures = runtime.failures
         return runtime
@@ -483,18 +493,23 @@ class _Order:
 
 def getRank() -> int:
     """The number of this rank; 0 is the primary."""
-    return 0
+    return rankOf()
 
 
 def getHostCpuCount() -> int:
     """How many workers this rank has."""
     evaluator = current()
-    return evaluator.cpus if evaluator is not None else hostCpuCount()
+    if evaluator is not None:
+        return evaluator.cpus
+    return world().peers[rankOf()].cpus if sizeOf() > 1 else hostCpuCount()
 
 
 def getCpuCount() -> int:
     """How many workers all ranks have together."""
-    return getHostCpuCount()
+    evaluator = current()
+    if evaluator is not None:
+        return evaluator.allCpus
+    return sum(peer.cpus for peer in world().peers) if sizeOf() > 1 else hostCpuCount()
 
 
 def rng() -> Any:

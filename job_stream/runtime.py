@@ -1,12 +1,13 @@
 """The runtime: performs what the engine decides. The only place where the parts of a run meet.
 
-Three threads share the work of the script's process. The *engine thread* waits for news, tells the engine and performs
+Three threads share the work of the script's process, on every rank. The *engine thread* waits for news, tells the engine and performs
 its actions; it never runs user code. The *main thread* takes deliveries and calls the result handler, so a slow handler
 delays nobody. The *source thread* pulls initial work that is not a sequence.
 """
 
 from __future__ import annotations
 
+import mmap
 import os
 import pickle
 import select
@@ -16,14 +17,16 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from queue import Empty, SimpleQueue
-from time import monotonic
+from time import monotonic, sleep
 from typing import Any, NamedTuple
 
+from .cluster import Cluster, Gone, cluster
+from .cpus import hostCpuCount
 from .engine import messages as m
 from .engine.rank import Rank
-from .errors import LaneDied, PayloadError, StageError, StageTimeout
+from .errors import LaneDied, PayloadError, StageError, StageTimeout, WorldError
 from .lanes.arena import Arena
-from .lanes.board import SEGMENTS, Board
+from .lanes.board import ALL_CPUS, OWN_CPUS, SEGMENTS, Board
 from .lanes.calls import bare
 from .lanes.child import Setup
 from .lanes.failures import describe, shorten
@@ -42,6 +45,11 @@ PULL_S = 2e-3
 PULL_BYTES = 4 << 20
 NO_ROOM_MS = 2
 WAIT_S = 0.5
+HOT_S = 1e-3
+HOT_PAUSE_S = 5e-5
+POLL_MS = 1
+IDLE_POLL_MS = 2
+IDLE_S = 0.05
 
 
 class Failure(NamedTuple):
@@ -90,6 +98,7 @@ class Stowage:
         self._free = bytearray(SEGMENTS)
         self._arena = Arena(self._free)
         self._lock = threading.Lock()
+        self._mappings: dict[int, tuple[int, memoryview]] = {}
 
     def stow(self, parts: Parts) -> Blob:
         lengths = [len(frame) for frame in parts.frames]
@@ -102,6 +111,29 @@ class Stowage:
                 self._arena.sent()
         return Blob(lengths, Segment(fd, -1, number, self._release), 0, None)
 
+    def room(self, size: int) -> tuple[memoryview, Any]:
+        """Memory for a message body that is about to come, and what stands for it."""
+        if size <= INLINE_BYTES:
+            data = bytearray(size)
+            return memoryview(data), data
+        with self._lock:
+            number, fd = self._arena.reserve(size)
+            if number == SEGMENTS:
+                fd = os.dup(fd)
+                self._arena.sent()
+                memory = memoryview(mmap.mmap(fd, size))
+            else:
+                memory = self._mapping(number, fd, size)
+        return memory[:size], Segment(fd, -1, number, self._release)
+
+    def _mapping(self, number: int, fd: int, size: int) -> memoryview:
+        """A segment's memory; touching it anew each time would cost more than the copy."""
+        file = os.fstat(fd)
+        known = self._mappings.get(number)
+        if known is None or known[0] != file.st_ino or len(known[1]) < size:
+            known = self._mappings[number] = (file.st_ino, memoryview(mmap.mmap(fd, file.st_size)))
+        return known[1]
+
     def _release(self, owner: int, number: int, fd: int) -> None:
         if number == SEGMENTS:
             os.close(fd)
@@ -109,6 +141,7 @@ class Stowage:
             self._free[number] = 1
 
     def close(self) -> None:
+        self._mappings.clear()
         self._arena.close()
 
 
@@ -208,17 +241,19 @@ class Runtime:
     Args:
         plan: the stream.
         source: the initial work.
-        cpus: lanes of each kind.
+        cpus: lanes of each kind; None: this rank's share of the CPUs.
         seed: of ``rng()``.
         drop: results are of no interest.
     """
 
-    def __init__(self, plan: Plan, source: InitialWork, cpus: int, seed: int | None, drop: bool) -> None:
+    def __init__(self, plan: Plan, source: InitialWork, cpus: int | None, seed: int | None, drop: bool) -> None:
         self._plan = plan
         self._source = source
-        self._rank = Rank(plan, source.parts, cpus)
+        self._cpus = cpus
+        self._rank: Rank
+        self._cluster: Cluster | None = None
         self._board = Board(shared=plan.usesProcesses)
-        setup = Setup(plan, source, seed, drop, cpus, self._board)
+        setup = Setup(plan, source, seed, drop, self._board)
         self._processes = ProcessPool(setup) if plan.usesProcesses else None
         self._threads = ThreadPool(setup, self._fromThread)
         self._stowage = Stowage()
@@ -230,12 +265,14 @@ class Runtime:
         self._limits = [place.policy.timeout_s for place in plan.places if place.policy.timeout_s is not None]
         self._stopping = False
         self._failed = False
+        self._given: BaseException | None = None
+        self._stirred = 0.0
         self.failures: list[Failure] = []
         self._performers: dict[type, Callable[[Any], None]] = {
             m.Lend: self._lend, m.Call: self._call, m.Deliver: self._deliveries.put, m.Pull: self._pull,
             m.StartLane: self._startLane, m.StartKeeper: self._startKeeper, m.TakeBack: self._takeBack,
             m.Flush: self._tell, m.Resume: self._tell, m.Signal: self._signal, m.Fail: self._giveUp,
-            m.Skip: self._skip, m.Halt: self._halt,
+            m.Skip: self._skip, m.Halt: self._halt, m.Send: self._send,
         }  # fmt: skip
         self._thread = threading.Thread(target=self._run, name="job_stream-engine", daemon=True)
 
@@ -257,6 +294,11 @@ class Runtime:
                 if isinstance(delivery, BaseException):
                     raise delivery
                 self._deliver(delivery, handle)
+        except BaseException as error:
+            self._given = error
+            if self._cluster is not None:
+                markShared(error)
+            raise
         finally:
             self._stopping = True
             self._wake.set()
@@ -294,12 +336,27 @@ class Runtime:
 
     def _run(self) -> None:
         try:
+            self._join()
             self._handle(m.Nothing())
             self._loop()
         except BaseException as error:
             self._fail(error)
         finally:
             self._close()
+
+    def _join(self) -> None:
+        """Meets the other ranks, and so learns how many lanes this one may have."""
+        joined = cluster()
+        peers = joined.transport.peers
+        lanesOf = tuple(self._cpus or peer.cpus for peer in peers) if joined.size > 1 else (self._cpus or hostCpuCount(),)
+        own = lanesOf[joined.rank]
+        self._board.flags[OWN_CPUS], self._board.flags[ALL_CPUS] = own, sum(lanesOf)
+        parts = self._source.partsFor(joined.size) if joined.rank == 0 else ()
+        self._rank = Rank(self._plan, parts, own, joined.rank, lanesOf)
+        if joined.size > 1:
+            self._cluster = joined
+            for gone in joined.begin(self._plan):
+                self._lose(gone)
 
     def _loop(self) -> None:
         poll = select.poll()
@@ -308,6 +365,8 @@ class Runtime:
             self._processes.register(poll)
         while not (self._stopping or self._rank.halted or self._failed):
             poll.poll(self._patience())
+            if self._cluster is not None:
+                self._takeFromRanks(self._cluster)
             self._takePosted()
             self._takeOverdue()
             if self._processes:
@@ -315,6 +374,8 @@ class Runtime:
 
     def _patience(self) -> float | None:
         """How long to sleep at most, in ms; None: until something happens."""
+        if self._cluster is not None:
+            return self._pollingPatience(self._cluster)
         if self._puller and self._puller.waiting:
             return PULL_S * 1000
         if self._processes is None:
@@ -324,6 +385,39 @@ class Runtime:
         if self._limits:
             return min(max(min(self._limits) * 100, 5), 500)
         return 1000 if self._processes.stopped else None
+
+    def _pollingPatience(self, joined: Cluster) -> float:
+        """The same where other ranks have to be looked for; MPI wakes nobody up."""
+        quiet = monotonic() - self._stirred
+        if quiet < HOT_S:
+            sleep(HOT_PAUSE_S)
+            return 0
+        return POLL_MS if quiet < IDLE_S else IDLE_POLL_MS
+
+    def _takeFromRanks(self, joined: Cluster) -> None:
+        for news in joined.news(self._stowage.room):
+            self._stirred = monotonic()
+            if isinstance(news, Gone):
+                self._lose(news)
+            elif isinstance(news, BaseException):
+                self._fail(news)
+            else:
+                self._handle(m.Heard(*news))
+        if joined.transport.busy:
+            self._stirred = monotonic()
+        for gone in joined.silent(self._rank.debtors):
+            self._lose(gone)
+        deadline = self._rank.deadline
+        if deadline is not None and monotonic() >= deadline:
+            self._handle(m.Nothing())
+
+    def _lose(self, gone: Gone) -> None:
+        """Goes on without a rank, unless it is the primary."""
+        if gone.rank == 0:
+            how = "has ended its script, but this stream is not over" if gone.left else "died"
+            self._fail(WorldError(f"rank 0, the primary, {how}"))
+        else:
+            self._handle(m.RankDied(gone.rank))
 
     def _takePosted(self) -> None:
         self._wake.clear()
@@ -368,7 +462,7 @@ class Runtime:
         self._handle(m.LaneDied(death.lane, loan, unit, place, cause, death.timed, opaque))
 
     def _handle(self, event: m.Event) -> None:
-        for action in self._rank.handle(event):
+        for action in self._rank.handle(event, monotonic()):
             if self._failed:
                 return
             self._performers[type(action)](action)
@@ -377,9 +471,15 @@ class Runtime:
         """Ends the run with an error; the first one counts."""
         if not self._failed:
             self._failed = True
+            self._given = error
+            if self._cluster is not None:
+                markShared(error)
             self._deliveries.put(error)
 
     def _close(self) -> None:
+        if self._cluster is not None and self._given is not None:
+            with suppress(Exception):
+                self._cluster.tell(self._given)
         if self._processes:
             self._processes.close(atOnce=self._failed or self._stopping)
         self._threads.close()
@@ -419,6 +519,29 @@ class Runtime:
             stage = self._plan.places[message.place].name
             raise self._caused(error, stage, "<what it was to be given>", str(error))  # noqa: B904
 
+    def _send(self, action: m.Send) -> None:
+        assert self._cluster is not None
+        message = action.message
+        if type(message) is m.Lend:
+            units = tuple((name, self._ashore(work)) for name, work in message.units)
+            message = message._replace(units=units)
+        elif type(message) is m.Repaid:
+            products = tuple(self._packed(product) if hasattr(product, "payload") else product
+                             for product in message.products)  # fmt: skip
+            kept = tuple((name, self._packed(work)) for name, work in message.kept)
+            message = message._replace(products=products, kept=kept)
+        self._cluster.send(action.rank, message)
+
+    def _ashore(self, work: Any) -> Any:
+        """Work for another rank, which does not have this rank's source."""
+        if type(work.payload) is not m.Span:
+            return self._packed(work)
+        values = self._source.values(*work.payload)
+        try:
+            return work._replace(payload=pack(values))
+        except PayloadError as error:
+            raise self._caused(error, "initial work", "<some of it>", str(error))  # noqa: B904
+
     def _call(self, action: m.Call) -> None:
         pool = self._poolOf(action.processes)
         pool.send(KEEPER, self._packed(action) if action.processes else action)
@@ -448,7 +571,11 @@ class Runtime:
         self._puller.request(action.items)
 
     def _halt(self, action: m.Halt) -> None:
-        pass
+        """The loop ends by itself."""
+
+    @property
+    def _rankNumber(self) -> int | None:
+        return self._cluster.rank if self._cluster is not None else None
 
     # failures ---------------------------------------------------------------------------------------------------------
 
@@ -467,7 +594,7 @@ class Runtime:
         kind = StageTimeout if action.timed else LaneDied
         tries = f" ({action.attempts} times)" if action.attempts > 1 else ""
         text = f"{kind.__name__}: {action.cause}{tries}"
-        self._fail(kind(place.name, shorten(items[0]), text, host=socket.gethostname()))
+        self._fail(kind(place.name, shorten(items[0]), text, host=socket.gethostname(), rank=self._rankNumber))
 
     def _itemsOf(self, action: m.Fail) -> list[Any]:
         if action.payload is None:
@@ -485,7 +612,7 @@ class Runtime:
 
     def _userError(self, failure: UserFailure) -> BaseException:
         """The user's exception with what is known about it as its cause; or only that."""
-        cause = StageError(failure.stage, failure.item, failure.traceback, failure.pid, failure.host)
+        cause = StageError(failure.stage, failure.item, failure.traceback, failure.pid, failure.host, self._rankNumber)
         try:
             error = pickle.loads(failure.exception)
         except Exception:
@@ -496,5 +623,11 @@ class Runtime:
         return error
 
     def _caused(self, error: BaseException, stage: str, item: str, text: str) -> BaseException:
-        error.__cause__ = StageError(stage, item, text, os.getpid(), socket.gethostname())
+        error.__cause__ = StageError(stage, item, text, os.getpid(), socket.gethostname(), self._rankNumber)
         return error
+
+
+def markShared(error: BaseException) -> None:
+    """All ranks raise this exception, so only the primary has to print it."""
+    with suppress(Exception):
+        error._jobStreamShared = True  # type: ignore[attr-defined]

@@ -8,9 +8,12 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from .engine.backlog import Part
+from .errors import PayloadError
+from .payload import pack
 
 __all__ = ["InitialWork", "Zipped"]
 
+SAMPLE = 16
 _SEQUENCES = (list, tuple, range, str, bytes, bytearray, array.array)
 
 
@@ -47,6 +50,13 @@ class InitialWork:
         """What the engine needs to know."""
         return tuple(Part(None if isinstance(part, _Pulled) else len(part)) for part in self._parts)
 
+    def partsFor(self, ranks: int) -> tuple[Part, ...]:
+        """The same with the size of an element, where elements may have to travel."""
+        if ranks == 1:
+            return self.parts
+        return tuple(part._replace(itemBytes=_itemBytes(data) if part.length else 0)
+                     for part, data in zip(self.parts, self._parts, strict=True))  # fmt: skip
+
     def values(self, part: int, start: int, stop: int) -> Any:
         """Elements of a part that every process has."""
         return self._parts[part][start:stop]
@@ -58,6 +68,19 @@ class InitialWork:
     def __iter__(self) -> Iterator[Any]:
         for part in self._parts:
             yield from part
+
+
+def _itemBytes(sequence: Any) -> int:
+    """Bytes of an element on its way, from a sample."""
+    if isinstance(sequence, range):
+        return 0
+    if hasattr(sequence, "nbytes"):
+        return int(sequence.nbytes) // len(sequence)
+    sample = sequence[:: max(1, len(sequence) // SAMPLE)] if type(sequence) is not Zipped else sequence[:SAMPLE]
+    try:
+        return pack(sample[:SAMPLE]).nbytes // min(len(sample), SAMPLE)
+    except PayloadError:
+        return 0
 
 
 class _Pulled:

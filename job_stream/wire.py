@@ -6,6 +6,7 @@ codec turns ``Parts`` into blobs on the way out, so nobody else needs to know wh
 
 from __future__ import annotations
 
+import mmap
 import resource
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -16,7 +17,10 @@ from .engine import messages
 from .errors import EngineError
 from .payload import Blob, Parts, Segment
 
-__all__ = ["INLINE_BYTES", "MESSAGE_FDS", "Codec", "Died", "Fork", "Forked", "Kill", "Stopped", "UserFailure"]
+__all__ = [
+    "INLINE_BYTES", "MESSAGE_FDS", "Bye", "Codec", "Died", "Failed", "Fork", "Forked", "Hello", "Kill", "Ping", "Pong",
+    "RankCodec", "Stopped", "UserFailure",
+]  # fmt: skip
 
 INLINE_BYTES = 32 << 10
 MESSAGE_FDS = 200
@@ -66,10 +70,35 @@ class Stopped(NamedTuple):
     stopped: bool
 
 
+class Hello(NamedTuple):
+    """Between ranks: the stages of a rank's plan, as kind, name and checksum."""
+
+    stages: tuple[tuple[str, str, int], ...]
+
+
+class Failed(NamedTuple):
+    """Between ranks: the run ends with this exception (pickled, with its cause)."""
+
+    error: bytes
+
+
+class Ping(NamedTuple):
+    """Between ranks: are you there?"""
+
+
+class Pong(NamedTuple):
+    """Between ranks: yes."""
+
+
+class Bye(NamedTuple):
+    """Between ranks: you have been silent for so long that others do your work."""
+
+
 _KINDS: tuple[type, ...] = (
     messages.Span, messages.Work, messages.Output, messages.Fold, messages.Open, messages.Skip, messages.Repaid,
     messages.Answered, messages.Lend, messages.Flush, messages.Resume, messages.Call, UserFailure, Fork,
-    Kill, Forked, Died, Stopped,
+    Kill, Forked, Died, Stopped, messages.Fail, messages.Same, messages.Ask, messages.Refuse, messages.Pause,
+    messages.Cancel, messages.Halt, Hello, Failed, Ping, Pong, Bye,
 )  # fmt: skip
 _CODES = {kind: code for code, kind in enumerate(_KINDS, 2)}
 _TUPLE, _BLOB = 0, 1
@@ -112,6 +141,19 @@ class Codec:
             for number in numbers
         ]
         return _restore(body, segments)
+
+
+class RankCodec:
+    """Packs and unpacks messages between ranks: large payloads follow as one body."""
+
+    def encode(self, message: Any) -> tuple[bytes, list[Any]]:
+        """The head of a message and the buffers that make its body, where they lie."""
+        outward = _Ashore()
+        return _dumps(outward.plain(message)), outward.large
+
+    def decode(self, head: bytes, body: Any) -> Any:
+        """The message; ``body`` is the segment or bytes that its body was received into."""
+        return _restore(_loads(head), [body])
 
 
 _NO_SEGMENT = -1
@@ -158,19 +200,39 @@ class _Outward:
         return [_BLOB, blob.lengths, self.segments.index(entry), blob.offset, None]
 
 
+class _Ashore(_Outward):
+    """A message that leaves the machine: there is no passing of descriptors."""
+
+    def _blob(self, blob: Blob) -> list[Any]:
+        if blob.segment is None:
+            return [_BLOB, blob.lengths, _NO_SEGMENT, 0, blob.data]
+        offset = self._size
+        self.large.append(_mapped(blob.segment.fd, blob.offset, blob.nbytes))
+        self._size += blob.nbytes
+        return [_BLOB, blob.lengths, 0, offset, None]
+
+
+def _mapped(fd: int, offset: int, size: int) -> memoryview:
+    """A stretch of shared memory to read."""
+    whole = mmap.mmap(fd, offset + size, mmap.MAP_SHARED | mmap.MAP_POPULATE, mmap.PROT_READ)
+    return memoryview(whole)[offset:]
+
+
 _MANY_FDS = resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2
 """From this descriptor on, payloads are read at once instead of waiting in their segments."""
 
 _LEAVES = frozenset((int, str, bytes, bool, float, type(None)))
 
 
-def _restore(value: Any, segments: list[Segment | None]) -> Any:
+def _restore(value: Any, segments: list[Any]) -> Any:
     if type(value) is not tuple:
         return value
     code = value[0]
     if code == _BLOB:
         _, lengths, index, offset, data = value
         segment = None if index == _NO_SEGMENT else segments[index]
+        if isinstance(segment, bytearray):
+            return Blob(lengths, None, 0, bytes(segment[offset : offset + sum(lengths)]))
         blob = Blob(lengths, segment, offset, data)
         return blob if segment is None or segment.fd < _MANY_FDS else Blob(lengths, None, 0, blob.bytes())
     fields = [_restore(field, segments) for field in value[1:]]

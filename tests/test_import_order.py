@@ -36,6 +36,7 @@ PLACES: tuple[tuple[str, ...], ...] = (
     ("source",),
     ("payload",),
     ("wire",),
+    ("transports.base", "transports.local", "transports.mpi", "transports"),
     (
         "lanes.calls",
         "lanes.context",
@@ -56,6 +57,7 @@ PLACES: tuple[tuple[str, ...], ...] = (
         "lanes.threads",
         "lanes",
     ),
+    ("world",),
     ("runtime",),
     ("inline",),
     ("",),  # job_stream/__init__.py, which exports the public names

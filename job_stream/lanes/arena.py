@@ -42,6 +42,19 @@ class Arena:
         self._sizes[number] = max(self._sizes[number], size)
         return number, self._fds[number]
 
+    def reserve(self, size: int) -> tuple[int, int]:
+        """A segment of at least this size, to be written by somebody else; gives its number and descriptor."""
+        number = self._acquire(size)
+        if number is None:
+            fd = os.memfd_create("job_stream", os.MFD_CLOEXEC)
+            os.ftruncate(fd, size)
+            self._once.append(fd)
+            return len(self._free), fd
+        if self._sizes[number] < size:
+            os.ftruncate(self._fds[number], size)
+            self._sizes[number] = size
+        return number, self._fds[number]
+
     def sent(self) -> None:
         """The message that refers to what was written has gone: segments that cannot be reused may go, too."""
         while self._once:

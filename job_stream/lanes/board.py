@@ -10,7 +10,10 @@ from __future__ import annotations
 import mmap
 from typing import Any
 
-__all__ = ["SEGMENTS", "Board"]
+__all__ = ["ALL_CPUS", "OWN_CPUS", "SEGMENTS", "Board"]
+
+OWN_CPUS, ALL_CPUS = 2, 3
+"""Flags that hold how many lanes this rank has, and all ranks together."""
 
 _HEADER = 64
 _SLOT = 1024

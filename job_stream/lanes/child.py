@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from ..plan import Plan
 from .arena import Arena
-from .board import Board
+from .board import ALL_CPUS, OWN_CPUS, Board
 from .keeper import Keeper
 from .lane import Lane, newEvaluator
 from .links import ProcessLink
@@ -26,7 +26,6 @@ class Setup(NamedTuple):
     source: Any
     seed: int | None
     drop: bool
-    cpus: int
     board: Board
 
 
@@ -56,7 +55,8 @@ def work(setup: Setup, number: int, inbox: socket.socket, outbox: socket.socket)
     note = setup.board.note(number)
     link = ProcessLink(number, inbox, outbox, Arena(setup.board.free(number)))
     evaluator = newEvaluator(setup.plan, True, note, setup.seed)
-    evaluator.cpus = setup.cpus
+    evaluator.cpus = setup.board.flags[OWN_CPUS]
+    evaluator.allCpus = setup.board.flags[ALL_CPUS]
     _prepareStreams()
     _reseed()
     if number == 0:

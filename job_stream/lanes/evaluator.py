@@ -159,6 +159,7 @@ class Evaluator:
         self.failures = Failures(note)
         self.generator: Any = None
         self.cpus = 1
+        self.allCpus = 1
         self._note = note
         self._batches = [1] * len(plan.places)
         steps = {Kind.JOB: self._job, Kind.MAP: self._map, Kind.FRAME: self._frame, Kind.FOLD: self._fold,

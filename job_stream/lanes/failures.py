@@ -43,6 +43,7 @@ class _Failure(Exception):
         self.attempts = attempts
         self.error = error
         self.number = number
+        self.scope = 0
 
 
 class Failed(_Failure):
@@ -58,10 +59,14 @@ class Failures:
 
     Args:
         note: where the start of a call with a time limit is written down.
+
+    Attributes:
+        scope: of the work that is being done; the lane keeps it up to date.
     """
 
     def __init__(self, note: Any) -> None:
         self.skipped: list[Skipped] = []
+        self.scope = 0
         self._note = note
 
     def call(self, place: Place, part: str, item: Any, function: Callable[..., Any], *arguments: Any) -> Any:
@@ -101,6 +106,7 @@ class Failures:
         raise (Skipped if place.policy.skip else Failed)(stage, item, attempts, error, place.number) from error
 
     def record(self, skipped: Skipped) -> None:
+        skipped.scope = self.scope
         self.skipped.append(skipped)
 
     def drain(self) -> list[Skipped]:

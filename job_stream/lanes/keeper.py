@@ -61,6 +61,7 @@ class Keeper:
         self._note[NOTE_UNIT] = 0
         self._note[NOTE_PLACE] = place.number
         self._note[NOTE_LOAN] = call.call
+        self._evaluator.failures.scope = call.store[0]
         products, payload = self._actions[call.kind](call, place)
         skips = skipsOf(self._evaluator, self._packing)
         more = (call.payload if call.kind == "more" else call.call) in self._rests

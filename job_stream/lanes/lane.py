@@ -125,6 +125,7 @@ class Lane:
         self._note[NOTE_UNIT] = number
         self._note[NOTE_PLACE] = -1 - work.place
         self._closing.append(number)
+        self._evaluator.failures.scope = work.scope
         home = self._home(work)
         if careful:
             return self._carefully(home, work)

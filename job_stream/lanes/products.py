@@ -33,7 +33,8 @@ class Emitted:
 def skipsOf(evaluator: Evaluator, packing: Packing) -> list[Product]:
     """What an evaluator has skipped since it was asked last."""
     return [
-        Skip(skipped.number, skipped.stage, packing.packItem(skipped.item), skipped.attempts, describe(skipped.error))
+        Skip(skipped.number, skipped.stage, packing.packItem(skipped.item), skipped.attempts, describe(skipped.error),
+             skipped.scope)
         for skipped in evaluator.failures.drain()
     ]
 

@@ -26,7 +26,7 @@ def runSerially(plan: Plan, source: Any, seed: int | None, deliver: Callable[[li
     """
     outer = current()
     evaluator = newEvaluator(plan, None, [0] * 8, seed)
-    evaluator.cpus = outer.cpus if outer else 1
+    evaluator.cpus, evaluator.allCpus = (outer.cpus, outer.allCpus) if outer else (1, 1)
     before = enter(evaluator)
     try:
         _run(evaluator, plan, source, deliver)

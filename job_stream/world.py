@@ -1,0 +1,219 @@
+"""The world: which ranks there are, told by the launcher's environment variables, and how this process joins them.
+
+A script that no launcher started is a world of its own and needs no MPI. One that was started with others joins them
+through MPI, once per process, and takes part in the end of the world too: ranks come to their ends at very different
+times, and none may make the others wait for ever.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import sys
+import threading
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Any, NamedTuple
+
+from .cpus import Grant, narrowBinding, ownGrant, shares
+from .errors import WorldError
+from .transports.base import Transport
+from .transports.local import LocalTransport
+
+__all__ = ["Launch", "launched", "rankOf", "sizeOf", "world"]
+
+OWNER = "JOBS_WORLD_PID"
+"""Names the process that is the rank: children inherit the launcher's variables, but are no ranks."""
+
+GRACE_S = 1.0
+"""How long rank 0 waits for the others to end when all have failed with the same exception."""
+
+UNBOUND = {
+    "Open MPI": "mpirun --bind-to none",
+    "MPICH": "mpiexec -bind-to none",
+    "Slurm": "srun --cpu-bind=none",
+}
+
+
+class Launch(NamedTuple):
+    """What a launcher says about this process.
+
+    Attributes:
+        launcher: ``Open MPI``, ``MPICH`` (and its relatives) or ``Slurm``.
+        rank: number of this process.
+        size: how many there are.
+        localRank: number of this process on its host; None: not known.
+        localSize: how many there are on its host; None: not known.
+    """
+
+    launcher: str
+    rank: int
+    size: int
+    localRank: int | None
+    localSize: int | None
+
+
+# rank, size, rank on the host, size on the host; the first that are there count, since MPI launchers run inside Slurm.
+_LAUNCHERS: tuple[tuple[str, str, tuple[str, ...], str, str], ...] = (
+    (
+        *("Open MPI", "OMPI_COMM_WORLD_RANK", ("OMPI_COMM_WORLD_SIZE",)),
+        *("OMPI_COMM_WORLD_LOCAL_RANK", "OMPI_COMM_WORLD_LOCAL_SIZE"),
+    ),
+    ("MPICH", "PMI_RANK", ("PMI_SIZE",), "MPI_LOCALRANKID", "MPI_LOCALNRANKS"),
+    ("Slurm", "PMIX_RANK", ("SLURM_STEP_NUM_TASKS", "SLURM_NTASKS"), "SLURM_LOCALID", ""),
+    ("Slurm", "SLURM_PROCID", ("SLURM_STEP_NUM_TASKS", "SLURM_NTASKS"), "SLURM_LOCALID", ""),
+)
+
+
+def launched(environment: Mapping[str, str] = os.environ) -> Launch | None:
+    """What the launcher says about this process; None: there was none, or JOBS_RANKS=1 says to be alone.
+
+    Raises:
+        WorldError: JOBS_RANKS is not 1.
+    """
+    if (ranks := environment.get("JOBS_RANKS", "")) not in ("", "1"):
+        raise WorldError(f"JOBS_RANKS can only be 1 (this process alone), not {ranks!r}; use mpirun -n for more")
+    if ranks:
+        return None
+    for launcher, rankName, sizeNames, localRank, localSize in _LAUNCHERS:
+        rank = _number(environment, rankName)
+        sizes = (_number(environment, name) for name in sizeNames)
+        size = next((size for size in sizes if size), None)
+        if rank is not None and size is not None:
+            return Launch(launcher, rank, size, _number(environment, localRank), _number(environment, localSize))
+    return None
+
+
+def _number(environment: Mapping[str, str], name: str) -> int | None:
+    text = environment.get(name, "")
+    return int(text) if text.isdigit() else None
+
+
+def rankOf() -> int:
+    """The rank of this process; known before MPI is initialised, and in lanes too."""
+    launch = launched()
+    return launch.rank if launch else 0
+
+
+def sizeOf() -> int:
+    """How many ranks there are; known before MPI is initialised, and in lanes too."""
+    launch = launched()
+    return launch.size if launch else 1
+
+
+class _World:
+    """The world of this process, joined when it is first asked for."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._transport: Transport | None = None
+        if launched(dict(os.environ, JOBS_RANKS="")):
+            os.environ.setdefault(OWNER, str(os.getpid()))
+
+    def __call__(self) -> Transport:
+        with self._lock:
+            if self._transport is None:
+                self._transport = self._join()
+            return self._transport
+
+    def _join(self) -> Transport:
+        launch, grant = launched(), ownGrant()
+        if launch is None or os.environ.get(OWNER) != str(os.getpid()):
+            return LocalTransport(shares([grant])[0])
+        if launch.size == 1:
+            _warn(narrowBinding([grant], UNBOUND[launch.launcher]))
+            return LocalTransport(shares([grant])[0])
+        return _joinMpi(launch, grant)
+
+
+world = _World()
+"""``world()``: the transport to the other ranks, or one without others. The first call joins them, and waits for them.
+
+Raises:
+    WorldError: the ranks cannot come together.
+    PlanError: JOBS_CPUS is not a number above 0.
+"""
+
+
+def _joinMpi(launch: Launch, grant: Grant) -> Transport:
+    from .transports.mpi import MpiTransport, start
+
+    mpi = start()
+    size = mpi.COMM_WORLD.Get_size()
+    if size != launch.size:
+        library = mpi.Get_library_version().splitlines()[0].strip(" \0,")
+        mpi.Finalize()
+        raise WorldError(_mismatch(launch, size, library))
+    transport = MpiTransport(mpi, grant)
+    if transport.rank == 0:
+        _warn(narrowBinding(transport.grants, UNBOUND[launch.launcher]))
+    _Ending(transport)
+    return transport
+
+
+def _mismatch(launch: Launch, size: int, library: str) -> str:
+    found = f"{launch.launcher} started {launch.size} processes, but MPI ({library}) sees {size}"
+    if launch.launcher == "Slurm":
+        return (
+            f"{found}: start them with srun --mpi=pmix (srun --mpi=list shows what there is) or with mpirun, "
+            "or set JOBS_RANKS=1 to let each process work alone"
+        )
+    return f"{found}: use the mpirun of the same MPI library (which mpirun; python -m mpi4py --mpi-lib-version)"
+
+
+def _warn(text: str | None) -> None:
+    if text is not None:
+        print(text, file=sys.stderr, flush=True)
+
+
+class _Ending:
+    """The end of this process as a rank.
+
+    A rank that comes to its end waits, asleep, until all have: only then may MPI be finalised. One that fails ends all
+    the others, unless they failed together.
+    """
+
+    def __init__(self, transport: Any) -> None:
+        self._transport = transport
+        self._pid = os.getpid()
+        self._error: BaseException | None = None
+        self._hook = sys.excepthook
+        sys.excepthook = self._failed
+        atexit.register(self._end)
+
+    def _failed(self, kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+        if os.getpid() == self._pid:
+            self._error = error
+            if _isShared(error) and self._transport.rank:
+                return
+        self._hook(kind, error, trace)
+
+    def _end(self) -> None:
+        if os.getpid() != self._pid:
+            return
+        try:
+            if not self._left():
+                self._transport.abort()
+        except BaseException:
+            self._transport.abort()
+            raise
+
+    def _left(self) -> bool:
+        """Whether all ranks have come to their ends."""
+        if self._error is not None and not _isShared(self._error):
+            return False
+        if not self._transport.leave(self._patience()):
+            return False
+        self._transport.close()
+        return True
+
+    def _patience(self) -> float | None:
+        """How long to wait for the others. Rank 0 has the traceback to print, and so is the first to lose patience."""
+        if self._error is None:
+            return None
+        return 3 * GRACE_S if self._transport.rank else GRACE_S
+
+
+def _isShared(error: BaseException) -> bool:
+    """Whether all ranks raise this exception, so that one of them may speak for all."""
+    return bool(getattr(error, "_jobStreamShared", False))
