@@ -24,10 +24,6 @@ class EngineError(JobStreamError):
     """job_stream broke one of its own rules. Please report it with the text of the error."""
 
 
-class WorldError(JobStreamError):
-    """The ranks that a launcher started cannot work together; says what to change."""
-
-
 class PayloadError(JobStreamError):
     """A value cannot travel between processes because it cannot be pickled."""
 

@@ -1,7 +1,7 @@
 """The runtime: performs what the engine decides. The only place where the parts of a run meet.
 
-Three threads share the work of the script's process, on every rank. The *engine thread* waits for news, tells the engine and performs
-its actions; it never runs user code. The *main thread* takes deliveries and calls the result handler, so a slow handler
+On every rank, three threads share the work of the script's process. The *engine thread* waits for news, tells the
+engine and performs its actions; it never runs user code. The *main thread* takes deliveries and calls the result handler, so a slow handler
 delays nobody. The *source thread* pulls initial work that is not a sequence.
 """
 
@@ -348,7 +348,8 @@ class Runtime:
         """Meets the other ranks, and so learns how many lanes this one may have."""
         joined = cluster()
         peers = joined.transport.peers
-        lanesOf = tuple(self._cpus or peer.cpus for peer in peers) if joined.size > 1 else (self._cpus or hostCpuCount(),)
+        shares = [peer.cpus for peer in peers] if joined.size > 1 else [hostCpuCount()]
+        lanesOf = tuple(self._cpus or share for share in shares)
         own = lanesOf[joined.rank]
         self._board.flags[OWN_CPUS], self._board.flags[ALL_CPUS] = own, sum(lanesOf)
         parts = self._source.partsFor(joined.size) if joined.rank == 0 else ()

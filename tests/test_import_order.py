@@ -58,6 +58,7 @@ PLACES: tuple[tuple[str, ...], ...] = (
         "lanes",
     ),
     ("world",),
+    ("cluster",),
     ("runtime",),
     ("inline",),
     ("",),  # job_stream/__init__.py, which exports the public names

@@ -378,7 +378,7 @@ class Rank:
         """What came of borrowed work, for its lender."""
         if not debt.products:
             debt.since = self._now
-        debt.products.append(product._replace(scope=debt.scope))  # type: ignore[union-attr]
+        debt.products.append(product._replace(scope=debt.scope))
         debt.nbytes += getattr(getattr(product, "payload", None), "nbytes", 0)
 
     def _kind(self, work: Work) -> bool:

@@ -17,7 +17,7 @@ TRIES = 2
 def lifelines(rank: int, size: int, dead: set[int]) -> list[int]:
     """The neighbours of a rank in the hypercube; the neighbours of those that are dead in their place."""
     seen, near = {rank}, [rank]
-    found = []
+    found: list[int] = []
     for number in near:  # grows while it is walked
         for bit in range(max(size - 1, 1).bit_length()):
             other = number ^ 1 << bit

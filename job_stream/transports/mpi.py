@@ -103,7 +103,7 @@ class _Arriving:
 class _Channel:
     """What is under way between this rank and another."""
 
-    __slots__ = ("arriving", "broken", "deadline", "ended", "heads", "rank", "sending")
+    __slots__ = ("arriving", "broken", "deadline", "ended", "heads", "left", "rank", "sending")
 
     def __init__(self, rank: int) -> None:
         self.rank = rank
@@ -111,6 +111,7 @@ class _Channel:
         self.heads: deque[tuple[bytearray, Any]] = deque()
         self.arriving: deque[_Arriving] = deque()
         self.ended = False
+        self.left = False
         self.broken = False
         self.deadline: float | None = None
 
@@ -191,7 +192,8 @@ class MpiTransport:
     # sending ----------------------------------------------------------------------------------------------------------
 
     def _send(self, channel: _Channel, kind: int, head: bytes, buffers: Sequence[Buffer], keep: Any) -> None:
-        if channel.ended or channel.deadline is not None:
+        farewell = kind == LEAVING and channel.left  # it has left, and waits for the others to leave, too
+        if (channel.ended and not farewell) or channel.deadline is not None:
             return
         views = [memoryview(buffer).cast("B") for buffer in buffers if memoryview(buffer).nbytes]
         if sum(view.nbytes for view in views) <= INLINE_BYTES:
@@ -252,6 +254,7 @@ class MpiTransport:
 
     def _arrived(self, channel: _Channel, message: _Arriving, news: list[News]) -> None:
         if message.kind == LEAVING:
+            channel.left = True
             news.append(Left(channel.rank))
             self._end(channel)
         else:

@@ -1,0 +1,345 @@
+"""Transports keep their promises: order, size, never blocking, and an end that is seen, under each MPI there is."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import textwrap
+
+import pytest
+from mpi_support import MPICH, World, find_mpirun, is_open_mpi, mpirun
+from support import Gate, wait_until
+
+from job_stream.errors import EngineError
+from job_stream.transports.base import Transport
+from job_stream.transports.local import LocalTransport
+from job_stream.transports.mpi import _pieces
+
+PRELUDE = """
+import os, signal, sys, time, atexit
+from pathlib import Path
+from job_stream.transports.base import Left, Lost, Received
+from job_stream.world import world
+
+def room(size):
+    body = bytearray(size)
+    return memoryview(body), body
+
+def poll_until(transport, happened):
+    news = []
+    while not happened(news):
+        news += transport.poll(room)
+        time.sleep(0 if transport.busy else 0.0005)
+    return news
+
+def receive(transport, count):
+    return poll_until(transport, lambda news: len(news) >= count)
+
+inboxes = {}
+
+def take(transport, rank, count):
+    # Those of other ranks wait for their turn.
+    inbox = inboxes.setdefault(transport, [[] for _ in range(transport.size)])
+    while len(inbox[rank]) < count:
+        for message in transport.poll(room):
+            inbox[message.rank].append(message)
+        time.sleep(0 if transport.busy else 0.0005)
+    taken, inbox[rank] = inbox[rank][:count], inbox[rank][count:]
+    return taken
+
+def say(*words):
+    os.write(1, (" ".join(map(str, words)) + "\\n").encode())
+"""
+
+with_open_mpi = pytest.mark.skipif(
+    find_mpirun() is None or not is_open_mpi(str(find_mpirun())), reason="Open MPI is not installed"
+)
+
+
+@pytest.fixture(params=["this MPI", "MPICH"])
+def python(request):
+    """The python of each environment with an MPI."""
+    if request.param == "MPICH" and not os.environ.get(MPICH):
+        pytest.skip(f"{MPICH} does not name the python of an environment with MPICH")
+    program = os.environ[MPICH] if request.param == "MPICH" else sys.executable
+    if find_mpirun(program) is None:
+        pytest.skip("there is no mpirun")
+    return program
+
+
+@pytest.fixture
+def script(tmp_path):
+    def write(source: str):
+        path = tmp_path / "script.py"
+        path.write_text(PRELUDE + textwrap.dedent(source))
+        return path
+
+    return write
+
+
+# --- the seam -----------------------------------------------------------------------------------------------------
+CONFORMANCE = """
+from job_stream.cpus import ownGrant
+from job_stream.transports.mpi import MpiTransport, start
+
+usual = world()
+tiny = MpiTransport(start(), ownGrant(), pieceBytes=1000)
+SIZES = [[], [0], [1], [0, 7, 0], [5] * 100, [32768], [32769], [70000, 3, 3, 0, 70000], [300000] * 3, [9_000_001]]
+
+def content(sender, number, sizes):
+    return [bytes([(sender + number + i) % 256]) * size for i, size in enumerate(sizes)]
+
+def others(transport):
+    return [rank for rank in range(transport.size) if rank != transport.rank]
+
+def exchange(transport):
+    for number, sizes in enumerate(SIZES):
+        for rank in others(transport):
+            transport.send(rank, b"%d" % number * (40000 if number == 3 else 1), content(transport.rank, number, sizes))
+    for rank in others(transport):
+        messages = take(transport, rank, len(SIZES))
+        for number, (message, sizes) in enumerate(zip(messages, SIZES, strict=True)):
+            assert message.head == b"%d" % number * (40000 if number == 3 else 1), (message.head[:20], number)
+            expected = b"".join(content(rank, number, sizes))
+            assert (bytes(message.body) if message.body is not None else b"") == expected, (rank, number)
+            assert (message.body is None) == (not expected)
+
+def flood(transport, count, size):
+    body = bytes(size)
+    for number in range(count):
+        for rank in others(transport):
+            transport.send(rank, b"%d" % number, [body])
+    for rank in others(transport):
+        assert [int(message.head) for message in take(transport, rank, count)] == list(range(count))
+
+def released(transport):
+    import array, weakref
+    class Kept: pass
+    kept = Kept()
+    seen, body = weakref.ref(kept), array.array("d", range(100000))
+    transport.send(others(transport)[0], b"", [memoryview(body)], kept)
+    del kept
+    senders = {0: (1, 2), 1: (0,), 2: ()}[transport.rank]
+    for rank in senders:
+        take(transport, rank, 1)
+    while transport.busy:
+        assert not transport.poll(room)
+    assert seen() is None
+
+assert [peer.pid for peer in usual.peers][usual.rank] == os.getpid()
+assert all(peer.cpus >= 1 and peer.host for peer in usual.peers) and len(usual.peers) == usual.size == 3
+exchange(usual)
+exchange(tiny)
+flood(usual, 2000, 0)
+flood(usual, 500, 1000)
+flood(usual, 40, 200_000)
+released(usual)
+assert not usual.recovers
+say("fine")
+"""
+
+
+def test_messages_of_all_sizes_come_whole_and_in_order(script, python):
+    ended = mpirun(script(CONFORMANCE), 3, python=python)
+    assert (ended.code, ended.out.split()) == (0, ["fine"] * 3), ended.err
+
+
+def test_a_message_larger_than_a_count_of_32_bits_is_cut_up():
+    pieces = list(_pieces([memoryview(bytearray(2500))], 1000))
+    assert [len(piece) for piece in pieces] == [1000, 1000, 500]
+
+
+def test_only_small_neighbours_are_copied_together():
+    large = bytearray(100_000)
+    pieces = list(_pieces([memoryview(b"a"), memoryview(b"b"), memoryview(large), memoryview(b"c")], 1 << 20))
+    assert [len(piece) for piece in pieces] == [2, 100_000, 1]
+    assert isinstance(pieces[1], memoryview)
+    assert pieces[1].obj is large
+
+
+def test_many_small_buffers_make_few_pieces_whose_sizes_add_up():
+    pieces = list(_pieces([memoryview(bytes(20_000))] * 1000, 1 << 29))
+    assert sum(map(len, pieces)) == 20_000_000
+    assert len(pieces) < 25
+
+
+# --- a world of one -----------------------------------------------------------------------------------------------
+def test_a_process_alone_has_nobody_to_talk_to():
+    transport: Transport = LocalTransport(3)
+    assert (transport.rank, transport.size, transport.recovers, transport.busy) == (0, 1, False, False)
+    assert transport.peers[0].cpus == 3
+    assert transport.poll(lambda size: (memoryview(bytearray(size)), None)) == []
+    with pytest.raises(EngineError):
+        transport.send(1, b"")
+
+
+def test_a_process_alone_needs_neither_mpi_nor_numpy(start):
+    script = start(
+        """
+        import sys
+        from job_stream.world import world
+        world()
+        print(sorted({"mpi4py", "numpy"} & set(sys.modules)))
+        """
+    )
+    assert script.ended().out == "[]\n"
+
+
+# --- deaths -------------------------------------------------------------------------------------------------------
+@with_open_mpi
+def test_the_death_of_a_rank_is_reported_once_and_the_others_go_on(script):
+    ended = mpirun(
+        script(
+            """
+            transport = world()
+            assert transport.recovers
+            if transport.rank == 3:
+                for number in range(50):
+                    transport.send(0, b"%d" % number)
+                transport.send(1, b"large", [bytes(100_000_000)])
+                end = time.monotonic() + 0.2
+                while time.monotonic() < end:
+                    transport.poll(room)
+                os.kill(os.getpid(), signal.SIGKILL)
+            news = []
+            if transport.rank == 2:
+                while transport.busy or not any(type(n) is Lost for n in news):
+                    transport.send(3, b"to the dead", [bytes(1_000_000)])
+                    news += transport.poll(room)
+            else:
+                news = poll_until(transport, lambda news: any(type(n) is Lost for n in news))
+            assert type(news[-1]) is Lost and news[-1].rank == 3, news[-1]
+            if transport.rank == 0:
+                assert [int(n.head) for n in news[:-1]] == list(range(50)), news
+            transport.send(3, b"dropped")
+            later, body = [], bytes(3_000_000)
+            for turn in range(20):
+                for rank in range(3):
+                    if rank != transport.rank:
+                        transport.send(rank, b"", [body])
+            later = receive(transport, 40)
+            assert all(type(n) is Received for n in later), [n for n in later if type(n) is not Received]
+            end = time.monotonic() + 0.6
+            while time.monotonic() < end:
+                assert not transport.poll(room)
+            say("fine")
+            """
+        ),
+        4,
+        ulfm=True,
+    )
+    assert (ended.code, ended.out.split()) == (0, ["fine"] * 3), ended.err
+
+
+def test_a_rank_given_up_is_not_heard_of_again(script, python):
+    ended = mpirun(
+        script(
+            """
+            transport = world()
+            if transport.rank == 0:
+                transport.send(1, b"", [bytes(50_000_000)])
+                transport.giveUp(1)
+                assert not transport.busy
+                transport.send(1, b"dropped")
+                end = time.monotonic() + 0.3
+                while time.monotonic() < end:
+                    assert not transport.poll(room)
+                say("fine")
+                transport.abort()
+            transport.send(0, b"hello", [bytes(50_000_000)])
+            receive(transport, 1000)
+            """
+        ),
+        2,
+        python=python,
+    )
+    assert "fine" in ended.out, ended.err
+
+
+# --- the end ------------------------------------------------------------------------------------------------------
+LEAVING = """
+def spent():
+    waited, used = time.monotonic() - ended[0], time.process_time() - ended[1]
+    say("used" if used < 0.1 * waited else f"burnt {used:.2f} of {waited:.2f} s")
+
+if sys.argv[1:] == ["early"]:
+    atexit.register(spent)
+transport = world()
+if transport.rank == 1:
+    transport.send(0, b"last words", [bytes(5_000_000)])
+else:
+    left = [n for n in poll_until(transport, lambda news: Left(1) in news)]
+    if transport.rank == 0:
+        assert left[0].head == b"last words" and len(left[0].body) == 5_000_000 and left[1:] == [Left(1)], left[1:]
+    transport.send(1, b"dropped", [bytes(5_000_000)])
+    time.sleep(1.5)
+    say("left")
+ended = time.monotonic(), time.process_time()
+if transport.rank != 1:
+    atexit.unregister(spent)
+"""
+
+
+def test_a_rank_that_ends_early_is_reported_and_waits_asleep(script, python):
+    ended = mpirun(script(LEAVING), 3, "early", python=python)
+    assert (ended.code, sorted(ended.out.splitlines())) == (0, ["left", "left", "used"]), ended.err
+
+
+def test_an_exception_of_one_rank_ends_all(script, python):
+    with World(
+        script(
+            """
+            transport = world()
+            if transport.rank == 1:
+                raise ValueError("mine alone")
+            receive(transport, 1000)
+            """
+        ),
+        3,
+        python=python,
+    ) as ranks:
+        ended = ranks.ended()
+        assert ended.code != 0
+        assert ended.err.count("ValueError: mine alone") == 1
+        ranks.gone()
+
+
+@pytest.mark.parametrize("missing", [False, True], ids=["all raise it", "one does not come"])
+def test_an_exception_of_all_ranks_is_printed_once(script, missing):
+    with World(
+        script(
+            """
+            transport = world()
+            error = ValueError("ours")
+            error._jobStreamShared = True
+            if transport.rank == 2 and sys.argv[1] == "True":
+                receive(transport, 1000)
+            raise error
+            """
+        ),
+        3,
+        missing,
+    ) as ranks:
+        ended = ranks.ended()
+        assert ended.code != 0
+        assert ended.err.count("ValueError: ours") == 1
+        assert ended.err.count("Traceback") == 1
+        ranks.gone()
+
+
+def test_an_interrupt_ends_all_ranks(script, python, tmp_path):
+    path = script(
+        """
+        transport = world()
+        Path(sys.argv[1], f"rank{transport.rank}").touch()
+        receive(transport, 1000)
+        """
+    )
+    with World(path, 3, tmp_path, python=python) as ranks:
+        for rank in range(3):
+            Gate(tmp_path / f"rank{rank}").wait()
+        ranks.process.send_signal(signal.SIGINT)
+        wait_until(lambda: ranks.process.poll() is not None, "mpirun to end", 30)
+        assert ranks.process.returncode != 0
+        ranks.gone()
