@@ -69,6 +69,11 @@ class Cluster:
             self.send(0, Hello(fingerprint(plan)))
         return list(self._gone.values())
 
+    @property
+    def isSpokesman(self) -> bool:
+        """Whether no rank before this one is left."""
+        return all(rank in self._gone for rank in range(self.rank))
+
     def send(self, rank: int, message: Any) -> None:
         """Sends without waiting; what goes to a rank that is gone is dropped."""
         if rank in self._gone:

@@ -1,8 +1,9 @@
 """The runtime: performs what the engine decides. The only place where the parts of a run meet.
 
 On every rank, three threads share the work of the script's process. The *engine thread* waits for news, tells the
-engine and performs its actions; it never runs user code. The *main thread* takes deliveries and calls the result handler, so a slow handler
-delays nobody. The *source thread* pulls initial work that is not a sequence.
+engine and performs its actions; it never runs user code, and it alone talks to other ranks. The *main thread* takes
+deliveries and calls the result handler, so a slow handler delays nobody. The *source thread* pulls initial work that is
+not a sequence.
 """
 
 from __future__ import annotations
@@ -295,9 +296,10 @@ class Runtime:
                     raise delivery
                 self._deliver(delivery, handle)
         except BaseException as error:
-            self._given = error
-            if self._cluster is not None:
-                markShared(error)
+            if self._given is None:
+                self._given = error
+                if self._cluster is not None:
+                    markShared(error)
             raise
         finally:
             self._stopping = True
@@ -397,6 +399,8 @@ class Runtime:
 
     def _takeFromRanks(self, joined: Cluster) -> None:
         for news in joined.news(self._stowage.room):
+            if self._rank.halted or self._failed:
+                return  # what else has come is of no interest: a rank that left, or work that nobody waits for
             self._stirred = monotonic()
             if isinstance(news, Gone):
                 self._lose(news)
@@ -415,8 +419,9 @@ class Runtime:
     def _lose(self, gone: Gone) -> None:
         """Goes on without a rank, unless it is the primary."""
         if gone.rank == 0:
+            assert self._cluster is not None
             how = "has ended its script, but this stream is not over" if gone.left else "died"
-            self._fail(WorldError(f"rank 0, the primary, {how}"))
+            self._fail(WorldError(f"rank 0, the primary, {how}"), shared=not self._cluster.isSpokesman)
         else:
             self._handle(m.RankDied(gone.rank))
 
@@ -468,12 +473,12 @@ class Runtime:
                 return
             self._performers[type(action)](action)
 
-    def _fail(self, error: BaseException) -> None:
-        """Ends the run with an error; the first one counts."""
+    def _fail(self, error: BaseException, shared: bool = True) -> None:
+        """Ends the run with an error; the first one counts. ``shared``: another rank will print it."""
         if not self._failed:
             self._failed = True
             self._given = error
-            if self._cluster is not None:
+            if self._cluster is not None and shared:
                 markShared(error)
             self._deliveries.put(error)
 

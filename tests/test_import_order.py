@@ -33,8 +33,8 @@ PLACES: tuple[tuple[str, ...], ...] = (
         "engine.rank",
         "engine",
     ),
-    ("source",),
     ("payload",),
+    ("source",),
     ("wire",),
     ("transports.base", "transports.local", "transports.mpi", "transports"),
     (

@@ -254,7 +254,8 @@ class StartKeeper(NamedTuple):
 
 
 class Lend(NamedTuple):
-    """Send a parcel to a lane, or pieces to another rank. ``careful``: one call at a time, so that whatever kills the lane is known exactly."""
+    """Send a parcel to a lane, or pieces to another rank. ``careful``: one call at a time, so that whatever kills the
+    lane is known exactly."""
 
     lane: int
     loan: int

@@ -62,6 +62,8 @@ RESULTS_BYTES = 32 << 20
 RESULTS_ITEMS = 200_000
 DEATHS = 3
 SPLIT = 8
+NEW_NAMES = 1 << 32
+"""Units that a borrower has made out of others have names from here on; those that were lent have smaller ones."""
 GATHER_S = 0.02
 GATHER_BYTES = 256 << 10
 VAIN_DEATHS = 100
@@ -107,6 +109,7 @@ class Rank:
         self._samples: dict[int, list[float]] = {}
         self._pausedBy: set[int] = set()
         self._pausedRanks: set[int] = set()
+        self._lastName = NEW_NAMES
         self._now = 0.0
         self.deadline: float | None = None
         self._lanes: dict[int, _Lane] = {}
@@ -547,7 +550,7 @@ class Rank:
             piece = Piece(work._replace(scope=scope.number))
             assert scope.debt is not None
             self._open(piece.work)
-            scope.debt.borrow(name, piece)
+            scope.debt.names[piece] = name
             self._register(piece)
             self._giveBack([piece])
 
@@ -634,7 +637,9 @@ class Rank:
         for piece in new:
             same = known.get(id(piece.work.payload))
             payload = piece.work.payload if same is None else Same(same)
-            kept.append((debt.name(piece), piece.work._replace(scope=debt.scope, payload=payload)))
+            self._lastName += 1  # of all this rank has given: several scopes may owe the same loan
+            debt.names[piece] = self._lastName
+            kept.append((self._lastName, piece.work._replace(scope=debt.scope, payload=payload)))
         samples = tuple((place, int(items), seconds) for place, (items, seconds) in self._samples.items())
         self._samples.clear()
         closed = ((debt.loan, tuple(closing)),)

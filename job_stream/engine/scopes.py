@@ -36,19 +36,6 @@ class Debt:
         self.products: list[Any] = []
         self.nbytes = 0
         self.since = 0.0
-        self.last = -1
-
-    def borrow(self, name: int, piece: Piece) -> None:
-        """A piece of the loan, under the lender's name for it."""
-        self.names[piece] = name
-        self.last = max(self.last, name)
-
-    def name(self, piece: Piece) -> int:
-        """A name for a piece that the lender does not know yet."""
-        self.last += 1
-        self.names[piece] = self.last
-        return self.last
-
 
 class Scope:
     """The stream, one open frame, or borrowed pieces of another rank's scope (``debt``)."""
