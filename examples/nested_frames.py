@@ -50,5 +50,5 @@ def narrow(store, found):
     store.low, store.high = point - step, point + step
 
 
-for number, root in sorted(w.run()):
+for number, root in sorted(w.run() or []):  # under mpirun, only the primary is given the results
     print(f"the cube root of {number:g} is {root:.6f}")

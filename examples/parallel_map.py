@@ -23,5 +23,6 @@ def steps(number):
 
 starts = range(1, limit)
 lengths = job_stream.map(steps, starts)
-longest = max(starts, key=lambda start: lengths[start - 1])
-print(f"{longest} takes {lengths[longest - 1]} steps, more than any other start below {limit}")
+if lengths:  # under mpirun, only the primary is given the results
+    longest = max(starts, key=lambda start: lengths[start - 1])
+    print(f"{longest} takes {lengths[longest - 1]} steps, more than any other start below {limit}")

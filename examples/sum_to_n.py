@@ -32,5 +32,5 @@ def add(store, number):
     store.total += number
 
 
-for n, total in sorted(w.run()):
+for n, total in sorted(w.run() or []):  # under mpirun, only the primary is given the results
     print(f"1 + ... + {n} = {total}")

@@ -133,8 +133,10 @@ class Cluster:
         number = next((i for i, (a, b) in enumerate(zip(ours, theirs, strict=False)) if a != b),
                       min(len(ours), len(theirs)))  # fmt: skip
         here, there = (_nameStage(stages, number) for stages in (ours, theirs))
-        found.append(PlanError(f"the ranks run different streams: stage number {number + 1} is {here} on rank 0 and "
-                               f"{there} on rank {rank}; start the same script with the same stages everywhere"))  # fmt: skip
+        found.append(PlanError(
+            f"the ranks run different streams: stage number {number + 1} is {here} on rank 0 and {there} on rank "
+            f"{rank}; start the same script with the same stages everywhere"
+        ))  # fmt: skip
 
     def silent(self, debtors: set[int]) -> list[Gone]:
         """Ranks that owe something and have not answered for long; asks those that might."""

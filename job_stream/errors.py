@@ -8,7 +8,8 @@ children are failures of user code while the stream ran, ``WorldError`` is troub
 from __future__ import annotations
 
 __all__ = [
-    "EngineError", "JobStreamError", "LaneDied", "PayloadError", "PlanError", "StageError", "StageTimeout", "WorldError",
+    "EngineError", "JobStreamError", "LaneDied", "PayloadError", "PlanError", "StageError", "StageTimeout",
+    "WorldError",
 ]  # fmt: skip
 
 

@@ -109,7 +109,8 @@ class Work:
         """Decorates a function without arguments that runs once in this process, before anything else.
 
         What it returns is added to the initial work. It sees the script's data as it is, and what it loads into module
-        variables is there in every worker.
+        variables is there in every worker of this process. Under ``mpirun`` it runs on the primary only: what the
+        workers of all ranks need is loaded at the top of the script.
         """
         return decorator(self._recordInit, func, keywords)
 
@@ -298,7 +299,8 @@ class Work:
         """Runs the stream.
 
         Returns:
-            The list of results; with ``finish``, what that returned; with ``result``, None.
+            The list of results; with ``finish``, what that returned; with ``result``, None. On ranks other than the
+            primary, None.
 
         Raises:
             PlanError: a frame has no end.
@@ -429,7 +431,8 @@ def map(func: Function, *sequences: Iterable[Any], **workKwargs: Any) -> list[An
         workKwargs: as for ``Work``. With ``onError='skip'`` the place of an item that failed holds None.
 
     Returns:
-        The list of ``func(...)`` in the order of the sequences, None and lists as they are.
+        The list of ``func(...)`` in the order of the sequences, None and lists as they are. On ranks other than the
+        primary, None.
 
     Raises:
         the exception that ``func`` raised, with a ``StageError`` as its cause.

@@ -27,7 +27,7 @@ __all__ = ["Case", "Cluster", "main", "serial"]
 EVENTS_MOST = 400_000
 
 
-# user code: functions of their input and of nothing else ---------------------------------------------------------------
+# user code: functions of their input and of nothing else --------------------------------------------------------------
 
 
 def mix(*values: Any) -> int:
@@ -54,7 +54,7 @@ class Store(NamedTuple):
     first: int = 0
     rounds: int = 0
     total: int = 0
-    count: int = 0
+    count: int = 0  # type: ignore[assignment]
     seen: frozenset[int] = frozenset()
 
 
@@ -96,7 +96,7 @@ def foldEmit(place: Place, store: Store) -> int:
     return mix(place.number, store.total, store.count)
 
 
-# the oracle -------------------------------------------------------------------------------------------------------------
+# the oracle -----------------------------------------------------------------------------------------------------------
 
 
 def serial(plan: Plan, body: int, values: list[int]) -> list[int]:
@@ -139,7 +139,7 @@ def loop(plan: Plan, place: Place, store: Store) -> Store:
     return store
 
 
-# a lane and a keeper ------------------------------------------------------------------------------------------------------
+# a lane and a keeper --------------------------------------------------------------------------------------------------
 
 
 class Lane:
@@ -160,7 +160,7 @@ class Lane:
         units, kept, rest = list(lend.units), [], None
         samples = tuple((work.place, work.count, 1e-3 * work.count) for _, work in units)
         if len(units) == 1 and units[0][1].count > 1 and not lend.careful and self.chance.random() < 0.3:
-            name, work = units[0]
+            ((_, work),) = units
             done = self.chance.randrange(1, work.count)
             self.run(work, self.values(work)[:done])
             left = work._replace(count=work.count - done, skip=work.skip + done)
@@ -271,7 +271,7 @@ class Keeper:
         return tuple(kind(name[0], first, 1, Values([value])) for value in recurred)
 
 
-# virtual time ---------------------------------------------------------------------------------------------------------------
+# virtual time ---------------------------------------------------------------------------------------------------------
 
 
 class Case(NamedTuple):
@@ -296,8 +296,9 @@ def caseOf(seed: int) -> Case:
     _addStages(builder, chance, 0)
     size = chance.choice([1, 2, 3, 4, 9])
     deaths = tuple((chance.random() * 0.2, rank) for rank in range(1, size) if chance.random() < 0.4)
-    return Case(builder.plan(), chance.choice([0, 1, 5, 40, 150]), chance.random() < 0.3, size, chance.choice([1, 2, 4]),
-                deaths, chance.choice([0.0, 0.0, 0.05]), {chance.randrange(size): 20.0} if chance.random() < 0.3 else {})  # fmt: skip
+    items, pulled, lanes = chance.choice([0, 1, 5, 40, 150]), chance.random() < 0.3, chance.choice([1, 2, 4])
+    slow = {chance.randrange(size): 20.0} if chance.random() < 0.3 else {}
+    return Case(builder.plan(), items, pulled, size, lanes, deaths, chance.choice([0.0, 0.0, 0.05]), slow)
 
 
 def _addStages(builder: Builder, chance: random.Random, depth: int) -> None:
@@ -440,14 +441,14 @@ class Cluster:
             if lane.retained:
                 self._handle(number, lane.repay(name, lane.retained[-1][0]))
             return
-        if lend is not lane.working:
+        if lane.working is None or lend is not lane.working:
             return
         if self.chance.random() < self.case.laneDeaths:
             del self._lanes[number][name]
             self.counts["lane deaths"] += 1
             self._handle(number, m.LaneDied(name, 0, 0, 0, "chance"))
             return
-        repaid, lane.working = lane.finish(name, lend)
+        repaid, lane.working = lane.finish(name, lane.working)
         if lane.working is not None:
             self._later(self.chance.expovariate(1) * 2e-3, number, (name, lane.working))
         self._handle(number, repaid)
@@ -480,7 +481,7 @@ def failure(seed: int, counts: Counter[str] | None = None) -> str | None:
 
 def main(arguments: list[str] | None = None) -> int:
     """Runs seeds and prints those that fail; the exit code says whether any did."""
-    parser = argparse.ArgumentParser(prog="python -m job_stream.simulate", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(prog="python -m job_stream.simulate", description=(__doc__ or '').splitlines()[0])
     parser.add_argument("--seeds", type=int, default=1000, help="how many")
     parser.add_argument("--first", type=int, default=0, help="the first one")
     given = parser.parse_args(arguments)

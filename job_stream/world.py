@@ -12,11 +12,12 @@ import os
 import sys
 import threading
 from collections.abc import Mapping
+from contextlib import suppress
 from types import TracebackType
 from typing import Any, NamedTuple
 
 from .cpus import Grant, narrowBinding, ownGrant, shares
-from .errors import WorldError
+from .errors import JobStreamError, WorldError
 from .transports.base import Transport
 from .transports.local import LocalTransport
 
@@ -107,14 +108,33 @@ class _World:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._transport: Transport | None = None
+        self._ending: _Ending | None = None
+        self._asked = False
         if launched(dict(os.environ, JOBS_RANKS="")):
             os.environ.setdefault(OWNER, str(os.getpid()))
+            atexit.register(self._attend)
 
     def __call__(self) -> Transport:
         with self._lock:
+            self._asked = True
             if self._transport is None:
                 self._transport = self._join()
             return self._transport
+
+    def _attend(self) -> None:
+        """Joins the others at the end of a script that never did: they may be waiting for it inside MPI, for ever.
+
+        Open MPI's launcher ends them at once if this rank has failed. A script that uses MPI itself is left alone.
+        """
+        if self._asked or os.environ.get(OWNER) != str(os.getpid()) or "mpi4py.MPI" in sys.modules:
+            return
+        error = getattr(sys, "last_value", None)
+        if not _othersWait(failed=error is not None):
+            return
+        with suppress(JobStreamError):  # then the others fail by themselves, too
+            self()
+            if self._ending is not None:
+                self._ending.end(error)
 
     def _join(self) -> Transport:
         launch, grant = launched(), ownGrant()
@@ -123,7 +143,9 @@ class _World:
         if launch.size == 1:
             _warn(narrowBinding([grant], UNBOUND[launch.launcher]))
             return LocalTransport(shares([grant])[0])
-        return _joinMpi(launch, grant)
+        transport = _joinMpi(launch, grant)
+        self._ending = _Ending(transport)
+        return transport
 
 
 world = _World()
@@ -133,6 +155,16 @@ Raises:
     WorldError: the ranks cannot come together.
     PlanError: JOBS_CPUS is not a number above 0.
 """
+
+
+def _othersWait(failed: bool) -> bool:
+    """Whether there are others that would wait inside MPI for a process that ends without having joined them."""
+    if os.environ.get("JOBS_RANKS"):
+        return False
+    launch = launched()
+    if launch is None or launch.size == 1 or (failed and launch.launcher == "Open MPI"):
+        return False
+    return launch.launcher != "Slurm" or "PMIX_RANK" in os.environ
 
 
 def _joinMpi(launch: Launch, grant: Grant) -> Transport:
@@ -147,7 +179,6 @@ def _joinMpi(launch: Launch, grant: Grant) -> Transport:
     transport = MpiTransport(mpi, grant)
     if transport.rank == 0:
         _warn(narrowBinding(transport.grants, UNBOUND[launch.launcher]))
-    _Ending(transport)
     return transport
 
 
@@ -179,7 +210,7 @@ class _Ending:
         self._error: BaseException | None = None
         self._hook = sys.excepthook
         sys.excepthook = self._failed
-        atexit.register(self._end)
+        atexit.register(self.end)
 
     def _failed(self, kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
         if os.getpid() == self._pid:
@@ -188,9 +219,11 @@ class _Ending:
                 return
         self._hook(kind, error, trace)
 
-    def _end(self) -> None:
+    def end(self, error: BaseException | None = None) -> None:
+        """Ends this process's part; ``error`` has ended the script."""
         if os.getpid() != self._pid:
             return
+        self._error = self._error or error
         try:
             if not self._left():
                 self._transport.abort()

@@ -33,6 +33,7 @@ PLACES: tuple[tuple[str, ...], ...] = (
         "engine.rank",
         "engine",
     ),
+    ("simulate",),
     ("payload",),
     ("source",),
     ("wire",),

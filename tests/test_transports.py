@@ -9,7 +9,7 @@ import textwrap
 
 import pytest
 from mpi_support import MPICH, World, find_mpirun, is_open_mpi, mpirun
-from support import Gate, wait_until
+from support import PROMPT_S, Gate, wait_until
 
 from job_stream.errors import EngineError
 from job_stream.transports.base import Transport
@@ -124,7 +124,7 @@ def released(transport):
     for rank in senders:
         take(transport, rank, 1)
     while transport.busy:
-        assert not transport.poll(room)
+        assert all(type(news) is Left for news in transport.poll(room))
     assert seen() is None
 
 assert [peer.pid for peer in usual.peers][usual.rank] == os.getpid()
@@ -286,6 +286,28 @@ if transport.rank != 1:
 def test_a_rank_that_ends_early_is_reported_and_waits_asleep(script, python):
     ended = mpirun(script(LEAVING), 3, "early", python=python)
     assert (ended.code, sorted(ended.out.splitlines())) == (0, ["left", "left", "used"]), ended.err
+
+
+@pytest.mark.parametrize("way", ["quietly", "failing"])
+def test_a_rank_that_ends_before_it_has_joined_does_not_block_the_others(script, python, way):
+    with World(
+        script(
+            """
+            from job_stream.world import rankOf
+            if rankOf() == 1:
+                sys.exit() if sys.argv[1] == "quietly" else 1 / 0
+            transport = world()
+            poll_until(transport, lambda news: Left(1) in news)
+            say("went on")
+            """
+        ),
+        3,
+        way,
+        python=python,
+    ) as ranks:
+        ended = ranks.ended(PROMPT_S * 2)
+        assert (ended.code == 0, ended.out.count("went on")) == ((True, 2) if way == "quietly" else (False, 0))
+        ranks.gone()
 
 
 def test_an_exception_of_one_rank_ends_all(script, python):

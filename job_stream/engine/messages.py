@@ -215,7 +215,7 @@ class RankDied(NamedTuple):
 Event = (SourceGave | Repaid | Returned | LaneDied | Answered | KeeperDied | ResultsTaken | Nothing | Heard
          | RankDied)  # fmt: skip
 
-# between ranks: also Lend, Repaid and Halt -----------------------------------------------------------------------------
+# between ranks: also Lend, Repaid and Halt ----------------------------------------------------------------------------
 
 
 class Ask(NamedTuple):
