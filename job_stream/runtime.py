@@ -48,9 +48,8 @@ NO_ROOM_MS = 2
 WAIT_S = 0.5
 HOT_S = 1e-3
 HOT_PAUSE_S = 5e-5
-POLL_MS = 1
-IDLE_POLL_MS = 2
-IDLE_S = 0.05
+POLLS_MS = ((0.05, 1), (0.5, 3), (float("inf"), 8))
+"""How long to sleep between looks for other ranks, after so many quiet seconds: each look costs 20 to 50 us."""
 
 
 class Failure(NamedTuple):
@@ -395,7 +394,7 @@ class Runtime:
         if quiet < HOT_S:
             sleep(HOT_PAUSE_S)
             return 0
-        return POLL_MS if quiet < IDLE_S else IDLE_POLL_MS
+        return next(pause for limit, pause in POLLS_MS if quiet < limit)
 
     def _takeFromRanks(self, joined: Cluster) -> None:
         for news in joined.news(self._stowage.room):
