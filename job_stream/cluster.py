@@ -57,16 +57,16 @@ class Cluster:
         self._pinged: dict[int, float] = {}
         self._clock = 0.0
         self._tick = time.monotonic()
-        self._plan: Plan | None = None
+        self._stages: tuple[tuple[str, str, int], ...] = ()
 
     def begin(self, plan: Plan) -> list[Gone]:
         """The next stream begins; returns the ranks that are gone already."""
         self._epoch += 1
-        self._plan = plan
+        self._stages = fingerprint(plan)
         self._heard.clear()
         self._pinged.clear()
         if self.rank:
-            self.send(0, Hello(fingerprint(plan)))
+            self.send(0, Hello(self._stages))
         return list(self._gone.values())
 
     @property
@@ -126,8 +126,7 @@ class Cluster:
             found.append((rank, message))
 
     def _compare(self, found: list[Any], rank: int, theirs: tuple[tuple[str, str, int], ...]) -> None:
-        assert self._plan is not None
-        ours = fingerprint(self._plan)
+        ours = self._stages
         if theirs == ours:
             return
         number = next((i for i, (a, b) in enumerate(zip(ours, theirs, strict=False)) if a != b),

@@ -45,7 +45,7 @@ class Loan:
 
 
 def holderOf(rank: int) -> int:
-    """The number of a rank among the borrowers: lanes have positive ones."""
+    """The number of a rank among the borrowers, and back: lanes have positive ones."""
     return -1 - rank
 
 
@@ -66,9 +66,9 @@ class Ledger:
         """The loans of a lane, oldest first."""
         return [(number, loan) for number, loan in self._loans.items() if loan.lane == lane]
 
-    def holders(self) -> set[int]:
-        """Everybody who owes something."""
-        return {loan.lane for loan in self._loans.values()}
+    def debtors(self) -> set[int]:
+        """The ranks that owe something."""
+        return {holderOf(loan.lane) for loan in self._loans.values() if loan.lane < 0}
 
     def payload(self, number: int, name: int) -> Any:
         """The payload of a unit."""

@@ -133,7 +133,7 @@ class Rank:
     @property
     def debtors(self) -> set[int]:
         """The ranks that have borrowed something here."""
-        return {-1 - holder for holder in self._ledger.holders() if holder < 0}
+        return self._ledger.debtors()
 
     def handle(self, event: Event, now: float = 0.0) -> list[Action]:
         """Takes one event; returns what is to be done about it, in order.
@@ -486,10 +486,16 @@ class Rank:
         stores, name = self._stores[self._plan.places[place].processes], (scope.number, place)
         if not stores.holds(name):
             self._emission(scope, place, None)
-        elif stores.isLive(name):
-            self._call("checkout", name, place, None)
         else:
-            self._emission(scope, place, stores.remove(name))
+            self._takeStore(scope, name)
+
+    def _takeStore(self, scope: Scope, name: tuple[int, int]) -> None:
+        """A store goes on with its scope: at once, or when the keeper has given it back."""
+        stores = self._stores[self._plan.places[name[1]].processes]
+        if stores.isLive(name):
+            self._call("checkout", name, name[1], None)
+        else:
+            self._checkedOut(scope, name[1], stores.remove(name))
 
     def _emission(self, scope: Scope, place: int, payload: Any) -> None:
         work = Work(scope.number, place, 1, payload, resume=True, key=scope.key)
@@ -498,11 +504,7 @@ class Rank:
 
     def _endRound(self, scope: Scope) -> None:
         """A frame has drained: its store leaves the keeper, and a lane will begin the next round with it."""
-        stores, name = self._stores[self._plan.places[scope.place].processes], (scope.number, scope.body.end)
-        if stores.isLive(name):
-            self._call("checkout", name, scope.body.end, None)
-        else:
-            self._nextRound(scope, stores.remove(name))
+        self._takeStore(scope, (scope.number, scope.body.end))
 
     def _nextRound(self, scope: Scope, payload: Any) -> None:
         """Turns an open frame back into a piece; it stays open in the scope around it."""
@@ -597,10 +599,7 @@ class Rank:
             return
         for stores in self._stores.values():
             for name in stores.named(scope.number):
-                if stores.isLive(name):
-                    self._call("checkout", name, name[1], None)
-                else:
-                    self._owe(debt, Fold(scope.number, name[1], stores.remove(name)))
+                self._takeStore(scope, name)
         if not scope.calls:
             self._scopes.close(scope.number)
             self._repay(debt, ())

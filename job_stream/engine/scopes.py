@@ -80,6 +80,7 @@ class Scopes:
         self._plan = plan
         self._last = STREAM
         self._scopes: dict[int, Scope] = {}
+        self._owing: dict[int, Scope] = {}
         if primary:
             self._openStream(plan)
 
@@ -101,12 +102,12 @@ class Scopes:
 
     def owing(self) -> list[Scope]:
         """The scopes of borrowed pieces."""
-        return [scope for scope in self._scopes.values() if scope.debt is not None]
+        return list(self._owing.values())
 
     def borrow(self, body: int, debt: Debt) -> Scope:
         """A scope for borrowed pieces."""
         self._last += 1
-        self._scopes[self._last] = scope = Scope(self._last, self._plan.bodies[body], -1, -1)
+        self._scopes[self._last] = self._owing[self._last] = scope = Scope(self._last, self._plan.bodies[body], -1, -1)
         scope.debt = debt
         return scope
 
@@ -114,6 +115,7 @@ class Scopes:
         """Forgets a scope and all inside it; gives their numbers."""
         gone = [number]
         self._scopes.pop(number, None)
+        self._owing.pop(number, None)
         for inner in list(self._scopes.values()):  # a scope is younger than the one around it
             if inner.parent in gone:
                 gone.append(inner.number)
@@ -129,6 +131,7 @@ class Scopes:
         return scope
 
     def close(self, number: int) -> Scope:
+        self._owing.pop(number, None)
         return self._scopes.pop(number)
 
     def __len__(self) -> int:

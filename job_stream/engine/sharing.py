@@ -16,7 +16,8 @@ __all__ = ["Sharing"]
 LOAN_S = 0.5
 LOAN_BYTES = 32 << 20
 WORTH_S = 3e-4
-UNITS_PER_LANE = 4
+UNITS_PER_LANE = 64
+"""A loan is cut into so many units for each lane of the borrower at most."""
 
 
 class Sharing:
@@ -111,11 +112,9 @@ class Sharing:
         left = self._source.left
         if left is None:
             return self._take(lanes, lanes)
-        items = self._limited(max(left * lanes // (2 * self._cluster), 1), lanes)
-        known = self._costs.known(0)
-        if known and self._costs.estimate(0, left) < WORTH_S:
+        if self._costs.known(0) and self._costs.estimate(0, left) < WORTH_S:
             return []
-        return self._take(items, lanes)
+        return self._take(self._limited(max(left * lanes // (2 * self._cluster), 1), lanes), lanes)
 
     def _limited(self, items: int, lanes: int) -> int:
         if not self._costs.known(0):
@@ -126,8 +125,9 @@ class Sharing:
         return max(1, min(items, int(LOAN_S * lanes / seconds) if seconds > 0 else items))
 
     def _take(self, items: int, lanes: int) -> list[Piece]:
-        size = 1 if self._plan.places[0].solo else self._costs.size(0, max(items, 1), lanes)
-        size = max(size, items // (64 * lanes)) if not self._plan.places[0].solo else 1
+        size = 1
+        if not self._plan.places[0].solo:
+            size = max(self._costs.size(0, items, lanes), items // (UNITS_PER_LANE * lanes))
         pieces: list[Piece] = []
         while items > 0 and self._source.ready:
             self._enter()

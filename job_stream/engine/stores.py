@@ -95,7 +95,7 @@ class Stores:
 
     def forget(self, scope: int) -> None:
         """Drops the stores of a scope that nobody waits for any more."""
-        for name in [name for name in self._records if name[0] == scope]:
+        for name in self.named(scope):
             del self._records[name]
 
     def named(self, scope: int) -> list[Name]:

@@ -33,26 +33,27 @@ class Arena:
     def write(self, parts: Sequence[Buffer]) -> tuple[int, int]:
         """Copies parts into a segment, one after the other; gives its number and descriptor."""
         size = sum(len(part) for part in parts)
-        number = self._acquire(size)
-        if number is None:
-            self._once.append(os.memfd_create("job_stream", os.MFD_CLOEXEC))
-            _write(self._once[-1], parts)
-            return len(self._free), self._once[-1]
-        _write(self._fds[number], parts)
-        self._sizes[number] = max(self._sizes[number], size)
-        return number, self._fds[number]
+        number, fd = self._segment(size)
+        _write(fd, parts)
+        if number in self._sizes:
+            self._sizes[number] = max(self._sizes[number], size)
+        return number, fd
 
     def reserve(self, size: int) -> tuple[int, int]:
         """A segment of at least this size, to be written by somebody else; gives its number and descriptor."""
+        number, fd = self._segment(size)
+        if self._sizes.get(number, 0) < size:
+            os.ftruncate(fd, size)
+            if number in self._sizes:
+                self._sizes[number] = size
+        return number, fd
+
+    def _segment(self, size: int) -> tuple[int, int]:
+        """A segment that nobody reads: one to be used again, or one for this time only."""
         number = self._acquire(size)
         if number is None:
-            fd = os.memfd_create("job_stream", os.MFD_CLOEXEC)
-            os.ftruncate(fd, size)
-            self._once.append(fd)
-            return len(self._free), fd
-        if self._sizes[number] < size:
-            os.ftruncate(self._fds[number], size)
-            self._sizes[number] = size
+            self._once.append(os.memfd_create("job_stream", os.MFD_CLOEXEC))
+            return len(self._free), self._once[-1]
         return number, self._fds[number]
 
     def sent(self) -> None:
