@@ -306,6 +306,7 @@ class Runtime:
             while self._thread.is_alive():
                 self._thread.join(WAIT_S)
             self._wake.close()
+            self._stowage.close()  # not before: deliveries may lie in it
             self._performers.clear()
             self._deliveries = SimpleQueue()
             delivery = None
@@ -491,7 +492,6 @@ class Runtime:
         if self._puller:
             self._puller.close()
         self._deliveries.put(None)
-        self._stowage.close()
 
     # actions ----------------------------------------------------------------------------------------------------------
 

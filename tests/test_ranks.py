@@ -86,6 +86,19 @@ check("frames", primary and sorted(r[:2] for r in results) == [(2, 240 * n) for 
 arrays = map(lambda a: a * 2, (numpy.full(200_000, i) for i in range(24)))
 check("arrays", arrays and all((a == 2 * i).all() for i, a in enumerate(arrays)))
 
+# results that are taken long after all work is done
+w = Work(numpy.full(200_000, i) for i in range(12))
+w.job(lambda a: time.sleep(0.004) or a + 1)
+firsts = []
+
+@w.result
+def takesItsTime(a):
+    time.sleep(0.02)
+    firsts.append(a[0])
+
+w.run()
+check("late", sorted(firsts) == list(range(1, 13)))
+
 # skipped items of all ranks are listed on the primary
 def fails(x):
     time.sleep(0.002)
@@ -134,7 +147,7 @@ def test_streams_behave_on_several_ranks_as_on_one(tmp_path: Path, ranks: int) -
     ended = mpirun(script(tmp_path, BEHAVIOUR.replace("SIZE", str(ranks))), ranks, env={"JOBS_CPUS": "1"})
     assert ended.code == 0, ended.err
     assert "WRONG" not in ended.out
-    assert ended.out.count("ok ") == 13, ended.out
+    assert ended.out.count("ok ") == 14, ended.out
     assert ended.out.count("caught") == ended.out.count("True True") == ranks
 
 
