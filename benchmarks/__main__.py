@@ -26,7 +26,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run what the arguments ask for; returns the exit status."""
     options = make_parser().parse_args(arguments)
     if options.list:
-        print("\n".join(f"{workload.name:<14}{workload.summary}" for workload in ALL))
+        print("\n".join(f"{workload.name:<19}{workload.summary}" for workload in ALL))
         return 0
     settings = Settings(options.workers, options.size, options.repeat, options.timeout)
     peers = [peer for peer in find_peers() if peer.available()]
@@ -69,7 +69,7 @@ def add_sizes(parser: ArgumentParser) -> None:
     sizes = parser.add_mutually_exclusive_group()
     sizes.set_defaults(size=Size.FULL)
     sizes.add_argument(
-        "--quick", dest="size", action="store_const", const=Size.QUICK, help="smaller sizes, under two minutes"
+        "--quick", dest="size", action="store_const", const=Size.QUICK, help="smaller sizes, some minutes"
     )
     sizes.add_argument(
         "--smoke",

@@ -20,7 +20,7 @@ FOOTNOTES = (
     "job_stream: start-up excluded: the median of the whole run (it forks its workers in there) minus the median "
     "of a run of the same shape with one item; beside it the value of the whole run. The verdict is on the former.",
     "Peers: started and warmed before the clock. Slow ones do less of the same where that leaves the value as it is.",
-    "ratio: job_stream's value to the other's. reference: plain Python or another shape of the same stream.",
+    "ratio: job_stream's value to the other's. reference: plain Python, another stream, or mpi4py.futures.",
 )
 UNCERTAIN_NOTE = "~ start-up was more than half of the run; the value without it is uncertain."
 

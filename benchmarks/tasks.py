@@ -22,6 +22,14 @@ def spin_and_count(duration_s: float) -> int:
     return 1
 
 
+def churn(steps: int) -> int:
+    """A computation of so many steps. Unlike spinning it takes longer when it has to share its core."""
+    state = steps
+    for _ in range(steps):
+        state = (1_103_515_245 * state + 12_345) % 2_147_483_648
+    return state
+
+
 def nap(duration_s: float) -> None:
     """Wait without using the processor."""
     sleep(duration_s)

@@ -27,7 +27,8 @@ __all__ = ["Cluster", "Gone", "cluster"]
 
 PING_S = 5.0
 SILENT_S = 30.0
-STEP_S = 1.0
+LOOK_S = 0.25
+STEP_S = 0.5
 _EPOCH = struct.Struct("<I")
 
 
@@ -57,10 +58,17 @@ class Cluster:
         self._pinged: dict[int, float] = {}
         self._clock = 0.0
         self._tick = time.monotonic()
+        self._nextLook = 0.0
         self._stages: tuple[tuple[str, str, int], ...] = ()
 
     def begin(self, plan: Plan) -> list[Gone]:
-        """The next stream begins; returns the ranks that are gone already."""
+        """The next stream begins; returns the ranks that are gone already.
+
+        Raises:
+            WorldError: this rank has been given up by the others.
+        """
+        if self.transport.expelled:
+            raise _expulsion(self.rank)
         self._epoch += 1
         self._stages = fingerprint(plan)
         self._heard.clear()
@@ -121,7 +129,8 @@ class Cluster:
         elif kind is Failed:
             found.append(_unpacked(message.error))
         elif kind is Bye:
-            found.append(WorldError(f"rank {self.rank} was given up by rank {rank} after {SILENT_S:g} s of silence"))
+            self.transport.expelled = True
+            found.append(_expulsion(self.rank))
         elif kind is not Pong:
             found.append((rank, message))
 
@@ -137,24 +146,40 @@ class Cluster:
             f"{rank}; start the same script with the same stages everywhere"
         ))  # fmt: skip
 
-    def silent(self, debtors: set[int]) -> list[Gone]:
-        """Ranks that owe something and have not answered for long; asks those that might."""
+    def silent(self, debtors: Callable[[], set[int]]) -> list[Gone]:
+        """Ranks that owe something and have not answered for long; asks those that might.
+
+        Args:
+            debtors: finds out who owes something; called a few times a second at most.
+        """
         now = time.monotonic()
+        if now < self._nextLook:
+            return []
+        self._nextLook = now + LOOK_S
         self._clock += min(now - self._tick, STEP_S)  # what this process slept itself does not count
         self._tick = now
-        lost: list[Gone] = []
-        for rank in debtors - set(self._gone):
-            quiet = self._clock - self._heard.setdefault(rank, self._clock)
-            if quiet > SILENT_S:
-                if not self.transport.recovers:
-                    raise WorldError(f"rank {rank} has not answered for {SILENT_S:g} s; it may have been stopped")
-                self.send(rank, Bye())
-                self.transport.giveUp(rank)
-                self._lose(lost, Gone(rank, False))
-            elif quiet > PING_S and self._clock - self._pinged.get(rank, -PING_S) >= PING_S:
-                self._pinged[rank] = self._clock
-                self.send(rank, Ping())
-        return lost
+        owing = debtors() - set(self._gone)
+        # Whoever owes nothing may be silent: it begins to count when something is lent.
+        self._heard = {rank: self._heard.get(rank, self._clock) for rank in owing}
+        found = [self._isSilent(rank, self._clock - heard) for rank, heard in self._heard.items()]
+        return [gone for gone in found if gone is not None]
+
+    def _isSilent(self, rank: int, quiet: float) -> Gone | None:
+        """Gives up a rank that has been quiet for too long; asks it before."""
+        if quiet > SILENT_S:
+            return self._giveUp(rank)
+        if quiet > PING_S and self._clock - self._pinged.get(rank, -PING_S) >= PING_S:
+            self._pinged[rank] = self._clock
+            self.send(rank, Ping())
+        return None
+
+    def _giveUp(self, rank: int) -> Gone:
+        if not self.transport.recovers:
+            raise WorldError(f"rank {rank} has not answered for {SILENT_S:g} s; it may have been stopped")
+        self.send(rank, Bye())
+        self.transport.giveUp(rank)
+        self._gone[rank] = Gone(rank, False)
+        return self._gone[rank]
 
 
 @cache
@@ -166,6 +191,10 @@ def cluster() -> Cluster:
 def fingerprint(plan: Plan) -> tuple[tuple[str, str, int], ...]:
     """What tells two plans apart: kind, name and code of each stage."""
     return tuple((place.kind, place.name, _crc(place.function)) for place in plan.places)
+
+
+def _expulsion(rank: int) -> WorldError:
+    return WorldError(f"rank {rank} was given up by the others after {SILENT_S:g} s of silence: has it been stopped?")
 
 
 def _crc(function: Any) -> int:

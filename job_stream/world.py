@@ -215,7 +215,7 @@ class _Ending:
     def _failed(self, kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
         if os.getpid() == self._pid:
             self._error = error
-            if _isShared(error) and self._transport.rank:
+            if _isShared(error) and self._transport.rank and not self._transport.expelled:
                 return
         self._hook(kind, error, trace)
 
@@ -233,7 +233,7 @@ class _Ending:
 
     def _left(self) -> bool:
         """Whether all ranks have come to their ends."""
-        if self._error is not None and not _isShared(self._error):
+        if self._transport.expelled or (self._error is not None and not _isShared(self._error)):
             return False
         if not self._transport.leave(self._patience()):
             return False

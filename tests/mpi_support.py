@@ -12,7 +12,9 @@ import sys
 import uuid
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
+import pytest
 from support import DEADLINE_S, REPOSITORY, SCRIPT_MARK, Ended, marked, wait_until
 
 MPICH = "JOBS_TEST_MPICH"
@@ -39,6 +41,16 @@ def is_open_mpi(program: str) -> bool:
     return "Open MPI" in answer.stdout
 
 
+def pythons() -> list[Any]:
+    """The python of each environment with an MPI, as parameters of a test."""
+    mpich = os.environ.get(MPICH)
+    missing = pytest.mark.skip(reason=f"{MPICH} does not name the python of an environment with MPICH")
+    return [
+        pytest.param(sys.executable, id="this MPI"),
+        pytest.param(mpich, id="MPICH", marks=() if mpich else missing),
+    ]
+
+
 def clean_environment(extra: dict[str, str] | None = None) -> dict[str, str]:
     """The environment without what a launcher around the tests may have set."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(LAUNCHERS)}
@@ -47,7 +59,10 @@ def clean_environment(extra: dict[str, str] | None = None) -> dict[str, str]:
 
 
 class World:
-    """A script that runs on some ranks. As a context, it and all that came of it is ended on the way out."""
+    """A script that runs on some ranks. As a context, it and all that came of it is ended on the way out.
+
+    What it writes is kept in ``folder``: beside it, unless told.
+    """
 
     def __init__(
         self,
@@ -58,11 +73,13 @@ class World:
         env: dict[str, str] | None = None,
         options: tuple[str, ...] = (),
         python: str = sys.executable,
+        folder: Path | None = None,
     ) -> None:
         program = find_mpirun(python)
         assert program is not None, "there is no mpirun"
         self.mark = uuid.uuid4().hex
-        self.out, self.err = path.with_suffix(".out"), path.with_suffix(".err")
+        folder = folder or path.parent
+        self.out, self.err = folder / f"{path.stem}.out", folder / f"{path.stem}.err"
         tolerant = ("--with-ft", "ulfm") if ulfm else ()
         command = [program, *tolerant, *options, "-n", str(ranks), python, "-W", "error", str(path)]
         with self.out.open("wb") as out, self.err.open("wb") as err:
@@ -72,7 +89,7 @@ class World:
                 stdout=out,
                 stderr=err,
                 env={**clean_environment(env), SCRIPT_MARK: self.mark},
-                cwd=path.parent,
+                cwd=folder,
                 start_new_session=True,
             )
 
@@ -126,7 +143,8 @@ def mpirun(
     deadline_s: float = DEADLINE_S,
     options: tuple[str, ...] = (),
     python: str = sys.executable,
+    folder: Path | None = None,
 ) -> Ended:
     """Runs a script on some ranks to its end."""
-    with World(path, ranks, *arguments, ulfm=ulfm, env=env, options=options, python=python) as world:
+    with World(path, ranks, *arguments, ulfm=ulfm, env=env, options=options, python=python, folder=folder) as world:
         return world.ended(deadline_s)

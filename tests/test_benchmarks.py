@@ -1,9 +1,12 @@
 """What the benchmarks' harness promises: fair turns, honest values and verdicts, and a report that hides nothing.
 
-No workload runs here, and nothing is timed: contenders are functions that give the readings of a script.
+Nothing is timed here: contenders are functions that give the readings of a script. Only the workloads on ranks are run,
+at their smallest size, to see that their programs work and give right answers under mpirun.
 """
 
 import json
+import os
+import signal
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -16,11 +19,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from benchmarks.__main__ import main, make_parser
 from benchmarks.budgets import Better, Budget, Verdict
 from benchmarks.contenders import WrongAnswer, clock, expect
-from benchmarks.harness import Case, Contender, Outcome, Pace, Race, Settings, Size, run_race
+from benchmarks.harness import SUBJECT, Case, Contender, Outcome, Pace, Race, Settings, Size, Workload, run_race
 from benchmarks.metrics import cost, efficiency, rate
 from benchmarks.peers import find_peers
+from benchmarks.ranks import launch
 from benchmarks.report import make_lines, render_number, render_table, to_json
-from benchmarks.workloads import ALL
+from benchmarks.workloads import ALL, ranks
 
 SPEED = rate("speed", "items/s")
 THREE_TIMES = Settings(repeat=3)
@@ -248,6 +252,125 @@ def test_the_chart_is_drawn_also_of_a_case_that_failed(tmp_path: Path) -> None:
     bad = run(Case("v", SPEED), Contender("job_stream", 1.0, fail))
     draw_chart([good, bad], "title", tmp_path / "chart.png")
     assert (tmp_path / "chart.png").read_bytes().startswith(b"\x89PNG")
+
+
+# --- ranks ------------------------------------------------------------------------------------------------------------
+
+SMOKE = Settings(size=Size.SMOKE, repeat=1, timeout_s=60.0)
+NO_RANKS = launch.why_not()
+NEEDS_DEATHS = "ranks-death"
+# Leaves a process outside of its process group, tells which, and does what is put in its place.
+LEAVES_ONE = """
+import os, signal, subprocess, sys
+left = subprocess.Popen(["sleep", "600"], start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+with open(sys.argv[1], "w") as file:
+    file.write(str(left.pid))
+"""
+
+
+def told_by_ranks(monkeypatch: pytest.MonkeyPatch, *answers: dict[str, object]) -> list[dict[str, object]]:
+    """Let ranks tell these, launch by launch; returns the keywords of the launches so far."""
+    launches: list[dict[str, object]] = []
+
+    def run_ranks(_ranks: int, _module: str, _program: str, **keywords: object) -> dict[str, object]:
+        launches.append(keywords)
+        return answers[len(launches) - 1]
+
+    monkeypatch.setattr(ranks, "run_ranks", run_ranks)
+    return launches
+
+
+def living(pid: int) -> bool:
+    try:
+        return Path("/proc", str(pid), "environ").read_bytes() != b""
+    except OSError:
+        return False
+
+
+@pytest.mark.skipif(bool(NO_RANKS), reason=NO_RANKS)
+@pytest.mark.parametrize("workload", ranks.RANK_WORKLOADS, ids=lambda workload: workload.name)
+def test_on_ranks_everybody_gives_the_right_answer(workload: Workload) -> None:
+    if workload.name == NEEDS_DEATHS and launch.why_not(tolerant=True):
+        pytest.skip(launch.why_not(tolerant=True))
+    races = iter(workload.build(SMOKE, []))  # its files are there as long as it is
+    race = next(races)
+    once = [contender for contender in race.contenders if not contender.tool.startswith(f"{ranks.FUTURES} ")]
+    outcome = run_race(Race(race.case, once), SMOKE, lambda text: None)
+    assert {tool: score.record.error for tool, score in outcome.scores.items()} == {
+        contender.tool: "" for contender in once
+    }
+    assert SUBJECT in outcome.values
+
+
+@pytest.mark.skipif(bool(NO_RANKS), reason=NO_RANKS)
+@pytest.mark.parametrize("module", ["ours", "futures"])
+def test_a_program_that_fails_on_ranks_is_an_error_with_its_exception(module: str) -> None:
+    with pytest.raises(RuntimeError, match=r"TypeError: .*'float' and 'str'"):
+        launch.run_ranks(2, f"benchmarks.ranks.{module}", "tasks", durations=["soon"])
+
+
+def test_where_ranks_cannot_be_started_the_table_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ranks, "why_not", lambda tolerant: "there is no mpirun")
+    outcomes = [
+        run_race(race, SMOKE, lambda text: None)
+        for workload in ranks.RANK_WORKLOADS
+        for race in workload.build(SMOKE, [])
+    ]
+    table = render_table(outcomes, [])
+    for workload in ranks.RANK_WORKLOADS:
+        assert f"{workload.name}: left out, there is no mpirun." in table
+
+
+def test_one_launch_tells_the_run_and_its_start_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    told = [{"reading": reading, "startup": startup, "answer": 1} for reading, startup in ((3.0, 1.0), (9.0, 2.0))]
+    launches = told_by_ranks(monkeypatch, *told)
+    record = (
+        run(Case("w", SPEED), ranks.ours(1.0, expect(1), "noop"), settings=Settings(repeat=2)).scores[SUBJECT].record
+    )
+    assert (record.readings, record.startups) == ([3.0, 9.0], [1.0, 2.0])
+    assert len(launches) == 2
+
+
+@pytest.mark.parametrize("contender", [ranks.ours, ranks.futures])
+def test_a_wrong_answer_of_ranks_is_an_error(contender, monkeypatch: pytest.MonkeyPatch) -> None:
+    told_by_ranks(monkeypatch, {"reading": 1.0, "startup": 0.5, "answer": 2})
+    (score,) = run(Case("w", SPEED), contender(1.0, expect(1), "noop")).scores.values()
+    assert score.record.error == "WrongAnswer: expected 1, got 2"
+
+
+def test_a_rank_is_killed_after_half_of_the_undisturbed_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    launches = told_by_ranks(monkeypatch, {"reading": 8.0, "answer": 1}, {"reading": 9.0, "answer": 1})
+    monkeypatch.setattr(ranks.Path, "exists", lambda path: True)
+    (race,) = ranks.build_death(SMOKE)
+    assert run_race(race, SMOKE, lambda text: None).values == {ranks.UNDISTURBED: 8.0, SUBJECT: 9.0}
+    assert [keywords.get("kill_after_s") for keywords in launches] == [None, 4.0]
+
+
+def test_a_run_that_was_over_before_the_kill_is_no_figure(monkeypatch: pytest.MonkeyPatch) -> None:
+    told_by_ranks(monkeypatch, {"reading": 8.0, "answer": 1}, {"reading": 3.0, "answer": 1})
+    (race,) = ranks.build_death(SMOKE)
+    assert "no rank was killed" in run_race(race, SMOKE, lambda text: None).scores[SUBJECT].record.error
+
+
+def test_nothing_is_left_of_a_launch(tmp_path: Path) -> None:
+    note = tmp_path / "pid"
+    assert launch.run_marked([sys.executable, "-c", f"{LEAVES_ONE}print('done')", str(note)]) == (0, "done\n", "")
+    assert not living(int(note.read_text()))
+
+
+def test_nothing_is_left_of_a_launch_that_is_interrupted(tmp_path: Path) -> None:
+    def interrupt(_signal: int, _frame: object) -> None:
+        raise TimeoutError
+
+    note = tmp_path / "pid"
+    before = signal.signal(signal.SIGUSR1, interrupt)
+    text = f"{LEAVES_ONE}os.kill({os.getpid()}, signal.SIGUSR1)\nsignal.pause()"
+    try:
+        with pytest.raises(TimeoutError):
+            launch.run_marked([sys.executable, "-c", text, str(note)])
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    assert not living(int(note.read_text()))
 
 
 # --- the command line and the parts it finds --------------------------------------------------------------------------

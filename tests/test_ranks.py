@@ -1,18 +1,24 @@
-"""One script on several ranks: serial results, one traceback, and the death of a rank."""
+"""One script on several ranks: serial results, one traceback, clear errors where ranks part, and the death of one."""
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import textwrap
 from pathlib import Path
 
 import pytest
-from mpi_support import find_mpirun, is_open_mpi, mpirun
+from mpi_support import World, find_mpirun, is_open_mpi, mpirun, pythons
+from support import DEADLINE_S, Ended
 
 pytestmark = pytest.mark.skipif(
     find_mpirun() is None or not is_open_mpi(str(find_mpirun())), reason="Open MPI is not installed"
 )
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
+ARGUMENTS = {"word_count.py": [EXAMPLES.parent / "job_stream"]}
+OF_ONE_RANK = "shared_data.py"
+"""Its jobs need what ``init`` has loaded, which other ranks don't have."""
 
 BEHAVIOUR = """
 import os, time
@@ -135,6 +141,8 @@ print("caught", getRank(), "thirty-three" in caught, "rank" in caught, flush=Tru
 check("goes on", map(abs, range(3)) == [0, 1, 2])
 """
 
+each_mpi = pytest.mark.parametrize("python", pythons())
+
 
 def script(folder: Path, text: str) -> Path:
     path = folder / "script.py"
@@ -142,26 +150,38 @@ def script(folder: Path, text: str) -> Path:
     return path
 
 
+def run(folder: Path, text: str, ranks: int, *arguments: object, python: str = sys.executable) -> Ended:
+    """Runs a script on some ranks of one lane each; nothing may be left of them."""
+    path = script(folder, text)
+    with World(path, ranks, *arguments, env={"JOBS_CPUS": "1"}, python=python) as world:
+        ended = world.ended()
+        world.gone()
+    return ended
+
+
+@each_mpi
 @pytest.mark.parametrize("ranks", [2, 4])
-def test_streams_behave_on_several_ranks_as_on_one(tmp_path: Path, ranks: int) -> None:
-    ended = mpirun(script(tmp_path, BEHAVIOUR.replace("SIZE", str(ranks))), ranks, env={"JOBS_CPUS": "1"})
+def test_streams_behave_on_several_ranks_as_on_one(tmp_path: Path, ranks: int, python: str) -> None:
+    ended = run(tmp_path, BEHAVIOUR.replace("SIZE", str(ranks)), ranks, python=python)
     assert ended.code == 0, ended.err
     assert "WRONG" not in ended.out
     assert ended.out.count("ok ") == 14, ended.out
     assert ended.out.count("caught") == ended.out.count("True True") == ranks
 
 
-@pytest.mark.parametrize(
-    "name", ["line_statistics", "mean_word_length", "nested_frames", "parallel_map", "primes", "sum_to_n", "word_count"]
-)
-def test_an_example_prints_the_same_on_two_ranks(name: str) -> None:
-    alone = mpirun(EXAMPLES / f"{name}.py", 1)
-    together = mpirun(EXAMPLES / f"{name}.py", 2)
-    assert (alone.code, together.code) == (0, 0), together.err
-    assert sorted(alone.out.splitlines()) == sorted(together.out.splitlines())
+@pytest.mark.parametrize("ranks", [2, 4])
+@pytest.mark.parametrize("name", sorted(path.name for path in EXAMPLES.glob("*.py") if path.name != OF_ONE_RANK))
+def test_an_example_prints_the_same_on_several_ranks(tmp_path: Path, name: str, ranks: int) -> None:
+    arguments = ARGUMENTS.get(name, [])
+    command = [sys.executable, str(EXAMPLES / name), *map(str, arguments)]
+    alone = subprocess.run(command, capture_output=True, text=True, check=True, timeout=DEADLINE_S)
+    together = mpirun(EXAMPLES / name, ranks, *arguments, env={"JOBS_CPUS": "1"}, folder=tmp_path)
+    assert together.code == 0, together.err
+    assert sorted(together.out.splitlines()) == sorted(alone.stdout.splitlines())
 
 
-def test_an_exception_on_any_rank_ends_all_with_one_traceback(tmp_path: Path) -> None:
+@each_mpi
+def test_an_exception_on_any_rank_ends_all_with_one_traceback(tmp_path: Path, python: str) -> None:
     text = """
     import time
     from job_stream import Work, getRank
@@ -172,14 +192,15 @@ def test_an_exception_on_any_rank_ends_all_with_one_traceback(tmp_path: Path) ->
             if getRank() == 1:
                 raise ValueError(f"item {x} is bad")
     """
-    ended = mpirun(script(tmp_path, text), 3)
+    ended = run(tmp_path, text, 3, python=python)
     assert ended.code != 0
     assert ended.err.count("ValueError: item") == 2, ended.err  # the worker's traceback, and the script's
     assert "rank 1" in ended.err
     assert "While processing work with target: fails" in ended.err
 
 
-def test_ranks_with_different_streams_are_told_which_stage_differs(tmp_path: Path) -> None:
+@each_mpi
+def test_ranks_with_different_streams_are_told_which_stage_differs(tmp_path: Path, python: str) -> None:
     text = """
     from job_stream import Work, getRank
     with Work(range(10)) as w:
@@ -188,10 +209,123 @@ def test_ranks_with_different_streams_are_told_which_stage_differs(tmp_path: Pat
             @w.job
             def extra(x): return x
     """
-    ended = mpirun(script(tmp_path, text), 2)
+    ended = run(tmp_path, text, 2, python=python)
     assert ended.code != 0
     assert "stage number 2 is" in ended.err
     assert "'extra' on rank 1" in ended.err
+
+
+def test_streams_that_fail_and_streams_that_work_follow_each_other(tmp_path: Path) -> None:
+    text = """
+    from job_stream import Work, getRank
+    from job_stream.inline import map
+    def summed(numbers, worst):
+        w = Work(numbers)
+        @w.job
+        def inverse(x):
+            if x == worst:
+                raise ArithmeticError(worst)
+            return 2 * x
+        @w.reduce(store=lambda: [0], emit=lambda store: store[0])
+        def add(store, works, others):
+            store[0] += sum(works) + sum(other[0] for other in others)
+        try:
+            return w.run()
+        except ArithmeticError as error:
+            return error.args
+    told = [summed(range(100), None), summed(range(100), 77), map(abs, range(-3, 0)),
+            summed(range(50), 0), summed(range(10), None)]
+    print(getRank(), told, flush=True)
+    """
+    ended = run(tmp_path, text, 3)
+    expected = [
+        "0 [[9900], (77,), [3, 2, 1], (0,), [90]]",
+        "1 [None, (77,), None, (0,), None]",
+        "2 [None, (77,), None, (0,), None]",
+    ]
+    assert (ended.code, sorted(ended.out.splitlines())) == (0, expected), ended.err
+
+
+@each_mpi
+def test_every_rank_tells_its_number_and_the_counts_of_lanes(tmp_path: Path, python: str) -> None:
+    text = """
+    import os
+    from job_stream import getCpuCount, getHostCpuCount, getRank
+    os.environ["JOBS_CPUS"] = str(getRank() + 1)
+    print(getRank(), getHostCpuCount(), getCpuCount(), flush=True)
+    """
+    ended = run(tmp_path, text, 3, python=python)
+    assert (ended.code, sorted(ended.out.splitlines())) == (0, ["0 1 6", "1 2 6", "2 3 6"]), ended.err
+
+
+def test_init_and_the_source_are_only_used_on_the_primary(tmp_path: Path) -> None:
+    text = """
+    import os
+    from job_stream import Multiple, Work, getRank
+    def pulled():
+        os.write(1, f"pulled on {getRank()}\\n".encode())
+        yield from range(10)
+    with Work(pulled()) as w:
+        @w.init
+        def load():
+            os.write(1, f"loaded on {getRank()}\\n".encode())
+            return Multiple([10, 11])
+        w.job(lambda x: x)
+        @w.finish
+        def show(found):
+            os.write(1, f"{sorted(found) == list(range(12))}\\n".encode())
+    """
+    ended = run(tmp_path, text, 3)
+    assert (ended.code, sorted(ended.out.splitlines())) == (0, ["True", "loaded on 0", "pulled on 0"]), ended.err
+
+
+# --- ranks that part ----------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("streams", [0, 1])
+def test_a_rank_whose_script_ends_early_leaves_the_work_to_the_others(tmp_path: Path, streams: int) -> None:
+    text = """
+    import sys
+    from job_stream import getRank
+    from job_stream.inline import map
+    for turn in range(3):
+        if getRank() == 1 and turn == int(sys.argv[1]):
+            sys.exit()
+        found = map(abs, range(50))
+        if not getRank():
+            print(found == list(range(50)), flush=True)
+    """
+    ended = run(tmp_path, text, 3, streams)
+    assert (ended.code, ended.out) == (0, "True\n" * 3), ended.err
+
+
+def test_a_primary_whose_script_ends_early_is_named(tmp_path: Path) -> None:
+    text = """
+    from job_stream import getRank
+    from job_stream.inline import map
+    map(abs, range(50))
+    if getRank():
+        map(abs, range(50))
+    """
+    ended = run(tmp_path, text, 3)
+    assert ended.code != 0
+    assert ended.err.count("WorldError: rank 0, the primary, has ended its script, but this stream is not over") == 1
+
+
+@each_mpi
+@pytest.mark.parametrize("who", [0, 1])
+@pytest.mark.parametrize("moment", ["before", "after"])
+def test_an_exit_code_of_one_rank_is_no_success(tmp_path: Path, who: int, moment: str, python: str) -> None:
+    text = """
+    import sys
+    from job_stream import getRank
+    from job_stream.inline import map
+    leaves = getRank() == int(sys.argv[1])
+    if leaves and sys.argv[2] == "before":
+        sys.exit(3)
+    map(abs, range(50))
+    if leaves:
+        sys.exit(3)
+    """
+    assert run(tmp_path, text, 2, who, moment, python=python).code != 0
 
 
 @pytest.mark.parametrize("moment", [20, 200, 500])

@@ -149,14 +149,20 @@ if sys.argv[1:] == ["without mpi4py"]:
 from job_stream.world import world
 print(world().size, flush=True)
 """
+STREAM = """
+from job_stream import Work
+for _ in range(2):
+    with Work(range(3)) as w:
+        w.job(lambda x: print("worked", flush=True))
+"""
 
 
-def launch(start, monkeypatch, environment, *arguments):
+def launch(start, monkeypatch, environment, *arguments, source=JOINS):
     for name in set(os.environ) - set(clean_environment()):
         monkeypatch.delenv(name)
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
-    return start(JOINS, *arguments).ended()
+    return start(source, *arguments).ended()
 
 
 needs_mpi = pytest.mark.skipif(find_mpirun() is None, reason="there is no mpirun")
@@ -168,6 +174,19 @@ def test_tasks_of_slurm_that_do_not_see_each_other_are_told_the_ways_out(start, 
     assert ended.code == 1
     for words in ("WorldError", "2 processes", "srun --mpi=pmix", "mpirun", "JOBS_RANKS=1"):
         assert words in ended.err
+
+
+@needs_mpi
+def test_a_stream_in_tasks_that_do_not_see_each_other_does_no_work(start, monkeypatch):
+    ended = launch(start, monkeypatch, {"SLURM_PROCID": "0", "SLURM_NTASKS": "2"}, source=STREAM)
+    assert (ended.code, ended.out) == (1, "")
+    assert ended.err.count("WorldError: Slurm started 2 processes, but MPI") == 1
+    assert ended.err.count("Traceback") == 1, ended.err
+
+
+def test_a_script_inside_an_allocation_of_slurm_that_starts_no_tasks_works_alone(start, monkeypatch):
+    ended = launch(start, monkeypatch, {"SLURM_NTASKS": "2", "SLURM_JOB_ID": "7"}, source=STREAM)
+    assert (ended.code, ended.out, ended.err) == (0, "worked\n" * 6, "")
 
 
 def test_a_task_of_slurm_can_work_alone(start, monkeypatch):
@@ -193,10 +212,22 @@ def test_a_launched_world_of_one_needs_no_mpi(start, monkeypatch):
     assert (ended.code, ended.out) == (0, "1\n"), ended.err
 
 
-@pytest.mark.skipif(
+binds = pytest.mark.skipif(
     find_mpirun() is None or not is_open_mpi(str(find_mpirun())) or (os.cpu_count() or 1) < 2,
     reason="needs Open MPI and two CPUs",
 )
+
+
+@binds
+def test_a_script_bound_to_one_core_without_having_asked_for_it_is_warned_once(tmp_path):
+    path = tmp_path / "script.py"
+    path.write_text(STREAM)
+    ended = mpirun(path, 1, env={"PRTE_MCA_rmaps_default_mapping_policy": "slot"})  # the tests' own would not bind
+    assert (ended.code, ended.out) == (0, "worked\n" * 6)
+    assert ended.err.count("mpirun --bind-to none") == len(ended.err.splitlines()) == 1, ended.err
+
+
+@binds
 def test_one_rank_bound_to_one_core_is_warned_once(tmp_path):
     path = tmp_path / "script.py"
     path.write_text("from job_stream.world import world\nfor _ in range(2):\n    print(world().peers[0].cpus)\n")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from types import ModuleType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from benchmarks.budgets import Budget
 from benchmarks.contenders import WrongAnswer, ours, reference, theirs
@@ -97,7 +97,13 @@ def count_into_one(pieces: list[str]) -> Counter[str]:
 
 
 def count_ours(library: ModuleType, pieces: list[str], workers: int) -> Counter[str]:
-    """Count in a job, merge in a reducer."""
+    (total,) = word_stream(library, pieces, workers).run()
+    counted: Counter[str] = total
+    return counted
+
+
+def word_stream(library: ModuleType, pieces: list[str], workers: int) -> Any:
+    """A stream that counts in a job and merges in a reducer."""
     work = library.Work(pieces, cpus=workers)
     work.job(count_words)
 
@@ -106,9 +112,7 @@ def count_ours(library: ModuleType, pieces: list[str], workers: int) -> Counter[
         for counts in [*works, *others]:
             store.update(counts)
 
-    (total,) = work.run()
-    counted: Counter[str] = total
-    return counted
+    return work
 
 
 def count_peer(

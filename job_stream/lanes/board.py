@@ -10,10 +10,19 @@ from __future__ import annotations
 import mmap
 from typing import Any
 
-__all__ = ["ALL_CPUS", "OWN_CPUS", "SEGMENTS", "Board"]
+__all__ = [
+    "ALL_CPUS", "NOTE_LOAN", "NOTE_PLACE", "NOTE_STARTED", "NOTE_UNIT", "OWN_CPUS", "PAUSED", "SEGMENTS", "WANTED",
+    "Board",
+]  # fmt: skip
+
+WANTED, PAUSED = 0, 1
+"""Flags that are up while somebody has nothing to do, and while results are not taken."""
 
 OWN_CPUS, ALL_CPUS = 2, 3
 """Flags that hold how many lanes this rank has, and all ranks together."""
+
+NOTE_UNIT, NOTE_PLACE, NOTE_STARTED, NOTE_LOAN = range(4)
+"""The words of a note."""
 
 _HEADER = 64
 _SLOT = 1024
@@ -32,7 +41,10 @@ class Board:
         self.flags = self._words[: _HEADER // 8]
 
     def note(self, child: int) -> Any:
-        """The words in which a child notes its work: unit, place, start of a timed call in ns, loan."""
+        """The words in which a child notes its work: unit, place, start of a timed call in ns, loan.
+
+        A place below 0 is one whose values are being unpickled: -1 less its number.
+        """
         start = (_HEADER + child % _SLOTS * _SLOT) // 8
         return self._words[start : start + _NOTE // 8]
 

@@ -6,27 +6,14 @@ import os
 import signal
 import socket
 import sys
-from typing import Any, NamedTuple
+from typing import Any
 
-from ..plan import Plan
 from .arena import Arena
-from .board import ALL_CPUS, OWN_CPUS, Board
-from .keeper import Keeper
-from .lane import Lane, newEvaluator
 from .links import ProcessLink
 from .packing import PicklePacking
+from .worker import Setup, newWorker
 
-__all__ = ["Setup", "settle", "work"]
-
-
-class Setup(NamedTuple):
-    """What every child of a run needs to know; it reaches them by fork."""
-
-    plan: Plan
-    source: Any
-    seed: int | None
-    drop: bool
-    board: Board
+__all__ = ["settle", "work"]
 
 
 def settle(parent: int) -> None:
@@ -54,15 +41,9 @@ def work(setup: Setup, number: int, inbox: socket.socket, outbox: socket.socket)
     setup.board.clear(number)
     note = setup.board.note(number)
     link = ProcessLink(number, inbox, outbox, Arena(setup.board.free(number)))
-    evaluator = newEvaluator(setup.plan, True, note, setup.seed)
-    evaluator.cpus = setup.board.flags[OWN_CPUS]
-    evaluator.allCpus = setup.board.flags[ALL_CPUS]
     _prepareStreams()
     _reseed()
-    if number == 0:
-        Keeper(link, evaluator, PicklePacking(), note).run()
-    else:
-        Lane(number, link, evaluator, PicklePacking(), setup.source, note, setup.board.flags, setup.drop).run()
+    newWorker(setup, number, True, link, PicklePacking(), note).run()
 
 
 def _prepareStreams() -> None:

@@ -16,12 +16,14 @@ from typing import Any
 from ..errors import EngineError
 from ..plan import Place
 from ..wire import UserFailure
+from .board import NOTE_STARTED
 from .calls import bare
 
-__all__ = ["Failed", "Failures", "Skipped", "Unreadable", "cannotTravel", "describe", "failureOf", "ours",
-           "shorten"]  # fmt: skip
+__all__ = [
+    "Failed", "Failures", "Skipped", "Unreadable", "cannotBeRead", "cannotTravel", "describe", "failureOf", "ours",
+    "shorten",
+]  # fmt: skip
 
-NOTE_STARTED = 2
 ITEM_CHARACTERS = 300
 
 
@@ -140,6 +142,12 @@ def cannotTravel(stage: str, what: str, error: Exception, number: int) -> Failed
     failed = Failed(stage, Unreadable(f"<its {what}>"), 1, error, number)
     failed.__cause__ = error
     return failed
+
+
+def cannotBeRead(place: Place, count: int, error: Exception) -> Failed:
+    """What a stage was to be given cannot be unpickled."""
+    items = f"{count} items" if count > 1 else "an item"
+    return Failed(place.name, Unreadable(f"<{items} that could not be unpickled>"), 1, error, place.number)
 
 
 def failureOf(failed: Failed) -> UserFailure:

@@ -7,13 +7,15 @@ from typing import Any
 from ..engine.messages import Answered, Call, Output, Product, Work
 from ..plan import Kind, Place
 from . import calls
+from .board import NOTE_LOAN, NOTE_PLACE, NOTE_UNIT
 from .context import enter
-from .evaluator import Context, Evaluator, Frame, Rest
-from .failures import Failed, Skipped, Unreadable, cannotTravel, failureOf, ours
+from .entries import Rest
+from .evaluator import Evaluator
+from .failures import Failed, Skipped, Unreadable, cannotBeRead, cannotTravel, failureOf, ours
 from .keyed import pairs
-from .lane import NOTE_LOAN, NOTE_PLACE, NOTE_UNIT
 from .packing import Packing, unpackAny
 from .products import skipsOf
+from .scopes import Context, Frame
 
 __all__ = ["Keeper"]
 
@@ -84,7 +86,10 @@ class Keeper:
 
     def _unpack(self, call: Call, place: Place) -> Any:
         self._note[NOTE_PLACE] = -1 - place.number
-        values = unpackAny(call.payload)
+        try:
+            values = unpackAny(call.payload)
+        except Exception as error:
+            raise cannotBeRead(place, 1, error) from error
         self._note[NOTE_PLACE] = place.number
         return values
 
@@ -170,4 +175,3 @@ class Keeper:
             return self._packing.pack(values)
         except Exception as error:
             raise cannotTravel(place.name, what, error, place.number) from error
-

@@ -11,13 +11,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from ..plan import Kind, Place
+from ..plan import Kind, Place, Plan
 from ..values import Multiple
 from . import calls
 from .calls import Pair, Stop
-from .evaluator import Context, Evaluator, Frame, Rest, Run
+from .entries import Rest, Run
+from .evaluator import Evaluator
+from .scopes import Context, Frame
 
-__all__ = ["KeyedEvaluator", "mix", "pairs", "roundKey"]
+__all__ = ["KeyedEvaluator", "mix", "newEvaluator", "pairs", "roundKey"]
 
 END, EMIT = 1 << 40, 1 << 41
 
@@ -99,7 +101,7 @@ class KeyedEvaluator(Evaluator):
         self._begin(place, pair[0])
         return place.function(pair[1])
 
-    def callMap(self, run: Run, base: int, values: list[Any], outputs: list[Any]) -> Stop | None:
+    def callMap(self, run: Run, values: list[Any], outputs: list[Any]) -> Stop | None:
         place = self.places[run.place]
 
         def one(pair: Pair) -> Any:
@@ -167,3 +169,8 @@ class KeyedEvaluator(Evaluator):
 
     def bare(self, values: Sequence[Any]) -> list[Any]:
         return [value for _, value in values]
+
+
+def newEvaluator(plan: Plan, processes: bool | None, note: Any, seed: int | None) -> Evaluator:
+    """The evaluator for a stream with or without a seed."""
+    return (Evaluator if seed is None else KeyedEvaluator)(plan, processes, note, seed)

@@ -14,31 +14,24 @@ from collections import deque
 from time import perf_counter
 from typing import Any
 
-from ..engine.messages import Flush, Lend, Repaid, Resume, Span, Work
+from ..engine.messages import Flush, Lend, Repaid, Resume, Work
 from ..errors import PlanError
-from ..plan import Kind, Plan
-from .calls import Pair, keyOf
+from .board import NOTE_LOAN, NOTE_PLACE, NOTE_UNIT, PAUSED, WANTED
 from .context import enter
-from .evaluator import Evaluator, Frame, Home, Mark, Rest, Run
-from .failures import Failed, Unreadable, failureOf, ours
-from .keyed import KeyedEvaluator
-from .packing import Packing, unpackAny
-from .products import Emitted, Products
+from .entries import Mark, Rest, Run
+from .evaluator import Evaluator
+from .failures import Failed, failureOf, ours
+from .loading import GULP, Loader
+from .packing import Packing
+from .products import Products
+from .scopes import Home
 
-__all__ = ["PAUSED", "WANTED", "Lane", "newEvaluator"]
+__all__ = ["Lane"]
 
-WANTED, PAUSED = 0, 1
 SLICE_S = 4e-2
 WORTH_S = 1e-3
-GULP = 4096
 LOOSEN_MOST = 1 << 16
 FOLD_SHARE = 150
-NOTE_UNIT, NOTE_PLACE, NOTE_LOAN = 0, 1, 3
-
-
-def newEvaluator(plan: Plan, processes: bool | None, note: Any, seed: int | None) -> Evaluator:
-    """The evaluator for a stream with or without a seed."""
-    return (Evaluator if seed is None else KeyedEvaluator)(plan, processes, note, seed)
 
 
 class Lane:
@@ -61,7 +54,7 @@ class Lane:
         self._link = link
         self._evaluator = evaluator
         self._plan = evaluator.plan
-        self._source = source
+        self._loader = Loader(evaluator, source, note)
         self._note = note
         self._flags = flags
         self._drop = drop
@@ -129,7 +122,7 @@ class Lane:
         home = self._home(work)
         if careful:
             return self._carefully(home, work)
-        self._load(home, work)
+        self._origin, self._originWork = self._loader.load(home, work), work
         self._drain()
         self._evaluator.now = now = perf_counter()
         self._worked += now - started
@@ -159,95 +152,15 @@ class Lane:
             elif evaluator.now - self._sliceStart > SLICE_S:
                 self._report()
 
-    def _load(self, home: Home, work: Work) -> None:
-        """Puts a unit on the evaluator's stack."""
-        evaluator = self._evaluator
-        self._origin = None
-        if work.resume and self._plan.places[work.place].kind == Kind.FOLD:
-            self._loadEmission(home, work)
-        elif work.resume:
-            frame = Frame.restored(home, self._plan.places[work.place], unpackAny(work.payload))
-            if work.inner:
-                self._loadFrameRest(frame, work)
-            else:
-                evaluator.enter(frame)
-        elif work.inner:
-            self._loadRest(home, work)
-        else:
-            values = self._values(work)
-            evaluator.push(home, work.place, values, (work.base or 0) + work.skip)
-            self._origin, self._originWork = evaluator.stack[-1], work
-        self._note[NOTE_PLACE] = work.place
-
-    def _values(self, work: Work) -> Any:
-        payload = work.payload
-        if type(payload) is Span:
-            values = self._source.values(payload.part, payload.start + work.skip, payload.stop)
-        else:
-            values = self._unpack(work)
-            if work.skip:
-                values = values[work.skip :]
-        if self._evaluator.keyed and work.base is not None:
-            base = work.base + work.skip
-            return [Pair(base + i, value) for i, value in enumerate(values)]
-        return values
-
-    def _unpack(self, work: Work) -> Any:
-        try:
-            return unpackAny(work.payload)
-        except Exception as error:
-            place = self._plan.places[work.place]
-            items = f"{work.count} items" if work.count > 1 else "an item"
-            unreadable = Unreadable(f"<{items} that could not be unpickled>")
-            raise Failed(place.name, unreadable, 1, error, work.place) from error
-
-    def _loadRest(self, home: Home, work: Work) -> None:
-        """Has the Multiple of an item made again, and passes over what has gone on already."""
-        evaluator, place = self._evaluator, self._plan.places[work.place]
-        (item,) = self._values(work)
-        answer = evaluator.failures.call(place, "", item, evaluator.retryJob, place, item)
-        rest = Rest(home, work.place, work.place + 1, item, getattr(answer, "workList", ()), again=True)
-        rest.key = keyOf(item)
-        evaluator.hold(rest)
-        self._passOver(rest, work)
-
-    def _loadFrameRest(self, frame: Frame, work: Work) -> None:
-        """Has the Multiple that a frame emitted made again."""
-        evaluator = self._evaluator
-        evaluator.emitFrame(frame)
-        rest = evaluator.stack[-1] if evaluator.stack else None
-        if type(rest) is Rest:
-            self._passOver(rest, work)
-
-    def _passOver(self, rest: Rest, work: Work) -> None:
-        while rest.taken < work.inner:
-            _, more = self._evaluator.take(rest, min(GULP, work.inner - rest.taken))
-            if not more:
-                self._evaluator.stack.remove(rest)
-                return
-
-    def _loadEmission(self, home: Home, work: Work) -> None:
-        """Emits the store of a reduction that has drained."""
-        evaluator, place = self._evaluator, self._plan.places[work.place]
-        context = Home(home.scope, home.end)
-        context.key = work.key
-        if work.payload is not None:
-            (context.stores[place.number],) = unpackAny(work.payload)
-        self._note[NOTE_PLACE] = work.place
-        values = evaluator.emitFold(context, place)
-        evaluator.go(home, work.place, work.place + 1, values, Emitted(work), again=True)
-        rest = evaluator.stack[-1] if evaluator.stack else None
-        if type(rest) is Rest:
-            self._passOver(rest, work)
-
     def _carefully(self, home: Home, work: Work) -> None:
         """Makes one call and repays everything that came of it; several items are only told apart."""
         if work.count > 1:
-            self._products.file(home, work.place, self._values(work), parts=8, careful=True)
+            self._products.file(home, work.place, self._loader.values(work), parts=8, careful=True)
             return
-        self._load(home, work)
+        self._origin, self._originWork = self._loader.load(home, work), work
         evaluator = self._evaluator
-        evaluator.step()
+        if evaluator.stack:
+            evaluator.step()
         if evaluator.stack and type(evaluator.stack[-1]) is Mark and not work.resume:
             evaluator.step()
         self._handOver()

@@ -17,7 +17,7 @@ from typing import Any
 from ..wire import INLINE_BYTES, MESSAGE_FDS, Codec
 from .arena import Arena
 
-__all__ = ["ProcessLink", "ThreadLink", "openPair", "receive", "send"]
+__all__ = ["ProcessLink", "ThreadLink", "closeSegment", "openPair", "receive", "receiveAll", "send"]
 
 _BUFFER = 4 * INLINE_BYTES
 _ANCILLARY = socket.CMSG_SPACE((MESSAGE_FDS + 8) * array.array("i").itemsize)
@@ -48,6 +48,22 @@ def receive(end: socket.socket, flags: int = 0) -> tuple[bytes, list[int]] | Non
     return data, fds.tolist()
 
 
+def receiveAll(end: socket.socket) -> tuple[list[tuple[bytes, list[int]]], bool]:
+    """All messages that have come, and whether the other end is still open."""
+    messages: list[tuple[bytes, list[int]]] = []
+    try:
+        while message := receive(end, socket.MSG_DONTWAIT):
+            messages.append(message)
+    except BlockingIOError:
+        return messages, True
+    return messages, False
+
+
+def closeSegment(owner: int, number: int, fd: int) -> None:
+    """What a reader does with a segment that its owner does not wait for."""
+    os.close(fd)
+
+
 class ProcessLink:
     """A child's end: messages come from its inbox and go to the outbox that all children share."""
 
@@ -56,7 +72,7 @@ class ProcessLink:
         self._inbox = inbox
         self._outbox = outbox
         self._arena = arena
-        self._codec = Codec(arena.write, _closeSegment)
+        self._codec = Codec(arena.write, closeSegment)
 
     def receive(self) -> Any:
         """The next message; None when the rank is gone."""
@@ -67,10 +83,6 @@ class ProcessLink:
         data, fds = self._codec.encode(message)
         send(self._outbox, self._number + data, fds)
         self._arena.sent()
-
-
-def _closeSegment(owner: int, number: int, fd: int) -> None:
-    os.close(fd)
 
 
 class ThreadLink:

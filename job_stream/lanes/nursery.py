@@ -20,8 +20,9 @@ from time import monotonic, sleep
 from typing import Any
 
 from ..wire import Codec, Died, Fork, Forked, Kill, Stopped
-from .child import Setup, settle, work
+from .child import settle, work
 from .links import receive, send
+from .worker import Setup
 
 __all__ = ["Nursery", "forkNursery"]
 

@@ -13,14 +13,13 @@ from typing import Any, NamedTuple
 from ..errors import EngineError
 from ..wire import Codec, Died, Fork, Forked, Kill, Stopped
 from .arena import Arena
-from .child import Setup
-from .failures import NOTE_STARTED
-from .links import openPair, receive, send
+from .board import NOTE_STARTED
+from .links import closeSegment, openPair, receiveAll, send
 from .nursery import forkNursery
+from .worker import KEEPER, Setup
 
 __all__ = ["Death", "ProcessPool"]
 
-KEEPER = 0
 STOPPED_S = 10.0
 
 
@@ -62,7 +61,7 @@ class ProcessPool:
         self._plan = setup.plan
         self._spent = Arena(bytearray())
         self._codec = Codec(self._spent.write, self._release)
-        self._ownCodec = Codec(self._spent.write, _closeSegment)
+        self._ownCodec = Codec(self._spent.write, closeSegment)
         self._children: dict[int, _Child] = {}
         self._commands, commands = openPair()
         self._replies, outbox = openPair()
@@ -112,19 +111,10 @@ class ProcessPool:
     def takeBack(self, lane: int) -> list[Any]:
         """The messages that a child has not taken, in order."""
         child = self._children[lane]
-        messages = []
-        while True:
-            try:
-                message = receive(child.far, socket.MSG_DONTWAIT)
-            except BlockingIOError:
-                break
-            if message is None:
-                break
-            messages.append(self._ownCodec.decode(*message, KEEPER))
-        for data, fds in child.waiting:
-            messages.append(self._ownCodec.decode(data, fds, KEEPER))
+        untaken, _ = receiveAll(child.far)
+        untaken += child.waiting
         child.waiting.clear()
-        return messages
+        return [self._ownCodec.decode(data, fds, KEEPER) for data, fds in untaken]
 
     # inward -----------------------------------------------------------------------------------------------------------
 
@@ -141,37 +131,29 @@ class ProcessPool:
         for child in self._children.values():
             self._sendWaiting(child)
 
-    def replies(self) -> list[tuple[int, Any]]:
-        """Everything that children have sent, as pairs of a lane and a message."""
-        replies: list[tuple[int, Any]] = []
-        while True:
-            try:
-                message = receive(self._replies, socket.MSG_DONTWAIT)
-            except BlockingIOError:
-                return replies
-            if message is None:
-                return replies
-            data, fds = message
-            lane = int.from_bytes(data[:4], "little")
-            replies.append((lane, self._codec.decode(data[4:], fds, lane)))
+    def replies(self) -> list[Any]:
+        """Every message that children have sent."""
+        decode, messages = self._codec.decode, receiveAll(self._replies)[0]
+        return [decode(data[4:], fds, int.from_bytes(data[:4], "little")) for data, fds in messages]
 
     def reports(self) -> list[Died]:
         """What the nursery has to say: deaths, after which the child is forgotten."""
         deaths: list[Died] = []
-        while True:
-            try:
-                message = receive(self._commands, socket.MSG_DONTWAIT)
-            except BlockingIOError:
-                return deaths
-            if message is None:
-                raise EngineError("the process that forks the workers is gone; it was killed from outside")
+        messages, isOpen = receiveAll(self._commands)
+        if not isOpen:
+            raise EngineError("the process that forks the workers is gone; it was killed from outside")
+        for message in messages:
             report = self._ownCodec.decode(*message, KEEPER)
-            if type(report) is Died and report.lane in self._children:
+            child = self._children.get(report.lane)
+            if child is None:
+                continue
+            if type(report) is Died:
                 deaths.append(report)
-            elif type(report) is Forked and report.lane in self._children:
-                self._children[report.lane].pid = report.pid
-            elif type(report) is Stopped and report.lane in self._children:
-                self._children[report.lane].stoppedAt = monotonic_ns() if report.stopped else None
+            elif type(report) is Forked:
+                child.pid = report.pid
+            elif type(report) is Stopped:
+                child.stoppedAt = monotonic_ns() if report.stopped else None
+        return deaths
 
     def bury(self, died: Died) -> Death:
         """What is known about a dead child; all it had sent must have been read before."""
@@ -235,10 +217,6 @@ def _trySend(end: socket.socket, data: bytes, fds: list[int]) -> bool:
             return False
         raise
     return True
-
-
-def _closeSegment(owner: int, number: int, fd: int) -> None:
-    os.close(fd)
 
 
 def _closeAll(fds: list[int]) -> None:

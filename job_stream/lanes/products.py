@@ -10,10 +10,12 @@ from typing import Any
 
 from ..engine.messages import Fold, Open, Output, Product, Skip, Work
 from ..plan import Kind, Place
-from .evaluator import Evaluator, Frame, Home, Rest
+from .entries import Rest
+from .evaluator import Evaluator
 from .failures import Skipped, cannotTravel, describe
 from .keyed import roundKey
 from .packing import Packing
+from .scopes import Frame, Home
 
 __all__ = ["Emitted", "Products", "skipsOf"]
 
@@ -33,9 +35,8 @@ class Emitted:
 def skipsOf(evaluator: Evaluator, packing: Packing) -> list[Product]:
     """What an evaluator has skipped since it was asked last."""
     return [
-        Skip(skipped.number, skipped.stage, packing.packItem(skipped.item), skipped.attempts, describe(skipped.error),
-             skipped.scope)
-        for skipped in evaluator.failures.drain()
+        Skip(skip.number, skip.stage, packing.packItem(skip.item), skip.attempts, describe(skip.error), skip.scope)
+        for skip in evaluator.failures.drain()
     ]
 
 

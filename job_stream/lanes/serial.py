@@ -9,9 +9,9 @@ from typing import Any
 from ..plan import Plan
 from .calls import Pair
 from .context import current, enter, leave
-from .evaluator import Stream
 from .failures import Failed, Skipped
-from .lane import newEvaluator
+from .keyed import newEvaluator
+from .scopes import Stream
 
 __all__ = ["runSerially"]
 

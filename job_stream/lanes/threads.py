@@ -6,16 +6,12 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from .board import ALL_CPUS, OWN_CPUS
-from .child import Setup
-from .keeper import Keeper
-from .lane import Lane, newEvaluator
 from .links import ThreadLink
 from .packing import LivePacking
+from .worker import KEEPER, Setup, newWorker
 
 __all__ = ["ThreadPool"]
 
-KEEPER = 0
 JOIN_S = 0.5
 
 
@@ -23,10 +19,10 @@ class ThreadPool:
     """The thread lanes of a run.
 
     Args:
-        deliver: called in a lane's thread with the lane's number and each message it sends.
+        deliver: called in a lane's thread with each message it sends.
     """
 
-    def __init__(self, setup: Setup, deliver: Callable[[int, Any], None]) -> None:
+    def __init__(self, setup: Setup, deliver: Callable[[Any], None]) -> None:
         self._setup = setup
         self._deliver = deliver
         self._links: dict[int, ThreadLink] = {}
@@ -36,16 +32,8 @@ class ThreadPool:
         return lane in self._links
 
     def start(self, lane: int) -> None:
-        link = self._links[lane] = ThreadLink(lambda message: self._deliver(lane, message))
-        setup = self._setup
-        evaluator = newEvaluator(setup.plan, False, [0] * 8, setup.seed)
-        evaluator.cpus = setup.board.flags[OWN_CPUS]
-        evaluator.allCpus = setup.board.flags[ALL_CPUS]
-        worker: Lane | Keeper
-        if lane == KEEPER:
-            worker = Keeper(link, evaluator, LivePacking(), [0] * 8)
-        else:
-            worker = Lane(lane, link, evaluator, LivePacking(), setup.source, [0] * 8, setup.board.flags, setup.drop)
+        link = self._links[lane] = ThreadLink(self._deliver)
+        worker = newWorker(self._setup, lane, False, link, LivePacking(), [0] * 8)
         name = f"job_stream-{'keeper' if lane == KEEPER else f'lane-{lane}'}"
         thread = threading.Thread(target=worker.run, name=name, daemon=True)
         self._threads.append(thread)

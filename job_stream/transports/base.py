@@ -68,7 +68,10 @@ class Transport(Protocol):
         size: number of ranks when the world began.
         peers: all of them.
         recovers: the others live on when a rank dies.
+        expelled: the others have given this rank up and live on without it.
     """
+
+    expelled: bool
 
     @property
     def rank(self) -> int: ...

@@ -24,6 +24,7 @@ class LocalTransport:
     size = 1
     recovers = False
     busy = False
+    expelled = False
 
     def __init__(self, cpus: int) -> None:
         self.peers = (Peer(socket.gethostname(), cpus, os.getpid()),)

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import signal
 import struct
 import sys
 import threading
@@ -151,6 +152,7 @@ class MpiTransport:
         self._lock = threading.RLock()
         self._state = _OPEN
         self._whole = True
+        self.expelled = False
 
     def _exchange(self, grant: Grant) -> tuple[Grant, ...]:
         """The grants of all ranks; sleeps until all are there."""
@@ -393,11 +395,13 @@ class MpiTransport:
                 self._mpi.Finalize()
 
     def abort(self) -> None:
-        """Ends all ranks at once, this one too."""
+        """Ends all ranks at once, this one too; one that the others live on without ends alone."""
         with self._lock:
             for stream in (sys.stdout, sys.stderr):
                 with suppress(Exception):
                     stream.flush()
+            if self.expelled:
+                os.kill(os.getpid(), signal.SIGKILL)  # MPI reports no other death to the others
             self._comm.Abort(1)
 
 

@@ -1,0 +1,88 @@
+"""The functions that run in the script's own thread: init, result and finish."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from .failures import Failure, caused
+from .lanes.calls import apply
+from .lanes.failures import describe, shorten
+from .plan import Stage
+from .recording import Function
+from .values import Multiple
+
+__all__ = ["Handlers"]
+
+
+class Handlers:
+    """Calls them, each under its policy.
+
+    Args:
+        inits: the init functions.
+        last: the result or finish function; None: there is none.
+        failures: where items are noted that were skipped.
+    """
+
+    def __init__(self, inits: list[Stage], last: Stage | None, failures: list[Failure]) -> None:
+        self._inits = inits
+        self._last = last
+        self._failures = failures
+        self._results: list[Any] = []
+
+    def initialParts(self) -> list[Any]:
+        """Runs the init functions; what they return comes before the initial work."""
+        parts: list[Iterable[Any]] = []
+        for stage in self._inits:
+            answer = self._call(stage, None, stage.function)
+            if isinstance(answer, Multiple):
+                parts.append(value for value in answer.workList if value is not None)
+            elif answer is not None:
+                parts.append([answer])
+        return parts
+
+    def taker(self) -> Callable[[list[Any]], None]:
+        """What takes lists of results: it calls the result function with each, or else keeps them."""
+        stage = self._last
+        if stage is None or stage.kind != "result":
+            return self._results.extend
+
+        def handle(values: list[Any]) -> None:
+            function = stage.function
+            for value in values:
+                try:
+                    apply(function, value)
+                except Exception as error:
+                    self._again(stage, value, error, apply, function, value)
+
+        return handle
+
+    def outcome(self) -> Any:
+        """What the run gives: what the finish function makes of all results; without one, the results themselves."""
+        stage, results = self._last, self._results
+        if stage is None:
+            return results
+        return None if stage.kind == "result" else self._call(stage, results, stage.function, results)
+
+    def _call(self, stage: Stage, item: Any, function: Function, *arguments: Any) -> Any:
+        try:
+            return function(*arguments)
+        except Exception as error:
+            return self._again(stage, item, error, function, *arguments)
+
+    def _again(self, stage: Stage, item: Any, error: Exception, function: Function, *arguments: Any) -> Any:
+        """Applies the policy of a function that runs in this thread."""
+        attempts = 1
+        while attempts <= stage.policy.retries:
+            attempts += 1
+            try:
+                return function(*arguments)
+            except Exception as latest:
+                error = latest
+        text = describe(error)
+        if stage.policy.skip:
+            self._failures.append(Failure(item, stage.name, attempts, text))
+            return None
+        if error.__cause__ is None:
+            caused(error, stage.name, shorten(item), text)
+        raise error

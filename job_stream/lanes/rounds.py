@@ -1,0 +1,174 @@
+"""Scopes that live in an evaluator: how their stores are made, their rounds begun, and what they emit when they end."""
+
+from __future__ import annotations
+
+from time import perf_counter
+from typing import Any
+
+from ..plan import Place
+from ..values import Object
+from . import calls
+from .board import NOTE_PLACE
+from .calls import Lazy
+from .entries import Mark, Rest, Run
+from .failures import Failed, Skipped
+from .machine import Machine
+from .scopes import Context, Frame, Stream
+
+__all__ = ["Rounds"]
+
+
+class Rounds(Machine):
+    """Opens frames, begins their rounds, and ends scopes that have drained."""
+
+    # reductions -------------------------------------------------------------------------------------------------------
+
+    def storeOf(self, context: Context, place: Place) -> Any:
+        """The store of a reduction, made when it is needed first."""
+        store = context.stores.get(place.number, self)
+        if store is self:
+            store = context.stores[place.number] = self.failures.call(place, "store", None, place.store or Object)
+        return store
+
+    def _drained(self, scope: Frame | Stream) -> None:
+        body = self.plan.bodies[scope.place.inner if type(scope) is Frame else 0]
+        if scope.active:
+            segment = min(scope.active)
+            scope.active.discard(segment)
+            self._emitFold(scope, self.places[body.segments[segment].last], body.segments[segment + 1].folds)
+        elif type(scope) is Frame:
+            self._nextRound(scope)
+        else:
+            self._leave()
+
+    def _emitFold(self, scope: Context, place: Place, nextFolds: bool) -> None:
+        if nextFolds:
+            scope.active.add(place.segment + 1)
+        self.go(scope, place.number, place.number + 1, self.emitFold(scope, place))
+
+    def emitFold(self, scope: Context, place: Place) -> list[Any]:
+        """What a drained reduction emits."""
+        try:
+            store = self.storeOf(scope, place)
+            del scope.stores[place.number]
+            values = self.failures.call(place, "emit", store, calls.answers, place.emit or calls.same, store)
+        except Skipped as skipped:
+            self.failures.record(skipped)
+            return []
+        return self.emitted(scope, place, values)
+
+    def emitted(self, scope: Context, place: Place, values: list[Any]) -> list[Any]:
+        return values
+
+    # frames -----------------------------------------------------------------------------------------------------------
+
+    def _frame(self, run: Run) -> None:
+        """Opens the frame of one item."""
+        first = run.values[run.index]
+        run.index += 1
+        if run.index >= len(run.values):
+            self.stack.pop()
+        place = self.places[run.place]
+        try:
+            store = self.storeOfFrame(place, first)
+            frame = self.newFrame(run.context, place, store, first)
+        except Skipped as skipped:
+            self.failures.record(skipped)
+            return
+        self.enter(frame)
+
+    def storeOfFrame(self, place: Place, first: Any) -> Any:
+        return self.failures.call(place, "store", first, place.store or Object)
+
+    def newFrame(self, context: Context, place: Place, store: Any, first: Any) -> Frame:
+        return Frame(context, place, store, first, 0)
+
+    def enter(self, scope: Frame | Stream) -> None:
+        """Puts a scope on the stack; its next round begins with the next step."""
+        self.stack.append(Mark(scope))
+        self.marks += 1
+
+    def _leave(self) -> None:
+        self.stack.pop()
+        self.marks -= 1
+
+    def _nextRound(self, frame: Frame) -> None:
+        place = frame.place
+        self._note[NOTE_PLACE] = place.number
+        try:
+            answer = self.failures.call(place, "", frame.first, self.callFrame, frame)
+            if answer is None or not self._begins(frame, answer):
+                self._finish(frame)
+        except Skipped as skipped:
+            self._abandon(frame)
+            self.failures.record(skipped)
+        self.now = perf_counter()
+
+    def _finish(self, frame: Frame) -> None:
+        """Emits a frame that recurred nothing; its mark is on top."""
+        values = self.emission(frame)
+        self._leave()
+        self._goOn(frame, values)
+
+    def emission(self, frame: Frame) -> list[Any]:
+        place = frame.place
+        values: list[Any] = self.failures.call(
+            place, "emit", frame.first, calls.answers, place.emit or calls.same, frame.store
+        )
+        return values
+
+    def _goOn(self, frame: Frame, values: list[Any]) -> None:
+        number = frame.place.number
+        self.go(frame.context, number, number + 1, self.frameOutputs(frame, values), frame, again=True)
+
+    def emitFrame(self, frame: Frame) -> None:
+        """Emits a frame once more, to get at the rest of a long Multiple."""
+        self._goOn(frame, self.emission(frame))
+
+    def _abandon(self, frame: Frame) -> None:
+        while True:
+            entry = self.stack[-1]
+            if type(entry) is Mark and entry.scope is frame:
+                return self._leave()
+            self.stack.pop()
+
+    def _begins(self, frame: Frame, answer: Any) -> bool:
+        try:
+            return self._beginRound(frame, answer)
+        except (Failed, Skipped):
+            raise
+        except Exception as error:
+            self.failures.again(frame.place, frame.first, error, None)
+            return False
+
+    def callFrame(self, frame: Frame) -> Any:
+        return calls.applyWithStore(frame.place.function, frame.store, frame.first)
+
+    def _beginRound(self, frame: Frame, answer: Any) -> bool:
+        """Puts what a frame recurred on the stack. False: it recurred nothing."""
+        body = self.plan.bodies[frame.place.inner]
+        values = self.roundValues(frame, calls.elements(answer))
+        self.go(frame, frame.place.number, body.segments[0].first, values, frame)
+        if values and type(values[0]) is Lazy and not self._hasElements():
+            values = []
+        if not values:
+            return False
+        frame.round += 1
+        if body.segments[0].folds:
+            frame.active.add(0)
+        return True
+
+    def _hasElements(self) -> bool:
+        """Whether a long Multiple that a frame recurred has an element at all; takes the first ones."""
+        rest = self.stack[-1]
+        assert type(rest) is Rest
+        while self.pull(rest, 256):
+            if self.stack[-1] is not rest:
+                break
+        return type(self.stack[-1]) is not Mark
+
+    def roundValues(self, frame: Frame, values: list[Any]) -> list[Any]:
+        return values
+
+    def frameOutputs(self, frame: Frame, values: list[Any]) -> list[Any]:
+        return values

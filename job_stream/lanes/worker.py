@@ -1,0 +1,36 @@
+"""What works at the far end of a link: a lane, or the keeper (number 0); in a process or a thread alike."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from ..plan import Plan
+from .board import ALL_CPUS, OWN_CPUS, Board
+from .keeper import Keeper
+from .keyed import newEvaluator
+from .lane import Lane
+from .packing import Packing
+
+__all__ = ["KEEPER", "Setup", "newWorker"]
+
+KEEPER = 0
+
+
+class Setup(NamedTuple):
+    """What every worker of a run needs to know; it reaches processes by fork."""
+
+    plan: Plan
+    source: Any
+    seed: int | None
+    drop: bool
+    board: Board
+
+
+def newWorker(setup: Setup, number: int, processes: bool, link: Any, packing: Packing, note: Any) -> Lane | Keeper:
+    """The lane or keeper of this number; ``processes``: it runs the stages that are for processes."""
+    flags = setup.board.flags
+    evaluator = newEvaluator(setup.plan, processes, note, setup.seed)
+    evaluator.cpus, evaluator.allCpus = flags[OWN_CPUS], flags[ALL_CPUS]
+    if number == KEEPER:
+        return Keeper(link, evaluator, packing, note)
+    return Lane(number, link, evaluator, packing, setup.source, note, flags, setup.drop)

@@ -1,0 +1,86 @@
+"""``map``: one function over sequences, its results in their order."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from .errors import JobStreamError, PlanError
+from .plan import Plan
+from .recorder import nameOf
+from .recording import Function
+from .source import InitialWork, Zipped, isSequence
+from .work import Work
+
+__all__ = ["map"]
+
+
+def map(func: Function, *sequences: Iterable[Any], **workKwargs: Any) -> list[Any]:
+    """Like the built-in ``map``, in parallel, and giving a list.
+
+    Args:
+        func: any callable, lambdas and closures too.
+        sequences: iterables; the shortest one counts. With several, ``func`` gets an element of each.
+        workKwargs: as for ``Work``. With ``onError='skip'`` the place of an item that failed holds None.
+
+    Returns:
+        The list of ``func(...)`` in the order of the sequences, None and lists as they are. On ranks other than the
+        primary, None.
+
+    Raises:
+        the exception that ``func`` raised, with a ``StageError`` as its cause.
+
+    Example:
+        >>> map(lambda a, b: a + b, [1, 2], [10, 20])
+        [11, 22]
+    """
+    if not sequences:
+        raise TypeError("map() must have at least two arguments")
+    if not callable(func):
+        raise PlanError(f"map takes a function, not {type(func).__name__}: {func!r:.80}")
+    function, items = (func, sequences[0]) if len(sequences) == 1 else _sideBySide(func, sequences)
+    return _Map(function, nameOf(func), items, workKwargs).run()  # type: ignore[no-any-return]
+
+
+def _sideBySide(func: Function, sequences: tuple[Iterable[Any], ...]) -> tuple[Function, Iterable[Any]]:
+    def spread(arguments: tuple[Any, ...]) -> Any:
+        return func(*arguments)
+
+    if all(isSequence(sequence) for sequence in sequences):
+        return spread, Zipped(sequences)  # type: ignore[return-value]
+    return spread, zip(*sequences, strict=False)
+
+
+class _Map(Work):
+    """The stream of ``map``: one stage, and results that know their position."""
+
+    def __init__(self, function: Function, name: str, items: Iterable[Any], keywords: dict[str, Any]) -> None:
+        super().__init__(items, **keywords)
+        self._recording.map(function, name)
+
+    def _runInParallel(self, plan: Plan, source: InitialWork, handle: Callable[[list[Any]], None], drop: bool) -> None:
+        order = _Order(handle)
+        self._runtime(plan, source, drop).run(order.take)
+        order.check()
+
+
+class _Order:
+    """Passes lists of neighbours on, each as soon as all before it have come."""
+
+    def __init__(self, handle: Callable[[list[Any]], None]) -> None:
+        self._handle = handle
+        self._waiting: dict[int, list[Any]] = {}
+        self._position = 0
+
+    def take(self, values: list[Any], base: int | None) -> None:
+        if base is None:
+            raise JobStreamError("a result of an ordered stream came without its position")
+        self._waiting[base] = values
+        while self._position in self._waiting:
+            ready = self._waiting.pop(self._position)
+            self._position += len(ready)
+            self._handle(ready)
+
+    def check(self) -> None:
+        if self._waiting:
+            raise JobStreamError(f"results from position {self._position} on are missing")

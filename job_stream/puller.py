@@ -1,0 +1,104 @@
+"""The source thread, which pulls initial work that is not a sequence."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from time import monotonic
+from typing import Any
+
+from .engine.messages import SourceGave
+from .payload import Blob, Live, Parts, pack
+
+__all__ = ["PULL_S", "Puller"]
+
+PULL_S = 2e-3
+PULL_BYTES = 4 << 20
+
+
+class Puller:
+    """Takes items from iterators on request, and stops where a request has been met.
+
+    An iterator may block for any time, and even wait for what becomes of the items it gave before. So what has been
+    taken can be had by the engine thread at any moment (``overdue``).
+
+    Args:
+        iterators: the parts of the initial work that are pulled.
+        live: items stay in this process and are not packed.
+        post: takes a ``SourceGave``, or the exception that an iterator raised.
+        wake: called when the first item of a request is there.
+    """
+
+    def __init__(self, iterators: list[Iterator[Any]], live: bool, stow: Callable[[Parts], Blob],
+                 post: Callable[[Any], None], wake: Callable[[], None]) -> None:  # fmt: skip
+        self._iterators = iterators
+        self._live = live
+        self._stow = stow
+        self._post = post
+        self._wake = wake
+        self._changed = threading.Condition()
+        self._values: list[Any] = []
+        self._wanted = 0
+        self._bytes = 0
+        self._since = 0.0
+        self._closed = False
+        self._thread = threading.Thread(target=self._run, name="job_stream-source", daemon=True)
+        self._thread.start()
+
+    def request(self, items: int) -> None:
+        """Asks for so many items; fewer may come."""
+        with self._changed:
+            self._wanted = items
+            self._since = monotonic()
+            self._changed.notify()
+
+    @property
+    def waiting(self) -> bool:
+        """Whether items are there that a request has asked for."""
+        return bool(self._values) and self._wanted > 0
+
+    def overdue(self) -> SourceGave | None:
+        """What has been waiting for long enough."""
+        with self._changed:
+            if not self.waiting or monotonic() - self._since < PULL_S:
+                return None
+            return SourceGave(self._takeChunks(), False)
+
+    def close(self) -> None:
+        """Ends the thread; one that is inside user code ends when that returns."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify()
+        self._thread.join(0.2)
+
+    def _run(self) -> None:
+        try:
+            for iterator in self._iterators:
+                with self._changed:
+                    self._changed.wait_for(lambda: self._wanted or self._closed)
+                for value in iterator:
+                    if not self._took(value):
+                        return
+                with self._changed:
+                    self._post(SourceGave(self._takeChunks(), True))
+        except BaseException as error:
+            self._post(error)
+
+    def _took(self, value: Any) -> bool:
+        """Keeps an item, and waits until it is asked for; False: it never will be."""
+        with self._changed:
+            self._values.append(value)
+            self._bytes += getattr(value, "nbytes", 0)
+            count = len(self._values)
+            if self._wanted and (count >= self._wanted or self._bytes >= PULL_BYTES):
+                self._post(SourceGave(self._takeChunks(), False))
+            elif self._wanted and count == 1:
+                self._wake()
+            self._changed.wait_for(lambda: self._wanted or self._closed)
+            return not self._closed
+
+    def _takeChunks(self) -> tuple[tuple[int, Any], ...]:
+        values, self._values, self._wanted, self._bytes = self._values, [], 0, 0
+        if not values:
+            return ()
+        return ((len(values), Live(values) if self._live else self._stow(pack(values))),)

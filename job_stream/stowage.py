@@ -1,0 +1,69 @@
+"""Shared memory of the script's own process: for values on their way to lanes, and for what comes from other ranks."""
+
+from __future__ import annotations
+
+import mmap
+import os
+import threading
+from typing import Any
+
+from .lanes.arena import Arena
+from .lanes.board import SEGMENTS
+from .payload import Blob, Parts, Segment
+from .wire import INLINE_BYTES
+
+__all__ = ["Stowage"]
+
+
+class Stowage:
+    """Turns packed values into blobs, the large ones in shared memory of this process."""
+
+    def __init__(self) -> None:
+        self._free = bytearray(SEGMENTS)
+        self._arena = Arena(self._free)
+        self._lock = threading.Lock()
+        self._mappings: dict[int, tuple[int, memoryview]] = {}
+
+    def stow(self, parts: Parts) -> Blob:
+        lengths = [len(frame) for frame in parts.frames]
+        if parts.nbytes <= INLINE_BYTES:
+            return Blob(lengths, None, 0, b"".join(parts.frames))
+        with self._lock:
+            number, fd = self._arena.write(parts.frames)
+            if number == SEGMENTS:
+                fd = os.dup(fd)
+                self._arena.sent()
+        return Blob(lengths, Segment(fd, -1, number, self._release), 0, None)
+
+    def room(self, size: int) -> tuple[memoryview, Any]:
+        """Memory for a message body that is about to come, and what stands for it."""
+        if size <= INLINE_BYTES:
+            data = bytearray(size)
+            return memoryview(data), data
+        with self._lock:
+            number, fd = self._arena.reserve(size)
+            if number == SEGMENTS:
+                fd = os.dup(fd)
+                self._arena.sent()
+                memory = memoryview(mmap.mmap(fd, size))
+            else:
+                memory = self._mapping(number, fd, size)
+        return memory[:size], Segment(fd, -1, number, self._release)
+
+    def _mapping(self, number: int, fd: int, size: int) -> memoryview:
+        """A segment's memory; touching it anew each time would cost more than the copy."""
+        file = os.fstat(fd)
+        known = self._mappings.get(number)
+        if known is None or known[0] != file.st_ino or len(known[1]) < size:
+            known = self._mappings[number] = (file.st_ino, memoryview(mmap.mmap(fd, file.st_size)))
+        return known[1]
+
+    def _release(self, owner: int, number: int, fd: int) -> None:
+        if number == SEGMENTS:
+            os.close(fd)
+        else:
+            self._free[number] = 1
+
+    def close(self) -> None:
+        self._mappings.clear()
+        self._arena.close()

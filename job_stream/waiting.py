@@ -1,0 +1,86 @@
+"""How the engine thread waits: what wakes it, and how long it sleeps at most."""
+
+from __future__ import annotations
+
+import os
+import threading
+from contextlib import suppress
+from time import monotonic, sleep
+
+from .lanes.pool import ProcessPool
+from .puller import PULL_S, Puller
+
+__all__ = ["Patience", "Wake"]
+
+NO_ROOM_MS = 2
+STOPPED_MS = 1000
+HOT_S = 1e-3
+HOT_PAUSE_S = 5e-5
+POLLS_MS = ((0.05, 1), (0.5, 3), (float("inf"), 8))
+"""How long to sleep between looks for other ranks, after so many quiet seconds: each look costs 20 to 50 us."""
+
+
+class Wake:
+    """Wakes the engine thread, from any thread, for as long as it is there."""
+
+    def __init__(self) -> None:
+        self.fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._lock = threading.Lock()
+        self._closed = False
+
+    def set(self) -> None:
+        with self._lock:
+            if not self._closed:
+                os.eventfd_write(self.fd, 1)
+
+    def clear(self) -> None:
+        with suppress(BlockingIOError):
+            os.eventfd_read(self.fd)
+
+    def close(self) -> None:
+        with self._lock:
+            self._closed = True
+            os.close(self.fd)
+
+
+class Patience:
+    """How long the engine thread may sleep.
+
+    Args:
+        pool: of lanes that are processes; None: there are none.
+        limits: the time limits of the stages, in seconds.
+
+    Attributes:
+        puller: of the source, once there is one.
+        polls: whether other ranks have to be looked for; MPI wakes nobody up.
+        stirred: when another rank was last heard of.
+    """
+
+    def __init__(self, pool: ProcessPool | None, limits: list[float]) -> None:
+        self._pool = pool
+        self._limit_ms = min(max(min(limits) * 100, 5), 500) if limits else None
+        self.puller: Puller | None = None
+        self.polls = False
+        self.stirred = 0.0
+
+    def ms(self) -> float | None:
+        """Until when to sleep, in ms from now; None: until something happens."""
+        if self.polls:
+            return self._pollingMs()
+        if self.puller and self.puller.waiting:
+            return PULL_S * 1000
+        if self._pool is None:
+            return None
+        if self._pool.wantsRoom():
+            return NO_ROOM_MS
+        if self._limit_ms is not None:
+            return self._limit_ms
+        return STOPPED_MS if self._pool.stopped else None
+
+    def _pollingMs(self) -> float:
+        """The same among several ranks; just after news the next are awaited without leaving the processor for long."""
+        quiet = monotonic() - self.stirred
+        if quiet < HOT_S:
+            sleep(HOT_PAUSE_S)
+            return 0
+        return next(pause for limit, pause in POLLS_MS if quiet < limit)

@@ -1,0 +1,228 @@
+"""A ``Work``: a stream of decorated functions, and how it is run."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from .errors import PlanError
+from .failures import Failure, summary
+from .handlers import Handlers
+from .lanes.context import current
+from .lanes.failures import describe
+from .plan import Plan, Policy
+from .recorder import checkCpus, checkSeed, decorator, policyOf
+from .recording import Function, Recording
+from .source import InitialWork
+from .world import rankOf
+
+__all__ = ["Work"]
+
+
+class Work:
+    """A stream of stages, and the work that enters it.
+
+    Stages run in the order of the source. Items pass them independently of each other and in no particular order. At
+    the end of a ``with`` block the stream runs; ``run()`` runs it at once.
+
+    Args:
+        initialWork: any iterable of items. Lists, tuples, ranges and arrays are shared with the workers; anything else
+            is pulled little by little, in a thread of its own.
+        useMultiprocessing: whether stages run in worker processes. Otherwise they run in threads of this process.
+        seed: of the generators that ``rng()`` gives, a whole number from 0 on; None: not reproducible.
+        onError: what to do with an item whose stage raised: 'raise' stops the run, 'skip' leaves the item out and
+            records it in ``failures``.
+        retries: how often a call that raised is repeated.
+        timeout: seconds that a call of a job, frame, frameEnd or reduce may take; None: any time. It counts from the
+            call's begin, and ends the worker process.
+        cpus: how many workers to use; by default one for each CPU that this process may use.
+
+    Attributes:
+        failures: list of the items that were skipped, each with item, stage, attempts and reason.
+
+    Raises:
+        PlanError: a keyword has a value that makes no sense.
+
+    Example:
+        >>> w = Work(range(4))
+        >>> double = w.job(lambda x: 2 * x)
+        >>> sorted(w.run())
+        [0, 2, 4, 6]
+    """
+
+    def __init__(
+        self,
+        initialWork: Iterable[Any] = (),
+        useMultiprocessing: bool = True,
+        *,
+        seed: int | None = None,
+        onError: str | None = None,
+        retries: int | None = None,
+        timeout: float | None = None,
+        cpus: int | None = None,
+        checkpointFile: str | None = None,
+        checkpointInterval: float | None = None,
+        checkpointSyncInterval: float | None = None,
+        **unknown: Any,
+    ) -> None:
+        if unknown:
+            raise PlanError(f"Work does not know the keyword {next(iter(unknown))!r}")
+        if not isinstance(initialWork, Iterable) and not hasattr(initialWork, "__getitem__"):
+            raise PlanError(f"initialWork must be iterable, not {type(initialWork).__name__}: {initialWork!r:.80}")
+        checkSeed(seed)
+        checkCpus(cpus)
+        if checkpointFile or os.environ.get("JOBS_CHECKPOINT"):
+            raise PlanError("this version writes no checkpoints: leave out checkpointFile= and unset JOBS_CHECKPOINT")
+        self.failures: list[Failure] = []
+        self._initialWork = initialWork
+        policy = policyOf("Work", Policy(), onError, retries, timeout)
+        self._recording = Recording(bool(useMultiprocessing), policy)
+        self._seed = seed
+        self._cpus = cpus
+        self._hasRun = False
+
+    # recording --------------------------------------------------------------------------------------------------------
+
+    def init(self, func: Function | None = None, **keywords: Any) -> Any:
+        """Decorates a function without arguments that runs once in this process, before anything else.
+
+        What it returns is added to the initial work. It sees the script's data as it is, and what it loads into module
+        variables is there in every worker of this process. Under ``mpirun`` it runs on the primary only: what the
+        workers of all ranks need is loaded at the top of the script.
+        """
+        return decorator(self._recording.init, func, keywords)
+
+    def job(self, func: Function | None = None, **keywords: Any) -> Any:
+        """Decorates a function that is called with each item; what it returns goes on to the next stage.
+
+        None: nothing goes on. ``Multiple``: each element goes on. Anything else is one item.
+
+        Args:
+            useMultiprocessing, onError, retries, timeout: as for ``Work``, for this stage.
+
+        Raises:
+            PlanError: the function takes no argument, a keyword is unknown, or the stream has ended already.
+        """
+        return decorator(self._recording.job, func, keywords)
+
+    def frame(self, func: Function | None = None, **keywords: Any) -> Any:
+        """Decorates a function ``frame(store, first)`` that begins a parallel while loop for each item.
+
+        It is called when the item enters, and again each time all that it recurred is finished. What it returns goes
+        through the stages up to its ``frameEnd``; when it returns nothing the loop ends and ``emit(store)`` goes on
+        after the frameEnd.
+
+        Args:
+            store: makes the store of one loop; by default ``Object``.
+            emit: turns the store into what goes on; by default the store itself.
+            useMultiprocessing, onError, retries, timeout: as for ``Work``, for this stage.
+        """
+        return decorator(self._recording.frame, func, keywords)
+
+    def frameEnd(self, func: Function | None = None, **keywords: Any) -> Any:
+        """Decorates a function ``frameEnd(store, next)`` that takes in what came through a frame's stages.
+
+        What it returns is sent through them again.
+
+        Args:
+            useMultiprocessing: as for ``Work``; False here or at the frame counts for both, since they share a store.
+            onError, retries, timeout: as for ``Work``, for this stage.
+        """
+        return decorator(self._recording.frameEnd, func, keywords)
+
+    def reduce(self, func: Function | None = None, **keywords: Any) -> Any:
+        """Decorates a function ``reduce(store, works, others)`` that gathers everything from the stages before it.
+
+        ``works`` is a list of items, ``others`` a list of stores to be merged into ``store``. It is called in several
+        processes at once, so it must not depend on how items are grouped. What it returns is sent through the stages
+        before it again. When they have drained, ``emit(store)`` goes on, once.
+
+        Args:
+            store: makes an empty store; by default ``Object``.
+            emit: turns the store into what goes on; by default the store itself.
+            useMultiprocessing, onError, retries, timeout: as for ``Work``, for this stage.
+        """
+        return decorator(self._recording.reduce, func, keywords)
+
+    def result(self, func: Function | None = None, **keywords: Any) -> Any:
+        """Decorates a function that is called in the script's main thread with each result. It ends the stream.
+
+        Args:
+            onError, retries: as for ``Work``, for this function.
+        """
+        return decorator(self._recording.result, func, keywords)
+
+    def finish(self, func: Function | None = None, **keywords: Any) -> Any:
+        """Decorates a function that is called once with the list of all results. It ends the stream.
+
+        What it returns is what ``run()`` returns.
+
+        Args:
+            onError, retries: as for ``Work``, for this function.
+        """
+        return decorator(self._recording.finish, func, keywords)
+
+    # running ----------------------------------------------------------------------------------------------------------
+
+    def __enter__(self) -> Work:
+        return self
+
+    def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
+        if kind is None and not self._hasRun:
+            self._run(drop=self._recording.last is None)
+
+    def run(self) -> Any:
+        """Runs the stream.
+
+        Returns:
+            The list of results; with ``finish``, what that returned; with ``result``, None. On ranks other than the
+            primary, None.
+
+        Raises:
+            PlanError: a frame has no end.
+            the exception of user code that failed; its ``__cause__`` is a ``StageError`` with the traceback from the
+                worker.
+        """
+        return self._run(drop=False)
+
+    def _run(self, drop: bool) -> Any:
+        plan = self._recording.plan()
+        self._hasRun = True
+        self.failures = []
+        if rankOf() and current() is None:
+            self._runElsewhere(plan, drop)
+            return None
+        handlers = Handlers(self._recording.inits, self._recording.last, self.failures)
+        source = InitialWork([*handlers.initialParts(), self._initialWork])
+        if current() is not None:
+            self._runSerially(plan, source, handlers.taker())
+        else:
+            self._runInParallel(plan, source, handlers.taker(), drop)
+        if self.failures:
+            print(summary(self.failures), file=sys.stderr)
+        return handlers.outcome()
+
+    def _runInParallel(self, plan: Plan, source: InitialWork, handle: Callable[[list[Any]], None], drop: bool) -> None:
+        self._runtime(plan, source, drop).run(lambda values, base: handle(values))
+
+    def _runElsewhere(self, plan: Plan, drop: bool) -> None:
+        """Takes part in a stream whose primary is another rank, where its work comes from and its results go."""
+        from .runtime import Runtime
+
+        Runtime(plan, InitialWork([]), self._cpus, self._seed, drop).run(lambda values, base: None)
+
+    def _runtime(self, plan: Plan, source: InitialWork, drop: bool) -> Any:
+        from .runtime import Runtime
+
+        runtime = Runtime(plan, source, self._cpus, self._seed, drop)
+        runtime.failures = self.failures
+        return runtime
+
+    def _runSerially(self, plan: Plan, source: InitialWork, handle: Callable[[list[Any]], None]) -> None:
+        from .lanes.serial import runSerially
+
+        for skipped in runSerially(plan, source, self._seed, handle):
+            reason = describe(skipped.error)
+            self.failures.append(Failure(skipped.item, skipped.stage, skipped.attempts, reason))

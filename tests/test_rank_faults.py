@@ -1,0 +1,418 @@
+"""Ranks that die, stop or are interrupted at the worst moments: serial results where the others can go on, a prompt end
+where they cannot, and nothing left behind.
+
+Jobs signal with files where they are, so that a fault hits its moment whatever the speed of the machine.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import textwrap
+from pathlib import Path
+
+import pytest
+from mpi_support import World, find_mpirun, is_open_mpi, pythons
+from support import PROMPT_S, Ended, Gate, is_alive, is_stopped, wait_until
+
+pytestmark = pytest.mark.skipif(
+    find_mpirun() is None or not is_open_mpi(str(find_mpirun())), reason="Open MPI is not installed"
+)
+
+PRELUDE = """
+import os, signal, sys, time
+from pathlib import Path
+from job_stream import Multiple, Object, Work, getRank
+
+rank, rank_pid, here = getRank(), os.getpid(), Path(__file__).parent
+
+def happened(name):
+    return (here / name).exists()
+
+def announce(name):
+    (here / name).touch()
+
+def wait_for(*names):
+    end = time.monotonic() + 50
+    while not all(map(happened, names)):
+        if time.monotonic() > end:
+            raise TimeoutError(names)
+        time.sleep(0.001)
+
+def once(name):
+    try:
+        os.close(os.open(here / name, os.O_CREAT | os.O_EXCL))
+    except FileExistsError:
+        return False
+    return True
+
+def kill(pid=rank_pid):
+    os.kill(pid, signal.SIGKILL)
+    signal.pause()
+
+def gather(store, works, others):
+    store.extend(works)
+    for other in others:
+        store.extend(other)
+
+def check(found, expected):
+    print("right" if sorted(found) == sorted(expected) else f"WRONG {found}", flush=True)
+"""
+
+
+def script(folder: Path, text: str) -> Path:
+    path = folder / "script.py"
+    path.write_text(PRELUDE + textwrap.dedent(text), encoding="utf-8")
+    return path
+
+
+def outlived(folder: Path, text: str, ranks: int, *arguments: object, lanes: int = 1) -> Ended:
+    """Runs a script that loses ranks; what it printed, after all of it has ended."""
+    path = script(folder, text)
+    with World(path, ranks, *arguments, ulfm=True, env={"JOBS_CPUS": str(lanes)}) as world:
+        ended = world.ended()
+        world.gone()
+    assert (folder / "killed").exists(), "nothing was killed"
+    assert ended.code == 0, ended.err
+    return ended
+
+
+# --- deaths that change no result ---------------------------------------------------------------------------------
+def test_a_rank_dies_while_it_borrows(tmp_path: Path) -> None:
+    text = """
+    with Work(range(60)) as w:
+        @w.job
+        def work(x):
+            if rank == 1 and once("killed"):
+                kill()
+            wait_for("killed")
+            return Multiple([x] * (x % 3))
+        @w.reduce(store=list, emit=sorted)
+        def all_of_them(store, works, others):
+            gather(store, works, others)
+        @w.result
+        def show(found):
+            check(found, [x for x in range(60) for _ in range(x % 3)])
+    """
+    assert outlived(tmp_path, text, 3).out == "right\n"
+
+
+FRAMES = """
+with Work([3, 5]) as w:
+    @w.frame(store=lambda: Object(rounds=0, total=0), emit=lambda store: store.total)
+    def loop(store, first):
+        if not rank:
+            wait_for("killed")  # so that another rank has the other frame
+        if sys.argv[1] == "frame" and rank and store.rounds == 1 and happened("lent on") and once("killed"):
+            kill()
+        if store.rounds < 2:
+            store.rounds += 1
+            return Multiple([(first, rank, rank_pid)] * 500)
+    @w.job
+    def child(piece):
+        first, home, home_pid = piece
+        if home and rank not in (0, home):
+            announce("lent on")
+            if sys.argv[1] == "lender" and once("killed"):
+                os.kill(home_pid, signal.SIGKILL)
+        if not happened("lent on"):
+            time.sleep(0.003)
+        return first
+    @w.frameEnd
+    def add(store, first):
+        store.total += first
+    @w.finish
+    def show(found):
+        check(found, [3000, 5000])
+"""
+
+
+@pytest.mark.parametrize("moment", ["lender", "frame"])
+def test_a_rank_with_a_frame_dies_while_or_after_its_pieces_were_lent_on(tmp_path: Path, moment: str) -> None:
+    assert outlived(tmp_path, FRAMES, 3, moment).out == "right\n"
+
+
+def test_a_rank_dies_while_it_merges(tmp_path: Path) -> None:
+    text = """
+    with Work(range(400)) as w:
+        @w.job
+        def work(x):
+            if not happened("killed"):
+                time.sleep(0.005)
+            return x
+        @w.reduce(store=list, emit=sorted)
+        def merge(store, works, others):
+            if rank and others and once("killed"):
+                kill()
+            gather(store, works, others)
+        @w.result
+        def show(found):
+            check(found, range(400))
+    """
+    assert outlived(tmp_path, text, 2, lanes=2).out == "right\n"
+
+
+@pytest.mark.parametrize("moment", ["last result", "after the stream", "in the next"])
+def test_a_rank_dies_at_the_end_of_a_stream(tmp_path: Path, moment: str) -> None:
+    text = """
+    from job_stream.world import world
+    moment, seen = sys.argv[1], []
+    with Work(range(30)) as w:
+        w.job(abs)
+        @w.result
+        def take(x):
+            seen.append(x)
+            if len(seen) == 30 and moment == "last result" and once("killed"):
+                os.kill(world().peers[1].pid, signal.SIGKILL)
+    if rank == 1 and moment == "after the stream" and once("killed"):
+        kill()
+    if not rank:
+        check(seen, range(30))
+        wait_for(*["killed"] * (moment != "in the next"))
+    with Work(range(30)) as w:
+        @w.job
+        def again(x):
+            if rank == 1 and moment == "in the next" and once("killed"):
+                kill()
+            if moment == "in the next":
+                wait_for("killed")
+            return x
+        @w.finish
+        def show(found):
+            check(found, range(30))
+    """
+    assert outlived(tmp_path, text, 3, moment).out == "right\nright\n"
+
+
+@pytest.mark.parametrize("who", [0, 1, 2])
+def test_a_rank_dies_when_all_streams_are_over(tmp_path: Path, who: int) -> None:
+    text = """
+    with Work(range(30)) as w:
+        w.job(abs)
+        @w.finish
+        def show(found):
+            check(found, range(30))
+    announce(f"ended {rank}")
+    wait_for("ended 0", "ended 1", "ended 2")
+    if rank == 1 and once("killed"):
+        kill()
+    wait_for(*["killed"] * (rank == int(sys.argv[1])))
+    """
+    assert outlived(tmp_path, text, 3, who).out == "right\n"
+
+
+@pytest.mark.parametrize("way", ["one after the other", "at once"])
+def test_two_of_four_ranks_die(tmp_path: Path, way: str) -> None:
+    text = """
+    with Work(range(200)) as w:
+        @w.job
+        def work(x):
+            if rank in (1, 2) and once(f"dies {rank}"):
+                if sys.argv[1] == "at once":
+                    wait_for("dies 1", "dies 2")
+                elif rank == 2:
+                    wait_for("first")
+                announce("killed" if rank == 2 else "first")
+                kill()
+            wait_for("dies 1", "dies 2")
+            return x
+        @w.reduce(store=list, emit=sorted)
+        def all_of_them(store, works, others):
+            gather(store, works, others)
+        @w.result
+        def show(found):
+            check(found, range(200))
+    """
+    assert outlived(tmp_path, text, 4, way).out == "right\n"
+
+
+# --- ends that all share ------------------------------------------------------------------------------------------
+BUSY = """
+with Work(range(1000)) as w:
+    @w.job
+    def work(x):
+        announce(f"busy {rank}")
+        time.sleep(60)
+"""
+
+
+def started(folder: Path, text: str, ranks: int, *arguments: object, **keywords: object) -> World:
+    return World(script(folder, text), ranks, *arguments, env={"JOBS_CPUS": "1"}, **keywords)  # type: ignore[arg-type]
+
+
+def wait_for_all(folder: Path, ranks: int) -> None:
+    for rank in range(ranks):
+        Gate(folder / f"busy {rank}").wait()
+
+
+@pytest.mark.parametrize(("who", "ulfm"), [(0, False), (0, True), (1, False)], ids=str)
+def test_the_death_of_a_rank_that_nobody_can_do_without_ends_all(tmp_path: Path, who: int, ulfm: bool) -> None:
+    with started(tmp_path, BUSY, 3, ulfm=ulfm) as world:
+        wait_for_all(tmp_path, 3)
+        os.kill(world.pids()[who], signal.SIGKILL)
+        world.gone(PROMPT_S)
+        ended = world.ended()
+    assert ended.code != 0
+    assert ended.err.count("WorldError: rank 0, the primary, died") == int(ulfm), ended.err
+
+
+@pytest.mark.parametrize("python", pythons())
+def test_a_key_press_ends_all_with_at_most_one_traceback(tmp_path: Path, python: str) -> None:
+    with started(tmp_path, BUSY, 2, python=python) as world:
+        wait_for_all(tmp_path, 2)
+        os.killpg(world.process.pid, signal.SIGINT)  # the foreground process group, as a terminal does
+        world.gone(PROMPT_S)
+        ended = world.ended()
+    assert ended.code != 0
+    assert ended.err.count("Traceback (most recent call last)") <= 1, ended.err
+
+
+# --- silence ------------------------------------------------------------------------------------------------------
+PATIENCE = """
+import job_stream.cluster
+job_stream.cluster.PING_S, job_stream.cluster.SILENT_S = 0.3, 1.0
+"""
+
+
+@pytest.mark.parametrize("moment", ["in a stream", "when all is over"])
+def test_a_rank_that_is_stopped_is_given_up_and_ends_alone_when_it_goes_on(tmp_path: Path, moment: str) -> None:
+    text = f"""{PATIENCE}
+from job_stream.errors import WorldError
+try:
+    with Work(range(60)) as w:
+        @w.job
+        def work(x):
+            announce(f"busy {{rank}}")
+            wait_for("busy 1", "stopped")
+            return x
+        @w.finish
+        def show(found):
+            check(found, range(60))
+            announce("done")
+except WorldError as error:
+    assert "given up" in str(error)
+    announce("noticed")
+wait_for(*["noticed"] * (sys.argv[1] == "in a stream"))
+with Work(range(60)) as w:
+    w.job(abs)
+    @w.finish
+    def show(found):
+        check(found, range(60))
+"""
+    with started(tmp_path, text, 3, moment, ulfm=True) as world:
+        Gate(tmp_path / "busy 1").wait()
+        primary, stopped = world.pids()[0], world.pids()[1]
+        os.kill(stopped, signal.SIGSTOP)
+        wait_until(lambda: is_stopped(stopped), "rank 1 to stop")
+        (tmp_path / "stopped").touch()
+        Gate(tmp_path / "done").wait()
+        if moment == "when all is over":
+            wait_until(lambda: not is_alive(primary), "rank 0 to end")
+        os.kill(stopped, signal.SIGCONT)
+        ended = world.ended()
+        world.gone()
+    assert (ended.code, ended.out) == (0, "right\nright\n"), ended.err
+    assert (tmp_path / "noticed").exists()
+    assert ended.err.count("WorldError: rank 1 was given up by the others") == 1, ended.err
+
+
+def test_without_fault_tolerance_a_rank_that_is_stopped_is_an_error_everywhere(tmp_path: Path) -> None:
+    text = f"""{PATIENCE}
+from job_stream.errors import WorldError
+try:
+    with Work(range(60)) as w:
+        @w.job
+        def work(x):
+            announce(f"busy {{rank}}")
+            wait_for("stopped")
+            return x
+except WorldError as error:
+    print(rank, error, flush=True)
+    raise
+"""
+    with started(tmp_path, text, 3) as world:
+        wait_for_all(tmp_path, 3)
+        stopped = world.pids()[1]
+        os.kill(stopped, signal.SIGSTOP)
+        wait_until(lambda: is_stopped(stopped), "rank 1 to stop")
+        (tmp_path / "stopped").touch()
+        ended = world.ended()
+        world.gone()
+    assert ended.code != 0
+    assert sorted(ended.out.splitlines()) == [
+        f"{rank} rank 1 has not answered for 1 s; it may have been stopped" for rank in (0, 2)
+    ]
+    assert ended.err.count("Traceback (most recent call last)") == 1, ended.err
+
+
+def test_a_rank_that_had_nothing_to_do_for_long_is_not_taken_for_silent(tmp_path: Path) -> None:
+    text = f"""{PATIENCE}
+with Work([0]) as w:
+    @w.frame(store=lambda: Object(rounds=0), emit=lambda store: store.rounds)
+    def loop(store, x):
+        if not store.rounds:
+            time.sleep(1.5)
+            store.rounds = 1
+            return Multiple(range(100))
+    @w.job
+    def child(x):
+        if rank:
+            announce("shared")
+        elif not happened("shared"):
+            time.sleep(0.01)
+        return x
+    @w.frameEnd
+    def add(store, x):
+        store.rounds += 1
+    @w.finish
+    def show(found):
+        check(found, [101])
+"""
+    with started(tmp_path, text, 2) as world:
+        ended = world.ended()
+        world.gone()
+    assert (ended.code, ended.out) == (0, "right\n"), ended.err
+    assert (tmp_path / "shared").exists()
+
+
+# --- size ---------------------------------------------------------------------------------------------------------
+@pytest.mark.skipif(os.environ.get("JOBS_TEST_LARGE") != "1", reason="takes 10 GiB; JOBS_TEST_LARGE=1 asks for it")
+@pytest.mark.parametrize("python", pythons())
+@pytest.mark.parametrize("way", ["given", "returned"])
+def test_an_item_larger_than_2_gib_travels_between_ranks(tmp_path: Path, python: str, way: str) -> None:
+    text = """
+    import numpy
+    SIZE = 2_300_000_000
+    def large():
+        array = numpy.zeros(SIZE, numpy.uint8)
+        array[[0, 1 << 31, -1]] = 1, 2, 3
+        return array
+    def contents(array):
+        return len(array), int(array.max()), array[[0, 1 << 31, -1]].tolist()
+    given = sys.argv[1] == "given"
+    def source():
+        if given:
+            yield 0
+            wait_for("busy")
+            yield large()
+        else:
+            yield from range(2)
+    def handle(item):
+        if not rank:
+            announce("busy")
+            wait_for("borrowed")
+            return None
+        wait_for("busy")
+        announce("borrowed")
+        return contents(item) if given else large()
+    with Work(source()) as w:
+        w.job(handle)
+        @w.result
+        def show(found):
+            found = found if given else contents(found)
+            print(found == (SIZE, 3, [1, 2, 3]), flush=True)
+    """
+    with started(tmp_path, text, 2, way, python=python) as world:
+        ended = world.ended()
+        world.gone()
+    assert (ended.code, ended.out) == (0, "True\n"), ended.err
