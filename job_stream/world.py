@@ -208,6 +208,7 @@ class _Ending:
         self._transport = transport
         self._pid = os.getpid()
         self._error: BaseException | None = None
+        self._untold: tuple[Any, Any, Any] | None = None
         self._hook = sys.excepthook
         sys.excepthook = self._failed
         atexit.register(self.end)
@@ -216,7 +217,10 @@ class _Ending:
         if os.getpid() == self._pid:
             self._error = error
             if _isShared(error) and self._transport.rank and not self._transport.expelled:
+                self._untold = kind, error, trace
                 return
+            if isinstance(error, KeyboardInterrupt) and isinstance(error.__context__, KeyboardInterrupt):
+                error.__context__ = None  # the same key press: another rank told of it before it came here
         self._hook(kind, error, trace)
 
     def end(self, error: BaseException | None = None) -> None:
@@ -236,6 +240,8 @@ class _Ending:
         if self._transport.expelled or (self._error is not None and not _isShared(self._error)):
             return False
         if not self._transport.leave(self._patience()):
+            if self._untold is not None:  # rank 0 would have ended this process before, had it the same to say
+                self._hook(*self._untold)
             return False
         self._transport.close()
         return True
@@ -248,5 +254,5 @@ class _Ending:
 
 
 def _isShared(error: BaseException) -> bool:
-    """Whether all ranks raise this exception, so that one of them may speak for all."""
-    return bool(getattr(error, "_jobStreamShared", False))
+    """Whether all ranks raise this exception, so that one of them may speak for all; a key press reaches all, too."""
+    return isinstance(error, KeyboardInterrupt) or bool(getattr(error, "_jobStreamShared", False))

@@ -267,6 +267,48 @@ def test_a_key_press_ends_all_with_at_most_one_traceback(tmp_path: Path, python:
     assert ended.err.count("Traceback (most recent call last)") <= 1, ended.err
 
 
+@pytest.mark.parametrize("python", pythons())
+def test_a_key_press_that_meets_each_rank_elsewhere_ends_all_with_at_most_one_traceback(
+    tmp_path: Path, python: str
+) -> None:
+    text = """
+    with Work(range(10)) as w:
+        w.job(abs)
+    if rank == 1:
+        announce("busy 1")
+        signal.pause()
+    with Work(range(10)) as w:
+        @w.job
+        def work(x):
+            announce(f"busy {rank}")
+            time.sleep(60)
+    """
+    with started(tmp_path, text, 3, python=python) as world:
+        wait_for_all(tmp_path, 3)
+        for pid in world.pids().values():
+            os.kill(pid, signal.SIGINT)
+        ended = world.ended()
+        world.gone()
+    assert ended.code != 0
+    assert ended.err.count("Traceback (most recent call last)") == 1, ended.err
+
+
+def test_an_interrupt_of_one_rank_alone_is_told(tmp_path: Path) -> None:
+    text = """
+    from job_stream.world import world
+    world()
+    announce(f"busy {rank}")
+    signal.pause()
+    """
+    with started(tmp_path, text, 2) as world:
+        wait_for_all(tmp_path, 2)
+        os.kill(world.pids()[1], signal.SIGINT)
+        ended = world.ended()
+        world.gone()
+    assert ended.code != 0
+    assert ended.err.count("KeyboardInterrupt") == 1, ended.err
+
+
 # --- silence ------------------------------------------------------------------------------------------------------
 PATIENCE = """
 import job_stream.cluster
