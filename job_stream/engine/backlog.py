@@ -10,11 +10,28 @@ from collections import deque
 from typing import NamedTuple
 
 from .ledger import Piece
-from .messages import Span, Work
+from .messages import Span, Stretch, Work
 from .parcels import PARCEL_S, Costs
 from .scopes import STREAM
 
-__all__ = ["Backlog", "Part", "Source"]
+__all__ = ["Backlog", "Part", "Source", "cut", "isCounted"]
+
+
+def isCounted(work: Work) -> bool:
+    """Whether the engine can cut the work, since it knows what its payload stands for."""
+    return type(work.payload) in (Span, Stretch) and not (work.inner or work.resume)
+
+
+def cut(work: Work, count: int) -> tuple[Work, Work]:
+    """The first ``count`` items of counted work, and the others."""
+    base, payload, step = work.base, work.payload, getattr(work.payload, "step", 1)
+    begin = payload.start + work.skip * step
+    first = work._replace(count=count, skip=0, payload=payload._replace(start=begin, stop=begin + count * step))
+    end = begin + work.count * step
+    later = None if base is None else base + work.skip + count
+    rest = work._replace(count=work.count - count, skip=0, base=later,
+                         payload=payload._replace(start=begin + count * step, stop=end))  # fmt: skip
+    return first._replace(base=None if base is None else base + work.skip), rest
 
 
 class Part(NamedTuple):
@@ -115,13 +132,29 @@ class Backlog:
     def __len__(self) -> int:
         return len(self._suspects) + len(self._stack)
 
+    @property
+    def wide(self) -> Piece | None:
+        """The piece that comes next, if it is one of many items that can be cut."""
+        if self._suspects or not self._stack:
+            return None
+        piece = self._stack[-1]
+        return piece if piece.work.count > 1 and isCounted(piece.work) else None
+
+    def pop(self) -> Piece:
+        """The newest piece."""
+        return self._stack.pop()
+
+    def replace(self, piece: Piece, other: Piece) -> None:
+        """Puts a piece in the place of one that waits."""
+        self._stack[self._stack.index(piece)] = other
+
     def push(self, piece: Piece) -> None:
         (self._suspects if piece.careful else self._stack).append(piece)
 
     @property
-    def shareable(self) -> int:
-        """How many pieces another rank could be lent."""
-        return len(self._stack)
+    def shareable(self) -> list[Piece]:
+        """The pieces that another rank could be lent, the oldest first."""
+        return self._stack
 
     def share(self, count: int) -> list[Piece]:
         """The oldest pieces, for another rank."""

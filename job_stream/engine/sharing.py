@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
-from ..plan import Plan
-from .backlog import Backlog, Source
-from .ledger import Ledger, Piece, holderOf
-from .messages import Action, Ask, Lend, Refuse, Send
-from .parcels import Costs
+from .backlog import Backlog, isCounted
+from .books import Books
+from .ledger import Piece, holderOf
+from .messages import Ask, Lend, Refuse, Send
 from .stealing import Asking, treeParent
 
 __all__ = ["Sharing"]
@@ -24,27 +21,22 @@ class Sharing:
     """The side of a rank that other ranks see while it lends and asks.
 
     Args:
-        plan: the stream.
-        number: of this rank.
+        books: of this rank.
         lanesOf: how many lanes each rank has.
-        costs, backlogs, source, ledger: of this rank.
-        enter: counts a piece from the source as open.
     """
 
-    def __init__(self, plan: Plan, number: int, lanesOf: tuple[int, ...], costs: Costs, backlogs: dict[bool, Backlog],
-                 source: Source, ledger: Ledger, enter: Callable[[], None]) -> None:  # fmt: skip
-        self._plan = plan
-        self._number = number
+    def __init__(self, books: Books, lanesOf: tuple[int, ...]) -> None:
+        self._books = books
+        self._plan = books.plan
+        self._number = books.number
         self._lanesOf = lanesOf
-        self._costs = costs
-        self._backlogs = backlogs
-        self._source = source
-        self._ledger = ledger
-        self._enter = enter
+        self._costs = books.costs
+        self._source = books.source
         self._cluster = sum(lanesOf)
         self._waiting: dict[int, int] = {}
         self._refuse: list[int] = []
-        self.asking = Asking(number, len(lanesOf))
+        self.asking = Asking(self._number, len(lanesOf))
+        self.deadline: float | None = None
 
     @property
     def alone(self) -> bool:
@@ -78,32 +70,40 @@ class Sharing:
         self._waiting.pop(rank, None)
         self.asking.died(rank)
 
-    def serve(self, full: bool) -> list[Action]:
+    def serve(self, full: bool) -> None:
         """Lends to those who wait; refuses those who wanted an answer at once."""
-        actions: list[Action] = []
         for rank, lanes in list(self._waiting.items()):
             pieces = self._share(lanes, full)
             if pieces:
                 del self._waiting[rank]
-                actions.append(self._lend(rank, pieces))
+                self._lend(rank, pieces)
         for rank in self._refuse:
             if self._waiting.pop(rank, None) is not None:
-                actions.append(Send(rank, Refuse()))
+                self._books.actions.append(Send(rank, Refuse()))
         self._refuse.clear()
-        return actions
 
-    def _lend(self, rank: int, pieces: list[Piece]) -> Action:
-        loan = self._ledger.lend(holderOf(rank), pieces)
-        return Send(rank, Lend(0, loan, tuple((name, piece.work) for name, piece in enumerate(pieces))))
+    def _lend(self, rank: int, pieces: list[Piece]) -> None:
+        loan = self._books.ledger.lend(holderOf(rank), pieces)
+        units = tuple((name, piece.work) for name, piece in enumerate(pieces))
+        self._books.actions.append(Send(rank, Lend(0, loan, units)))
 
     def _share(self, lanes: int, full: bool) -> list[Piece]:
-        pieces = [piece for backlog in self._backlogs.values() for piece in self._fromBacklog(backlog, lanes)]
+        pieces = [piece for backlog in self._books.backlogs.values() for piece in self._fromBacklog(backlog, lanes)]
         return pieces or ([] if full else self._fromSource(lanes))
 
     def _fromBacklog(self, backlog: Backlog, lanes: int) -> list[Piece]:
-        everybody = self._lanesOf[self._number] + sum(self._waiting.values())
-        count = backlog.shareable
-        return backlog.share(-(-count * lanes // everybody)) if count else []
+        """The oldest pieces; of one that can be cut, a fair share."""
+        pieces = backlog.shareable
+        if not pieces:
+            return []
+        everybody = self._lanesOf[self._number] + self.lanesWaiting
+        work = pieces[0].work
+        if not isCounted(work) or work.count == 1:
+            return backlog.share(-(-len(pieces) * lanes // everybody))
+        share = work.count * lanes // everybody
+        if not share or (self._costs.known(work.place) and self._costs.estimate(work.place, share) < WORTH_S):
+            return [] if len(pieces) == 1 else backlog.share(1)
+        return [self._books.cutOff(pieces[0], share)]
 
     def _fromSource(self, lanes: int) -> list[Piece]:
         """A share of what is left: half of what would be fair, so that something is left for those who come later."""
@@ -130,7 +130,7 @@ class Sharing:
             size = max(self._costs.size(0, items, lanes), items // (UNITS_PER_LANE * lanes))
         pieces: list[Piece] = []
         while items > 0 and self._source.ready:
-            self._enter()
+            self._books.enterSource()
             piece = self._source.take(min(size, items))
             pieces.append(piece)
             items -= piece.work.count
@@ -138,25 +138,24 @@ class Sharing:
 
     # asking -----------------------------------------------------------------------------------------------------------
 
-    def ask(self) -> list[Action]:
+    def ask(self) -> None:
         """This rank could do with work: asks the next one, or waits at its lifelines."""
         asking = self.asking
         if self.alone or asking.asked is not None:
-            return []
+            return
         victim = asking.next()
-        if victim is not None:
-            asking.asked = victim
-            return [Send(victim, Ask(self._lanesOf[self._number], False))]
-        return self._wait()
+        if victim is None:
+            self._wait()
+            return
+        asking.asked = victim
+        self._books.actions.append(Send(victim, Ask(self._lanesOf[self._number], False)))
 
-    def _wait(self) -> list[Action]:
+    def _wait(self) -> None:
         """Registers at the lifelines, again at the one before this rank when many more have come to wait here."""
-        actions: list[Action] = []
         own, before = self._lanesOf[self._number], treeParent(self._number)
         behind = sum(lanes for rank, lanes in self._waiting.items() if rank and treeParent(rank) == self._number)
         for rank in self.asking.lifelines():
             lanes = own + behind if rank == before and self._number else own
             if lanes >= 2 * self.asking.waitingAt.get(rank, 0):
                 self.asking.waitingAt[rank] = lanes
-                actions.append(Send(rank, Ask(lanes, True)))
-        return actions
+                self._books.actions.append(Send(rank, Ask(lanes, True)))

@@ -21,6 +21,7 @@ class Case(NamedTuple):
     rankDeaths: tuple[tuple[float, int], ...]
     laneDeaths: float
     slow: dict[int, float]
+    counted: bool
 
 
 def caseOf(seed: int) -> Case:
@@ -34,7 +35,8 @@ def caseOf(seed: int) -> Case:
     deaths = tuple((chance.random() * 0.2, rank) for rank in range(1, size) if chance.random() < 0.4)
     items, pulled, lanes = chance.choice([0, 1, 5, 40, 150]), chance.random() < 0.3, chance.choice([1, 2, 4])
     slow = {chance.randrange(size): 20.0} if chance.random() < 0.3 else {}
-    return Case(builder.plan(), items, pulled, size, lanes, deaths, chance.choice([0.0, 0.0, 0.05]), slow)
+    return Case(builder.plan(), items, pulled, size, lanes, deaths, chance.choice([0.0, 0.0, 0.05]), slow,
+                chance.random() < 0.5)  # fmt: skip
 
 
 def _addStages(builder: Builder, chance: random.Random, depth: int) -> None:

@@ -123,7 +123,8 @@ class Cluster:
         message = action.message
         self.counts[type(message).__name__] += 1
         if type(message) is m.Lend:
-            message = message._replace(units=tuple((name, ashore(work)) for name, work in message.units))
+            units = tuple((name, ashore(work, self.case.counted)) for name, work in message.units)
+            message = message._replace(units=units)
             self.counts["pieces lent"] += len(message.units)
         pair = (number, action.rank)
         delay = self.chance.random() * self.chance.choice([1e-4, 1e-3, 2e-2])
@@ -160,8 +161,11 @@ class Cluster:
             self._laneGoes(number, name, lane)
 
 
-def ashore(work: m.Work) -> m.Work:
+def ashore(work: m.Work, counted: bool) -> m.Work:
+    """Work for another rank, which does not have the source: its values, or the numbers that it consists of."""
     payload = work.payload
     if type(payload) is not m.Span:
         return work
+    if counted:
+        return work._replace(payload=m.Stretch(payload.start * 3, payload.stop * 3, 3))
     return work._replace(payload=Values(list(range(payload.start, payload.stop))))

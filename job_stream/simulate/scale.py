@@ -349,7 +349,7 @@ class Scale:
         if work.resume:
             lane.products.append(m.Output(work.scope, self.load.plan.bodies[0].end, 1, _Payload()))
             return
-        values = [0] * work.count if work.payload is None or type(work.payload) is m.Span else work.payload.values
+        values = work.payload.values if type(work.payload) is _Payload else [0] * work.count
         lane.stack.append([work.scope, work.place, values, 0])
 
     def _endUnit(self, lane: _Lane) -> None:
@@ -379,7 +379,8 @@ class Scale:
         self.done += count
         lane.folded.add(scope)
         lane.spent += count * self.item_s
-        return count * self.item_s
+        seconds: float = count * self.item_s
+        return seconds
 
     def _look(self, number: int, name: int) -> None:
         """Between two steps: hands everything over when others want it."""
@@ -420,7 +421,7 @@ class Scale:
 
 
 def _ashore(payload: Any) -> Any:
-    return _Payload([0] * (payload.stop - payload.start)) if type(payload) is m.Span else payload
+    return m.Stretch(payload.start, payload.stop, 1) if type(payload) is m.Span else payload
 
 
 def measure(ranks: int, items: int, load: str = "flat", item_s: float = 1e-3, costs: Costs = Costs()) -> Report:  # noqa: B008

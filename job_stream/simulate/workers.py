@@ -66,7 +66,11 @@ class Lane:
 
     def values(self, work: m.Work) -> list[Any]:
         payload = work.payload
-        values = list(range(payload.start, payload.stop)) if type(payload) is m.Span else payload and payload.values
+        values = list(payload.values) if type(payload) is Values else None
+        if type(payload) is m.Span:
+            values = list(range(payload.start, payload.stop))
+        elif type(payload) is m.Stretch:
+            values = [number // 3 for number in range(*payload)]
         return values[work.skip :] if values is not None else [Store()]
 
     def run(self, work: m.Work, values: list[Any]) -> None:
