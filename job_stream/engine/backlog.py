@@ -37,11 +37,13 @@ def cut(work: Work, count: int) -> tuple[Work, Work]:
 class Part(NamedTuple):
     """A part of the source: so many elements that every lane has, or (None) an iterator to be pulled.
 
-    ``itemBytes``: what an element takes on its way to another rank, roughly.
+    ``itemBytes``: what an element takes on its way to another rank, roughly. ``counted``: the elements are numbers of a
+    range, so that any number of them travel as a ``Stretch``.
     """
 
     length: int | None
     itemBytes: int = 0
+    counted: bool = False
 
 
 class Source:
@@ -82,6 +84,11 @@ class Source:
     def itemBytes(self) -> int:
         """Of the current part."""
         return self._parts[self._part].itemBytes if self._part < len(self._parts) else 0
+
+    @property
+    def counted(self) -> bool:
+        """Whether other ranks can cut what they are lent now."""
+        return not self._pulled and self._part < len(self._parts) and self._parts[self._part].counted
 
     @property
     def wantsPull(self) -> bool:

@@ -95,6 +95,19 @@ class Books:
         size = 1 if self.plan.places[work.place].solo else self.costs.size(work.place, work.count, self.lanes)
         return [self.cutOff(wide, size) if size < work.count else backlog.pop()]
 
+    def lasts(self, seconds: float) -> bool:
+        """Whether what waits here keeps all lanes busy for so long."""
+        if self.source.ready:
+            return True
+        left = seconds * self.lanes
+        for backlog in self.backlogs.values():
+            for piece in backlog.shareable:
+                place, count = piece.work.place, piece.work.count
+                left -= self.costs.estimate(place, count) if self.costs.known(place) else seconds
+                if left <= 0:
+                    return True
+        return False
+
     def cutOff(self, piece: Piece, count: int) -> Piece:
         """Cuts so many items off a counted piece that waits."""
         assert isCounted(piece.work)

@@ -49,6 +49,9 @@ from .sharing import Sharing
 
 __all__ = ["Rank"]
 
+LOW_S = 0.05
+"""When so much work is left for each lane, it is time to ask for more."""
+
 
 class Rank:
     """The state of one rank.
@@ -284,10 +287,12 @@ class Rank:
 
     def _askOthers(self, full: bool) -> None:
         """Asks other ranks for work before the lanes run dry."""
-        if full or any(self._available(processes, full) for processes in (True, False)):
+        lanes, running = self._books.lanes, self._roster.running
+        if full or self._books.lasts(LOW_S):
             return
-        if self._roster.running < LOANS_PER_LANE * self._books.lanes:
-            self._sharing.ask()
+        if self._sharing.wanted or running < LOANS_PER_LANE * lanes:
+            idle = running < lanes and not any(self._available(processes, full) for processes in (True, False))
+            self._sharing.ask(idle)
 
     def _tellPaused(self, full: bool) -> None:
         """Has borrowers pause while results pile up here."""

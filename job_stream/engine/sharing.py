@@ -6,13 +6,16 @@ from .backlog import Backlog, isCounted
 from .books import Books
 from .ledger import Piece, holderOf
 from .messages import Ask, Lend, Refuse, Send
-from .stealing import Asking, treeParent
+from .stealing import Asking, behind, treeParent
 
 __all__ = ["Sharing"]
 
 LOAN_S = 0.5
 LOAN_BYTES = 32 << 20
 WORTH_S = 3e-4
+LEAST_S = 4e-3
+"""A loan to another rank holds so much work, where there is as much."""
+MEASURE_S = 0.02
 UNITS_PER_LANE = 64
 """A loan is cut into so many units for each lane of the borrower at most."""
 
@@ -34,9 +37,10 @@ class Sharing:
         self._source = books.source
         self._cluster = sum(lanesOf)
         self._waiting: dict[int, int] = {}
-        self._refuse: list[int] = []
+        self._asking: dict[int, int] = {}
         self.asking = Asking(self._number, len(lanesOf))
         self.deadline: float | None = None
+        self._begin = 0.0
 
     @property
     def alone(self) -> bool:
@@ -45,12 +49,12 @@ class Sharing:
     @property
     def wanted(self) -> bool:
         """Whether another rank is waiting for work."""
-        return bool(self._waiting)
+        return bool(self._waiting or self._asking)
 
     @property
     def lanesWaiting(self) -> int:
         """How many lanes other ranks want work for."""
-        return sum(self._waiting.values())
+        return sum(self._waiting.values()) + sum(self._asking.values())
 
     @property
     def others(self) -> list[int]:
@@ -62,25 +66,35 @@ class Sharing:
     def heardAsk(self, rank: int, ask: Ask) -> None:
         if rank in self.asking.dead:
             return
-        self._waiting[rank] = ask.lanes
-        if not ask.wait:
-            self._refuse.append(rank)
+        if not (self._waiting or self._asking or self._costs.known(0)):
+            self._begin = self._books.now
+        (self._waiting if ask.wait else self._asking)[rank] = ask.lanes
 
     def died(self, rank: int) -> None:
         self._waiting.pop(rank, None)
+        self._asking.pop(rank, None)
         self.asking.died(rank)
 
     def serve(self, full: bool) -> None:
         """Lends to those who wait; refuses those who wanted an answer at once."""
-        for rank, lanes in list(self._waiting.items()):
+        self.deadline = None
+        if (self._waiting or self._asking) and self._isMeasuring():
+            return
+        for rank, lanes in [*self._waiting.items(), *self._asking.items()]:
             pieces = self._share(lanes, full)
             if pieces:
-                del self._waiting[rank]
+                self._waiting.pop(rank, None)
+                self._asking.pop(rank, None)
                 self._lend(rank, pieces)
-        for rank in self._refuse:
-            if self._waiting.pop(rank, None) is not None:
-                self._books.actions.append(Send(rank, Refuse()))
-        self._refuse.clear()
+        self._books.actions += [Send(rank, Refuse()) for rank in self._asking]
+        self._asking.clear()
+
+    def _isMeasuring(self) -> bool:
+        """Whether the first items are about to tell what they cost, so that the first loans may be large."""
+        if self._costs.known(0) or not self._source.ready or self._books.now >= self._begin + MEASURE_S:
+            return False
+        self.deadline = self._begin + MEASURE_S
+        return True
 
     def _lend(self, rank: int, pieces: list[Piece]) -> None:
         loan = self._books.ledger.lend(holderOf(rank), pieces)
@@ -92,18 +106,28 @@ class Sharing:
         return pieces or ([] if full else self._fromSource(lanes))
 
     def _fromBacklog(self, backlog: Backlog, lanes: int) -> list[Piece]:
-        """The oldest pieces; of one that can be cut, a fair share."""
+        """A fair share of what waits while all lanes here are busy, the oldest first, if it is worth a message."""
         pieces = backlog.shareable
         if not pieces:
             return []
         everybody = self._lanesOf[self._number] + self.lanesWaiting
         work = pieces[0].work
-        if not isCounted(work) or work.count == 1:
-            return backlog.share(-(-len(pieces) * lanes // everybody))
-        share = work.count * lanes // everybody
-        if not share or (self._costs.known(work.place) and self._costs.estimate(work.place, share) < WORTH_S):
-            return [] if len(pieces) == 1 else backlog.share(1)
-        return [self._books.cutOff(pieces[0], share)]
+        if not isCounted(work) or work.count < 2 * self._least(work.place):
+            return backlog.share(self._enough(pieces, -(-len(pieces) * lanes // everybody)))
+        return [self._books.cutOff(pieces[0], max(work.count * lanes // everybody, self._least(work.place)))]
+
+    def _enough(self, pieces: list[Piece], count: int) -> int:
+        """At least ``count`` of the first pieces, and more where they are small."""
+        seconds = sum(self._costs.estimate(piece.work.place, piece.work.count) for piece in pieces[:count])
+        while count < len(pieces) and seconds < LEAST_S and self._costs.known(pieces[count].work.place):
+            seconds += self._costs.estimate(pieces[count].work.place, pieces[count].work.count)
+            count += 1
+        return count
+
+    def _least(self, place: int) -> int:
+        """How many items a loan is worth its messages for."""
+        seconds = self._costs.estimate(place, 1)
+        return max(1, int(LEAST_S / seconds)) if seconds > 0 else 1
 
     def _fromSource(self, lanes: int) -> list[Piece]:
         """A share of what is left: half of what would be fair, so that something is left for those who come later."""
@@ -114,7 +138,7 @@ class Sharing:
             return self._take(lanes, lanes)
         if self._costs.known(0) and self._costs.estimate(0, left) < WORTH_S:
             return []
-        return self._take(self._limited(max(left * lanes // (2 * self._cluster), 1), lanes), lanes)
+        return self._take(self._limited(max(left * lanes // (2 * self._cluster), self._least(0)), lanes), lanes)
 
     def _limited(self, items: int, lanes: int) -> int:
         if not self._costs.known(0):
@@ -126,7 +150,9 @@ class Sharing:
 
     def _take(self, items: int, lanes: int) -> list[Piece]:
         size = 1
-        if not self._plan.places[0].solo:
+        if self._source.counted:  # the borrower can cut it as it likes
+            size = items
+        elif not self._plan.places[0].solo:
             size = max(self._costs.size(0, items, lanes), items // (UNITS_PER_LANE * lanes))
         pieces: list[Piece] = []
         while items > 0 and self._source.ready:
@@ -138,24 +164,32 @@ class Sharing:
 
     # asking -----------------------------------------------------------------------------------------------------------
 
-    def ask(self) -> None:
-        """This rank could do with work: asks the next one, or waits at its lifelines."""
+    def ask(self, idle: bool) -> None:
+        """This rank, or one that waits at it, could do with work. ``idle``: a lane has nothing to do already."""
         asking = self.asking
-        if self.alone or asking.asked is not None:
+        if self.alone:
+            return
+        self._waitAt(treeParent(self._number), self._behind())
+        if not idle or asking.asked is not None or not asking.everLent:
             return
         victim = asking.next()
         if victim is None:
-            self._wait()
+            for rank in asking.lifelines():
+                self._waitAt(rank, self._lanesOf[self._number])
             return
         asking.asked = victim
         self._books.actions.append(Send(victim, Ask(self._lanesOf[self._number], False)))
 
-    def _wait(self) -> None:
-        """Registers at the lifelines, again at the one before this rank when many more have come to wait here."""
-        own, before = self._lanesOf[self._number], treeParent(self._number)
-        behind = sum(lanes for rank, lanes in self._waiting.items() if rank and treeParent(rank) == self._number)
-        for rank in self.asking.lifelines():
-            lanes = own + behind if rank == before and self._number else own
-            if lanes >= 2 * self.asking.waitingAt.get(rank, 0):
-                self.asking.waitingAt[rank] = lanes
-                self._books.actions.append(Send(rank, Ask(lanes, True)))
+    def _behind(self) -> int:
+        """The lanes that wait for what comes through this rank; in the beginning, all that are behind it do."""
+        if not self.asking.everLent:
+            return behind(self._number, self._lanesOf)
+        mine = self._lanesOf[self._number]
+        return mine + sum(n for rank, n in self._waiting.items() if rank and treeParent(rank) == self._number)
+
+    def _waitAt(self, rank: int, lanes: int) -> None:
+        """Registers, again when many more have come to wait here."""
+        if rank == self._number or rank in self.asking.dead or lanes < 2 * self.asking.waitingAt.get(rank, 0):
+            return
+        self.asking.waitingAt[rank] = lanes
+        self._books.actions.append(Send(rank, Ask(lanes, True)))

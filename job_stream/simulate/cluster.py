@@ -38,7 +38,7 @@ class Cluster:
         self._sequence = 0
         self._arrivals: dict[tuple[int, int], float] = {}
         self._left = case.items
-        parts = (Part(None if case.pulled else case.items),)
+        parts = (Part(None if case.pulled else case.items, counted=case.counted and not case.pulled),)
         lanesOf = (case.lanes,) * case.size
         self.ranks = [
             Rank(case.plan, parts if number == 0 else (), case.lanes, number, lanesOf) for number in range(case.size)
