@@ -96,10 +96,10 @@ class Books:
         return [self.cutOff(wide, size) if size < work.count else backlog.pop()]
 
     def lasts(self, seconds: float) -> bool:
-        """Whether what waits here keeps all lanes busy for so long."""
+        """Whether what waits here is so much work."""
         if self.source.ready:
             return True
-        left = seconds * self.lanes
+        left = seconds
         for backlog in self.backlogs.values():
             for piece in backlog.shareable:
                 place, count = piece.work.place, piece.work.count

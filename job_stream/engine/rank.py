@@ -288,7 +288,7 @@ class Rank:
     def _askOthers(self, full: bool) -> None:
         """Asks other ranks for work before the lanes run dry."""
         lanes, running = self._books.lanes, self._roster.running
-        if full or self._books.lasts(LOW_S):
+        if full or self._books.lasts(LOW_S * self._sharing.behind):
             return
         if self._sharing.wanted or running < LOANS_PER_LANE * lanes:
             idle = running < lanes and not any(self._available(processes, full) for processes in (True, False))

@@ -38,6 +38,7 @@ class Sharing:
         self._cluster = sum(lanesOf)
         self._waiting: dict[int, int] = {}
         self._asking: dict[int, int] = {}
+        self.behind = behind(self._number, lanesOf)
         self.asking = Asking(self._number, len(lanesOf))
         self.deadline: float | None = None
         self._begin = 0.0
@@ -110,7 +111,7 @@ class Sharing:
         pieces = backlog.shareable
         if not pieces:
             return []
-        everybody = self._lanesOf[self._number] + self.lanesWaiting
+        everybody = max(self._lanesOf[self._number] + self.lanesWaiting, self.behind // 2)
         work = pieces[0].work
         if not isCounted(work) or work.count < 2 * self._least(work.place):
             return backlog.share(self._enough(pieces, -(-len(pieces) * lanes // everybody)))
@@ -169,7 +170,7 @@ class Sharing:
         asking = self.asking
         if self.alone:
             return
-        self._waitAt(treeParent(self._number), self._behind())
+        self._waitAt(treeParent(self._number), self.behind)
         if not idle or asking.asked is not None or not asking.everLent:
             return
         victim = asking.next()
@@ -179,13 +180,6 @@ class Sharing:
             return
         asking.asked = victim
         self._books.actions.append(Send(victim, Ask(self._lanesOf[self._number], False)))
-
-    def _behind(self) -> int:
-        """The lanes that wait for what comes through this rank; in the beginning, all that are behind it do."""
-        if not self.asking.everLent:
-            return behind(self._number, self._lanesOf)
-        mine = self._lanesOf[self._number]
-        return mine + sum(n for rank, n in self._waiting.items() if rank and treeParent(rank) == self._number)
 
     def _waitAt(self, rank: int, lanes: int) -> None:
         """Registers, again when many more have come to wait here."""

@@ -55,8 +55,11 @@ class Costs(NamedTuple):
     merge: float = 100e-6
 
 
+NEVER = float("inf")
 HOT_S = 1e-3
-LOOKS_S = ((1e-3, 1e-4), (0.05, 1.1e-3), (0.5, 3.1e-3), (float("inf"), 8.1e-3))
+WAITING_HOT_S = 0.05
+HOT_PAUSE_S = 1e-4
+LOOKS_S = ((0.05, 1.1e-3), (0.5, 3.1e-3), (NEVER, 8.1e-3))
 """After so many quiet seconds, an engine thread looks for messages that often."""
 
 STEP_S = 5e-3
@@ -175,7 +178,7 @@ class Scale:
     def __init__(self, ranks: int, load: Load, item_s: float, costs: Costs) -> None:
         self.load, self.item_s, self.costs = load, item_s, costs
         self.chance = random.Random(ranks)
-        self.now = self.lastItem = self.engineTime = 0.0
+        self.now = self.lastItem = self.engineTime = self.end = 0.0
         self.counts: Counter[str] = Counter()
         self.done = 0
         parts = (Part(load.source, counted=True),)
@@ -189,7 +192,8 @@ class Scale:
         self.sent = [0] * ranks
         self.received = [0] * ranks
         self.wanted = [False] * ranks
-        self.deadlines = [float("inf")] * ranks
+        self.deadlines = [NEVER] * ranks
+        self.awakes = [NEVER] * ranks
         self.keeperFree = [0.0] * ranks
         self._heap: list[tuple[float, int, Callable[..., None], tuple[Any, ...]]] = []
         self._sequence = 0
@@ -207,7 +211,7 @@ class Scale:
         return self._report()
 
     def _report(self) -> Report:
-        ranks, end = len(self.ranks), self.free[0]
+        ranks, end = len(self.ranks), self.end
         events = self.counts["events"]
         return Report(
             ranks, self.done, self.done * self.item_s / (end * ranks), end, sum(self.sent) / ranks,
@@ -224,22 +228,33 @@ class Scale:
         self._at(self.now + delay, self._arrive, number, event)
 
     def _arrive(self, number: int, event: Any) -> None:
-        inbox = self.inboxes[number]
-        inbox.append(event)
-        if len(inbox) > 1:
-            return  # it is being looked at
+        self.inboxes[number].append(event)
         start = max(self.now, self.free[number])
         if type(event) is m.Heard and self.free[number] <= self.now:
-            quiet = self.now - self.stirred[number]
-            start += self.chance.random() * next(pause for limit, pause in LOOKS_S if quiet < limit)
-        self._at(start, self._serve, number)
+            start += self.chance.random() * self._patience(number)
+        self._wake(number, start)
 
-    def _serve(self, number: int) -> None:
+    def _patience(self, number: int) -> float:
+        """How long the engine thread sleeps between two looks for messages; other events wake it."""
+        quiet, rank = self.now - self.stirred[number], self.ranks[number]
+        if quiet < (WAITING_HOT_S if rank.debtors and not rank.busy else HOT_S):
+            return HOT_PAUSE_S
+        return next(pause for limit, pause in LOOKS_S if quiet < limit)
+
+    def _wake(self, number: int, time: float) -> None:
+        if time < self.awakes[number]:
+            self.awakes[number] = time
+            self._at(time, self._serve, number, time)
+
+    def _serve(self, number: int, due: float) -> None:
         inbox, rank = self.inboxes[number], self.ranks[number]
-        event = inbox[0]
+        if self.awakes[number] != due:
+            return  # it was woken before
+        self.awakes[number] = NEVER
         if rank.halted:
             inbox.clear()
             return
+        event = inbox.popleft()
         cost = self._costOf(number, event)
         started = thread_time()
         actions = rank.handle(event, self.now)
@@ -249,11 +264,12 @@ class Scale:
         cost += taken + sum(self._costTo(action) for action in actions)
         self.busy[number] += cost
         self.free[number] = self.now + cost
+        if number == 0 and any(type(action) is m.Deliver for action in actions):
+            self.end = self.now + cost - sum(self._costTo(action) for action in actions)
         for action in actions:
             self._perform(number, action, self.now + cost)
-        inbox.popleft()
         if inbox:
-            self._at(self.free[number], self._serve, number)
+            self._wake(number, self.free[number])
         self._watch(number, rank)
 
     def _watch(self, number: int, rank: Rank) -> None:
@@ -263,7 +279,7 @@ class Scale:
             self._at(max(due, self.now) + 1e-4, self._tick, number)
 
     def _tick(self, number: int) -> None:
-        self.deadlines[number] = float("inf")
+        self.deadlines[number] = NEVER
         self._arrive(number, m.Nothing())
 
     def _costOf(self, number: int, event: Any) -> float:
