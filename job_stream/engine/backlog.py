@@ -128,6 +128,10 @@ class Source:
         return Piece(work)
 
 
+def _isWide(piece: Piece) -> bool:
+    return piece.work.count > 1 and isCounted(piece.work)
+
+
 class Backlog:
     """What waits for lanes of one kind."""
 
@@ -142,10 +146,7 @@ class Backlog:
     @property
     def wide(self) -> Piece | None:
         """The piece that comes next, if it is one of many items that can be cut."""
-        if self._suspects or not self._stack:
-            return None
-        piece = self._stack[-1]
-        return piece if piece.work.count > 1 and isCounted(piece.work) else None
+        return self._stack[-1] if not self._suspects and self._stack and _isWide(self._stack[-1]) else None
 
     def pop(self) -> Piece:
         """The newest piece."""
@@ -182,6 +183,9 @@ class Backlog:
         seconds = 0.0
         while self._stack and len(parcel) < most and seconds < PARCEL_S:
             piece = self._stack.pop()
+            if parcel and _isWide(piece):
+                self._stack.append(piece)
+                return parcel
             parcel.append(piece)
             place, count = piece.work.place, piece.work.count
             seconds += self._costs.estimate(place, count) if self._costs.known(place) else PARCEL_S

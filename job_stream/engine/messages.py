@@ -239,7 +239,9 @@ class Ask(NamedTuple):
 
 
 class Refuse(NamedTuple):
-    """There is nothing to lend."""
+    """There is nothing to lend; ``hint`` lent to this rank last (-1: nobody), and may have more."""
+
+    hint: int = -1
 
 
 class Pause(NamedTuple):

@@ -218,7 +218,7 @@ class Rank:
         self._sharing.heardAsk(rank, ask)
 
     def _heardRefuse(self, rank: int, refuse: Refuse) -> None:
-        self._sharing.asking.refused(rank)
+        self._sharing.asking.refused(rank, refuse.hint)
 
     def _heardLend(self, rank: int, lend: Lend) -> None:
         self._sharing.asking.lent(rank)
@@ -254,7 +254,7 @@ class Rank:
                 while self._lendOne(processes, full, depth):
                     pass
             if depth == 1 and not self._sharing.alone:
-                self._sharing.serve(full)
+                self._sharing.serve(full, self.busy)
         if not self._sharing.alone:
             self._askOthers(full)
             self._tellPaused(full)

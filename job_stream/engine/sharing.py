@@ -16,6 +16,8 @@ WORTH_S = 3e-4
 LEAST_S = 4e-3
 """A loan to another rank holds so much work, where there is as much."""
 MEASURE_S = 0.02
+PATIENCE_S = 0.004
+"""So long a rank that asks is kept waiting for what lanes may hand over."""
 UNITS_PER_LANE = 64
 """A loan is cut into so many units for each lane of the borrower at most."""
 
@@ -38,6 +40,7 @@ class Sharing:
         self._cluster = sum(lanesOf)
         self._waiting: dict[int, int] = {}
         self._asking: dict[int, int] = {}
+        self._patience: dict[int, float] = {}
         self.behind = behind(self._number, lanesOf)
         self.asking = Asking(self._number, len(lanesOf))
         self.deadline: float | None = None
@@ -69,26 +72,42 @@ class Sharing:
             return
         if not (self._waiting or self._asking or self._costs.known(0)):
             self._begin = self._books.now
-        (self._waiting if ask.wait else self._asking)[rank] = ask.lanes
+        if ask.wait:
+            self._waiting[rank] = ask.lanes
+        else:
+            self._asking[rank] = ask.lanes
+            self._patience[rank] = self._books.now + PATIENCE_S
 
     def died(self, rank: int) -> None:
         self._waiting.pop(rank, None)
         self._asking.pop(rank, None)
+        self._patience.pop(rank, None)
         self.asking.died(rank)
 
-    def serve(self, full: bool) -> None:
-        """Lends to those who wait; refuses those who wanted an answer at once."""
+    def serve(self, full: bool, busy: bool) -> None:
+        """Lends to those who wait; refuses those who wanted an answer soon, unless lanes that are ``busy`` may yet hand
+        something over."""
         self.deadline = None
         if (self._waiting or self._asking) and self._isMeasuring():
             return
-        for rank, lanes in [*self._waiting.items(), *self._asking.items()]:
+        for rank, lanes in {**self._asking, **self._waiting}.items():
             pieces = self._share(lanes, full)
             if pieces:
                 self._waiting.pop(rank, None)
                 self._asking.pop(rank, None)
                 self._lend(rank, pieces)
-        self._books.actions += [Send(rank, Refuse()) for rank in self._asking]
-        self._asking.clear()
+        self._refuse(busy)
+
+    def _refuse(self, busy: bool) -> None:
+        now = self._books.now
+        for rank, due in list(self._patience.items()):
+            if rank not in self._asking:
+                del self._patience[rank]
+            elif not busy or now >= due:
+                del self._asking[rank], self._patience[rank]
+                self._books.actions.append(Send(rank, Refuse(self.asking.hint)))
+        if self._patience:
+            self.deadline = min(self._patience.values())
 
     def _isMeasuring(self) -> bool:
         """Whether the first items are about to tell what they cost, so that the first loans may be large."""
@@ -115,7 +134,8 @@ class Sharing:
         work = pieces[0].work
         if not isCounted(work) or work.count < 2 * self._least(work.place):
             return backlog.share(self._enough(pieces, -(-len(pieces) * lanes // everybody)))
-        return [self._books.cutOff(pieces[0], max(work.count * lanes // everybody, self._least(work.place)))]
+        share = max(work.count * lanes // everybody, self._least(work.place))
+        return [self._books.cutOff(pieces[0], min(share, work.count - 1))]
 
     def _enough(self, pieces: list[Piece], count: int) -> int:
         """At least ``count`` of the first pieces, and more where they are small."""

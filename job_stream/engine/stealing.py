@@ -2,7 +2,8 @@
 
 A rank without work tells the one before it in a binomial tree around rank 0 that it is waiting, for itself and for all
 that wait behind it, so that work spreads from rank 0 in large loans, and who lends to many need not hear of each of
-them. Then it asks whoever lent to it last and two others; then it tells its *lifelines*, and sleeps. These are its neighbours in a hypercube (ranks whose numbers differ in one bit), so that everybody can
+them. Then it asks whoever lent to it last, others by chance, and whoever lent to these; then it tells its *lifelines*, and
+sleeps. These are its neighbours in a hypercube (ranks whose numbers differ in one bit), so that everybody can
 be reached from everybody in few steps and nothing is sent when nothing is left (after Saraswat et al., "Lifeline-based
 global load balancing", 2011).
 """
@@ -11,7 +12,7 @@ from __future__ import annotations
 
 __all__ = ["Asking", "behind", "lifelines", "treeParent"]
 
-TRIES = 2
+TRIES = 4
 
 
 def lifelines(rank: int, size: int, dead: set[int]) -> list[int]:
@@ -53,39 +54,47 @@ class Asking:
         self.asked: int | None = None
         self.waitingAt: dict[int, int] = {}
         self.everLent = rank == 0
-        self._tries = 0 if rank == 0 else TRIES + 1  # in the beginning nobody has work but rank 0
+        self._tries = 0
+        self._hints: list[int] = []
         self._tried: set[int] = set()
-        self._last: int | None = None
+        self._last = -1
         self._chance = 2654435761 * (rank + 1) & 0xFFFFFFFF
 
     def next(self) -> int | None:
         """The next rank to ask; None: wait at the lifelines."""
-        self._tries += 1
-        if self._tries > TRIES + 1:
-            return None
-        victim = self._last if self._tries == 1 else self._random()
-        if victim is None or victim in self.dead or victim in self._tried:
-            return self.next()
-        self._tried.add(victim)
-        return victim
+        while self._tries < TRIES:
+            victim = self._hints.pop() if self._hints else self._random()
+            self._tries += 1
+            if victim not in (self.rank, 0) and victim not in self.dead and victim not in self._tried:
+                self._tried.add(victim)  # rank 0 would be asked by too many: its work comes by the tree
+                return victim
+        return None
 
-    def _random(self) -> int | None:
-        """Any other rank (a linear congruential generator: the engine must be reproducible)."""
+    def _random(self) -> int:
+        """Any rank (a linear congruential generator: the engine must be reproducible)."""
         self._chance = (1664525 * self._chance + 1013904223) & 0xFFFFFFFF
-        other = (self._chance >> 8) % self.size
-        return None if other in (self.rank, 0) else other  # rank 0 would be asked by too many: its work comes by the tree
+        return (self._chance >> 8) % self.size
+
+    @property
+    def hint(self) -> int:
+        """Who may have work, as far as this rank knows: its last lender."""
+        return self._last
 
     def lent(self, rank: int) -> None:
         """A rank has lent something."""
         self.everLent = True
-        self._last = rank or None
+        self._last = rank
         self._tries = 0
         self._tried.clear()
+        self._hints = [rank]
         self.waitingAt.pop(rank, None)
         self.asked = None if self.asked == rank else self.asked
 
-    def refused(self, rank: int) -> None:
+    def refused(self, rank: int, hint: int = -1) -> None:
+        """A rank has nothing, but may know who has."""
         self.asked = None if self.asked == rank else self.asked
+        if hint >= 0:
+            self._hints.append(hint)
 
     def died(self, rank: int) -> None:
         self.dead.add(rank)

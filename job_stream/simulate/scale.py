@@ -62,7 +62,7 @@ HOT_PAUSE_S = 1e-4
 LOOKS_S = ((0.05, 1.1e-3), (0.5, 3.1e-3), (NEVER, 8.1e-3))
 """After so many quiet seconds, an engine thread looks for messages that often."""
 
-STEP_S = 5e-3
+STEP_S = 2e-3
 GROUP_S = 1e-3
 NBYTES = 200
 
