@@ -15,6 +15,9 @@ LOAN_BYTES = 32 << 20
 WORTH_S = 3e-4
 LEAST_S = 4e-3
 """A loan to another rank holds so much work, where there is as much."""
+TINY_S = 1.5e-3
+"""A piece is not cut to leave less work than that."""
+SAMPLE = 32
 MEASURE_S = 0.02
 PATIENCE_S = 0.004
 """So long a rank that asks is kept waiting for what lanes may hand over."""
@@ -107,13 +110,13 @@ class Sharing:
                 del self._asking[rank], self._patience[rank]
                 self._books.actions.append(Send(rank, Refuse(self.asking.hint)))
         if self._patience:
-            self.deadline = min(self._patience.values())
+            self._remind(min(self._patience.values()))
 
     def _isMeasuring(self) -> bool:
         """Whether the first items are about to tell what they cost, so that the first loans may be large."""
         if self._costs.known(0) or not self._source.ready or self._books.now >= self._begin + MEASURE_S:
             return False
-        self.deadline = self._begin + MEASURE_S
+        self._remind(self._begin + MEASURE_S)
         return True
 
     def _lend(self, rank: int, pieces: list[Piece]) -> None:
@@ -126,24 +129,42 @@ class Sharing:
         return pieces or ([] if full else self._fromSource(lanes))
 
     def _fromBacklog(self, backlog: Backlog, lanes: int) -> list[Piece]:
-        """A fair share of what waits while all lanes here are busy, the oldest first, if it is worth a message."""
-        pieces = backlog.shareable
-        if not pieces:
+        """A fair share of what waits while all lanes here are busy, the oldest first; of a piece that can be cut, as
+        much as is wanted."""
+        if not backlog.shareable:
             return []
         everybody = max(self._lanesOf[self._number] + self.lanesWaiting, self.behind // 2)
-        work = pieces[0].work
-        if not isCounted(work) or work.count < 2 * self._least(work.place):
-            return backlog.share(self._enough(pieces, -(-len(pieces) * lanes // everybody)))
-        share = max(work.count * lanes // everybody, self._least(work.place))
-        return [self._books.cutOff(pieces[0], min(share, work.count - 1))]
+        total = self._secondsIn(backlog.shareable)
+        wanted = max(total * lanes / everybody, min(total, LEAST_S))
+        shared: list[Piece] = []
+        while backlog.shareable and (wanted > 0 or not shared):
+            piece = self._take(backlog, wanted)
+            wanted -= self._secondsOf(piece)
+            shared.append(piece)
+        return shared
 
-    def _enough(self, pieces: list[Piece], count: int) -> int:
-        """At least ``count`` of the first pieces, and more where they are small."""
-        seconds = sum(self._costs.estimate(piece.work.place, piece.work.count) for piece in pieces[:count])
-        while count < len(pieces) and seconds < LEAST_S and self._costs.known(pieces[count].work.place):
-            seconds += self._costs.estimate(pieces[count].work.place, pieces[count].work.count)
-            count += 1
-        return count
+    def _secondsIn(self, pieces: list[Piece]) -> float:
+        """About how much work that is."""
+        return sum(self._secondsOf(piece) for piece in pieces[:SAMPLE]) * max(len(pieces) / SAMPLE, 1.0)
+
+    def _secondsOf(self, piece: Piece) -> float:
+        place, count = piece.work.place, piece.work.count
+        return self._costs.estimate(place, count) if self._costs.known(place) else LEAST_S
+
+    def _take(self, backlog: Backlog, seconds: float) -> Piece:
+        """The oldest piece, or so much of it."""
+        piece = backlog.shareable[0]
+        work = piece.work
+        each = self._costs.estimate(work.place, 1)
+        if work.count == 1 or each <= 0 or not isCounted(work):
+            return backlog.share(1)[0]
+        count = max(int(seconds / each), 1)
+        if (work.count - count) * each < TINY_S:
+            return backlog.share(1)[0]
+        return self._books.cutOff(piece, count)
+
+    def _remind(self, due: float) -> None:
+        self.deadline = due if self.deadline is None else min(self.deadline, due)
 
     def _least(self, place: int) -> int:
         """How many items a loan is worth its messages for."""
@@ -156,10 +177,10 @@ class Sharing:
             return []
         left = self._source.left
         if left is None:
-            return self._take(lanes, lanes)
+            return self._takeSource(lanes, lanes)
         if self._costs.known(0) and self._costs.estimate(0, left) < WORTH_S:
             return []
-        return self._take(self._limited(max(left * lanes // (2 * self._cluster), self._least(0)), lanes), lanes)
+        return self._takeSource(self._limited(max(left * lanes // (2 * self._cluster), self._least(0)), lanes), lanes)
 
     def _limited(self, items: int, lanes: int) -> int:
         if not self._costs.known(0):
@@ -169,7 +190,7 @@ class Sharing:
         seconds = self._costs.estimate(0, 1)
         return max(1, min(items, int(LOAN_S * lanes / seconds) if seconds > 0 else items))
 
-    def _take(self, items: int, lanes: int) -> list[Piece]:
+    def _takeSource(self, items: int, lanes: int) -> list[Piece]:
         size = 1
         if self._source.counted:  # the borrower can cut it as it likes
             size = items

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 __all__ = ["Asking", "behind", "lifelines", "treeParent"]
 
-TRIES = 4
+TRIES = 3
 
 
 def lifelines(rank: int, size: int, dead: set[int]) -> list[int]:
