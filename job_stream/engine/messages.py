@@ -239,9 +239,7 @@ class Ask(NamedTuple):
 
 
 class Refuse(NamedTuple):
-    """There is nothing to lend; ``hint`` lent to this rank last (-1: nobody), and may have more."""
-
-    hint: int = -1
+    """There is nothing to lend."""
 
 
 class Pause(NamedTuple):

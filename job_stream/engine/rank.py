@@ -218,7 +218,7 @@ class Rank:
         self._sharing.heardAsk(rank, ask)
 
     def _heardRefuse(self, rank: int, refuse: Refuse) -> None:
-        self._sharing.asking.refused(rank, refuse.hint)
+        self._sharing.asking.refused(rank)
 
     def _heardLend(self, rank: int, lend: Lend) -> None:
         self._sharing.asking.lent(rank)

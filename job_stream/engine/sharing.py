@@ -19,7 +19,7 @@ TINY_S = 1.5e-3
 """A piece is not cut to leave less work than that."""
 SAMPLE = 32
 MEASURE_S = 0.02
-PATIENCE_S = 0.004
+PATIENCE_S = 0.002
 """So long a rank that asks is kept waiting for what lanes may hand over."""
 UNITS_PER_LANE = 64
 """A loan is cut into so many units for each lane of the borrower at most."""
@@ -108,7 +108,7 @@ class Sharing:
                 del self._patience[rank]
             elif not busy or now >= due:
                 del self._asking[rank], self._patience[rank]
-                self._books.actions.append(Send(rank, Refuse(self.asking.hint)))
+                self._books.actions.append(Send(rank, Refuse()))
         if self._patience:
             self._remind(min(self._patience.values()))
 
@@ -148,14 +148,17 @@ class Sharing:
         return sum(self._secondsOf(piece) for piece in pieces[:SAMPLE]) * max(len(pieces) / SAMPLE, 1.0)
 
     def _secondsOf(self, piece: Piece) -> float:
-        place, count = piece.work.place, piece.work.count
-        return self._costs.estimate(place, count) if self._costs.known(place) else LEAST_S
+        return self._each(piece.work.place) * piece.work.count
+
+    def _each(self, place: int) -> float:
+        """Seconds for an item; a guess while nothing is known."""
+        return self._costs.estimate(place, 1) if self._costs.known(place) else LEAST_S
 
     def _take(self, backlog: Backlog, seconds: float) -> Piece:
         """The oldest piece, or so much of it."""
         piece = backlog.shareable[0]
         work = piece.work
-        each = self._costs.estimate(work.place, 1)
+        each = self._each(work.place)
         if work.count == 1 or each <= 0 or not isCounted(work):
             return backlog.share(1)[0]
         count = max(int(seconds / each), 1)

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 __all__ = ["Asking", "behind", "lifelines", "treeParent"]
 
-TRIES = 3
+TRIES = 2
 
 
 def lifelines(rank: int, size: int, dead: set[int]) -> list[int]:
@@ -55,7 +55,7 @@ class Asking:
         self.waitingAt: dict[int, int] = {}
         self.everLent = rank == 0
         self._tries = 0
-        self._hints: list[int] = []
+        self._never = {-1, 0, rank, treeParent(rank)}  # the others would ask rank 0 too often; it lends by the tree
         self._tried: set[int] = set()
         self._last = -1
         self._chance = 2654435761 * (rank + 1) & 0xFFFFFFFF
@@ -63,10 +63,10 @@ class Asking:
     def next(self) -> int | None:
         """The next rank to ask; None: wait at the lifelines."""
         while self._tries < TRIES:
-            victim = self._hints.pop() if self._hints else self._random()
+            victim = self._random() if self._tries else self._last
             self._tries += 1
-            if victim not in (self.rank, 0) and victim not in self.dead and victim not in self._tried:
-                self._tried.add(victim)  # rank 0 would be asked by too many: its work comes by the tree
+            if victim not in self._never and victim not in self.dead and victim not in self._tried:
+                self._tried.add(victim)
                 return victim
         return None
 
@@ -75,26 +75,18 @@ class Asking:
         self._chance = (1664525 * self._chance + 1013904223) & 0xFFFFFFFF
         return (self._chance >> 8) % self.size
 
-    @property
-    def hint(self) -> int:
-        """Who may have work, as far as this rank knows: its last lender."""
-        return self._last
-
     def lent(self, rank: int) -> None:
         """A rank has lent something."""
         self.everLent = True
         self._last = rank
         self._tries = 0
         self._tried.clear()
-        self._hints = [rank]
         self.waitingAt.pop(rank, None)
-        self.asked = None if self.asked == rank else self.asked
+        self.refused(rank)
 
-    def refused(self, rank: int, hint: int = -1) -> None:
-        """A rank has nothing, but may know who has."""
+    def refused(self, rank: int) -> None:
+        """A rank has answered."""
         self.asked = None if self.asked == rank else self.asked
-        if hint >= 0:
-            self._hints.append(hint)
 
     def died(self, rank: int) -> None:
         self.dead.add(rank)
