@@ -10,6 +10,7 @@ import pytest
 from job_stream import simulate
 from job_stream.engine import messages as m
 from job_stream.engine.rank import Rank
+from job_stream.simulate.__main__ import main
 
 SEEDS = 2000
 MUTANT_SEEDS = 150
@@ -38,8 +39,8 @@ def test_the_seeds_cover_what_they_are_for() -> None:
 
 
 def test_a_failure_says_how_to_replay_it(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setattr(simulate, "serial", lambda plan, body, values: [1])
-    assert simulate.main(["--first", "7", "--seeds", "1"]) == 1
+    monkeypatch.setattr(simulate.check, "serial", lambda plan, body, values: [1])
+    assert main(["--first", "7", "--seeds", "1"]) == 1
     assert "python -m job_stream.simulate --first 7 --seeds 1" in capsys.readouterr().out
 
 

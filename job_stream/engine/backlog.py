@@ -10,21 +10,40 @@ from collections import deque
 from typing import NamedTuple
 
 from .ledger import Piece
-from .messages import Span, Work
+from .messages import Span, Stretch, Work
 from .parcels import PARCEL_S, Costs
 from .scopes import STREAM
 
-__all__ = ["Backlog", "Part", "Source"]
+__all__ = ["Backlog", "Part", "Source", "cut", "isCounted"]
+
+
+def isCounted(work: Work) -> bool:
+    """Whether the engine can cut the work, since it knows what its payload stands for."""
+    return type(work.payload) in (Span, Stretch) and not (work.inner or work.resume)
+
+
+def cut(work: Work, count: int) -> tuple[Work, Work]:
+    """The first ``count`` items of counted work, and the others."""
+    base, payload, step = work.base, work.payload, getattr(work.payload, "step", 1)
+    begin = payload.start + work.skip * step
+    first = work._replace(count=count, skip=0, payload=payload._replace(start=begin, stop=begin + count * step))
+    end = begin + work.count * step
+    later = None if base is None else base + work.skip + count
+    rest = work._replace(count=work.count - count, skip=0, base=later,
+                         payload=payload._replace(start=begin + count * step, stop=end))  # fmt: skip
+    return first._replace(base=None if base is None else base + work.skip), rest
 
 
 class Part(NamedTuple):
     """A part of the source: so many elements that every lane has, or (None) an iterator to be pulled.
 
-    ``itemBytes``: what an element takes on its way to another rank, roughly.
+    ``itemBytes``: what an element takes on its way to another rank, roughly. ``counted``: the elements are numbers of a
+    range, so that any number of them travel as a ``Stretch``.
     """
 
     length: int | None
     itemBytes: int = 0
+    counted: bool = False
 
 
 class Source:
@@ -67,6 +86,11 @@ class Source:
         return self._parts[self._part].itemBytes if self._part < len(self._parts) else 0
 
     @property
+    def counted(self) -> bool:
+        """Whether other ranks can cut what they are lent now."""
+        return not self._pulled and self._part < len(self._parts) and self._parts[self._part].counted
+
+    @property
     def wantsPull(self) -> bool:
         """Whether the current part is an iterator that nobody is pulling."""
         return not self.pulling and self._part < len(self._parts) and self._parts[self._part].length is None
@@ -104,6 +128,10 @@ class Source:
         return Piece(work)
 
 
+def _isWide(piece: Piece) -> bool:
+    return piece.work.count > 1 and isCounted(piece.work)
+
+
 class Backlog:
     """What waits for lanes of one kind."""
 
@@ -115,13 +143,26 @@ class Backlog:
     def __len__(self) -> int:
         return len(self._suspects) + len(self._stack)
 
+    @property
+    def wide(self) -> Piece | None:
+        """The piece that comes next, if it is one of many items that can be cut."""
+        return self._stack[-1] if not self._suspects and self._stack and _isWide(self._stack[-1]) else None
+
+    def pop(self) -> Piece:
+        """The newest piece."""
+        return self._stack.pop()
+
+    def replace(self, piece: Piece, other: Piece) -> None:
+        """Puts a piece in the place of one that waits."""
+        self._stack[self._stack.index(piece)] = other
+
     def push(self, piece: Piece) -> None:
         (self._suspects if piece.careful else self._stack).append(piece)
 
     @property
-    def shareable(self) -> int:
-        """How many pieces another rank could be lent."""
-        return len(self._stack)
+    def shareable(self) -> list[Piece]:
+        """The pieces that another rank could be lent, the oldest first."""
+        return self._stack
 
     def share(self, count: int) -> list[Piece]:
         """The oldest pieces, for another rank."""
@@ -142,6 +183,9 @@ class Backlog:
         seconds = 0.0
         while self._stack and len(parcel) < most and seconds < PARCEL_S:
             piece = self._stack.pop()
+            if parcel and _isWide(piece):
+                self._stack.append(piece)
+                return parcel
             parcel.append(piece)
             place, count = piece.work.place, piece.work.count
             seconds += self._costs.estimate(place, count) if self._costs.known(place) else PARCEL_S

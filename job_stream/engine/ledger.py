@@ -54,21 +54,39 @@ class Ledger:
 
     def __init__(self) -> None:
         self._loans: dict[int, Loan] = {}
+        self._of: dict[int, dict[int, Loan]] = {}
+        self._debtors: set[int] = set()
         self._lastLoan = 0
 
     def lend(self, lane: int, pieces: list[Piece]) -> int:
         """Records a new loan and gives its number."""
         self._lastLoan += 1
-        self._loans[self._lastLoan] = Loan(lane, dict(enumerate(pieces)))
+        self._add(self._lastLoan, Loan(lane, dict(enumerate(pieces))))
         return self._lastLoan
+
+    def _add(self, number: int, loan: Loan) -> None:
+        self._loans[number] = loan
+        self._of.setdefault(loan.lane, {})[number] = loan
+        if loan.lane < 0:
+            self._debtors.add(holderOf(loan.lane))
+
+    def _remove(self, number: int) -> Loan:
+        loan = self._loans.pop(number)
+        own = self._of[loan.lane]
+        del own[number]
+        if not own:
+            del self._of[loan.lane]
+            self._debtors.discard(holderOf(loan.lane))
+        return loan
 
     def of(self, lane: int) -> list[tuple[int, Loan]]:
         """The loans of a lane, oldest first."""
-        return [(number, loan) for number, loan in self._loans.items() if loan.lane == lane]
+        return list(self._of.get(lane, {}).items())
 
+    @property
     def debtors(self) -> set[int]:
         """The ranks that owe something."""
-        return {holderOf(loan.lane) for loan in self._loans.values() if loan.lane < 0}
+        return self._debtors
 
     def payload(self, number: int, name: int) -> Any:
         """The payload of a unit."""
@@ -88,12 +106,14 @@ class Ledger:
         pieces = [loan.units.pop(name) for name in names]
         loan.computed.difference_update(names)
         if not loan.units:
-            del self._loans[number]
+            self._remove(number)
         return pieces
 
     def keep(self, lane: int, number: int, kept: tuple[tuple[int, Work], ...], origin: Piece | None) -> list[Piece]:
         """Adds units that the borrower goes on with; they are as suspect as the one they came from."""
-        loan = self._loans.setdefault(number, Loan(lane, {}))
+        if number not in self._loans:
+            self._add(number, Loan(lane, {}))
+        loan = self._loans[number]
         pieces = []
         for name, work in kept:
             if name in loan.units:
@@ -108,7 +128,7 @@ class Ledger:
         self._loans[number].computed.update(names)
 
     def drop(self, number: int) -> Loan:
-        return self._loans.pop(number)
+        return self._remove(number)
 
     def __len__(self) -> int:
         return len(self._loans)

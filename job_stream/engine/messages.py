@@ -11,7 +11,8 @@ from typing import Any, NamedTuple
 __all__ = [
     "Answered", "Ask", "Call", "Cancel", "Deliver", "Fail", "Flush", "Fold", "Halt", "Heard", "KeeperDied", "LaneDied",
     "Lend", "Nothing", "Open", "Output", "Pause", "Pull", "RankDied", "Refuse", "Repaid", "ResultsTaken", "Resume",
-    "Returned", "Same", "Send", "Signal", "Skip", "SourceGave", "Span", "StartKeeper", "StartLane", "TakeBack", "Work",
+    "Returned", "Same", "Send", "Signal", "Skip", "SourceGave", "Span", "StartKeeper", "StartLane", "Stretch",
+    "TakeBack", "Work",
 ]  # fmt: skip
 
 
@@ -21,6 +22,18 @@ class Span(NamedTuple):
     part: int
     start: int
     stop: int
+
+    @property
+    def nbytes(self) -> int:
+        return 0
+
+
+class Stretch(NamedTuple):
+    """A payload that says all itself: the numbers from ``start`` to before ``stop`` in steps of ``step``."""
+
+    start: int
+    stop: int
+    step: int
 
     @property
     def nbytes(self) -> int:

@@ -37,6 +37,7 @@ class Debt:
         self.nbytes = 0
         self.since = 0.0
 
+
 class Scope:
     """The stream, one open frame, or borrowed pieces of another rank's scope (``debt``)."""
 

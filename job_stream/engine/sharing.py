@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
-from ..plan import Plan
-from .backlog import Backlog, Source
-from .ledger import Ledger, Piece, holderOf
-from .messages import Action, Ask, Lend, Refuse, Send
-from .parcels import Costs
-from .stealing import Asking, treeParent
+from .backlog import Backlog, isCounted
+from .books import Books
+from .ledger import Piece, holderOf
+from .messages import Ask, Lend, Refuse, Send
+from .stealing import Asking, behind, treeParent
 
 __all__ = ["Sharing"]
 
 LOAN_S = 0.5
 LOAN_BYTES = 32 << 20
 WORTH_S = 3e-4
+LEAST_S = 4e-3
+"""A loan to another rank holds so much work, where there is as much."""
+TINY_S = 1.5e-3
+"""A piece is not cut to leave less work than that."""
+SAMPLE = 32
+MEASURE_S = 0.02
+PATIENCE_S = 0.002
+"""So long a rank that asks is kept waiting for what lanes may hand over."""
 UNITS_PER_LANE = 64
 """A loan is cut into so many units for each lane of the borrower at most."""
 
@@ -24,27 +29,25 @@ class Sharing:
     """The side of a rank that other ranks see while it lends and asks.
 
     Args:
-        plan: the stream.
-        number: of this rank.
+        books: of this rank.
         lanesOf: how many lanes each rank has.
-        costs, backlogs, source, ledger: of this rank.
-        enter: counts a piece from the source as open.
     """
 
-    def __init__(self, plan: Plan, number: int, lanesOf: tuple[int, ...], costs: Costs, backlogs: dict[bool, Backlog],
-                 source: Source, ledger: Ledger, enter: Callable[[], None]) -> None:  # fmt: skip
-        self._plan = plan
-        self._number = number
+    def __init__(self, books: Books, lanesOf: tuple[int, ...]) -> None:
+        self._books = books
+        self._plan = books.plan
+        self._number = books.number
         self._lanesOf = lanesOf
-        self._costs = costs
-        self._backlogs = backlogs
-        self._source = source
-        self._ledger = ledger
-        self._enter = enter
+        self._costs = books.costs
+        self._source = books.source
         self._cluster = sum(lanesOf)
         self._waiting: dict[int, int] = {}
-        self._refuse: list[int] = []
-        self.asking = Asking(number, len(lanesOf))
+        self._asking: dict[int, int] = {}
+        self._patience: dict[int, float] = {}
+        self.behind = behind(self._number, lanesOf)
+        self.asking = Asking(self._number, len(lanesOf))
+        self.deadline: float | None = None
+        self._begin = 0.0
 
     @property
     def alone(self) -> bool:
@@ -53,12 +56,12 @@ class Sharing:
     @property
     def wanted(self) -> bool:
         """Whether another rank is waiting for work."""
-        return bool(self._waiting)
+        return bool(self._waiting or self._asking)
 
     @property
     def lanesWaiting(self) -> int:
         """How many lanes other ranks want work for."""
-        return sum(self._waiting.values())
+        return sum(self._waiting.values()) + sum(self._asking.values())
 
     @property
     def others(self) -> list[int]:
@@ -70,40 +73,106 @@ class Sharing:
     def heardAsk(self, rank: int, ask: Ask) -> None:
         if rank in self.asking.dead:
             return
-        self._waiting[rank] = ask.lanes
-        if not ask.wait:
-            self._refuse.append(rank)
+        if not (self._waiting or self._asking or self._costs.known(0)):
+            self._begin = self._books.now
+        if ask.wait:
+            self._waiting[rank] = ask.lanes
+        else:
+            self._asking[rank] = ask.lanes
+            self._patience[rank] = self._books.now + PATIENCE_S
 
     def died(self, rank: int) -> None:
         self._waiting.pop(rank, None)
+        self._asking.pop(rank, None)
+        self._patience.pop(rank, None)
         self.asking.died(rank)
 
-    def serve(self, full: bool) -> list[Action]:
-        """Lends to those who wait; refuses those who wanted an answer at once."""
-        actions: list[Action] = []
-        for rank, lanes in list(self._waiting.items()):
+    def serve(self, full: bool, busy: bool) -> None:
+        """Lends to those who wait; refuses those who wanted an answer soon, unless lanes that are ``busy`` may yet hand
+        something over."""
+        self.deadline = None
+        if (self._waiting or self._asking) and self._isMeasuring():
+            return
+        for rank, lanes in {**self._asking, **self._waiting}.items():
             pieces = self._share(lanes, full)
             if pieces:
-                del self._waiting[rank]
-                actions.append(self._lend(rank, pieces))
-        for rank in self._refuse:
-            if self._waiting.pop(rank, None) is not None:
-                actions.append(Send(rank, Refuse()))
-        self._refuse.clear()
-        return actions
+                self._waiting.pop(rank, None)
+                self._asking.pop(rank, None)
+                self._lend(rank, pieces)
+        self._refuse(busy)
 
-    def _lend(self, rank: int, pieces: list[Piece]) -> Action:
-        loan = self._ledger.lend(holderOf(rank), pieces)
-        return Send(rank, Lend(0, loan, tuple((name, piece.work) for name, piece in enumerate(pieces))))
+    def _refuse(self, busy: bool) -> None:
+        now = self._books.now
+        for rank, due in list(self._patience.items()):
+            if rank not in self._asking:
+                del self._patience[rank]
+            elif not busy or now >= due:
+                del self._asking[rank], self._patience[rank]
+                self._books.actions.append(Send(rank, Refuse()))
+        if self._patience:
+            self._remind(min(self._patience.values()))
+
+    def _isMeasuring(self) -> bool:
+        """Whether the first items are about to tell what they cost, so that the first loans may be large."""
+        if self._costs.known(0) or not self._source.ready or self._books.now >= self._begin + MEASURE_S:
+            return False
+        self._remind(self._begin + MEASURE_S)
+        return True
+
+    def _lend(self, rank: int, pieces: list[Piece]) -> None:
+        loan = self._books.ledger.lend(holderOf(rank), pieces)
+        units = tuple((name, piece.work) for name, piece in enumerate(pieces))
+        self._books.actions.append(Send(rank, Lend(0, loan, units)))
 
     def _share(self, lanes: int, full: bool) -> list[Piece]:
-        pieces = [piece for backlog in self._backlogs.values() for piece in self._fromBacklog(backlog, lanes)]
+        pieces = [piece for backlog in self._books.backlogs.values() for piece in self._fromBacklog(backlog, lanes)]
         return pieces or ([] if full else self._fromSource(lanes))
 
     def _fromBacklog(self, backlog: Backlog, lanes: int) -> list[Piece]:
-        everybody = self._lanesOf[self._number] + sum(self._waiting.values())
-        count = backlog.shareable
-        return backlog.share(-(-count * lanes // everybody)) if count else []
+        """A fair share of what waits while all lanes here are busy, the oldest first; of a piece that can be cut, as
+        much as is wanted."""
+        if not backlog.shareable:
+            return []
+        everybody = max(self._lanesOf[self._number] + self.lanesWaiting, self.behind // 2)
+        total = self._secondsIn(backlog.shareable)
+        wanted = max(total * lanes / everybody, min(total, LEAST_S))
+        shared: list[Piece] = []
+        while backlog.shareable and (wanted > 0 or not shared):
+            piece = self._take(backlog, wanted)
+            wanted -= self._secondsOf(piece)
+            shared.append(piece)
+        return shared
+
+    def _secondsIn(self, pieces: list[Piece]) -> float:
+        """About how much work that is."""
+        return sum(self._secondsOf(piece) for piece in pieces[:SAMPLE]) * max(len(pieces) / SAMPLE, 1.0)
+
+    def _secondsOf(self, piece: Piece) -> float:
+        return self._each(piece.work.place) * piece.work.count
+
+    def _each(self, place: int) -> float:
+        """Seconds for an item; a guess while nothing is known."""
+        return self._costs.estimate(place, 1) if self._costs.known(place) else LEAST_S
+
+    def _take(self, backlog: Backlog, seconds: float) -> Piece:
+        """The oldest piece, or so much of it."""
+        piece = backlog.shareable[0]
+        work = piece.work
+        each = self._each(work.place)
+        if work.count == 1 or each <= 0 or not isCounted(work):
+            return backlog.share(1)[0]
+        count = max(int(seconds / each), 1)
+        if (work.count - count) * each < TINY_S:
+            return backlog.share(1)[0]
+        return self._books.cutOff(piece, count)
+
+    def _remind(self, due: float) -> None:
+        self.deadline = due if self.deadline is None else min(self.deadline, due)
+
+    def _least(self, place: int) -> int:
+        """How many items a loan is worth its messages for."""
+        seconds = self._costs.estimate(place, 1)
+        return max(1, int(LEAST_S / seconds)) if seconds > 0 else 1
 
     def _fromSource(self, lanes: int) -> list[Piece]:
         """A share of what is left: half of what would be fair, so that something is left for those who come later."""
@@ -111,10 +180,10 @@ class Sharing:
             return []
         left = self._source.left
         if left is None:
-            return self._take(lanes, lanes)
+            return self._takeSource(lanes, lanes)
         if self._costs.known(0) and self._costs.estimate(0, left) < WORTH_S:
             return []
-        return self._take(self._limited(max(left * lanes // (2 * self._cluster), 1), lanes), lanes)
+        return self._takeSource(self._limited(max(left * lanes // (2 * self._cluster), self._least(0)), lanes), lanes)
 
     def _limited(self, items: int, lanes: int) -> int:
         if not self._costs.known(0):
@@ -124,13 +193,15 @@ class Sharing:
         seconds = self._costs.estimate(0, 1)
         return max(1, min(items, int(LOAN_S * lanes / seconds) if seconds > 0 else items))
 
-    def _take(self, items: int, lanes: int) -> list[Piece]:
+    def _takeSource(self, items: int, lanes: int) -> list[Piece]:
         size = 1
-        if not self._plan.places[0].solo:
+        if self._source.counted:  # the borrower can cut it as it likes
+            size = items
+        elif not self._plan.places[0].solo:
             size = max(self._costs.size(0, items, lanes), items // (UNITS_PER_LANE * lanes))
         pieces: list[Piece] = []
         while items > 0 and self._source.ready:
-            self._enter()
+            self._books.enterSource()
             piece = self._source.take(min(size, items))
             pieces.append(piece)
             items -= piece.work.count
@@ -138,25 +209,25 @@ class Sharing:
 
     # asking -----------------------------------------------------------------------------------------------------------
 
-    def ask(self) -> list[Action]:
-        """This rank could do with work: asks the next one, or waits at its lifelines."""
+    def ask(self, idle: bool) -> None:
+        """This rank, or one that waits at it, could do with work. ``idle``: a lane has nothing to do already."""
         asking = self.asking
-        if self.alone or asking.asked is not None:
-            return []
+        if self.alone:
+            return
+        self._waitAt(treeParent(self._number), self.behind)
+        if not idle or asking.asked is not None or not asking.everLent:
+            return
         victim = asking.next()
-        if victim is not None:
-            asking.asked = victim
-            return [Send(victim, Ask(self._lanesOf[self._number], False))]
-        return self._wait()
+        if victim is None:
+            for rank in asking.lifelines():
+                self._waitAt(rank, self._lanesOf[self._number])
+            return
+        asking.asked = victim
+        self._books.actions.append(Send(victim, Ask(self._lanesOf[self._number], False)))
 
-    def _wait(self) -> list[Action]:
-        """Registers at the lifelines, again at the one before this rank when many more have come to wait here."""
-        actions: list[Action] = []
-        own, before = self._lanesOf[self._number], treeParent(self._number)
-        behind = sum(lanes for rank, lanes in self._waiting.items() if rank and treeParent(rank) == self._number)
-        for rank in self.asking.lifelines():
-            lanes = own + behind if rank == before and self._number else own
-            if lanes >= 2 * self.asking.waitingAt.get(rank, 0):
-                self.asking.waitingAt[rank] = lanes
-                actions.append(Send(rank, Ask(lanes, True)))
-        return actions
+    def _waitAt(self, rank: int, lanes: int) -> None:
+        """Registers, again when many more have come to wait here."""
+        if rank == self._number or rank in self.asking.dead or lanes < 2 * self.asking.waitingAt.get(rank, 0):
+            return
+        self.asking.waitingAt[rank] = lanes
+        self._books.actions.append(Send(rank, Ask(lanes, True)))

@@ -1,15 +1,16 @@
 """Whom to ask for work, and how much to lend.
 
-A rank without work asks whoever lent to it last and two others, then tells its *lifelines* that it is waiting, and
-sleeps. Its lifelines are its neighbours in a hypercube (ranks whose numbers differ in one bit), so that everybody can
+A rank without work tells the one before it in a binomial tree around rank 0 that it is waiting, for itself and for all
+that wait behind it, so that work spreads from rank 0 in large loans, and who lends to many need not hear of each of
+them. Then it asks whoever lent to it last, others by chance, and whoever lent to these; then it tells its *lifelines*, and
+sleeps. These are its neighbours in a hypercube (ranks whose numbers differ in one bit), so that everybody can
 be reached from everybody in few steps and nothing is sent when nothing is left (after Saraswat et al., "Lifeline-based
-global load balancing", 2011). A waiting rank also speaks for the ranks that wait at it and lie behind it in the
-binomial tree around rank 0, so that work spreads from there in large loans.
+global load balancing", 2011).
 """
 
 from __future__ import annotations
 
-__all__ = ["Asking", "lifelines", "treeParent"]
+__all__ = ["Asking", "behind", "lifelines", "treeParent"]
 
 TRIES = 2
 
@@ -29,8 +30,13 @@ def lifelines(rank: int, size: int, dead: set[int]) -> list[int]:
 
 
 def treeParent(rank: int) -> int:
-    """The rank before this one in the binomial tree around rank 0."""
-    return rank ^ 1 << (rank.bit_length() - 1) if rank else 0
+    """The rank before this one in the binomial tree around rank 0, in which those behind a rank are its neighbours."""
+    return rank & (rank - 1)
+
+
+def behind(rank: int, lanesOf: tuple[int, ...]) -> int:
+    """The lanes of a rank and of all behind it in the tree."""
+    return sum(lanesOf[rank : rank + (rank & -rank)] if rank else lanesOf)
 
 
 class Asking:
@@ -47,37 +53,39 @@ class Asking:
         self.dead: set[int] = set()
         self.asked: int | None = None
         self.waitingAt: dict[int, int] = {}
-        self._tries = 0 if rank == 0 else TRIES + 1  # in the beginning nobody has work but rank 0
+        self.everLent = rank == 0
+        self._tries = 0
+        self._never = {-1, 0, rank, treeParent(rank)}  # the others would ask rank 0 too often; it lends by the tree
         self._tried: set[int] = set()
-        self._last: int | None = None
+        self._last = -1
         self._chance = 2654435761 * (rank + 1) & 0xFFFFFFFF
 
     def next(self) -> int | None:
         """The next rank to ask; None: wait at the lifelines."""
-        self._tries += 1
-        if self._tries > TRIES + 1:
-            return None
-        victim = self._last if self._tries == 1 else self._random()
-        if victim is None or victim in self.dead or victim in self._tried:
-            return self.next()
-        self._tried.add(victim)
-        return victim
+        while self._tries < TRIES:
+            victim = self._random() if self._tries else self._last
+            self._tries += 1
+            if victim not in self._never and victim not in self.dead and victim not in self._tried:
+                self._tried.add(victim)
+                return victim
+        return None
 
-    def _random(self) -> int | None:
-        """Any other rank (a linear congruential generator: the engine must be reproducible)."""
+    def _random(self) -> int:
+        """Any rank (a linear congruential generator: the engine must be reproducible)."""
         self._chance = (1664525 * self._chance + 1013904223) & 0xFFFFFFFF
-        other = (self._chance >> 8) % self.size
-        return None if other == self.rank else other
+        return (self._chance >> 8) % self.size
 
     def lent(self, rank: int) -> None:
         """A rank has lent something."""
+        self.everLent = True
         self._last = rank
         self._tries = 0
         self._tried.clear()
         self.waitingAt.pop(rank, None)
-        self.asked = None if self.asked == rank else self.asked
+        self.refused(rank)
 
     def refused(self, rank: int) -> None:
+        """A rank has answered."""
         self.asked = None if self.asked == rank else self.asked
 
     def died(self, rank: int) -> None:

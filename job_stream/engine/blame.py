@@ -1,0 +1,99 @@
+"""Whose fault it was that a lane died, and what is given up for it.
+
+What a dead lane held is lent again. The piece that it was in is a suspect: it is lent alone, in parts where it can be
+cut, with calls made one by one, until the very item is found; an item that has killed its lane three times, or that
+exceeds its time limit more often than its stage allows, is given up.
+"""
+
+from __future__ import annotations
+
+from ..plan import Kind
+from .backlog import cut, isCounted
+from .books import Books
+from .ledger import Loan, Piece
+from .messages import Fail, LaneDied, Work
+
+__all__ = ["Blame"]
+
+DEATHS = 3
+SPLIT = 8
+VAIN_DEATHS = 100
+"""So many deaths in a row with nothing repaid in between end the run."""
+
+
+class Blame:
+    """What deaths have taught.
+
+    Args:
+        books: of the rank.
+    """
+
+    def __init__(self, books: Books) -> None:
+        self._books = books
+        self._plan = books.plan
+        self._vain = 0
+
+    def repaid(self) -> None:
+        """Something was repaid since the last death."""
+        self._vain = 0
+
+    def died(self, event: LaneDied) -> list[Fail]:
+        """Has the work of a dead lane lent again; gives what is to be given up instead."""
+        fails = [fail for number, loan in self._books.dropLoans(event.lane)
+                 for fail in self._lendAgain(number, loan, event)]  # fmt: skip
+        self._vain += 1
+        if self._vain > VAIN_DEATHS:
+            fails.append(Fail(0, None, 0, 0, self._vain, event.cause, False, False))
+        return fails
+
+    def _lendAgain(self, number: int, loan: Loan, event: LaneDied) -> list[Fail]:
+        fails = []
+        for name, piece in loan.units.items():
+            if (number, name) != (event.loan, event.unit):
+                self._books.giveBack([piece])
+            elif (fail := self._suspect(piece, event)) is not None:
+                fails.append(fail)
+        return fails
+
+    def _suspect(self, piece: Piece, event: LaneDied) -> Fail | None:
+        """A lane died over this piece: find out whether it is to blame, by lending it or parts of it alone."""
+        work = piece.work
+        if event.timed and work.count == 1:
+            piece.attempts += 1
+            if piece.attempts > self._plan.places[event.place].policy.retries:
+                return self._giveUp(piece, event, piece.attempts)
+        elif piece.careful or self._isExact(work, event):
+            piece.deaths += 1
+            if piece.deaths >= DEATHS:
+                return self._giveUp(piece, event, piece.deaths)
+        if isCounted(work) and work.count > 1:
+            self._split(piece)
+        else:
+            piece.careful = True
+            self._books.giveBack([piece])
+        return None
+
+    def _isExact(self, work: Work, event: LaneDied) -> bool:
+        """Whether the lane was in the very call that this piece stands for."""
+        kind = self._plan.places[work.place].kind
+        return work.count == 1 and event.place == work.place and kind != Kind.FRAME
+
+    def _split(self, piece: Piece) -> None:
+        """Replaces a counted piece by careful parts of it."""
+        if piece.work.scope not in self._books.scopes:
+            return
+        parts, rest, step = [], piece.work, -(-piece.work.count // SPLIT)
+        while rest.count > step:
+            first, rest = cut(rest, step)
+            parts.append(first)
+        for part in (*parts, rest):
+            part = part._replace(careful=True)
+            self._books.open(part)
+            self._books.push(part)
+        self._books.closePiece(piece)
+
+    def _giveUp(self, piece: Piece, event: LaneDied, attempts: int) -> Fail:
+        work = piece.work
+        self._books.closePiece(piece)
+        return Fail(event.place, work.payload, work.skip, work.count, attempts, event.cause, event.timed, event.opaque,
+                    final=False, scope=work.scope)  # fmt: skip

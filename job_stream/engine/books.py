@@ -1,0 +1,172 @@
+"""The books of a rank: every piece, where it is, and how many are open in each scope.
+
+Whatever opens or closes a piece goes through here, so that the counts are right by construction: what is opened is
+counted before what it came from is closed, and every scope in which something closed is *touched*, which is to say
+that somebody will look whether it goes on.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..plan import Kind, Plan
+from .backlog import Backlog, Part, Source, cut, isCounted
+from .ledger import Ledger, Loan, Piece
+from .messages import Action, Work
+from .parcels import Costs
+from .scopes import STREAM, Scope, Scopes
+from .stores import Stores
+
+__all__ = ["Books"]
+
+
+class Books:
+    """What a rank knows of its work.
+
+    Args:
+        plan: the stream.
+        parts: of the initial work; nothing but for rank 0.
+        lanes: how many lanes of each kind there may be.
+        number: of the rank.
+    """
+
+    def __init__(self, plan: Plan, parts: tuple[Part, ...], lanes: int, number: int) -> None:
+        self.plan = plan
+        self.number = number
+        self.lanes = lanes
+        self.costs = Costs(len(plan.places))
+        self.backlogs = {True: Backlog(self.costs), False: Backlog(self.costs)}
+        self.stores = {True: Stores(plan, True), False: Stores(plan, False)}
+        self.source = Source(parts)
+        self.scopes = Scopes(plan, primary=number == 0)
+        self.ledger = Ledger()
+        self.touched: set[int] = {STREAM} if number == 0 else set()
+        self.actions: list[Action] = []
+        self.now = 0.0
+        self.sourceOpen = not self.source.exhausted
+        if self.sourceOpen:
+            self.scopes[STREAM].enter(0)
+
+    # opening ----------------------------------------------------------------------------------------------------------
+
+    def open(self, work: Work) -> None:
+        """Counts work as open in its scope; a store on its way out does not make its reduction active again."""
+        scope, place = self.scopes[work.scope], self.plan.places[work.place]
+        if work.resume and place.kind == Kind.FOLD:
+            scope.opens[place.segment] += 1
+        else:
+            scope.enter(place.segment)
+
+    def push(self, work: Work) -> None:
+        """Work that is counted already waits from now on."""
+        piece = Piece(work)
+        self.register(piece)
+        self.giveBack([piece])
+
+    def register(self, piece: Piece) -> None:
+        """Notes which pieces a scope of borrowed ones consists of."""
+        scope = self.scopes.get(piece.work.scope)
+        if scope is not None and scope.debt is not None:
+            scope.debt.pieces[piece] = None
+
+    def giveBack(self, pieces: list[Piece]) -> None:
+        """Pieces wait again, or from now on, unless nobody waits for them."""
+        for piece in pieces:
+            if piece.work.scope in self.scopes:
+                self.backlogs[self.kind(piece.work)].push(piece)
+
+    def kind(self, work: Work) -> bool:
+        """Whether it is done by processes."""
+        return self.plan.places[work.place].processes
+
+    # taking -----------------------------------------------------------------------------------------------------------
+
+    def enterSource(self) -> None:
+        """A piece is about to come from the source."""
+        self.scopes[STREAM].enter(0)
+
+    def takeParcel(self, processes: bool) -> list[Piece]:
+        """The pieces of the next parcel from the backlog."""
+        backlog = self.backlogs[processes]
+        wide = backlog.wide
+        if wide is None:
+            return backlog.take(self.lanes)
+        work = wide.work
+        size = 1 if self.plan.places[work.place].solo else self.costs.size(work.place, work.count, self.lanes)
+        return [self.cutOff(wide, size) if size < work.count else backlog.pop()]
+
+    def lasts(self, seconds: float) -> bool:
+        """Whether what waits here is so much work."""
+        if self.source.ready:
+            return True
+        left = seconds
+        for backlog in self.backlogs.values():
+            for piece in backlog.shareable:
+                place, count = piece.work.place, piece.work.count
+                left -= self.costs.estimate(place, count) if self.costs.known(place) else seconds
+                if left <= 0:
+                    return True
+        return False
+
+    def cutOff(self, piece: Piece, count: int) -> Piece:
+        """Cuts so many items off a counted piece that waits."""
+        assert isCounted(piece.work)
+        first, rest = cut(piece.work, count)
+        backlog = self.backlogs[self.kind(first)]
+        backlog.replace(piece, remainder := Piece(rest))
+        for part in (taken := Piece(first), remainder):
+            self.open(part.work)
+            self.register(part)
+        self.closePiece(piece)
+        return taken
+
+    # closing ----------------------------------------------------------------------------------------------------------
+
+    def closePiece(self, piece: Piece) -> None:
+        scope = self.scopes.get(piece.work.scope)
+        if scope is None:
+            return  # dropped, since its lender is gone
+        scope.opens[self.plan.places[piece.work.place].segment] -= 1
+        self.touched.add(scope.number)
+        if scope.debt is not None:
+            scope.debt.pieces.pop(piece)
+
+    def closeSource(self) -> None:
+        """Nothing more comes from the source."""
+        if self.sourceOpen and self.source.exhausted:
+            self.sourceOpen = False
+            self.scopes[STREAM].opens[0] -= 1
+            self.touched.add(STREAM)
+
+    def dropLoans(self, holder: int) -> list[tuple[int, Loan]]:
+        """The loans of a borrower that is gone."""
+        loans = self.ledger.of(holder)
+        for number, _ in loans:
+            self.ledger.drop(number)
+        return loans
+
+    # stores -----------------------------------------------------------------------------------------------------------
+
+    def storesAt(self, place: int) -> Stores:
+        return self.stores[self.plan.places[place].processes]
+
+    def call(self, kind: str, name: tuple[int, int], place: int, payload: Any) -> None:
+        """Has the keeper make a call on a store; its scope waits for the answer."""
+        self.scopes[name[0]].calls += 1
+        self.storesAt(place).call(kind, name, place, payload)
+
+    def takeStore(self, scope: Scope, name: tuple[int, int]) -> Any:
+        """A store leaves with its scope: its payload, in a list, where it is here; None: the keeper will give it."""
+        stores = self.storesAt(name[1])
+        if stores.isLive(name):
+            self.call("checkout", name, name[1], None)
+            return None
+        return [stores.remove(name)]
+
+    def storesOf(self, scope: int) -> list[tuple[int, int]]:
+        """The names of the stores that belong to a scope."""
+        return [name for stores in self.stores.values() for name in stores.named(scope)]
+
+    def makeCalls(self) -> None:
+        for stores in self.stores.values():
+            self.actions += stores.takeActions()

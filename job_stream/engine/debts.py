@@ -1,0 +1,172 @@
+"""What this rank has borrowed from others, and how it repays.
+
+The pieces of a loan that belong to one scope of the lender get a scope here, so that what they are folded into is one
+store; but where results can come early, and a frame ahead may hold them up, each piece has a scope of its own. A scope
+that has drained is repaid with its stores. One that goes on repays what has come of it so far every 20 ms, and says
+what is left, which it keeps under new names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from ..plan import Kind
+from .books import Books
+from .ledger import Piece, holderOf
+from .messages import Cancel, Fold, Lend, Product, Repaid, Same, Send, Work
+from .scopes import Debt, Scope
+
+__all__ = ["Debts"]
+
+NEW_NAMES = 1 << 32
+"""Units that a borrower has made out of others have names from here on; those that were lent have smaller ones."""
+GATHER_S = 0.02
+GATHER_BYTES = 256 << 10
+
+
+class Debts:
+    """The borrowing side of a rank.
+
+    Args:
+        books: of the rank.
+        alone: there is nobody to borrow from.
+    """
+
+    def __init__(self, books: Books, alone: bool) -> None:
+        self._books = books
+        self._plan = books.plan
+        self._alone = alone
+        self._lastName = NEW_NAMES
+        self._samples: dict[int, list[float]] = {}
+        self.deadline: float | None = None
+
+    def learn(self, samples: tuple[tuple[int, int, float], ...]) -> None:
+        """Takes in what items took, for this rank and, where it has lenders, for these."""
+        for place, items, seconds in samples:
+            self._books.costs.learn(place, items, seconds)
+            if self._books.number:
+                sample = self._samples.setdefault(place, [0, 0.0])
+                sample[0] += items
+                sample[1] += seconds
+
+    # borrowing --------------------------------------------------------------------------------------------------------
+
+    def borrow(self, lender: int, lend: Lend) -> None:
+        """Takes in what another rank has lent."""
+        shared: dict[tuple[int, int], Scope] = {}
+        for name, work in lend.units:
+            body = self._plan.places[work.place].body
+            scope = shared.get((work.scope, body))
+            if scope is None:
+                scope = self._books.scopes.borrow(body, Debt(lender, lend.loan, work.scope))
+                if not self._holdsUp(work):
+                    shared[work.scope, body] = scope
+            self._take(scope, name, work)
+
+    def _take(self, scope: Scope, name: int, work: Work) -> None:
+        assert scope.debt is not None
+        piece = Piece(work._replace(scope=scope.number))
+        self._books.open(piece.work)
+        scope.debt.names[piece] = name
+        self._books.register(piece)
+        self._books.giveBack([piece])
+
+    def _holdsUp(self, work: Work) -> bool:
+        place = self._plan.places[work.place]
+        segment = self._plan.bodies[place.body].segments[place.segment]
+        ahead = self._plan.places[work.place : segment.last]
+        return not segment.folds and any(stage.kind == Kind.FRAME for stage in ahead)
+
+    def cancelled(self, lender: int, loan: int) -> None:
+        """Nobody waits for a loan any more."""
+        self._drop(lambda debt: (debt.lender, debt.loan) == (lender, loan))
+
+    def lenderDied(self, rank: int) -> None:
+        self._drop(lambda debt: debt.lender == rank)
+
+    def _drop(self, gone: Callable[[Debt], bool]) -> None:
+        """Forgets borrowed work with all that came of it, and tells those to whom it was lent on."""
+        books = self._books
+        dropped: set[int] = set()
+        for scope in books.scopes.owing():
+            if scope.debt is not None and gone(scope.debt):
+                dropped.update(books.scopes.drop(scope.number))
+        if not dropped:
+            return
+        for stores in books.stores.values():
+            for number in dropped:
+                stores.forget(number)
+        for backlog in books.backlogs.values():
+            backlog.discard(dropped)
+        for rank in tuple(books.ledger.debtors):
+            for number, loan in books.ledger.of(holderOf(rank)):
+                if all(piece.work.scope not in books.scopes for piece in loan.units.values()):
+                    books.ledger.drop(number)
+                    books.actions.append(Send(rank, Cancel(number)))
+
+    # repaying ---------------------------------------------------------------------------------------------------------
+
+    def owe(self, debt: Debt, product: Product) -> None:
+        """What came of borrowed work, for its lender."""
+        if not debt.products:
+            debt.since = self._books.now
+        debt.products.append(product._replace(scope=debt.scope))
+        debt.nbytes += getattr(getattr(product, "payload", None), "nbytes", 0)
+
+    def advance(self, scope: Scope, debt: Debt) -> None:
+        """Repays borrowed work that is done, with the stores that it was folded into."""
+        if any(scope.opens):
+            return
+        for name in self._books.storesOf(scope.number):
+            store = self._books.takeStore(scope, name)
+            if store:
+                self.owe(debt, Fold(scope.number, name[1], store[0]))
+        if not scope.calls:
+            self._books.scopes.close(scope.number)
+            self._repay(debt, ())
+
+    def settle(self) -> None:
+        """Repays what has been waiting for long enough, and says what is left."""
+        self.deadline = None
+        if self._alone:
+            return
+        now = self._books.now
+        for scope in self._books.scopes.owing():
+            debt = scope.debt
+            if debt is None or not debt.products or not self._isPlain(scope, debt):
+                continue
+            due = debt.since + GATHER_S
+            if debt.nbytes < GATHER_BYTES and now < due:
+                self.deadline = due if self.deadline is None else min(self.deadline, due)
+                continue
+            self._repay(debt, tuple(piece for piece in debt.pieces if piece not in debt.names))
+
+    def _isPlain(self, scope: Scope, debt: Debt) -> bool:
+        """Whether pieces are all that is left: no frame is open, and no store holds anything."""
+        if scope.calls or sum(scope.opens) != len(debt.pieces):
+            return False
+        return not self._books.storesOf(scope.number)
+
+    def _repay(self, debt: Debt, new: tuple[Piece, ...]) -> None:
+        closing = {name: piece for piece, name in debt.names.items() if piece not in debt.pieces}
+        if not closing:
+            return  # what has come is of units that are not done; there is no saying so without naming them
+        known = {id(piece.work.payload): name for name, piece in closing.items() if piece.work.payload is not None}
+        for piece in closing.values():
+            del debt.names[piece]
+        kept = []
+        for piece in new:
+            same = known.get(id(piece.work.payload))
+            payload = piece.work.payload if same is None else Same(same)
+            self._lastName += 1  # of all this rank has given: several scopes may owe the same loan
+            debt.names[piece] = self._lastName
+            kept.append((self._lastName, piece.work._replace(scope=debt.scope, payload=payload)))
+        closed = ((debt.loan, tuple(closing)),)
+        repaid = Repaid(0, debt.loan, closed, tuple(debt.products), kept=tuple(kept), samples=self._takeSamples())
+        debt.products, debt.nbytes = [], 0
+        self._books.actions.append(Send(debt.lender, repaid))
+
+    def _takeSamples(self) -> tuple[tuple[int, int, float], ...]:
+        samples = tuple((place, int(items), seconds) for place, (items, seconds) in self._samples.items())
+        self._samples.clear()
+        return samples

@@ -1,0 +1,113 @@
+"""What repaid work has led to, and where each product goes: every product belongs to exactly one scope."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..errors import EngineError
+from ..plan import Kind
+from .books import Books
+from .debts import Debts
+from .messages import Deliver, Fail, Fold, Open, Output, Product, Skip, Work
+from .scopes import STREAM
+
+__all__ = ["Filing"]
+
+RESULTS_BYTES = 32 << 20
+RESULTS_ITEMS = 200_000
+
+
+class Filing:
+    """Files products.
+
+    Args:
+        books: of the rank.
+        debts: what belongs to another rank's scope is owed there.
+    """
+
+    def __init__(self, books: Books, debts: Debts) -> None:
+        self._books = books
+        self._debts = debts
+        self._plan = books.plan
+        self._undeliveredItems = 0
+        self._undeliveredBytes = 0
+
+    @property
+    def full(self) -> bool:
+        """Whether results pile up."""
+        return self._undeliveredItems > RESULTS_ITEMS or self._undeliveredBytes > RESULTS_BYTES
+
+    def taken(self, count: int, nbytes: int) -> None:
+        """The main thread is done with some results."""
+        self._undeliveredItems -= count
+        self._undeliveredBytes -= nbytes
+
+    def file(self, products: tuple[Product, ...]) -> None:
+        """Files products in order; frames that are opened stand for their scopes in the products after them."""
+        opened: dict[int, int] = {}
+        scopes = self._books.scopes
+        for product in products:
+            if isinstance(product, Open):
+                product = product._replace(parent=opened.get(product.parent, product.parent))
+                if product.parent in scopes:
+                    opened[product.scope] = self._open(product)
+                continue
+            product = product._replace(scope=opened.get(product.scope, product.scope))
+            if product.scope in scopes:
+                _FILERS[type(product)](self, product)
+
+    def _work(self, work: Work) -> None:
+        place = self._plan.places[work.place]
+        if place.kind == Kind.END:
+            raise EngineError(f"work at {place!r}, where there is nothing left to do")
+        self._books.open(work)
+        self._books.push(work)
+
+    def _output(self, output: Output) -> None:
+        debt = self._books.scopes[output.scope].debt
+        if debt is not None:
+            self._debts.owe(debt, output)
+        elif output.scope == STREAM:
+            self._undeliveredItems += output.count
+            self._undeliveredBytes += output.payload.nbytes
+            self._books.actions.append(Deliver(output.payload, output.count, output.base))
+        else:
+            self._books.call("end", (output.scope, output.place), output.place, output.payload)
+
+    def _fold(self, fold: Fold) -> None:
+        scope, name = self._books.scopes[fold.scope], (fold.scope, fold.place)
+        scope.active.add(self._plan.places[fold.place].segment)
+        self._books.touched.add(fold.scope)
+        if self._books.storesAt(fold.place).holds(name):
+            self._books.call("merge", name, fold.place, fold.payload)
+        else:
+            self._books.storesAt(fold.place).adopt(name, fold.payload)
+
+    def _open(self, product: Open) -> int:
+        scope = self._books.scopes.open(product.parent, product.place)
+        scope.active.update(product.active)
+        scope.key = product.key
+        self._books.storesAt(product.place).adopt((scope.number, scope.body.end), product.payload)
+        self._books.touched.add(scope.number)
+        return scope.number
+
+    def notice(self, notice: Skip | Fail) -> None:
+        """Something was left out: rank 0 keeps the list."""
+        home = self._books.scopes.get(notice.scope)
+        while home is not None and home.debt is None and home.parent >= 0:
+            home = self._books.scopes.get(home.parent)
+        if home is None:
+            return
+        if home.debt is None:
+            self._books.actions.append(notice)
+        else:
+            self._debts.owe(home.debt, notice._replace(scope=home.number))
+
+
+_FILERS: dict[type, Any] = {
+    Work: Filing._work,
+    Output: Filing._output,
+    Fold: Filing._fold,
+    Skip: Filing.notice,
+    Fail: Filing.notice,
+}

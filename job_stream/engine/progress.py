@@ -1,0 +1,123 @@
+"""How scopes go on: reductions emit, frames begin their next round, and the stream ends.
+
+A scope is looked at whenever something in it has closed. Scopes that were opened last come first, since what they lead
+to belongs to those around them.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..plan import Kind
+from .books import Books
+from .debts import Debts
+from .messages import Fold, Work
+from .scopes import STREAM, Scope
+from .stores import Entry
+
+__all__ = ["Progress"]
+
+
+class Progress:
+    """Has scopes go on.
+
+    Args:
+        books: of the rank.
+        debts: scopes of borrowed pieces are repaid.
+    """
+
+    def __init__(self, books: Books, debts: Debts) -> None:
+        self._books = books
+        self._debts = debts
+        self._plan = books.plan
+        self._more: list[Entry] = []
+        self.streamEnded = False
+
+    def advance(self) -> None:
+        """Lets every scope in which something closed go on, or end."""
+        books = self._books
+        books.closeSource()
+        while books.touched and not self.streamEnded:
+            number = max(books.touched)
+            books.touched.discard(number)
+            scope = books.scopes.get(number)
+            if scope is not None and not scope.calls:
+                self._advance(scope)
+        self._debts.settle()
+        books.makeCalls()
+
+    def _advance(self, scope: Scope) -> None:
+        if scope.debt is not None:
+            self._debts.advance(scope, scope.debt)
+            return
+        segment = scope.due()
+        if segment is not None:
+            self._emit(scope, segment)
+        elif not scope.ended:
+            return
+        elif scope.number == STREAM:
+            self.streamEnded = True
+        else:  # a frame has drained: its store leaves the keeper, and a lane will begin the next round with it
+            self._take(scope, scope.body.end)
+
+    def _emit(self, scope: Scope, segment: int) -> None:
+        """A reduction has drained: its store leaves the keeper, and a lane will emit it."""
+        place = scope.body.segments[segment].last
+        scope.active.discard(segment)
+        if scope.body.segments[segment + 1].folds:
+            scope.active.add(segment + 1)
+        if self._books.storesAt(place).holds((scope.number, place)):
+            self._take(scope, place)
+        else:
+            self._emission(scope, place, None)
+
+    def _take(self, scope: Scope, place: int) -> None:
+        store = self._books.takeStore(scope, (scope.number, place))
+        if store:
+            self._taken(scope, place, store[0])
+
+    def _taken(self, scope: Scope, place: int, payload: Any) -> None:
+        """A store is here that was to leave with its scope."""
+        if scope.debt is not None:
+            self._debts.owe(scope.debt, Fold(scope.number, place, payload))
+        elif self._plan.places[place].kind == Kind.FOLD:
+            self._emission(scope, place, payload)
+        else:
+            self._nextRound(scope, payload)
+
+    def _emission(self, scope: Scope, place: int, payload: Any) -> None:
+        work = Work(scope.number, place, 1, payload, resume=True, key=scope.key)
+        self._books.open(work)
+        self._books.push(work)
+
+    def _nextRound(self, scope: Scope, payload: Any) -> None:
+        """Turns an open frame back into a piece; it stays open in the scope around it."""
+        self._books.scopes.close(scope.number)
+        self._books.touched.discard(scope.number)
+        self._books.push(Work(scope.parent, scope.place, 1, payload, resume=True))
+
+    # the keeper -------------------------------------------------------------------------------------------------------
+
+    def callEnded(self, entry: Entry, payload: Any, more: bool) -> None:
+        """The keeper has made a call. ``more``: it gave a long Multiple, which is to be asked for."""
+        scope = self._books.scopes.get(entry.store[0])
+        if scope is None:
+            return
+        if more:  # the scope stays busy until the rest has been asked for
+            self._more.append(entry)
+            return
+        scope.calls -= 1
+        self._books.touched.add(scope.number)
+        if entry.kind == "checkout":
+            self._taken(scope, entry.place, payload)
+
+    def askForMore(self, full: bool) -> None:
+        """Has the keeper go on with the long Multiples it holds, while lanes have little to do."""
+        books = self._books
+        while self._more and not full and sum(map(len, books.backlogs.values())) <= 2 * books.lanes:
+            entry = self._more.pop()
+            scope = books.scopes.get(entry.store[0])
+            if scope is not None:
+                scope.calls -= 1
+                books.call("more", entry.store, entry.place, entry.origin)
+        books.makeCalls()

@@ -1,0 +1,142 @@
+"""The lanes of a rank: how busy they are, whom to lend to next, and when they are asked for what they hold."""
+
+from __future__ import annotations
+
+from ..plan import Plan
+from .books import Books
+from .ledger import Piece
+from .messages import Flush, Lend, Resume, Signal, StartLane, TakeBack
+from .scopes import STREAM
+
+__all__ = ["LOANS_PER_LANE", "Roster"]
+
+LOANS_PER_LANE = 2
+
+
+class _Lane:
+    """What the rank knows of a lane."""
+
+    def __init__(self, processes: bool) -> None:
+        self.processes = processes
+        self.running = 0
+        self.computed = 0
+        self.flushing = False
+        self.takingBack = False
+
+
+class Roster:
+    """All lanes that have been started and live.
+
+    Args:
+        books: of the rank.
+    """
+
+    def __init__(self, books: Books) -> None:
+        self._books = books
+        self._plan: Plan = books.plan
+        self._lanes: dict[int, _Lane] = {}
+        self._last = 0
+        self._signal = Signal(False, False)
+
+    def __contains__(self, lane: int) -> bool:
+        return lane in self._lanes
+
+    @property
+    def running(self) -> int:
+        """How many parcels are with lanes."""
+        return sum(lane.running for lane in self._lanes.values())
+
+    # lending ----------------------------------------------------------------------------------------------------------
+
+    def idlest(self, processes: bool, depth: int) -> int | None:
+        """The lane to lend to: an idle one, a new one, or one with room for one more of ``depth`` parcels."""
+        own = [(lane.running, number) for number, lane in self._lanes.items() if lane.processes == processes]
+        running, number = min(own, default=(LOANS_PER_LANE, 0))
+        if running == 0:
+            return number
+        if len(own) < self._books.lanes:
+            return self._start(processes)
+        return number if running < depth else None
+
+    def _start(self, processes: bool) -> int:
+        self._last += 1
+        self._lanes[self._last] = _Lane(processes)
+        self._books.actions.append(StartLane(self._last, processes))
+        return self._last
+
+    def lend(self, number: int, pieces: list[Piece]) -> None:
+        loan = self._books.ledger.lend(number, pieces)
+        self._lanes[number].running += 1
+        units = tuple((name, piece.work) for name, piece in enumerate(pieces))
+        self._books.actions.append(Lend(number, loan, units, pieces[0].careful))
+
+    # news of lanes ----------------------------------------------------------------------------------------------------
+
+    def repaid(self, number: int) -> None:
+        """A lane has said what became of a parcel."""
+        self._lanes[number].takingBack = False
+        self._recount(number)
+
+    def _recount(self, number: int) -> None:
+        lane, loans = self._lanes[number], self._books.ledger.of(number)
+        lane.running = sum(loan.running for _, loan in loans)
+        lane.computed = len(loans) - lane.running
+        lane.flushing = lane.flushing and lane.computed > 0
+
+    def returned(self, number: int, loans: tuple[int, ...]) -> None:
+        """Parcels were taken back out of a lane's inbox."""
+        for loan in loans:
+            self._books.giveBack(list(self._books.ledger.drop(loan).units.values()))
+        self._lanes[number].takingBack = not loans
+        self._recount(number)
+
+    def died(self, number: int) -> None:
+        del self._lanes[number]
+
+    # asking for what lanes hold ---------------------------------------------------------------------------------------
+
+    def serveHungry(self, available: dict[bool, bool], wanted: bool) -> bool:
+        """Whether somebody could do with work that lanes have; asks for it back.
+
+        Args:
+            available: whether there is work that waits, for both kinds of lanes.
+            wanted: other ranks wait for work.
+        """
+        hungry = False
+        for processes in (True, False):
+            own = [(number, lane) for number, lane in self._lanes.items() if lane.processes == processes]
+            idle = [(number, lane) for number, lane in own if not lane.running]
+            busy = [(number, lane) for number, lane in own if lane.running]
+            self._flush(idle)
+            idling = idle or len(own) < self._books.lanes or wanted
+            if not busy or available[processes] or not idling:
+                continue
+            hungry = True
+            self._takeBack(busy)
+        return hungry
+
+    def _takeBack(self, busy: list[tuple[int, _Lane]]) -> None:
+        for number, lane in busy:
+            if lane.running > 1 and not lane.takingBack:
+                lane.takingBack = True
+                self._books.actions.append(TakeBack(number))
+
+    def _flush(self, idle: list[tuple[int, _Lane]]) -> None:
+        """Asks idle lanes for what they have computed, unless more of the same may still come."""
+        for number, lane in idle:
+            if lane.computed and not lane.flushing and (self._books.source.exhausted or self._holdsFrames(number)):
+                lane.flushing = True
+                self._books.actions.append(Flush(number))
+
+    def _holdsFrames(self, number: int) -> bool:
+        loans = self._books.ledger.of(number)
+        return any(piece.work.scope != STREAM for _, loan in loans for piece in loan.units.values())
+
+    def signal(self, signal: Signal) -> None:
+        """Tells lanes what they are to look at between two steps."""
+        if signal == self._signal:
+            return
+        before, self._signal = self._signal, signal
+        self._books.actions.append(signal)
+        if before.paused and not signal.paused:  # after the signal: a lane that still saw it raised will be told
+            self._books.actions += [Resume(number) for number in self._lanes]

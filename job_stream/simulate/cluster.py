@@ -1,0 +1,171 @@
+"""Ranks of the real engine in virtual time, and what becomes of their messages."""
+
+from __future__ import annotations
+
+import heapq
+import random
+from collections import Counter
+from typing import Any
+
+from ..engine import messages as m
+from ..engine.backlog import Part
+from ..engine.rank import Rank
+from .cases import caseOf
+from .functions import Values
+from .workers import Keeper, Lane
+
+__all__ = ["Cluster", "ashore"]
+
+EVENTS_MOST = 400_000
+
+
+class Cluster:
+    """Ranks, their lanes and keepers, and the messages under way.
+
+    Args:
+        seed: of everything that is left to chance.
+    """
+
+    def __init__(self, seed: int) -> None:
+        self.case = case = caseOf(seed)
+        self.chance = random.Random(seed + 1)
+        self.plan = case.plan
+        self.now = 0.0
+        self.counts: Counter[str] = Counter()
+        self.results: list[int] = []
+        self.dead: set[int] = set()
+        self._heap: list[tuple[float, int, int, Any]] = []
+        self._sequence = 0
+        self._arrivals: dict[tuple[int, int], float] = {}
+        self._left = case.items
+        parts = (Part(None if case.pulled else case.items, counted=case.counted and not case.pulled),)
+        lanesOf = (case.lanes,) * case.size
+        self.ranks = [
+            Rank(case.plan, parts if number == 0 else (), case.lanes, number, lanesOf) for number in range(case.size)
+        ]
+        self._lanes: list[dict[int, Lane]] = [{} for _ in self.ranks]
+        self._keepers = [Keeper(case.plan) for _ in self.ranks]
+        self._keeperFree = [0.0] * case.size
+        for number in range(case.size):
+            self._later(self.chance.random() * 0.01, number, m.Nothing())
+        for time, number in case.rankDeaths:
+            self._later(time, number, "die")
+
+    def run(self) -> list[int] | str:
+        """The results, sorted; or why there are none."""
+        while self._heap and not self.ranks[0].halted:
+            self.now, _, number, event = heapq.heappop(self._heap)
+            self.counts["events"] += 1
+            if self.counts["events"] > EVENTS_MOST:
+                return "endless"
+            if number in self.dead:
+                continue
+            if event == "die":
+                self._die(number)
+            elif type(event) is tuple:
+                self._laneWorked(number, *event)
+            else:
+                self._handle(number, event)
+        return sorted(self.results) if self.ranks[0].halted else "stuck"
+
+    def _later(self, delay: float, number: int, event: Any) -> None:
+        self._sequence += 1
+        heapq.heappush(self._heap, (self.now + delay, self._sequence, number, event))
+
+    def _die(self, number: int) -> None:
+        self.dead.add(number)
+        self.counts["rank deaths"] += 1
+        for other in range(self.case.size):
+            if other not in self.dead:
+                soonest = self._arrivals.get((number, other), 0.0) - self.now
+                self._later(max(soonest, 0.0) + self.chance.random() * 0.05, other, m.RankDied(number))
+
+    def _handle(self, number: int, event: Any) -> None:
+        rank = self.ranks[number]
+        for action in rank.handle(event, self.now):
+            self._perform(number, action)
+        if rank.deadline is not None and not rank.halted:
+            self._later(max(rank.deadline - self.now, 0.0) + 1e-6, number, m.Nothing())
+
+    def _perform(self, number: int, action: Any) -> None:
+        kind = type(action)
+        if kind is m.Send:
+            self._send(number, action)
+        elif kind is m.StartLane:
+            self._lanes[number][action.lane] = Lane(self.plan, self.chance)
+        elif kind is m.Lend:
+            lane = self._lanes[number][action.lane]
+            lane.inbox.append(action)
+            self._laneGoes(number, action.lane, lane)
+        elif kind is m.TakeBack:
+            lane = self._lanes[number][action.lane]
+            taken, lane.inbox = lane.inbox, []
+            self._later(0.0, number, m.Returned(action.lane, tuple(lend.loan for lend in taken)))
+        elif kind is m.Flush:
+            self._later(1e-4, number, (action.lane, "flush"))
+        elif kind is m.Call:
+            self._keeperFree[number] = max(self._keeperFree[number], self.now) + self.chance.random() * 1e-3
+            self._later(self._keeperFree[number] - self.now, number, self._keepers[number].answer(action))
+        elif kind is m.Deliver:
+            self.results += action.payload.values
+            self._later(self.chance.random() * 0.01, number, m.ResultsTaken(action.count, action.payload.nbytes))
+        elif kind is m.Pull:
+            self._pull(action.items)
+
+    def _pull(self, items: int) -> None:
+        start = self.case.items - self._left
+        count = min(items, self._left)
+        self._left -= count
+        chunks = ((count, Values(list(range(start, start + count)))),) if count else ()
+        self._later(self.chance.random() * 1e-3, 0, m.SourceGave(chunks, self._left == 0))
+
+    def _send(self, number: int, action: m.Send) -> None:
+        message = action.message
+        self.counts[type(message).__name__] += 1
+        if type(message) is m.Lend:
+            units = tuple((name, ashore(work, self.case.counted)) for name, work in message.units)
+            message = message._replace(units=units)
+            self.counts["pieces lent"] += len(message.units)
+        pair = (number, action.rank)
+        delay = self.chance.random() * self.chance.choice([1e-4, 1e-3, 2e-2])
+        arrival = max(self.now + delay, self._arrivals.get(pair, 0.0) + 1e-9)
+        self._arrivals[pair] = arrival
+        self._later(arrival - self.now, action.rank, m.Heard(number, message))
+
+    def _laneGoes(self, number: int, name: int, lane: Lane) -> None:
+        if lane.working is None and lane.inbox:
+            lane.working = lane.inbox.pop(0)
+            slow = self.case.slow.get(number, 1.0)
+            self._later(self.chance.expovariate(1) * 2e-3 * slow, number, (name, lane.working))
+
+    def _laneWorked(self, number: int, name: int, lend: Any) -> None:
+        lane = self._lanes[number].get(name)
+        if lane is None:
+            return
+        if lend == "flush":
+            if lane.retained:
+                self._handle(number, lane.repay(name, lane.retained[-1][0]))
+            return
+        if lane.working is None or lend is not lane.working:
+            return
+        if self.chance.random() < self.case.laneDeaths:
+            del self._lanes[number][name]
+            self.counts["lane deaths"] += 1
+            self._handle(number, m.LaneDied(name, 0, 0, 0, "chance"))
+            return
+        repaid, lane.working = lane.finish(name, lane.working)
+        if lane.working is not None:
+            self._later(self.chance.expovariate(1) * 2e-3, number, (name, lane.working))
+        self._handle(number, repaid)
+        if name in self._lanes[number]:
+            self._laneGoes(number, name, lane)
+
+
+def ashore(work: m.Work, counted: bool) -> m.Work:
+    """Work for another rank, which does not have the source: its values, or the numbers that it consists of."""
+    payload = work.payload
+    if type(payload) is not m.Span:
+        return work
+    if counted:
+        return work._replace(payload=m.Stretch(payload.start * 3, payload.stop * 3, 3))
+    return work._replace(payload=Values(list(range(payload.start, payload.stop))))

@@ -1,0 +1,467 @@
+"""How the engine does on thousands of ranks: simulated time, but the real engine and what it really takes.
+
+Each rank has one engine thread, which takes one event after the other. An event takes what ``Rank.handle`` takes on
+this machine while the simulation runs, and what receiving and sending its messages takes (``Costs``, measured with
+real ranks). Messages wait for the receiver to look for them, as MPI wakes nobody. Lanes take exactly as long as their
+items. Memory bandwidth, the network's and other users are not simulated: figures are upper bounds of what a good
+cluster does, and are to be labelled as simulated.
+
+Two loads: ``flat``, many items of 1 ms in a reduction; ``tree``, one item that fans out into very uneven branches.
+
+Example:
+    python -m job_stream.simulate.scale --ranks 1024 --items 1000 --load tree
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import heapq
+import random
+import sys
+from collections import Counter, deque
+from collections.abc import Callable
+from time import thread_time
+from typing import Any, NamedTuple
+
+from ..engine import messages as m
+from ..engine.backlog import Part
+from ..engine.rank import Rank
+from ..plan import Builder, Kind, Plan, Stage
+from .functions import mix
+
+__all__ = ["Costs", "Report", "measure"]
+
+
+class Costs(NamedTuple):
+    """Seconds, as measured between real ranks on one host.
+
+    Attributes:
+        send, receive: of the engine thread for a message to or from another rank.
+        lend, repaid: the same for a lane.
+        start: until a lane has been forked.
+        parcel: of a lane for a parcel, besides its items.
+        wire: from one rank to another.
+        merge: of a store in the keeper.
+    """
+
+    send: float = 60e-6
+    receive: float = 60e-6
+    lend: float = 40e-6
+    repaid: float = 40e-6
+    start: float = 3e-3
+    parcel: float = 150e-6
+    wire: float = 20e-6
+    merge: float = 100e-6
+
+
+NEVER = float("inf")
+HOT_S = 1e-3
+WAITING_HOT_S = 0.05
+HOT_PAUSE_S = 1e-4
+LOOKS_S = ((0.05, 1.1e-3), (0.5, 3.1e-3), (NEVER, 8.1e-3))
+"""After so many quiet seconds, an engine thread looks for messages that often."""
+
+STEP_S = 2e-3
+GROUP_S = 1e-3
+NBYTES = 200
+
+
+class _Payload:
+    """Values that are only counted; ``values`` where each of them stands for as many leaves."""
+
+    __slots__ = ("values",)
+    nbytes = NBYTES
+
+    def __init__(self, values: list[int] | None = None) -> None:
+        self.values = values
+
+
+class Report(NamedTuple):
+    """What came of a simulated run.
+
+    Attributes:
+        ranks, items: how many.
+        efficiency: time in items, over ranks and the time until rank 0 knew the end.
+        makespan_s: that time.
+        messages: sent per rank, on average.
+        rootLoad: share of the time in which rank 0's engine thread was busy.
+        rootMessages: that rank 0 sent and received.
+        notice_s: from the end of the last item until rank 0 knew.
+        engine_s: what an event took in ``Rank.handle``, on average.
+    """
+
+    ranks: int
+    items: int
+    efficiency: float
+    makespan_s: float
+    messages: float
+    rootLoad: float
+    rootMessages: int
+    notice_s: float
+    engine_s: float
+
+
+class Load(NamedTuple):
+    """A plan, its initial work, and what a value at a place leads to.
+
+    ``spread``: the values that one value becomes at the next place; None: an item that takes time.
+    """
+
+    plan: Plan
+    source: int
+    spread: Callable[[int, int], list[int] | None]
+
+
+def flat(items: int) -> Load:
+    builder = Builder()
+    builder.add(Stage(Kind.JOB, "item", print))
+    builder.add(Stage(Kind.FOLD, "sum", print))
+    return Load(builder.plan(), items, lambda place, value: None)
+
+
+def tree(items: int) -> Load:
+    """One value that becomes branches, which become between none and a few thousand items each."""
+    builder = Builder()
+    for name in ("root", "branch", "item"):
+        builder.add(Stage(Kind.JOB, name, print))
+    builder.add(Stage(Kind.FOLD, "sum", print))
+    sizes = branches(items)
+
+    def spread(place: int, value: int) -> list[int] | None:
+        return [sizes, [1] * value, None][place]
+
+    return Load(builder.plan(), 1, spread)
+
+
+def branches(items: int) -> list[int]:
+    """Sizes with a long tail: most branches are small, a few are a hundred times the mean."""
+    sizes: list[int] = []
+    left = items
+    while left > 0:
+        chance = (mix(len(sizes), 17) % 100_000 + 1) / 100_000
+        size = min(left, int(20 * chance**-0.8), items // 64 + 1)
+        sizes.append(size)
+        left -= size
+    return sizes
+
+
+LOADS: dict[str, Callable[[int], Load]] = {"flat": flat, "tree": tree}
+
+
+class _Lane:
+    """Works through one parcel after the other, depth first, in steps; hands over what is left when others want it."""
+
+    def __init__(self) -> None:
+        self.inbox: deque[m.Lend] = deque()
+        self.lend: m.Lend | None = None
+        self.stack: list[list[Any]] = []  # scope, place, values or a count of items, position
+        self.closing: list[int] = []
+        self.waiting: deque[tuple[int, m.Work]] = deque()
+        self.folded: set[int] = set()
+        self.products: list[m.Product] = []
+        self.samples: dict[int, list[float]] = {}
+        self.unit: m.Work | None = None
+        self.spent = 0.0
+
+
+class Scale:
+    """A run on many ranks of one lane each.
+
+    Args:
+        ranks: how many.
+        load: the work.
+        item_s: how long an item takes.
+        costs: of messages.
+    """
+
+    def __init__(self, ranks: int, load: Load, item_s: float, costs: Costs) -> None:
+        self.load, self.item_s, self.costs = load, item_s, costs
+        self.chance = random.Random(ranks)
+        self.now = self.lastItem = self.engineTime = self.end = 0.0
+        self.counts: Counter[str] = Counter()
+        self.done = 0
+        parts = (Part(load.source, counted=True),)
+        lanesOf = (1,) * ranks
+        self.ranks = [Rank(load.plan, parts if i == 0 else (), 1, i, lanesOf) for i in range(ranks)]
+        self.lanes: list[dict[int, _Lane]] = [{} for _ in range(ranks)]
+        self.inboxes: list[deque[Any]] = [deque() for _ in range(ranks)]
+        self.free = [0.0] * ranks
+        self.stirred = [0.0] * ranks
+        self.busy = [0.0] * ranks
+        self.sent = [0] * ranks
+        self.received = [0] * ranks
+        self.wanted = [False] * ranks
+        self.deadlines = [NEVER] * ranks
+        self.awakes = [NEVER] * ranks
+        self.keeperFree = [0.0] * ranks
+        self._heap: list[tuple[float, int, Callable[..., None], tuple[Any, ...]]] = []
+        self._sequence = 0
+        for number in range(ranks):
+            self._post(number, m.Nothing(), self.chance.random() * 1e-3)
+
+    def run(self) -> Report:
+        gc.disable()  # what it collects here is not what a rank would
+        try:
+            while not self.ranks[0].halted:
+                self.now, _, function, arguments = heapq.heappop(self._heap)
+                function(*arguments)
+        finally:
+            gc.enable()
+        return self._report()
+
+    def _report(self) -> Report:
+        ranks, end = len(self.ranks), self.end
+        events = self.counts["events"]
+        return Report(
+            ranks, self.done, self.done * self.item_s / (end * ranks), end, sum(self.sent) / ranks,
+            self.busy[0] / end, self.sent[0] + self.received[0], end - self.lastItem, self.engineTime / events,
+        )  # fmt: skip
+
+    def _at(self, time: float, function: Callable[..., None], *arguments: Any) -> None:
+        self._sequence += 1
+        heapq.heappush(self._heap, (time, self._sequence, function, arguments))
+
+    # engine threads ---------------------------------------------------------------------------------------------------
+
+    def _post(self, number: int, event: Any, delay: float = 0.0) -> None:
+        self._at(self.now + delay, self._arrive, number, event)
+
+    def _arrive(self, number: int, event: Any) -> None:
+        self.inboxes[number].append(event)
+        start = max(self.now, self.free[number])
+        if type(event) is m.Heard and self.free[number] <= self.now:
+            start += self.chance.random() * self._patience(number)
+        self._wake(number, start)
+
+    def _patience(self, number: int) -> float:
+        """How long the engine thread sleeps between two looks for messages; other events wake it."""
+        quiet, rank = self.now - self.stirred[number], self.ranks[number]
+        if quiet < (WAITING_HOT_S if rank.debtors and not rank.busy else HOT_S):
+            return HOT_PAUSE_S
+        return next(pause for limit, pause in LOOKS_S if quiet < limit)
+
+    def _wake(self, number: int, time: float) -> None:
+        if time < self.awakes[number]:
+            self.awakes[number] = time
+            self._at(time, self._serve, number, time)
+
+    def _serve(self, number: int, due: float) -> None:
+        inbox, rank = self.inboxes[number], self.ranks[number]
+        if self.awakes[number] != due:
+            return  # it was woken before
+        self.awakes[number] = NEVER
+        if rank.halted:
+            inbox.clear()
+            return
+        event = inbox.popleft()
+        cost = self._costOf(number, event)
+        started = thread_time()
+        actions = rank.handle(event, self.now)
+        taken = thread_time() - started
+        self.engineTime += taken
+        self.counts["events"] += 1
+        cost += taken + sum(self._costTo(action) for action in actions)
+        self.busy[number] += cost
+        self.free[number] = self.now + cost
+        if number == 0 and any(type(action) is m.Deliver for action in actions):
+            self.end = self.now + cost - sum(self._costTo(action) for action in actions)
+        for action in actions:
+            self._perform(number, action, self.now + cost)
+        if inbox:
+            self._wake(number, self.free[number])
+        self._watch(number, rank)
+
+    def _watch(self, number: int, rank: Rank) -> None:
+        due = rank.deadline
+        if due is not None and not rank.halted and not self.deadlines[number] <= due:
+            self.deadlines[number] = due
+            self._at(max(due, self.now) + 1e-4, self._tick, number)
+
+    def _tick(self, number: int) -> None:
+        self.deadlines[number] = NEVER
+        self._arrive(number, m.Nothing())
+
+    def _costOf(self, number: int, event: Any) -> float:
+        if type(event) is m.Heard:
+            self.received[number] += 1
+            self.stirred[number] = self.now
+            return self.costs.receive
+        return self.costs.repaid if type(event) in (m.Repaid, m.Answered) else 0.0
+
+    def _costTo(self, action: Any) -> float:
+        if type(action) is m.Send:
+            return self.costs.send
+        return self.costs.lend if type(action) in (m.Lend, m.Call) else 0.0
+
+    def _perform(self, number: int, action: Any, time: float) -> None:
+        kind = type(action)
+        if kind is m.Send:
+            self._send(number, action, time)
+        elif kind is m.StartLane:
+            self.lanes[number][action.lane] = _Lane()
+            self._at(time + self.costs.start, self._goes, number, action.lane)
+        elif kind is m.Lend:
+            lane = self.lanes[number][action.lane]
+            lane.inbox.append(action)
+            self._at(time, self._goes, number, action.lane)
+        elif kind is m.TakeBack:
+            lane = self.lanes[number][action.lane]
+            taken = [lend.loan for lend in lane.inbox]
+            lane.inbox.clear()
+            self._at(time, self._arrive, number, m.Returned(action.lane, tuple(taken)))
+        elif kind is m.Signal:
+            self.wanted[number] = action.wanted
+        elif kind is m.Call:
+            self._keep(number, action, time)
+        elif kind is m.Flush:
+            raise NotImplementedError("lanes repay at the end of each parcel here")
+
+    def _keep(self, number: int, call: m.Call, time: float) -> None:
+        seconds = 0.0 if call.kind == "adopt" else self.costs.merge
+        self.keeperFree[number] = max(self.keeperFree[number], time) + seconds
+        payload = _Payload() if call.kind in ("checkout", "copy") else None
+        self._at(self.keeperFree[number], self._arrive, number, m.Answered(call.call, (), payload))
+
+    def _send(self, number: int, action: m.Send, time: float) -> None:
+        message = action.message
+        self.sent[number] += 1
+        self.counts[type(message).__name__] += 1
+        if type(message) is m.Lend:
+            units = tuple((name, work._replace(payload=_ashore(work.payload))) for name, work in message.units)
+            message = message._replace(units=units)
+        self._at(time + self.costs.wire, self._arrive, action.rank, m.Heard(number, message))
+
+    # lanes ------------------------------------------------------------------------------------------------------------
+
+    def _goes(self, number: int, name: int) -> None:
+        lane = self.lanes[number][name]
+        if lane.lend is None and lane.inbox:
+            lane.lend = lane.inbox.popleft()
+            lane.waiting.extend(lane.lend.units)
+            self._at(self.now + self.costs.parcel, self._step, number, name)
+
+    def _step(self, number: int, name: int) -> None:
+        """Works for a few ms at most, then looks around."""
+        lane, left = self.lanes[number][name], STEP_S
+        while left > 0 and (lane.stack or lane.waiting):
+            if not lane.stack:
+                self._begin(lane)
+            left -= self._work(lane, left)
+            if not lane.stack:
+                self._endUnit(lane)
+        spent = STEP_S - left
+        if spent:
+            self.lastItem = max(self.lastItem, self.now + spent)
+        if lane.stack or lane.waiting:
+            self._at(self.now + spent, self._look, number, name)
+        else:
+            self._at(self.now + spent, self._repay, number, name, ())
+
+    def _begin(self, lane: _Lane) -> None:
+        unit, work = lane.waiting.popleft()
+        lane.closing.append(unit)
+        lane.unit, lane.spent = work, 0.0
+        if work.resume:
+            lane.products.append(m.Output(work.scope, self.load.plan.bodies[0].end, 1, _Payload()))
+            return
+        values = work.payload.values if type(work.payload) is _Payload else [0] * work.count
+        lane.stack.append([work.scope, work.place, values, 0])
+
+    def _endUnit(self, lane: _Lane) -> None:
+        work = lane.unit
+        if work is not None:
+            sample = lane.samples.setdefault(work.place, [0, 0.0])
+            sample[0] += work.count
+            sample[1] += lane.spent
+            lane.unit = None
+
+    def _work(self, lane: _Lane, left: float) -> float:
+        """Does some of what is on top of the stack; gives the time it took."""
+        if not lane.stack:
+            return 0.0
+        entry = lane.stack[-1]
+        scope, place, values, position = entry
+        if position == len(values):
+            lane.stack.pop()
+            return 0.0
+        inner = self.load.spread(place, values[position])
+        if inner is not None:
+            entry[3] += 1
+            lane.stack.append([scope, place + 1, inner, 0])
+            return 0.0
+        count = min(len(values) - position, max(1, int(left / self.item_s)))
+        entry[3] += count
+        self.done += count
+        lane.folded.add(scope)
+        lane.spent += count * self.item_s
+        seconds: float = count * self.item_s
+        return seconds
+
+    def _look(self, number: int, name: int) -> None:
+        """Between two steps: hands everything over when others want it."""
+        lane = self.lanes[number][name]
+        if not self.wanted[number]:
+            return self._step(number, name)
+        assert lane.lend is not None
+        if lane.waiting:
+            names = tuple(unit for unit, _ in lane.waiting)
+            lane.waiting.clear()
+            self._arrive(number, m.Repaid(name, lane.lend.loan, (), returned=names))
+        for scope, place, values, position in lane.stack:
+            self._file(lane, scope, place, values[position:])
+        lane.stack.clear()
+        self._repay(number, name, ())
+
+    def _file(self, lane: _Lane, scope: int, place: int, values: list[int]) -> None:
+        size = max(1, -(-len(values) // 4096))
+        if place == len(self.load.plan.places) - 3:
+            size = max(size, int(GROUP_S / self.item_s))
+        for start in range(0, len(values), size):
+            group = values[start : start + size]
+            lane.products.append(m.Work(scope, place, len(group), _Payload(group)))
+
+    def _repay(self, number: int, name: int, kept: Any) -> None:
+        lane = self.lanes[number][name]
+        assert lane.lend is not None
+        fold = len(self.load.plan.places) - 2
+        folds = [m.Fold(scope, fold, _Payload()) for scope in lane.folded]
+        closed = ((lane.lend.loan, tuple(lane.closing)),)
+        samples = tuple((place, int(items), seconds) for place, (items, seconds) in lane.samples.items())
+        products = (*lane.products, *folds)
+        lane.products, lane.closing, lane.lend, lane.unit = [], [], None, None
+        lane.folded.clear()
+        lane.samples.clear()
+        self._arrive(number, m.Repaid(name, closed[0][0], closed, products, kept=kept, samples=samples))
+        self._goes(number, name)
+
+
+def _ashore(payload: Any) -> Any:
+    return m.Stretch(payload.start, payload.stop, 1) if type(payload) is m.Span else payload
+
+
+def measure(ranks: int, items: int, load: str = "flat", item_s: float = 1e-3, costs: Costs = Costs()) -> Report:  # noqa: B008
+    """Simulates ``items`` items for each of so many ranks."""
+    return Scale(ranks, LOADS[load](ranks * items), item_s, costs).run()
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Prints a report for each number of ranks."""
+    parser = argparse.ArgumentParser(prog="python -m job_stream.simulate.scale", description="Simulate many ranks.")
+    parser.add_argument("--ranks", type=int, nargs="+", default=[64, 1024], help="how many")
+    parser.add_argument("--items", type=int, default=1000, help="items for each rank")
+    parser.add_argument("--item-ms", type=float, default=1.0, help="how long an item takes")
+    parser.add_argument("--load", choices=sorted(LOADS), default="flat")
+    given = parser.parse_args(arguments)
+    for ranks in given.ranks:
+        report = measure(ranks, given.items, given.load, given.item_ms / 1000)
+        print(
+            f"simulated, {given.load}, {ranks} ranks: efficiency {report.efficiency:.3f}, {report.makespan_s:.3f} s, "
+            f"{report.messages:.1f} messages a rank, rank 0 busy {report.rootLoad:.0%} with {report.rootMessages} "
+            f"messages, end noticed after {report.notice_s * 1000:.1f} ms, {report.engine_s * 1e6:.0f} us an event"
+        )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

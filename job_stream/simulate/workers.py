@@ -1,0 +1,156 @@
+"""Simulated lanes and keepers: they do what the real ones may do, as chance has it."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+from ..engine import messages as m
+from ..plan import Kind, Place, Plan
+from .functions import (
+    Store,
+    Values,
+    foldEmit,
+    foldTake,
+    frameBegin,
+    frameEmit,
+    frameTake,
+    jobOutputs,
+    merged,
+)
+from .serial import loop
+
+__all__ = ["Keeper", "Lane"]
+
+
+class Lane:
+    """Does units, and leaves some of the work to others."""
+
+    def __init__(self, plan: Plan, chance: random.Random) -> None:
+        self.plan = plan
+        self.chance = chance
+        self.inbox: list[m.Lend] = []
+        self.retained: list[tuple[int, tuple[int, ...]]] = []
+        self.folds: dict[tuple[int, int], Store] = {}
+        self.working: m.Lend | None = None
+        self.products: list[m.Product] = []
+        self.last = 0
+
+    def finish(self, number: int, lend: m.Lend) -> tuple[m.Repaid, m.Lend | None]:
+        """Repays a parcel, or some of it; the rest stays."""
+        units, kept, rest = list(lend.units), [], None
+        samples = tuple((work.place, work.count, 1e-3 * work.count) for _, work in units)
+        if len(units) == 1 and units[0][1].count > 1 and not lend.careful and self.chance.random() < 0.3:
+            ((_, work),) = units
+            done = self.chance.randrange(1, work.count)
+            self.run(work, self.values(work)[:done])
+            left = work._replace(count=work.count - done, skip=work.skip + done)
+            self.last += 1
+            kept.append((1000 + self.last, left._replace(payload=None)))
+            rest = m.Lend(number, lend.loan, ((1000 + self.last, left),))
+        else:
+            for _, work in units:
+                self.run(work, self.values(work))
+        names = tuple(name for name, _ in units)
+        if self.folds and not self.products and not kept and self.chance.random() < 0.5:
+            self.retained.append((lend.loan, names))
+            return m.Repaid(number, lend.loan, (), computed=names, samples=samples), None
+        return self.repay(number, lend.loan, ((lend.loan, names),), tuple(kept), samples), rest
+
+    def repay(self, number: int, loan: int, closed: Any = (), kept: Any = (), samples: Any = ()) -> m.Repaid:
+        folds = [m.Fold(scope, place, Values([store])) for (scope, place), store in self.folds.items()]
+        products = (*self.products, *folds)
+        closed = (*self.retained, *closed)
+        self.retained, self.folds, self.products = [], {}, []
+        return m.Repaid(number, loan, closed, products, kept=kept, samples=samples)
+
+    def values(self, work: m.Work) -> list[Any]:
+        payload = work.payload
+        values = list(payload.values) if type(payload) is Values else None
+        if type(payload) is m.Span:
+            values = list(range(payload.start, payload.stop))
+        elif type(payload) is m.Stretch:
+            values = [number // 3 for number in range(*payload)]
+        return values[work.skip :] if values is not None else [Store()]
+
+    def run(self, work: m.Work, values: list[Any]) -> None:
+        place = self.plan.places[work.place]
+        if work.resume and place.kind == Kind.FOLD:
+            self.put(work.scope, place.number + 1, foldEmit(place, values[0]))
+            return
+        for value in values:
+            if work.resume:
+                self.frame(work.scope, place, value)
+            else:
+                self.do(work.scope, place, value)
+
+    def put(self, scope: int, number: int, value: int) -> None:
+        """A value arrives at a place: it goes on here, or is handed back."""
+        place = self.plan.places[number]
+        if place.kind not in (Kind.END, Kind.FOLD) and self.chance.random() < 0.4:
+            self.products.append(m.Work(scope, number, 1, Values([value])))
+        else:
+            self.do(scope, place, value)
+
+    def do(self, scope: int, place: Place, value: int) -> None:
+        if place.kind == Kind.JOB:
+            for out in jobOutputs(place, value):
+                self.put(scope, place.number + 1, out)
+        elif place.kind == Kind.FRAME:
+            self.frame(scope, place, Store(first=value))
+        elif place.kind == Kind.END:
+            self.products.append(m.Output(scope, place.number, 1, Values([value])))
+        else:
+            store, again = foldTake(self.folds.get((scope, place.number), Store()), value)
+            self.folds[scope, place.number] = store
+            self.products += [m.Work(scope, place.first, 1, Values([one])) for one in again]
+
+    def frame(self, scope: int, place: Place, store: Store) -> None:
+        """Runs a frame to its end, or hands it over at the begin of a round."""
+        if self.chance.random() < 0.3:
+            self.put(scope, place.number + 1, frameEmit(place, loop(self.plan, place, store)))
+            return
+        store, children = frameBegin(place, store)
+        if not children:
+            self.put(scope, place.number + 1, frameEmit(place, store))
+            return
+        self.last += 1
+        first = self.plan.bodies[place.inner].segments[0].first
+        self.products.append(m.Open(-self.last, scope, place.number, Values([store]), ()))
+        if self.plan.places[first].kind == Kind.END:
+            self.products.append(m.Output(-self.last, first, len(children), Values(children)))
+        else:
+            self.products += [m.Work(-self.last, first, 1, Values([child])) for child in children]
+
+
+class Keeper:
+    """Holds stores and answers calls in order."""
+
+    def __init__(self, plan: Plan) -> None:
+        self.plan = plan
+        self.stores: dict[tuple[int, int], Store] = {}
+
+    def answer(self, call: m.Call) -> m.Answered:
+        place, name = self.plan.places[call.place], call.store
+        products: tuple[m.Product, ...] = ()
+        payload = None
+        if call.kind == "adopt":
+            self.stores[name] = call.payload.values[0] if call.payload else Store()
+        elif call.kind == "merge":
+            self.stores[name] = merged(self.stores[name], call.payload.values[0])
+        elif call.kind == "end":
+            products = self.end(place, name, call.payload.values)
+        else:
+            payload = Values([self.stores[name]])
+        if call.kind == "checkout":
+            del self.stores[name]
+        return m.Answered(call.call, products, payload)
+
+    def end(self, place: Place, name: tuple[int, int], values: list[int]) -> tuple[m.Product, ...]:
+        recurred: list[int] = []
+        for value in values:
+            self.stores[name], again = frameTake(self.plan, place, self.stores[name], value)
+            recurred += again
+        first = self.plan.bodies[place.body].segments[0].first
+        kind = m.Output if self.plan.places[first].kind == Kind.END else m.Work
+        return tuple(kind(name[0], first, 1, Values([value])) for value in recurred)
