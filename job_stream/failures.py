@@ -8,7 +8,7 @@ import socket
 from contextlib import suppress
 from typing import Any, NamedTuple
 
-from .engine.messages import Fail, Skip, Span
+from .engine.messages import COUNTED, Fail, Skip
 from .errors import LaneDied, StageError, StageTimeout
 from .lanes.calls import bare
 from .lanes.failures import describe, shorten
@@ -133,7 +133,7 @@ class Reporter:
             return ["<no item>"]
         if action.opaque:
             return [f"<{action.count} items of {action.payload.nbytes} bytes that kill whoever unpickles them>"]
-        span = type(action.payload) is Span
-        values = self._source.values(*action.payload) if span else unpackAny(action.payload)
+        counted = type(action.payload) in COUNTED
+        values = self._source.valuesOf(action.payload) if counted else unpackAny(action.payload)
         items = list(values[action.index : action.index + action.count])
         return [bare(item) for item in items]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from .engine.messages import Lend, Repaid, Span
+from .engine.messages import Lend, Repaid, Span, Stretch
 from .errors import PayloadError
 from .failures import Reporter
 from .payload import Live, pack
@@ -52,7 +52,9 @@ class Freight:
         """Work for another rank, which does not have this rank's source."""
         if type(work.payload) is not Span:
             return self.packed(work)
-        values = self._source.values(*work.payload)
+        values = self._source.valuesOf(work.payload)
+        if isinstance(values, range):
+            return work._replace(payload=Stretch(values.start, values.start + len(values) * values.step, values.step))
         try:
             return work._replace(payload=pack(values))
         except PayloadError as error:

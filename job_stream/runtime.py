@@ -168,6 +168,7 @@ class Runtime:
             self._cluster = joined
             self._reporter.rank = joined.rank
             self._patience.polls = True
+            self._patience.awaits = self._awaits
             for gone in joined.begin(self._plan):
                 self._lose(gone)
 
@@ -203,6 +204,9 @@ class Runtime:
         deadline = self._rank.deadline
         if deadline is not None and monotonic() >= deadline:
             self._handle(m.Nothing())
+
+    def _awaits(self) -> bool:
+        return bool(self._rank.debtors) and not self._rank.busy
 
     def _debtors(self) -> set[int]:
         return self._rank.debtors

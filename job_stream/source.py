@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from .engine.backlog import Part
+from .engine.messages import Span, Stretch
 from .errors import PayloadError
 from .payload import pack
 
@@ -54,11 +55,14 @@ class InitialWork:
         """The same with the size of an element, where elements may have to travel."""
         if ranks == 1:
             return self.parts
-        return tuple(part._replace(itemBytes=_itemBytes(data) if part.length else 0)
+        return tuple(part._replace(itemBytes=_itemBytes(data) if part.length else 0, counted=isinstance(data, range))
                      for part, data in zip(self.parts, self._parts, strict=True))  # fmt: skip
 
-    def values(self, part: int, start: int, stop: int) -> Any:
-        """Elements of a part that every process has."""
+    def valuesOf(self, payload: Span | Stretch) -> Any:
+        """The values that a counted payload stands for; every process of rank 0 has the parts."""
+        if type(payload) is Stretch:
+            return range(*payload)
+        part, start, stop = payload
         return self._parts[part][start:stop]
 
     def iterators(self) -> list[Iterator[Any]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Callable
 from contextlib import suppress
 from time import monotonic, sleep
 
@@ -15,6 +16,7 @@ __all__ = ["Patience", "Wake"]
 NO_ROOM_MS = 2
 STOPPED_MS = 1000
 HOT_S = 1e-3
+WAITING_HOT_S = 0.05
 HOT_PAUSE_S = 5e-5
 POLLS_MS = ((0.05, 1), (0.5, 3), (float("inf"), 8))
 """How long to sleep between looks for other ranks, after so many quiet seconds: each look costs 20 to 50 us."""
@@ -54,6 +56,7 @@ class Patience:
         puller: of the source, once there is one.
         polls: whether other ranks have to be looked for; MPI wakes nobody up.
         stirred: when another rank was last heard of.
+        awaits: whether there is nothing to do here but to wait for what other ranks owe.
     """
 
     def __init__(self, pool: ProcessPool | None, limits: list[float]) -> None:
@@ -62,6 +65,7 @@ class Patience:
         self.puller: Puller | None = None
         self.polls = False
         self.stirred = 0.0
+        self.awaits: Callable[[], bool] = lambda: False
 
     def ms(self) -> float | None:
         """Until when to sleep, in ms from now; None: until something happens."""
@@ -80,7 +84,7 @@ class Patience:
     def _pollingMs(self) -> float:
         """The same among several ranks; just after news the next are awaited without leaving the processor for long."""
         quiet = monotonic() - self.stirred
-        if quiet < HOT_S:
+        if quiet < (WAITING_HOT_S if self.awaits() else HOT_S):
             sleep(HOT_PAUSE_S)
             return 0
         return next(pause for limit, pause in POLLS_MS if quiet < limit)

@@ -8,7 +8,11 @@ from typing import Any
 import pytest
 
 from job_stream import simulate
+from job_stream.engine import backlog, books, filing, rank
 from job_stream.engine import messages as m
+from job_stream.engine.books import Books
+from job_stream.engine.filing import Filing
+from job_stream.engine.ledger import Piece
 from job_stream.engine.rank import Rank
 from job_stream.simulate.__main__ import main
 
@@ -50,35 +54,50 @@ def test_a_failure_says_how_to_replay_it(monkeypatch: pytest.MonkeyPatch, capsys
 def _forgetTheDead(rank: Rank, event: m.RankDied) -> None:
     """What a dead rank held is not lent again."""
     rank._sharing.died(event.rank)
-    rank._dropDebts(lambda debt: debt.lender == event.rank)
+    rank._debts.lenderDied(event.rank)
 
 
 def _closeBeforeCounting(rank: Rank, event: m.Repaid) -> None:
     """Units are closed, and scopes end, before their products are filed."""
-    if not rank._ledger.isOpen(event.lane, event.closed) or (event.lane > 0 and event.lane not in rank._lanes):
+    books = rank._books
+    if not books.ledger.isOpen(event.lane, event.closed) or (event.lane > 0 and event.lane not in rank._roster):
         return
     kept = rank._kept(event)
-    closed = [piece for number, names in event.closed for piece in rank._ledger.close(number, names)]
+    closed = [piece for number, names in event.closed for piece in books.ledger.close(number, names)]
     if kept:
-        rank._ledger.keep(event.lane, event.loan, kept, None)
+        books.ledger.keep(event.lane, event.loan, kept, None)
     for piece in closed:
-        rank._closePiece(piece)
-    rank._advance()
-    if not rank.halted:
-        rank._file(event.products)
+        books.closePiece(piece)
+    rank._progress.advance()
+    if not rank._progress.streamEnded:
+        rank._filing.file(event.products)
     if event.lane > 0:
         rank._settleLane(event)
 
 
-def _forgetStores(rank: Rank, fold: m.Fold) -> None:
+def _forgetStores(filing: Filing, fold: m.Fold) -> None:
     """A store that comes home replaces the one that is there."""
-    rank._scopes[fold.scope].active.add(rank._plan.places[fold.place].segment)
-    rank._stores[True].adopt((fold.scope, fold.place), fold.payload)
+    filing._books.scopes[fold.scope].active.add(filing._plan.places[fold.place].segment)
+    filing._books.storesAt(fold.place).adopt((fold.scope, fold.place), fold.payload)
 
 
 def _loseTheRest(rank: Rank, event: m.Repaid) -> tuple[Any, ...]:
     """What a borrower goes on with is forgotten."""
     return ()
+
+
+def _loseOthers(books: Books, pieces: list[Piece]) -> None:
+    """Of several pieces that come back, only the first is lent again."""
+    giveBack(books, pieces[:1])
+
+
+def _cutTooShort(work: m.Work, count: int) -> tuple[m.Work, m.Work]:
+    """An item between two parts of a piece is lost."""
+    first, rest = cut(work, count)
+    return first._replace(payload=first.payload._replace(stop=first.payload.stop - 1)), rest
+
+
+giveBack, cut = Books.giveBack, backlog.cut
 
 
 def _fails() -> bool:
@@ -88,29 +107,25 @@ def _fails() -> bool:
 @pytest.mark.parametrize(
     ("table", "key", "mutant"),
     [
-        ("_HANDLERS", m.RankDied, _forgetTheDead),
-        ("_HANDLERS", m.Repaid, _closeBeforeCounting),
-        ("_FILERS", m.Fold, _forgetStores),
+        (rank._HANDLERS, m.RankDied, _forgetTheDead),
+        (rank._HANDLERS, m.Repaid, _closeBeforeCounting),
+        (filing._FILERS, m.Fold, _forgetStores),
     ],
 )
-def test_a_broken_rule_is_caught(monkeypatch: pytest.MonkeyPatch, table: str, key: type, mutant: Any) -> None:
-    from job_stream.engine import rank
-
-    monkeypatch.setitem(getattr(rank, table), key, mutant)
+def test_a_broken_rule_is_caught(monkeypatch: pytest.MonkeyPatch, table: dict[type, Any], key: type, mutant: Any):
+    monkeypatch.setitem(table, key, mutant)
     assert _fails()
 
 
 @pytest.mark.parametrize(
-    ("name", "mutant"),
+    ("where", "name", "mutant"),
     [
-        ("_kept", _loseTheRest),
-        ("_register", lambda rank, piece: None),
-        ("_giveBack", lambda rank, pieces: Rank_giveBack(rank, pieces[:1])),
+        (Rank, "_kept", _loseTheRest),
+        (Books, "register", lambda books, piece: None),
+        (Books, "giveBack", _loseOthers),
+        (books, "cut", _cutTooShort),
     ],
 )
-def test_a_broken_step_is_caught(monkeypatch: pytest.MonkeyPatch, name: str, mutant: Any) -> None:
-    monkeypatch.setattr(Rank, name, mutant)
+def test_a_broken_step_is_caught(monkeypatch: pytest.MonkeyPatch, where: Any, name: str, mutant: Any) -> None:
+    monkeypatch.setattr(where, name, mutant)
     assert _fails()
-
-
-Rank_giveBack = Rank._giveBack

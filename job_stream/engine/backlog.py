@@ -10,7 +10,7 @@ from collections import deque
 from typing import NamedTuple
 
 from .ledger import Piece
-from .messages import Span, Stretch, Work
+from .messages import COUNTED, Span, Work
 from .parcels import PARCEL_S, Costs
 from .scopes import STREAM
 
@@ -19,7 +19,7 @@ __all__ = ["Backlog", "Part", "Source", "cut", "isCounted"]
 
 def isCounted(work: Work) -> bool:
     """Whether the engine can cut the work, since it knows what its payload stands for."""
-    return type(work.payload) in (Span, Stretch) and not (work.inner or work.resume)
+    return type(work.payload) in COUNTED and not (work.inner or work.resume)
 
 
 def cut(work: Work, count: int) -> tuple[Work, Work]:

@@ -9,9 +9,9 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 __all__ = [
-    "Answered", "Ask", "Call", "Cancel", "Deliver", "Fail", "Flush", "Fold", "Halt", "Heard", "KeeperDied", "LaneDied",
-    "Lend", "Nothing", "Open", "Output", "Pause", "Pull", "RankDied", "Refuse", "Repaid", "ResultsTaken", "Resume",
-    "Returned", "Same", "Send", "Signal", "Skip", "SourceGave", "Span", "StartKeeper", "StartLane", "Stretch",
+    "COUNTED", "Answered", "Ask", "Call", "Cancel", "Deliver", "Fail", "Flush", "Fold", "Halt", "Heard", "KeeperDied",
+    "LaneDied", "Lend", "Nothing", "Open", "Output", "Pause", "Pull", "RankDied", "Refuse", "Repaid", "ResultsTaken",
+    "Resume", "Returned", "Same", "Send", "Signal", "Skip", "SourceGave", "Span", "StartKeeper", "StartLane", "Stretch",
     "TakeBack", "Work",
 ]  # fmt: skip
 
@@ -38,6 +38,10 @@ class Stretch(NamedTuple):
     @property
     def nbytes(self) -> int:
         return 0
+
+
+COUNTED = (Span, Stretch)
+"""The payloads that only say which values they stand for, so that anybody can cut them."""
 
 
 class Same(NamedTuple):

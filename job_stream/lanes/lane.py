@@ -16,6 +16,7 @@ from typing import Any
 
 from ..engine.messages import Flush, Lend, Repaid, Resume, Work
 from ..errors import PlanError
+from ..plan import Kind
 from .board import NOTE_LOAN, NOTE_PLACE, NOTE_UNIT, PAUSED, WANTED
 from .context import enter
 from .entries import Mark, Rest, Run
@@ -30,6 +31,9 @@ __all__ = ["Lane"]
 
 SLICE_S = 4e-2
 WORTH_S = 1e-3
+DRAW_S = 20e-3
+DRAW_ITEMS = 8
+DRAW_BYTES = 32 << 20
 LOOSEN_MOST = 1 << 16
 FOLD_SHARE = 150
 
@@ -222,6 +226,13 @@ class Lane:
 
     def _worth(self) -> bool:
         """Whether what is left is worth a journey to another lane."""
+        items, seconds = self._left()
+        if seconds < DRAW_S and self._draw():
+            items, seconds = self._left()
+        return items > 1 and seconds >= WORTH_S and self._loosen()
+
+    def _left(self) -> tuple[int, float]:
+        """How many items are left, and about how long they will take."""
         evaluator = self._evaluator
         items, seconds = 0, 0.0
         for entry in evaluator.stack:
@@ -235,7 +246,24 @@ class Lane:
             elif type(entry) is Rest and not entry.again:
                 items += 2
                 seconds += WORTH_S
-        return items > 1 and seconds >= WORTH_S and self._loosen()
+        return items, seconds
+
+    def _draw(self) -> bool:
+        """Takes some elements of a Multiple, so that others can be given them while it goes on here."""
+        evaluator = self._evaluator
+        rest = next((entry for entry in reversed(evaluator.stack) if type(entry) is Rest and entry.again), None)
+        if rest is None or self._plan.places[rest.target].kind == Kind.END:
+            return False
+        each = evaluator.costs[rest.target] or WORTH_S
+        wanted = min(int(DRAW_S / each) + 1, GULP)
+        if wanted * each < WORTH_S:
+            return False
+        end = rest.taken + wanted
+        nbytes = 0
+        while rest.taken < end and nbytes < DRAW_BYTES and evaluator.pull(rest, min(DRAW_ITEMS, end - rest.taken)):
+            drawn = evaluator.stack[-1]
+            nbytes += sum(getattr(value, "nbytes", 0) for value in drawn.values) if type(drawn) is Run else 0
+        return True
 
     def _loosen(self) -> bool:
         """Takes all that is left of Multiples that only this lane has; False: there is too much of it."""

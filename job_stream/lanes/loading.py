@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..engine.messages import Span, Work
+from ..engine.messages import COUNTED, Work
 from ..plan import Kind
 from .board import NOTE_PLACE
 from .calls import Pair, keyOf
@@ -49,12 +49,9 @@ class Loader:
     def values(self, work: Work) -> Any:
         """The values of a unit, without those that are done."""
         payload = work.payload
-        if type(payload) is Span:
-            values = self._source.values(payload.part, payload.start + work.skip, payload.stop)
-        else:
-            values = self._unpack(work)
-            if work.skip:
-                values = values[work.skip :]
+        values = self._source.valuesOf(payload) if type(payload) in COUNTED else self._unpack(work)
+        if work.skip:
+            values = values[work.skip :]
         if self._evaluator.keyed and work.base is not None:
             base = work.base + work.skip
             return [Pair(base + i, value) for i, value in enumerate(values)]
