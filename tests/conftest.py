@@ -15,6 +15,10 @@ PR_SET_CHILD_SUBREAPER = 36
 TEST_LIMIT_S = 2 * DEADLINE_S
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--rewrite", action="store_true", help="write the conversations of ranks anew")
+
+
 def pytest_configure(config: pytest.Config) -> None:
     # An orphan comes back to this process instead of to init, and so is still found below it.
     ctypes.CDLL(None, use_errno=True).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)

@@ -43,6 +43,7 @@ PLACES: tuple[tuple[str, ...], ...] = (
     (
         "simulate.functions",
         "simulate.serial",
+        "simulate.story",
         "simulate.workers",
         "simulate.cases",
         "simulate.cluster",

@@ -5,13 +5,15 @@ from __future__ import annotations
 import heapq
 import random
 from collections import Counter
+from collections.abc import Callable
 from typing import Any
 
 from ..engine import messages as m
 from ..engine.backlog import Part
 from ..engine.rank import Rank
-from .cases import caseOf
+from .cases import Case, caseOf
 from .functions import Values
+from .story import lineOf
 from .workers import Keeper, Lane
 
 __all__ = ["Cluster", "ashore"]
@@ -24,10 +26,13 @@ class Cluster:
 
     Args:
         seed: of everything that is left to chance.
+        case: what is run; by default what the seed stands for.
+        tell: takes a line for each message and each death.
     """
 
-    def __init__(self, seed: int) -> None:
-        self.case = case = caseOf(seed)
+    def __init__(self, seed: int, case: Case | None = None, tell: Callable[[str], None] | None = None) -> None:
+        self.case = case = case or caseOf(seed)
+        self._tell = tell
         self.chance = random.Random(seed + 1)
         self.plan = case.plan
         self.now = 0.0
@@ -74,6 +79,8 @@ class Cluster:
 
     def _die(self, number: int) -> None:
         self.dead.add(number)
+        if self._tell:
+            self._tell(f"{self.now * 1000:7.2f} ms  rank {number} dies")
         self.counts["rank deaths"] += 1
         for other in range(self.case.size):
             if other not in self.dead:
@@ -108,6 +115,8 @@ class Cluster:
             self._later(self._keeperFree[number] - self.now, number, self._keepers[number].answer(action))
         elif kind is m.Deliver:
             self.results += action.payload.values
+            if self._tell:
+                self._tell(f"{self.now * 1000:7.2f} ms  {number} delivers {len(action.payload.values)}")
             self._later(self.chance.random() * 0.01, number, m.ResultsTaken(action.count, action.payload.nbytes))
         elif kind is m.Pull:
             self._pull(action.items)
@@ -126,6 +135,8 @@ class Cluster:
             units = tuple((name, ashore(work, self.case.counted)) for name, work in message.units)
             message = message._replace(units=units)
             self.counts["pieces lent"] += len(message.units)
+        if self._tell:
+            self._tell(f"{self.now * 1000:7.2f} ms  {number} -> {action.rank}  {lineOf(self.plan, message)}")
         pair = (number, action.rank)
         delay = self.chance.random() * self.chance.choice([1e-4, 1e-3, 2e-2])
         arrival = max(self.now + delay, self._arrivals.get(pair, 0.0) + 1e-9)
