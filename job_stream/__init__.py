@@ -1,15 +1,43 @@
 """Inline, decorator-based data flow over all cores, written in the order in which it runs.
 
 Public names: ``Work``, ``map``, ``Args``, ``Multiple``, ``Object``, ``rng``, ``getRank``, ``getCpuCount``,
-``getHostCpuCount``; exceptions are in ``job_stream.errors``.
+``getHostCpuCount``, ``checkpointInfo``; exceptions are in ``job_stream.errors``.
 """
 
 from __future__ import annotations
 
+import os
+from typing import TYPE_CHECKING
+
 from . import common, errors
 from .inline import Args, Multiple, Object, Work, getCpuCount, getHostCpuCount, getRank, map, rng
 
+if TYPE_CHECKING:
+    from .checkpoint import CheckpointInfo
+
 __version__ = "0.1.0"
 __all__ = [
-    "Args", "Multiple", "Object", "Work", "common", "errors", "getCpuCount", "getHostCpuCount", "getRank", "map", "rng",
+    "Args", "Multiple", "Object", "Work", "checkpointInfo", "common", "errors", "getCpuCount", "getHostCpuCount",
+    "getRank", "map", "rng",
 ]  # fmt: skip
+
+
+def checkpointInfo(path: str | os.PathLike[str]) -> CheckpointInfo:
+    """What is in a checkpoint, in brief. Reads its header only; of a finished run, that of FILE.done.
+
+    Args:
+        path: what was given as checkpointFile.
+
+    Returns:
+        An object whose ``str`` is a readable summary. Its attributes are path, format, runId, written (seconds since
+        1970), finished, open (tasks), byStage, nbytes, delivered (results) and stages.
+
+    Raises:
+        CheckpointError: there is none, or it cannot be read.
+
+    Example:
+        >>> print(checkpointInfo("sweep.checkpoint"))  # doctest: +SKIP
+    """
+    from .checkpoint import infoOf  # not at once: who only runs a stream has no use for it
+
+    return infoOf(path)

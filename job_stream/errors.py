@@ -8,8 +8,8 @@ children are failures of user code while the stream ran, ``WorldError`` is troub
 from __future__ import annotations
 
 __all__ = [
-    "EngineError", "JobStreamError", "LaneDied", "PayloadError", "PlanError", "StageError", "StageTimeout",
-    "WorldError",
+    "CheckpointError", "EngineError", "JobStreamError", "LaneDied", "PayloadError", "PlanError", "StageError",
+    "StageTimeout", "WorldError",
 ]  # fmt: skip
 
 
@@ -31,6 +31,10 @@ class PayloadError(JobStreamError):
 
 class WorldError(JobStreamError):
     """The ranks of a run cannot find or reach each other: MPI is missing, does not fit the launcher, or failed."""
+
+
+class CheckpointError(JobStreamError):
+    """A checkpoint cannot be used, or cannot be written where it is to be; says why, and what to do about it."""
 
 
 class StageError(JobStreamError):

@@ -41,6 +41,12 @@ class Handlers:
                 parts.append([answer])
         return parts
 
+    def journal(self, drop: bool) -> str:
+        """What a journal has to note of results: 'call', 'keep', or nothing."""
+        if self._last is not None and self._last.kind == "result":
+            return "call"
+        return "" if drop else "keep"
+
     def taker(self) -> Callable[[list[Any]], None]:
         """What takes lists of results: it calls the result function with each, or else keeps them."""
         stage = self._last

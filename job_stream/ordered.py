@@ -9,6 +9,7 @@ from .errors import JobStreamError, PlanError
 from .plan import Plan
 from .recorder import nameOf
 from .recording import Function
+from .saver import Saver
 from .source import InitialWork, Zipped, isSequence
 from .work import Work
 
@@ -58,9 +59,10 @@ class _Map(Work):
         super().__init__(items, **keywords)
         self._recording.map(function, name)
 
-    def _runInParallel(self, plan: Plan, source: InitialWork, handle: Callable[[list[Any]], None], drop: bool) -> None:
+    def _runInParallel(self, plan: Plan, source: InitialWork, handle: Callable[[list[Any]], None], drop: bool,
+                       saver: Saver | None = None) -> None:  # fmt: skip
         order = _Order(handle)
-        self._runtime(plan, source, drop).run(order.take)
+        self._runTaking(order.take, plan, source, drop, saver)
         order.check()
 
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
+from itertools import islice
 from time import monotonic
 from typing import Any
 
 from .engine.messages import SourceGave
+from .errors import CheckpointError
 from .payload import Blob, Live, Parts, pack
 
 __all__ = ["PULL_S", "Puller"]
@@ -27,12 +29,14 @@ class Puller:
         live: items stay in this process and are not packed.
         post: takes a ``SourceGave``, or the exception that an iterator raised.
         wake: called when the first item of a request is there.
+        done: so many items of the first iterator were given in an earlier run, and are passed over.
     """
 
     def __init__(self, iterators: list[Iterator[Any]], live: bool, stow: Callable[[Parts], Blob],
-                 post: Callable[[Any], None], wake: Callable[[], None]) -> None:  # fmt: skip
+                 post: Callable[[Any], None], wake: Callable[[], None], done: int) -> None:  # fmt: skip
         self._iterators = iterators
         self._live = live
+        self._done = done
         self._stow = stow
         self._post = post
         self._wake = wake
@@ -76,6 +80,7 @@ class Puller:
             for iterator in self._iterators:
                 with self._changed:
                     self._changed.wait_for(lambda: self._wanted or self._closed)
+                self._passOver(iterator)
                 for value in iterator:
                     if not self._took(value):
                         return
@@ -83,6 +88,14 @@ class Puller:
                     self._post(SourceGave(self._takeChunks(), True))
         except BaseException as error:
             self._post(error)
+
+    def _passOver(self, iterator: Iterator[Any]) -> None:
+        """Drops what an earlier run has been given."""
+        done, self._done = self._done, 0
+        passed = sum(1 for _ in islice(iterator, done))
+        if passed < done:
+            raise CheckpointError(f"the initial work ended after {passed:,} items, but the run that goes on here had "
+                                  f"taken {done:,}: give the same, or remove the checkpoint to begin anew")  # fmt: skip
 
     def _took(self, value: Any) -> bool:
         """Keeps an item, and waits until it is asked for; False: it never will be."""

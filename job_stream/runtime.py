@@ -24,15 +24,16 @@ from .engine.rank import Rank
 from .errors import WorldError
 from .failures import Failure, Reporter, markShared
 from .freight import Freight
-from .lanes.board import ALL_CPUS, OWN_CPUS, PAUSED, WANTED, Board
-from .lanes.packing import unpackAny
+from .lanes.board import ALL_CPUS, OWN_CPUS, PAUSED, REPORTS, WANTED, Board
+from .lanes.packing import LivePacking, unpackAny
 from .lanes.pool import Death, ProcessPool
 from .lanes.threads import ThreadPool
 from .lanes.worker import KEEPER, Setup
 from .plan import Plan
 from .puller import Puller
+from .saver import Saver
 from .source import InitialWork
-from .stowage import Stowage
+from .stowage import Stowage, StowedPacking
 from .waiting import Patience, Wake
 from .wire import UserFailure
 
@@ -52,19 +53,25 @@ class Runtime:
         cpus: lanes of each kind; None: this rank's share of the CPUs.
         seed: of ``rng()``.
         drop: results are of no interest.
+        saver: writes checkpoints; only where the stream is at home.
+        patient: processes stay when they are asked to end, since a checkpoint is to be written first.
     """
 
-    def __init__(self, plan: Plan, source: InitialWork, cpus: int | None, seed: int | None, drop: bool) -> None:
+    def __init__(self, plan: Plan, source: InitialWork, cpus: int | None, seed: int | None, drop: bool,
+                 saver: Saver | None = None, patient: bool = False) -> None:  # fmt: skip
         self._plan = plan
         self._source = source
         self._cpus = cpus
         self._rank: Rank
         self._cluster: Cluster | None = None
         self._board = Board(shared=plan.usesProcesses)
-        setup = Setup(plan, source, seed, drop, self._board)
+        self._saver = saver
+        self._isLive = not patient
+        setup = Setup(plan, source, seed, drop, self._board, patient)
         self._processes = ProcessPool(setup) if plan.usesProcesses else None
-        self._threads = ThreadPool(setup, self._post)
         self._stowage = Stowage()
+        packing = LivePacking() if self._isLive else StowedPacking(self._stowage)
+        self._threads = ThreadPool(setup, self._post, packing)
         self._reporter = Reporter(plan, source)
         self._freight = Freight(source, self._stowage, self._reporter)
         self._events: deque[Any] = deque()
@@ -73,7 +80,7 @@ class Runtime:
         self._puller: Puller | None = None
         self._iterators = source.iterators()
         self._limits = [place.policy.timeout_s for place in plan.places if place.policy.timeout_s is not None]
-        self._patience = Patience(self._processes, self._limits)
+        self._patience = Patience(self._processes, self._limits, self._due)
         self._stopping = False
         self._failed = False
         self._given: BaseException | None = None
@@ -82,7 +89,7 @@ class Runtime:
             m.Lend: self._lend, m.Call: self._call, m.Deliver: self._deliveries.put, m.Pull: self._pull,
             m.StartLane: self._startLane, m.StartKeeper: self._startKeeper, m.TakeBack: self._takeBack,
             m.Flush: self._tell, m.Resume: self._tell, m.Signal: self._signal, m.Fail: self._giveUp,
-            m.Skip: self._skip, m.Halt: self._halt, m.Send: self._send,
+            m.Skip: self._skip, m.Halt: self._halt, m.Send: self._send, m.Report: self._report, m.Saved: self._save,
         }  # fmt: skip
         self._thread = threading.Thread(target=self._run, name="job_stream-engine", daemon=True)
 
@@ -95,6 +102,8 @@ class Runtime:
         Raises:
             the exception that ended the run.
         """
+        if self._saver is not None:
+            self._saver.start(self._post, self._wake.set)
         self._thread.start()
         try:
             while True:
@@ -135,7 +144,10 @@ class Runtime:
             values = unpackAny(delivery.payload)
         except Exception as error:
             raise self._reporter.unreadable(error)  # noqa: B904
-        handle(values, delivery.base)
+        if self._saver is None:
+            handle(values, delivery.base)
+        else:
+            self._saver.deliver(delivery.payload, values, delivery.base, handle)
         self._post(m.ResultsTaken(delivery.count, delivery.payload.nbytes))
 
     def _post(self, event: Any) -> None:
@@ -163,7 +175,7 @@ class Runtime:
         own = lanesOf[joined.rank]
         self._board.flags[OWN_CPUS], self._board.flags[ALL_CPUS] = own, sum(lanesOf)
         parts = self._source.partsFor(joined.size) if joined.rank == 0 else ()
-        self._rank = Rank(self._plan, parts, own, joined.rank, lanesOf)
+        self._rank = Rank(self._plan, parts, own, joined.rank, lanesOf, self._saver.state if self._saver else None)
         if joined.size > 1:
             self._cluster = joined
             self._reporter.rank = joined.rank
@@ -183,6 +195,7 @@ class Runtime:
                 self._takeFromRanks(self._cluster)
             self._takePosted()
             self._takeOverdue()
+            self._takeDue()
             if self._processes:
                 self._takeFromProcesses(self._processes)
 
@@ -201,9 +214,20 @@ class Runtime:
             self._patience.stirred = monotonic()
         for gone in joined.silent(self._debtors):
             self._lose(gone)
+
+    def _takeDue(self) -> None:
+        now = monotonic()
+        if self._saver is not None and self._saver.isDue(now):
+            self._handle(m.Save())
         deadline = self._rank.deadline
-        if deadline is not None and monotonic() >= deadline:
+        if deadline is not None and now >= deadline:
             self._handle(m.Nothing())
+
+    def _due(self) -> float | None:
+        """When there is something to do even if nothing comes."""
+        saving = self._saver.due if self._saver is not None else None
+        deadline = self._rank.deadline
+        return deadline if saving is None else saving if deadline is None else min(saving, deadline)
 
     def _awaits(self) -> bool:
         return bool(self._rank.debtors) and not self._rank.busy
@@ -226,6 +250,8 @@ class Runtime:
             event = self._events.popleft()
             if type(event) is UserFailure:
                 self._fail(self._reporter.userError(event))
+            elif isinstance(event, SystemExit):
+                self._fail(event)
             elif isinstance(event, BaseException):
                 self._fail(self._reporter.sourceError(event))
             else:
@@ -334,10 +360,19 @@ class Runtime:
 
     def _pull(self, action: m.Pull) -> None:
         if self._puller is None:
-            live = not self._plan.places[0].processes
-            self._puller = Puller(self._iterators, live, self._stowage.stow, self._post, self._wake.set)
+            live = self._isLive and not self._plan.places[0].processes
+            state = self._saver.state if self._saver is not None else None
+            iterators, done = self._source.left(state.source.part, state.source.next) if state else (self._iterators, 0)
+            self._puller = Puller(iterators, live, self._stowage.stow, self._post, self._wake.set, done)
             self._patience.puller = self._puller
         self._puller.request(action.items)
+
+    def _report(self, action: m.Report) -> None:
+        self._board.flags[REPORTS] = action.number
+
+    def _save(self, action: m.Saved) -> None:
+        assert self._saver is not None
+        self._saver.save(action.state)
 
     def _halt(self, action: m.Halt) -> None:
         """The loop ends by itself."""

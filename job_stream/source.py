@@ -69,6 +69,13 @@ class InitialWork:
         """The iterators of the parts that are pulled, in order, made when they are needed."""
         return [iter(part) for part in self._parts if isinstance(part, _Pulled)]
 
+    def left(self, part: int, done: int) -> tuple[list[Iterator[Any]], int]:
+        """The iterators that a run still needs that has come to item number ``done`` of a part; and how many items of
+        the first one it has had."""
+        iterators = [iter(data) for data in self._parts[part:] if isinstance(data, _Pulled)]
+        begun = part < len(self._parts) and isinstance(self._parts[part], _Pulled)
+        return iterators, done if begun else 0
+
     def __iter__(self) -> Iterator[Any]:
         for part in self._parts:
             yield from part

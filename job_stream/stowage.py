@@ -9,10 +9,11 @@ from typing import Any
 
 from .lanes.arena import Arena
 from .lanes.board import SEGMENTS
-from .payload import Blob, Parts, Segment
+from .lanes.packing import PicklePacking
+from .payload import Blob, Parts, Segment, pack
 from .wire import INLINE_BYTES
 
-__all__ = ["Stowage"]
+__all__ = ["Stowage", "StowedPacking"]
 
 
 class Stowage:
@@ -67,3 +68,17 @@ class Stowage:
     def close(self) -> None:
         self._mappings.clear()
         self._arena.close()
+
+
+class StowedPacking(PicklePacking):
+    """For values that stay in the process, but are to be as they were when they were given, whatever is done to them.
+
+    Args:
+        stowage: where they are put.
+    """
+
+    def __init__(self, stowage: Stowage) -> None:
+        self._stow = stowage.stow
+
+    def pack(self, values: Any) -> Blob:  # type: ignore[override]
+        return self._stow(pack(values))

@@ -51,6 +51,7 @@ class Patience:
     Args:
         pool: of lanes that are processes; None: there are none.
         limits: the time limits of the stages, in seconds.
+        due: when there is something to do even if nothing comes, on the monotonic clock.
 
     Attributes:
         puller: of the source, once there is one.
@@ -59,8 +60,9 @@ class Patience:
         awaits: whether there is nothing to do here but to wait for what other ranks owe.
     """
 
-    def __init__(self, pool: ProcessPool | None, limits: list[float]) -> None:
+    def __init__(self, pool: ProcessPool | None, limits: list[float], due: Callable[[], float | None]) -> None:
         self._pool = pool
+        self._due = due
         self._limit_ms = min(max(min(limits) * 100, 5), 500) if limits else None
         self.puller: Puller | None = None
         self.polls = False
@@ -69,6 +71,13 @@ class Patience:
 
     def ms(self) -> float | None:
         """Until when to sleep, in ms from now; None: until something happens."""
+        most, due = self._ms(), self._due()
+        if due is None:
+            return most
+        left = max((due - monotonic()) * 1000, 0)
+        return left if most is None else min(most, left)
+
+    def _ms(self) -> float | None:
         if self.polls:
             return self._pollingMs()
         if self.puller and self.puller.waiting:

@@ -98,7 +98,8 @@ _KINDS: tuple[type, ...] = (
     messages.Span, messages.Work, messages.Output, messages.Fold, messages.Open, messages.Skip, messages.Repaid,
     messages.Answered, messages.Lend, messages.Flush, messages.Resume, messages.Call, UserFailure, Fork,
     Kill, Forked, Died, Stopped, messages.Fail, messages.Same, messages.Ask, messages.Refuse, messages.Pause,
-    messages.Cancel, messages.Halt, Hello, Failed, Ping, Pong, Bye, messages.Stretch,
+    messages.Cancel, messages.Halt, Hello, Failed, Ping, Pong, Bye, messages.Stretch, messages.Report,
+    messages.Reported,
 )  # fmt: skip
 _CODES = {kind: code for code, kind in enumerate(_KINDS, 2)}
 _TUPLE, _BLOB = 0, 1

@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Iterable
+from contextlib import nullcontext
 from typing import Any
 
+from .checkpointing import INTERVAL_S, Checkpointing, deaf
 from .errors import PlanError
 from .failures import Failure, summary
 from .handlers import Handlers
@@ -15,6 +17,7 @@ from .lanes.failures import describe
 from .plan import Plan, Policy
 from .recorder import checkCpus, checkSeed, decorator, policyOf
 from .recording import Function, Recording
+from .saver import Handle, Saver
 from .source import InitialWork
 from .world import rankOf
 
@@ -38,12 +41,19 @@ class Work:
         timeout: seconds that a call of a job, frame, frameEnd or reduce may take; None: any time. It counts from the
             call's begin, and ends the worker process.
         cpus: how many workers to use; by default one for each CPU that this process may use.
+        checkpointFile: where checkpoints are written, and gone on from if there is one; by default what the environment
+            variable JOBS_CHECKPOINT says; none: no checkpoints. One stream of a script may have them.
+        checkpointInterval: seconds between two checkpoints.
+        checkpointSyncInterval: without effect; nothing has to be brought to a stop here.
+        timeLimit: seconds after which the run is to be over: shortly before, a checkpoint is written and the script
+            ends with exit code 75. By default what JOBS_TIME_LIMIT or SLURM_JOB_END_TIME says. Needs a checkpoint.
 
     Attributes:
         failures: list of the items that were skipped, each with item, stage, attempts and reason.
 
     Raises:
         PlanError: a keyword has a value that makes no sense.
+        CheckpointError: when it runs: the checkpoint cannot be used or written; says why, and the way out.
 
     Example:
         >>> w = Work(range(4))
@@ -62,9 +72,10 @@ class Work:
         retries: int | None = None,
         timeout: float | None = None,
         cpus: int | None = None,
-        checkpointFile: str | None = None,
-        checkpointInterval: float | None = None,
+        checkpointFile: str | os.PathLike[str] | None = None,
+        checkpointInterval: float = INTERVAL_S,
         checkpointSyncInterval: float | None = None,
+        timeLimit: float | None = None,
         **unknown: Any,
     ) -> None:
         if unknown:
@@ -73,8 +84,7 @@ class Work:
             raise PlanError(f"initialWork must be iterable, not {type(initialWork).__name__}: {initialWork!r:.80}")
         checkSeed(seed)
         checkCpus(cpus)
-        if checkpointFile or os.environ.get("JOBS_CHECKPOINT"):
-            raise PlanError("this version writes no checkpoints: leave out checkpointFile= and unset JOBS_CHECKPOINT")
+        self._checkpoint = Checkpointing(checkpointFile, checkpointInterval, timeLimit)
         self.failures: list[Failure] = []
         self._initialWork = initialWork
         policy = policyOf("Work", Policy(), onError, retries, timeout)
@@ -191,34 +201,66 @@ class Work:
         plan = self._recording.plan()
         self._hasRun = True
         self.failures = []
-        if rankOf() and current() is None:
+        nested = current() is not None
+        if not nested:
+            self._checkpoint.claim()
+        if rankOf() and not nested:
             self._runElsewhere(plan, drop)
             return None
         handlers = Handlers(self._recording.inits, self._recording.last, self.failures)
-        source = InitialWork([*handlers.initialParts(), self._initialWork])
-        if current() is not None:
+        if nested:
+            source = InitialWork([*handlers.initialParts(), self._initialWork])
             self._runSerially(plan, source, handlers.taker())
-        else:
+            return self._outcome(handlers)
+        saver = self._checkpoint.saver(plan, handlers.journal(drop))
+        if saver is None:
+            source = InitialWork([*handlers.initialParts(), self._initialWork])
             self._runInParallel(plan, source, handlers.taker(), drop)
+            return self._outcome(handlers)
+        return self._runSaved(plan, handlers, drop, saver)
+
+    def _runSaved(self, plan: Plan, handlers: Handlers, drop: bool, saver: Saver) -> Any:
+        """Runs with checkpoints, from the one that is there if there is one."""
+        saver.stopIfEnded(plan)
+        source = InitialWork([*saver.initialParts(handlers.initialParts), self._initialWork])
+        saver.begin(tuple(part.length for part in source.parts))
+        self.failures += saver.failures
+        saver.failures = self.failures
+        with saver.signals():
+            try:
+                self._runInParallel(plan, source, handlers.taker(), drop, saver)
+            finally:
+                saver.close()
+            outcome = self._outcome(handlers)
+            saver.finish()
+        return outcome
+
+    def _outcome(self, handlers: Handlers) -> Any:
         if self.failures:
             print(summary(self.failures), file=sys.stderr)
         return handlers.outcome()
 
-    def _runInParallel(self, plan: Plan, source: InitialWork, handle: Callable[[list[Any]], None], drop: bool) -> None:
-        self._runtime(plan, source, drop).run(lambda values, base: handle(values))
+    def _runInParallel(self, plan: Plan, source: InitialWork, handle: Callable[[list[Any]], None], drop: bool,
+                       saver: Saver | None = None) -> None:  # fmt: skip
+        self._runTaking(lambda values, base: handle(values), plan, source, drop, saver)
+
+    def _runTaking(self, handle: Handle, plan: Plan, source: InitialWork, drop: bool, saver: Saver | None) -> None:
+        from .runtime import Runtime
+
+        if saver is not None:
+            saver.restore(handle)
+        runtime = Runtime(plan, source, self._cpus, self._seed, drop, saver, saver is not None)
+        runtime.failures = self.failures
+        runtime.run(handle)
 
     def _runElsewhere(self, plan: Plan, drop: bool) -> None:
         """Takes part in a stream whose primary is another rank, where its work comes from and its results go."""
         from .runtime import Runtime
 
-        Runtime(plan, InitialWork([]), self._cpus, self._seed, drop).run(lambda values, base: None)
-
-    def _runtime(self, plan: Plan, source: InitialWork, drop: bool) -> Any:
-        from .runtime import Runtime
-
-        runtime = Runtime(plan, source, self._cpus, self._seed, drop)
-        runtime.failures = self.failures
-        return runtime
+        saved = self._checkpoint.path is not None
+        with deaf() if saved else nullcontext():
+            runtime = Runtime(plan, InitialWork([]), self._cpus, self._seed, drop, None, saved)
+            runtime.run(lambda values, base: None)
 
     def _runSerially(self, plan: Plan, source: InitialWork, handle: Callable[[list[Any]], None]) -> None:
         from .lanes.serial import runSerially

@@ -39,6 +39,10 @@ CONVERSATIONS = {
     "a_frame_whose_children_are_lent": (1, case_of(plan_of(Kind.FRAME, Kind.JOB, "frameEnd"), 3, 3)),
     "a_borrower_dies": (5, case_of(plan_of(Kind.JOB, Kind.JOB), 40, 3, ((0.035, 2),))),
     "a_lender_dies_that_had_borrowed": (11, case_of(plan_of(Kind.JOB, Kind.JOB, Kind.FOLD), 120, 4, ((0.045, 2),))),
+    "the_state_is_saved": (
+        4,
+        case_of(plan_of(Kind.FRAME, Kind.JOB, "frameEnd"), 8, 3)._replace(slow={1: 20.0}, saves=(0.02,)),
+    ),
 }
 
 
@@ -58,4 +62,5 @@ def test_the_conversations_show_what_they_are_named_for() -> None:
     assert "became fold at fold" in texts["a_reduction_over_two_ranks"]
     assert "rank 2 dies" in texts["a_borrower_dies"]
     assert "Cancel loan" in texts["a_lender_dies_that_had_borrowed"]
+    assert all(word in texts["the_state_is_saved"] for word in ("Report 1", "open at frame", "Reported 1", "0 saves"))
     assert "at job" in texts["a_frame_whose_children_are_lent"]

@@ -209,6 +209,33 @@ def test_an_answer_that_has_counted_does_not_count_again():
     assert not only(m.Lend, again)
 
 
+def test_no_two_calls_of_keepers_have_the_same_number():
+    builder = Builder()
+    for processes in (True, False):
+        builder.openFrame(Stage(Kind.FRAME, "frame", print, processes))
+        builder.closeFrame(Stage(Kind.END, "frameEnd", print, processes))
+    rank = Rank(builder.plan(), (Part(1),), 2)
+    (lend,) = only(m.Lend, rank.handle(m.Nothing()))
+    opened = [m.Open(-1, 0, 0, Payload("store"), ()), m.Open(-2, 0, 1, Payload("store"), ())]
+    outputs = [m.Output(-1, 3, 1, Payload("output")), m.Output(-2, 4, 1, Payload("output"))]
+    calls = only(m.Call, rank.handle(repay(lend, *opened, *outputs)))
+    assert [call.processes for call in calls] == [True, True, False, False]
+    assert len({call.call for call in calls}) == 4
+
+
+def test_a_call_that_gave_a_long_multiple_is_never_forgotten():
+    rank = rank_of(Kind.FRAME, Kind.JOB, "frameEnd", items=1, lanes=1)
+    (lend,) = only(m.Lend, rank.handle(m.Nothing()))
+    outputs = [m.Output(-1, 3, 1, Payload(str(number))) for number in range(300)]
+    children = [m.Work(-1, 2, 1, Payload("child")) for _ in range(9)]
+    calls = only(m.Call, rank.handle(repay(lend, m.Open(-1, 0, 0, Payload("store"), ()), *children, *outputs)))
+    for call in calls:
+        gave = call.kind == "end" and str(call.payload) == "0"
+        rank.handle(m.Answered(call.call, (), Payload("copy") if call.kind == "copy" else None, gave))
+    again = only(m.Call, rank.handle(m.KeeperDied(True, 0, 3, "SIGKILL")))
+    assert "0" in [str(call.payload) for call in again if call.kind == "end"]
+
+
 def test_a_frame_that_has_drained_becomes_a_piece_again():
     rank = rank_of(Kind.FRAME, Kind.JOB, "frameEnd", items=1)
     (lend,) = only(m.Lend, rank.handle(m.Nothing()))

@@ -8,12 +8,16 @@ from typing import Any
 import pytest
 
 from job_stream import simulate
-from job_stream.engine import backlog, books, filing, rank
+from job_stream.engine import backlog, books, capture, filing, rank
 from job_stream.engine import messages as m
 from job_stream.engine.books import Books
+from job_stream.engine.capture import PieceState
 from job_stream.engine.filing import Filing
+from job_stream.engine.handover import Handover
 from job_stream.engine.ledger import Piece
-from job_stream.engine.rank import Rank
+from job_stream.engine.rank import Rank, _lastOf
+from job_stream.engine.scopes import Debt, Scope
+from job_stream.engine.stores import Stores, StoreState
 from job_stream.simulate.__main__ import main
 
 SEEDS = 2000
@@ -38,7 +42,8 @@ def test_the_seeds_cover_what_they_are_for() -> None:
     counts: Counter[str] = Counter()
     for seed in range(200):
         simulate.failure(seed, counts)
-    for what in ("Lend", "Repaid", "Refuse", "rank deaths", "lane deaths", "Cancel"):
+    for what in ("Lend", "Repaid", "Refuse", "rank deaths", "lane deaths", "Cancel", "crashes", "Saved", "snapshots",
+                 "Report", "Reported", "resumed", "frames handed home"):  # fmt: skip
         assert counts[what], what
 
 
@@ -62,7 +67,8 @@ def _closeBeforeCounting(rank: Rank, event: m.Repaid) -> None:
     books = rank._books
     if not books.ledger.isOpen(event.lane, event.closed) or (event.lane > 0 and event.lane not in rank._roster):
         return
-    kept = rank._kept(event)
+    standIns = {m.HOME: books.ledger.scopeOf(*_lastOf(event.closed))} if event.lane < 0 else {}
+    kept = rank._kept(event, standIns)
     closed = [piece for number, names in event.closed for piece in books.ledger.close(number, names)]
     if kept:
         books.ledger.keep(event.lane, event.loan, kept, None)
@@ -70,7 +76,7 @@ def _closeBeforeCounting(rank: Rank, event: m.Repaid) -> None:
         books.closePiece(piece)
     rank._progress.advance()
     if not rank._progress.streamEnded:
-        rank._filing.file(event.products)
+        rank._filing.file(event.products, standIns)
     if event.lane > 0:
         rank._settleLane(event)
 
@@ -81,7 +87,7 @@ def _forgetStores(filing: Filing, fold: m.Fold) -> None:
     filing._books.storesAt(fold.place).adopt((fold.scope, fold.place), fold.payload)
 
 
-def _loseTheRest(rank: Rank, event: m.Repaid) -> tuple[Any, ...]:
+def _loseTheRest(rank: Rank, event: m.Repaid, standIns: dict[int, int]) -> tuple[Any, ...]:
     """What a borrower goes on with is forgotten."""
     return ()
 
@@ -97,7 +103,23 @@ def _cutTooShort(work: m.Work, count: int) -> tuple[m.Work, m.Work]:
     return first._replace(payload=first.payload._replace(stop=first.payload.stop - 1)), rest
 
 
-giveBack, cut = Books.giveBack, backlog.cut
+def _captureOnlyWhatWaits(books: Books, scopes: set[int]) -> tuple[PieceState, ...]:
+    """Pieces that are lent are left out of a capture."""
+    lent = {id(piece.work) for piece in books.ledger.pieces}
+    return tuple(piece for piece in pieces(books, scopes) if id(piece.work) not in lent)
+
+
+def _countAgain(stores: Stores, *given: Any) -> tuple[StoreState, ...]:
+    """A capture forgets which calls have counted."""
+    return tuple(store._replace(calls=tuple(call._replace(answered=False) for call in store.calls))
+                 for store in captureStores(stores, *given))  # fmt: skip
+
+
+def _keepFrames(handover: Handover, frame: Scope, debt: Debt, own: list[Piece]) -> None:
+    """A frame goes home, and goes on here as well."""
+
+
+giveBack, cut, pieces, captureStores = Books.giveBack, backlog.cut, capture._pieces, Stores.capture
 
 
 def _fails() -> bool:
@@ -124,6 +146,11 @@ def test_a_broken_rule_is_caught(monkeypatch: pytest.MonkeyPatch, table: dict[ty
         (Books, "register", lambda books, piece: None),
         (Books, "giveBack", _loseOthers),
         (books, "cut", _cutTooShort),
+        (capture, "_pieces", _captureOnlyWhatWaits),
+        (Filing, "outstanding", property(lambda filing: ())),
+        (Stores, "capture", _countAgain),
+        (Handover, "_handHome", _keepFrames),
+        (Handover, "_storesOf", lambda handover, scope, standIn: []),
     ],
 )
 def test_a_broken_step_is_caught(monkeypatch: pytest.MonkeyPatch, where: Any, name: str, mutant: Any) -> None:

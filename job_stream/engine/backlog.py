@@ -14,7 +14,7 @@ from .messages import COUNTED, Span, Work
 from .parcels import PARCEL_S, Costs
 from .scopes import STREAM
 
-__all__ = ["Backlog", "Part", "Source", "cut", "isCounted"]
+__all__ = ["Backlog", "Part", "Source", "SourceState", "cut", "isCounted"]
 
 
 def isCounted(work: Work) -> bool:
@@ -44,6 +44,19 @@ class Part(NamedTuple):
     length: int | None
     itemBytes: int = 0
     counted: bool = False
+
+
+class SourceState(NamedTuple):
+    """How far the source has been lent, as plain data.
+
+    The next item is number ``next`` of part ``part``; if that is an iterator, so many of its items have been pulled.
+    ``position`` items were given in all; of these, ``pulled`` wait still.
+    """
+
+    part: int
+    next: int
+    position: int
+    pulled: tuple[Work, ...]
 
 
 class Source:
@@ -110,6 +123,7 @@ class Source:
         for count, payload in chunks:
             self._pulled.append(Piece(Work(STREAM, 0, count, payload, self._position)))
             self._position += count
+            self._next += count
         if done:
             self._part, self._next = self._part + 1, 0
             self._skipEmpty()
@@ -126,6 +140,14 @@ class Source:
         self._next = stop
         self._skipEmpty()
         return Piece(work)
+
+    def capture(self) -> SourceState:
+        return SourceState(self._part, self._next, self._position, tuple(piece.work for piece in self._pulled))
+
+    def restore(self, state: SourceState) -> None:
+        """Goes on where ``capture`` was; the items that an iterator has given already will not be given again."""
+        self._part, self._next, self._position, pulled = state
+        self._pulled = deque(map(Piece, pulled))
 
 
 def _isWide(piece: Piece) -> bool:
@@ -168,6 +190,11 @@ class Backlog:
         """The oldest pieces, for another rank."""
         pieces, self._stack = self._stack[:count], self._stack[count:]
         return pieces
+
+    @property
+    def pieces(self) -> list[Piece]:
+        """All that waits, the oldest first."""
+        return [*self._stack, *self._suspects]
 
     def discard(self, gone: set[int]) -> None:
         """Forgets the pieces of scopes that are gone."""

@@ -75,6 +75,11 @@ class Books:
             if piece.work.scope in self.scopes:
                 self.backlogs[self.kind(piece.work)].push(piece)
 
+    @property
+    def pieces(self) -> list[Piece]:
+        """Every piece, whether it waits or is lent."""
+        return [piece for backlog in self.backlogs.values() for piece in backlog.pieces] + self.ledger.pieces
+
     def kind(self, work: Work) -> bool:
         """Whether it is done by processes."""
         return self.plan.places[work.place].processes

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from ..plan import Kind
 from .books import Books
 from .ledger import Piece, holderOf
-from .messages import Cancel, Fold, Lend, Product, Repaid, Same, Send, Work
+from .messages import HOME, Cancel, Fold, Lend, Product, Repaid, Same, Send, Work
 from .scopes import Debt, Scope
 
 __all__ = ["Debts"]
@@ -58,7 +58,7 @@ class Debts:
             body = self._plan.places[work.place].body
             scope = shared.get((work.scope, body))
             if scope is None:
-                scope = self._books.scopes.borrow(body, Debt(lender, lend.loan, work.scope))
+                scope = self._books.scopes.borrow(body, Debt(lender, lend.loan))
                 if not self._holdsUp(work):
                     shared[work.scope, body] = scope
             self._take(scope, name, work)
@@ -110,7 +110,7 @@ class Debts:
         """What came of borrowed work, for its lender."""
         if not debt.products:
             debt.since = self._books.now
-        debt.products.append(product._replace(scope=debt.scope))
+        debt.products.append(product._replace(scope=HOME))
         debt.nbytes += getattr(getattr(product, "payload", None), "nbytes", 0)
 
     def advance(self, scope: Scope, debt: Debt) -> None:
@@ -123,7 +123,7 @@ class Debts:
                 self.owe(debt, Fold(scope.number, name[1], store[0]))
         if not scope.calls:
             self._books.scopes.close(scope.number)
-            self._repay(debt, ())
+            self.repay(debt, (), {})
 
     def settle(self) -> None:
         """Repays what has been waiting for long enough, and says what is left."""
@@ -139,7 +139,7 @@ class Debts:
             if debt.nbytes < GATHER_BYTES and now < due:
                 self.deadline = due if self.deadline is None else min(self.deadline, due)
                 continue
-            self._repay(debt, tuple(piece for piece in debt.pieces if piece not in debt.names))
+            self.repay(debt, self.unnamed(debt), {})
 
     def _isPlain(self, scope: Scope, debt: Debt) -> bool:
         """Whether pieces are all that is left: no frame is open, and no store holds anything."""
@@ -147,8 +147,23 @@ class Debts:
             return False
         return not self._books.storesOf(scope.number)
 
-    def _repay(self, debt: Debt, new: tuple[Piece, ...]) -> None:
-        closing = {name: piece for piece, name in debt.names.items() if piece not in debt.pieces}
+    def closing(self, debt: Debt) -> dict[int, Piece]:
+        """The units that the next repayment closes."""
+        return {name: piece for piece, name in debt.names.items() if piece not in debt.pieces}
+
+    def unnamed(self, debt: Debt) -> tuple[Piece, ...]:
+        """The pieces that the lender does not know yet."""
+        return tuple(piece for piece in debt.pieces if piece not in debt.names)
+
+    def repay(self, debt: Debt, new: tuple[Piece, ...], frames: dict[int, int]) -> None:
+        """Repays what has come of borrowed work so far, and says what is left.
+
+        Args:
+            debt: what to repay of.
+            new: the pieces that are left and have no names yet.
+            frames: what stands for their scopes in this repayment, where these are frames that go home with it.
+        """
+        closing = self.closing(debt)
         if not closing:
             return  # what has come is of units that are not done; there is no saying so without naming them
         known = {id(piece.work.payload): name for name, piece in closing.items() if piece.work.payload is not None}
@@ -159,8 +174,11 @@ class Debts:
             same = known.get(id(piece.work.payload))
             payload = piece.work.payload if same is None else Same(same)
             self._lastName += 1  # of all this rank has given: several scopes may owe the same loan
-            debt.names[piece] = self._lastName
-            kept.append((self._lastName, piece.work._replace(scope=debt.scope, payload=payload)))
+            owner = self._books.scopes[piece.work.scope].debt
+            assert owner is not None
+            owner.names[piece] = self._lastName
+            scope = frames.get(piece.work.scope, HOME)
+            kept.append((self._lastName, piece.work._replace(scope=scope, payload=payload)))
         closed = ((debt.loan, tuple(closing)),)
         repaid = Repaid(0, debt.loan, closed, tuple(debt.products), kept=tuple(kept), samples=self._takeSamples())
         debt.products, debt.nbytes = [], 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from typing import Any
 
 from ..errors import EngineError
@@ -23,12 +24,17 @@ class Filing:
     Args:
         books: of the rank.
         debts: what belongs to another rank's scope is owed there.
+
+    Attributes:
+        results: how many the main thread is done with.
     """
 
     def __init__(self, books: Books, debts: Debts) -> None:
         self._books = books
         self._debts = debts
         self._plan = books.plan
+        self._outstanding: deque[Deliver] = deque()
+        self.results = 0
         self._undeliveredItems = 0
         self._undeliveredBytes = 0
 
@@ -37,14 +43,43 @@ class Filing:
         """Whether results pile up."""
         return self._undeliveredItems > RESULTS_ITEMS or self._undeliveredBytes > RESULTS_BYTES
 
+    @property
+    def outstanding(self) -> tuple[Deliver, ...]:
+        """The deliveries that the main thread is not done with, in order."""
+        return tuple(self._outstanding)
+
     def taken(self, count: int, nbytes: int) -> None:
-        """The main thread is done with some results."""
+        """The main thread is done with the oldest delivery."""
+        delivery = self._outstanding.popleft()
+        if count != delivery.count:
+            raise EngineError(f"{count} results were taken of a delivery of {delivery.count}")
+        self.results += count
         self._undeliveredItems -= count
         self._undeliveredBytes -= nbytes
 
-    def file(self, products: tuple[Product, ...]) -> None:
-        """Files products in order; frames that are opened stand for their scopes in the products after them."""
-        opened: dict[int, int] = {}
+    def _deliver(self, delivery: Deliver) -> None:
+        self._outstanding.append(delivery)
+        self._undeliveredItems += delivery.count
+        self._undeliveredBytes += delivery.payload.nbytes
+        self._books.actions.append(delivery)
+
+    def restore(self, deliveries: tuple[Deliver, ...], results: int) -> None:
+        """Delivers again what nobody may have seen, after ``results`` that were taken."""
+        self.results = results
+        for delivery in deliveries:
+            self._deliver(delivery)
+
+    def file(self, products: tuple[Product, ...], standIns: dict[int, int] | None = None) -> dict[int, int]:
+        """Files products in order; frames that are opened stand for their scopes in the products after them.
+
+        Args:
+            products: what has come of something.
+            standIns: scopes by what else stands for them.
+
+        Returns:
+            the scopes by all that stands for them.
+        """
+        opened = standIns or {}
         scopes = self._books.scopes
         for product in products:
             if isinstance(product, Open):
@@ -55,6 +90,7 @@ class Filing:
             product = product._replace(scope=opened.get(product.scope, product.scope))
             if product.scope in scopes:
                 _FILERS[type(product)](self, product)
+        return opened
 
     def _work(self, work: Work) -> None:
         place = self._plan.places[work.place]
@@ -68,9 +104,7 @@ class Filing:
         if debt is not None:
             self._debts.owe(debt, output)
         elif output.scope == STREAM:
-            self._undeliveredItems += output.count
-            self._undeliveredBytes += output.payload.nbytes
-            self._books.actions.append(Deliver(output.payload, output.count, output.base))
+            self._deliver(Deliver(output.payload, output.count, output.base))
         else:
             self._books.call("end", (output.scope, output.place), output.place, output.payload)
 

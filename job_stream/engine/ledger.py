@@ -92,6 +92,24 @@ class Ledger:
         """The payload of a unit."""
         return self._loans[number].units[name].work.payload
 
+    def scopeOf(self, number: int, name: int) -> int:
+        """The scope of a unit."""
+        return self._loans[number].units[name].work.scope
+
+    @property
+    def pieces(self) -> list[Piece]:
+        """All that is lent, the oldest loans first."""
+        return [piece for loan in self._loans.values() for piece in loan.units.values()]
+
+    @property
+    def last(self) -> int:
+        """The number of the last loan."""
+        return self._lastLoan
+
+    def restore(self, last: int) -> None:
+        """Goes on with the numbers of loans."""
+        self._lastLoan = last
+
     def isOpen(self, lane: int, units: tuple[tuple[int, tuple[int, ...]], ...]) -> bool:
         """Whether the lane still owes all these units."""
         for number, names in units:

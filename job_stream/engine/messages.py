@@ -9,10 +9,10 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 __all__ = [
-    "COUNTED", "Answered", "Ask", "Call", "Cancel", "Deliver", "Fail", "Flush", "Fold", "Halt", "Heard", "KeeperDied",
-    "LaneDied", "Lend", "Nothing", "Open", "Output", "Pause", "Pull", "RankDied", "Refuse", "Repaid", "ResultsTaken",
-    "Resume", "Returned", "Same", "Send", "Signal", "Skip", "SourceGave", "Span", "StartKeeper", "StartLane", "Stretch",
-    "TakeBack", "Work",
+    "COUNTED", "HOME", "Answered", "Ask", "Call", "Cancel", "Deliver", "Fail", "Flush", "Fold", "Halt", "Heard",
+    "KeeperDied", "LaneDied", "Lend", "Nothing", "Open", "Output", "Pause", "Pull", "RankDied", "Refuse", "Repaid",
+    "Report", "Reported", "ResultsTaken", "Resume", "Returned", "Same", "Save", "Saved", "Send", "Signal", "Skip",
+    "SourceGave", "Span", "StartKeeper", "StartLane", "Stretch", "TakeBack", "Work",
 ]  # fmt: skip
 
 
@@ -53,6 +53,9 @@ class Same(NamedTuple):
     def nbytes(self) -> int:
         return 0
 
+
+HOME = -(1 << 40)
+"""What another rank names as the scope of what it repays: that of the units which the same repayment closes."""
 
 # products ------------------------------------------------------------------------------------------------------------
 
@@ -212,12 +215,16 @@ class ResultsTaken(NamedTuple):
     nbytes: int
 
 
+class Save(NamedTuple):
+    """Somebody wants the state of the stream, as fresh as can be had soon; ``Saved`` brings it."""
+
+
 class Nothing(NamedTuple):
     """Nothing happened; the engine may want to do something all the same."""
 
 
 class Heard(NamedTuple):
-    """A message of another rank: Ask, Refuse, Lend, Repaid, Pause, Cancel or Halt."""
+    """A message of another rank: Ask, Refuse, Lend, Repaid, Pause, Cancel, Report, Reported or Halt."""
 
     rank: int
     message: Any
@@ -229,7 +236,7 @@ class RankDied(NamedTuple):
     rank: int
 
 
-Event = (SourceGave | Repaid | Returned | LaneDied | Answered | KeeperDied | ResultsTaken | Nothing | Heard
+Event = (SourceGave | Repaid | Returned | LaneDied | Answered | KeeperDied | ResultsTaken | Save | Nothing | Heard
          | RankDied)  # fmt: skip
 
 # between ranks: also Lend, Repaid and Halt ----------------------------------------------------------------------------
@@ -256,6 +263,19 @@ class Cancel(NamedTuple):
     """Nobody waits for this loan any more."""
 
     loan: int
+
+
+class Report(NamedTuple):
+    """The state is to be saved, for the ``number``-th time. To a rank: repay what you owe as it stands, and answer with
+    ``Reported``. As an action: have lanes hand over what they are at when their time slice ends."""
+
+    number: int
+
+
+class Reported(NamedTuple):
+    """What was owed when this ``Report`` came has been repaid as it stood, as far as that was possible."""
+
+    number: int
 
 
 # actions -------------------------------------------------------------------------------------------------------------
@@ -332,6 +352,12 @@ class Pull(NamedTuple):
     items: int
 
 
+class Saved(NamedTuple):
+    """The ``capture.State`` that was asked for."""
+
+    state: Any
+
+
 class Halt(NamedTuple):
     """The stream has ended."""
 
@@ -344,4 +370,4 @@ class Send(NamedTuple):
 
 
 Action = (StartLane | StartKeeper | Lend | TakeBack | Flush | Resume | Signal | Call | Deliver | Pull | Fail | Skip
-          | Halt | Send)  # fmt: skip
+          | Report | Saved | Halt | Send)  # fmt: skip

@@ -13,7 +13,7 @@ from .books import Books
 from .debts import Debts
 from .messages import Fold, Work
 from .scopes import STREAM, Scope
-from .stores import Entry
+from .stores import CallState, Entry
 
 __all__ = ["Progress"]
 
@@ -110,6 +110,18 @@ class Progress:
         self._books.touched.add(scope.number)
         if entry.kind == "checkout":
             self._taken(scope, entry.place, payload)
+
+    @property
+    def more(self) -> set[int]:
+        """The calls whose long Multiples are to be asked for."""
+        return {entry.number for entry in self._more}
+
+    def restore(self, entry: Entry, call: CallState) -> None:
+        """Goes on waiting for a call."""
+        if call.more:
+            self._more.append(entry)
+        if call.more or not call.answered:
+            self._books.scopes[entry.store[0]].calls += 1
 
     def askForMore(self, full: bool) -> None:
         """Has the keeper go on with the long Multiples it holds, while lanes have little to do."""

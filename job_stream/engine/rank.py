@@ -3,7 +3,7 @@
 ``Rank.handle(event, now)`` is the only entrance. It takes one event and returns the actions to perform. The same
 events at the same times give the same actions, always. The parts of a rank share its books: ``Filing`` puts what comes
 in where it belongs, ``Progress`` has scopes go on, ``Debts`` repays other ranks, ``Sharing`` lends to them, ``Roster``
-knows the lanes, ``Blame`` finds out what kills them.
+knows the lanes, ``Blame`` finds out what kills them, ``Saving`` has the state of the stream brought home and captured.
 """
 
 from __future__ import annotations
@@ -14,10 +14,13 @@ from ..plan import Plan
 from .backlog import Part
 from .blame import Blame
 from .books import Books
+from .capture import State, capture, restore
 from .debts import Debts
 from .filing import Filing
+from .handover import Handover
 from .ledger import Piece, holderOf
 from .messages import (
+    HOME,
     Action,
     Answered,
     Ask,
@@ -35,9 +38,12 @@ from .messages import (
     RankDied,
     Refuse,
     Repaid,
+    Report,
+    Reported,
     ResultsTaken,
     Returned,
     Same,
+    Save,
     Send,
     Signal,
     SourceGave,
@@ -45,6 +51,7 @@ from .messages import (
 )  # fmt: skip
 from .progress import Progress
 from .roster import LOANS_PER_LANE, Roster
+from .saving import Saving
 from .sharing import Sharing
 
 __all__ = ["Rank"]
@@ -62,10 +69,11 @@ class Rank:
         lanes: how many lanes of each kind there may be.
         number: of this rank; 0 is the home of the stream.
         lanesOf: the lanes of all ranks.
+        state: to go on from; the same plan and parts belong to it.
     """
 
     def __init__(self, plan: Plan, parts: tuple[Part, ...], lanes: int, number: int = 0,
-                 lanesOf: tuple[int, ...] = ()) -> None:  # fmt: skip
+                 lanesOf: tuple[int, ...] = (), state: State | None = None) -> None:  # fmt: skip
         self._plan = plan
         self._books = Books(plan, parts, lanes, number)
         self._sharing = Sharing(self._books, lanesOf or (lanes,))
@@ -74,10 +82,21 @@ class Rank:
         self._progress = Progress(self._books, self._debts)
         self._roster = Roster(self._books)
         self._blame = Blame(self._books)
+        self._saving = Saving(self._books, self._roster, Handover(self._books, self._debts), self.capture)
         self._sourceKind = plan.places[0].processes
         self._pausedBy: set[int] = set()
         self._pausedRanks: set[int] = set()
         self._halted = False
+        if state is not None:
+            restore(state, self._books, self._filing, self._progress)
+
+    def capture(self) -> State:
+        """The state of the stream as plain data, complete between any two events; of rank 0 only.
+
+        ``Rank(..., state=state)`` goes on from it, on any number of ranks and lanes. What other ranks had borrowed is
+        open work then. Results that had been delivered but not taken are delivered again.
+        """
+        return capture(self._books, self._filing, self._progress)
 
     @property
     def halted(self) -> bool:
@@ -96,8 +115,8 @@ class Rank:
     @property
     def deadline(self) -> float | None:
         """When the rank wants to hear of something, on the clock of ``handle``; ``Nothing`` will do."""
-        due = [time for time in (self._debts.deadline, self._sharing.deadline) if time is not None]
-        return min(due, default=None)
+        deadlines = (self._debts.deadline, self._sharing.deadline, self._saving.deadline)
+        return min((time for time in deadlines if time is not None), default=None)
 
     def handle(self, event: Event, now: float = 0.0) -> list[Action]:
         """Takes one event; returns what is to be done about it, in order.
@@ -107,16 +126,18 @@ class Rank:
             now: seconds on any clock.
         """
         books = self._books
-        books.actions = []
         books.now = now
         if not self._halted:
             _HANDLERS[type(event)](self, event)
+            if self._saving.active:
+                self._saving.advance()
             self._progress.advance()
             if self._progress.streamEnded:
                 self._end()
             if not self._halted:
                 self._schedule()
-        return books.actions
+        actions, books.actions = books.actions, []
+        return actions
 
     def _end(self) -> None:
         self._halted = True
@@ -134,8 +155,8 @@ class Rank:
             return
         self._blame.repaid()
         self._debts.learn(event.samples)
-        self._filing.file(event.products)
-        kept = self._kept(event)
+        standIns = {HOME: books.ledger.scopeOf(*_lastOf(event.closed))} if event.lane < 0 else {}
+        kept = self._kept(event, self._filing.file(event.products, standIns))
         closed = [piece for number, names in event.closed for piece in books.ledger.close(number, names)]
         if kept:
             origin = closed[-1] if closed and event.lane > 0 else None
@@ -146,11 +167,12 @@ class Rank:
         if event.lane > 0:
             self._settleLane(event)
 
-    def _kept(self, event: Repaid) -> tuple[tuple[int, Work], ...]:
+    def _kept(self, event: Repaid, standIns: dict[int, int]) -> tuple[tuple[int, Work], ...]:
         """What the borrower goes on with, counted as open, and with payloads that it did not have to send."""
         kept = []
         books = self._books
         for name, work in event.kept:
+            work = work._replace(scope=standIns.get(work.scope, work.scope))
             payload = work.payload
             if payload is None:
                 payload = books.ledger.payload(*_lastOf(event.closed))
@@ -189,7 +211,7 @@ class Rank:
     def _onAnswered(self, event: Answered) -> None:
         for stores in self._books.stores.values():
             if event.call in stores:
-                entry = stores.answered(event.call, event.payload)
+                entry = stores.answered(event.call, event.payload, event.more)
                 if entry is not None:
                     self._filing.file(event.products)
                     self._progress.callEnded(entry, event.payload, event.more)
@@ -204,6 +226,9 @@ class Rank:
 
     def _onResultsTaken(self, event: ResultsTaken) -> None:
         self._filing.taken(event.count, event.nbytes)
+
+    def _onSave(self, event: Save) -> None:
+        self._saving.save()
 
     def _onNothing(self, event: Nothing) -> None:
         pass
@@ -233,12 +258,19 @@ class Rank:
     def _heardCancel(self, rank: int, cancel: Cancel) -> None:
         self._debts.cancelled(rank, cancel.loan)
 
+    def _heardReport(self, rank: int, report: Report) -> None:
+        self._saving.heardReport(rank, report)
+
+    def _heardReported(self, rank: int, reported: Reported) -> None:
+        self._saving.heardReported(rank, reported)
+
     def _heardHalt(self, rank: int, halt: Halt) -> None:
         self._halted = True
         self._books.actions.append(halt)
 
     def _onRankDied(self, event: RankDied) -> None:
         self._sharing.died(event.rank)
+        self._saving.rankDied(event.rank)
         self._pausedBy.discard(event.rank)
         self._pausedRanks.discard(event.rank)
         for _, loan in self._books.dropLoans(holderOf(event.rank)):
@@ -324,6 +356,8 @@ _LISTENERS: dict[type, Any] = {
     Repaid: Rank._heardRepaid,
     Pause: Rank._heardPause,
     Cancel: Rank._heardCancel,
+    Report: Rank._heardReport,
+    Reported: Rank._heardReported,
     Halt: Rank._heardHalt,
 }
 
@@ -335,6 +369,7 @@ _HANDLERS: dict[type, Any] = {
     Answered: Rank._onAnswered,
     KeeperDied: Rank._onKeeperDied,
     ResultsTaken: Rank._onResultsTaken,
+    Save: Rank._onSave,
     Nothing: Rank._onNothing,
     Heard: Rank._onHeard,
     RankDied: Rank._onRankDied,

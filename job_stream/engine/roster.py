@@ -128,6 +128,18 @@ class Roster:
                 lane.flushing = True
                 self._books.actions.append(Flush(number))
 
+    @property
+    def owes(self) -> bool:
+        """Whether lanes have anything to repay."""
+        return any(lane.running or lane.computed for lane in self._lanes.values())
+
+    def flushAll(self) -> None:
+        """Asks all lanes for what they have computed."""
+        for number, lane in self._lanes.items():
+            if lane.computed and not lane.flushing:
+                lane.flushing = True
+                self._books.actions.append(Flush(number))
+
     def _holdsFrames(self, number: int) -> bool:
         loans = self._books.ledger.of(number)
         return any(piece.work.scope != STREAM for _, loan in loans for piece in loan.units.values())

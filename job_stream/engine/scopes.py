@@ -8,12 +8,12 @@ it emits when its segment and all before it have drained.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 from ..plan import Body, Plan
 from .ledger import Piece
 
-__all__ = ["Debt", "Scope", "Scopes"]
+__all__ = ["Debt", "Scope", "ScopeState", "Scopes"]
 
 STREAM = 0
 
@@ -24,18 +24,27 @@ class Debt:
     Args:
         lender: the rank that is waiting.
         loan: the lender's number of the loan.
-        scope: the lender's number of the scope that the pieces belong to.
     """
 
-    def __init__(self, lender: int, loan: int, scope: int) -> None:
+    def __init__(self, lender: int, loan: int) -> None:
         self.lender = lender
         self.loan = loan
-        self.scope = scope
         self.names: dict[Piece, int] = {}
         self.pieces: dict[Piece, None] = {}
         self.products: list[Any] = []
         self.nbytes = 0
         self.since = 0.0
+
+
+class ScopeState(NamedTuple):
+    """The stream or an open frame as plain data; what is open in it is to be counted anew."""
+
+    number: int
+    body: int
+    parent: int
+    place: int
+    active: tuple[int, ...]
+    key: int
 
 
 class Scope:
@@ -111,6 +120,37 @@ class Scopes:
         self._scopes[self._last] = self._owing[self._last] = scope = Scope(self._last, self._plan.bodies[body], -1, -1)
         scope.debt = debt
         return scope
+
+    def families(self) -> dict[int, list[Scope]]:
+        """The stream and the scopes of borrowed pieces, each with the frames open in it, the outer ones first."""
+        families: dict[int, list[Scope]] = {}
+        for scope in sorted(self._scopes.values(), key=lambda scope: scope.number):
+            family = families.get(scope.parent, [])
+            family.append(scope)
+            families[scope.number] = family
+        return {number: family for number, family in families.items() if self._scopes[number].parent < 0}
+
+    def handHome(self, frame: Scope, debt: Debt) -> None:
+        """An open frame goes on at the lender; what is left of it here are pieces borrowed from there."""
+        self._scopes[frame.parent].opens[self._plan.places[frame.place].segment] -= 1
+        frame.parent, frame.place, frame.calls, frame.debt = -1, -1, 0, debt
+        self._owing[frame.number] = frame
+
+    @property
+    def last(self) -> int:
+        """The number of the last scope."""
+        return self._last
+
+    def restore(self, states: tuple[ScopeState, ...], last: int) -> None:
+        """Opens the scopes that ``states`` tell of; the stream, which is the first of them, is open already."""
+        self._last = last
+        for state in states:
+            if state.number != STREAM:
+                scope = Scope(state.number, self._plan.bodies[state.body], state.parent, state.place)
+                self._scopes[state.number] = scope
+                self._scopes[state.parent].opens[self._plan.places[state.place].segment] += 1
+            scope = self._scopes[state.number]
+            scope.active, scope.key = set(state.active), state.key
 
     def drop(self, number: int) -> list[int]:
         """Forgets a scope and all inside it; gives their numbers."""

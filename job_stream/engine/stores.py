@@ -2,7 +2,8 @@
 
 The keeper is a borrower like any other: what was given to it is kept here until a copy of the store that contains it
 has come back. So when the keeper dies, a new one is given the last copy and the calls since then; answers that had
-counted already are not counted again.
+counted already are not counted again. The same copies and calls are what a checkpoint holds of a store. Before one is
+taken, calls are held back for a moment, while fresh copies come.
 
 A store is named (scope, place), and goes to the keeper only when something has to be called on it; until then the
 payload that a lane repaid is the store.
@@ -11,17 +12,20 @@ payload that a lane repaid is the store.
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Container
 from typing import Any, NamedTuple
 
 from ..plan import Plan
 from .messages import Action, Call, StartKeeper
 
-__all__ = ["Entry", "Stores"]
+__all__ = ["CallState", "Entry", "StoreState", "Stores"]
 
 Name = tuple[int, int]
 COPY_AFTER_CALLS = 200
 COPY_AFTER_BYTES = 16 << 20
 DEATHS = 3
+THREADS = 1 << 32
+"""The calls of a keeper that is a thread have numbers from here on, so that every answer is known by its number."""
 
 
 class Entry(NamedTuple):
@@ -39,6 +43,28 @@ class Entry(NamedTuple):
         return int(self.payload) if self.kind == "more" else self.number
 
 
+class CallState(NamedTuple):
+    """A call as plain data. ``answered``: what came of it has counted. ``more``: it gave a long Multiple, of which the
+    next elements are to be asked for."""
+
+    number: int
+    kind: str
+    place: int
+    payload: Any
+    answered: bool
+    more: bool
+
+
+class StoreState(NamedTuple):
+    """A store as plain data: a copy, and the calls that it does not contain yet, in order."""
+
+    scope: int
+    place: int
+    copy: Any
+    calls: tuple[CallState, ...]
+    lazy: bool
+
+
 def _suspect(entry: Entry) -> int | Name:
     """What a death over a call is put down to: a store is handed over anew each time, a call keeps its number."""
     return entry.store if entry.kind == "adopt" else entry.number
@@ -53,6 +79,11 @@ class _Record:
         self.log: list[Entry] = []
         self.bytes = 0
         self.lazy = False  # a call gave a long Multiple: a new keeper needs all calls to make it again
+
+    @property
+    def leaves(self) -> bool:
+        """Whether it is on its way out, and the keeper will have it no more."""
+        return bool(self.log) and self.log[-1].kind == "checkout"
 
 
 class _Blame:
@@ -71,8 +102,9 @@ class Stores:
         self._processes = processes
         self._records: dict[Name, _Record] = {}
         self._open: OrderedDict[int, Entry] = OrderedDict()
+        self._held: dict[int, Entry] | None = None
         self._blame: dict[int | Name, _Blame] = {}
-        self._last = 0
+        self._last = 0 if processes else THREADS
         self._started = False
         self._actions: list[Action] = []
 
@@ -132,26 +164,29 @@ class Stores:
         record.log.append(entry)
         record.bytes += getattr(entry.payload, "nbytes", 0)
         large = max(COPY_AFTER_BYTES, 4 * getattr(record.copy, "nbytes", 0))
-        record.lazy = record.lazy or entry.kind == "more"
         long = len(record.log) >= COPY_AFTER_CALLS or record.bytes > large
         if long and not record.lazy and entry.kind in ("end", "merge"):
             self._give("copy", entry.store, entry.place, None)
             record.bytes = 0
 
     def _send(self, entry: Entry) -> None:
+        if self._held is not None:
+            self._held[entry.number] = entry
+            return
         if not self._started:
             self._started = True
             self._actions.append(StartKeeper(self._processes))
         blame = self._blame.get(_suspect(entry))
         careful, without = blame is not None, tuple(blame.without) if blame else ()
+        kind = "checkout" if entry.kind == "drop" else entry.kind
         self._actions.append(
-            Call(self._processes, entry.number, entry.kind, entry.store, entry.place, entry.payload, careful, without)
+            Call(self._processes, entry.number, kind, entry.store, entry.place, entry.payload, careful, without)
         )
 
     # what the keeper did ----------------------------------------------------------------------------------------------
 
-    def answered(self, number: int, payload: Any) -> Entry | None:
-        """Takes an answer in. None: nobody waits for it."""
+    def answered(self, number: int, payload: Any, more: bool) -> Entry | None:
+        """Takes an answer in. None: nobody waits for it. ``more``: the keeper holds a long Multiple from now on."""
         entry = self._open.pop(number, None)
         if entry is None:
             return None
@@ -159,15 +194,17 @@ class Stores:
         if entry.kind == "copy":
             self._copied(entry, payload)
             return None
-        if entry.kind == "adopt":
+        if entry.kind in ("adopt", "drop"):
             return None
         if entry.kind == "checkout":
             self._records.pop(entry.store, None)
+        elif more and entry.store in self._records:
+            self._records[entry.store].lazy = True
         return entry
 
     def _copied(self, copy: Entry, payload: Any) -> None:
         record = self._records.get(copy.store)
-        if record is not None:
+        if record is not None and not record.lazy:
             record.copy = payload
             record.log = [entry for entry in record.log if entry.number > copy.number]
 
@@ -175,13 +212,14 @@ class Stores:
         """A new keeper takes over. Returns the call, the value and the attempts, when a value has to be given up."""
         guilty = self._accuse(index, timed)
         waiting, self._open = self._open, OrderedDict()
-        self._started = False
+        self._started, self._held = False, None
         for name, record in self._records.items():
             if record.live:
                 self._replay(name, record, waiting)
         return guilty
 
-    def _replay(self, name: Name, record: _Record, waiting: OrderedDict[int, Entry]) -> None:
+    def _replay(self, name: Name, record: _Record, waiting: Container[int]) -> None:
+        record.live = True
         self._give("adopt", name, name[1], record.copy)
         for entry in record.log:
             if entry.number in waiting:
@@ -189,9 +227,9 @@ class Stores:
             self._send(entry)
 
     def _accuse(self, index: int, timed: bool) -> tuple[Entry, int, int] | None:
-        if not self._open:
+        entry = next(iter(self._open.values()), None)
+        if entry is None or self._isHeld(entry):
             return None
-        entry = next(iter(self._open.values()))
         blame = self._blame.setdefault(_suspect(entry), _Blame())
         blame.deaths[index] = deaths = blame.deaths.get(index, 0) + 1
         policy = self._plan.places[entry.place].policy
@@ -199,3 +237,75 @@ class Stores:
             return None
         blame.without.append(index)
         return entry, index, deaths
+
+    # what is saved ----------------------------------------------------------------------------------------------------
+
+    def hold(self) -> None:
+        """Keeps calls back from now on, and asks for fresh copies of what the keeper has."""
+        for name, record in self._records.items():
+            if record.live and record.log and not record.lazy and not record.leaves:
+                self._give("copy", name, name[1], None)
+        self._held = {}
+
+    @property
+    def quiet(self) -> bool:
+        """Whether the keeper has answered all that it was given before calls were held back."""
+        return self._held is None or len(self._held) == len(self._open)
+
+    def release(self) -> None:
+        """Lets calls go again."""
+        held, self._held = self._held or {}, None
+        for entry in held.values():
+            self._send(entry)
+
+    def _isHeld(self, entry: Entry) -> bool:
+        return self._held is not None and entry.number in self._held
+
+    def isFresh(self, name: Name) -> bool:
+        """Whether what is here of a store, its copy and the calls held back, is all there is to know."""
+        return all(self._isHeld(entry) for entry in self._records[name].log)
+
+    def copyOf(self, name: Name) -> Any:
+        """The copy of a store."""
+        return self._records[name].copy
+
+    def part(self, name: Name) -> tuple[Any, list[Any]]:
+        """The copy of a fresh store, and what was to be put into it by calls held back; both are forgotten here."""
+        record = self._records.pop(name)
+        for entry in record.log:
+            del self._open[entry.number]
+            if self._held is not None:
+                del self._held[entry.number]
+        if record.live:
+            self._give("drop", name, name[1], None)
+        return record.copy, [entry.payload for entry in record.log if entry.kind != "checkout"]
+
+    def capture(self, scopes: Container[int], more: Container[int]) -> tuple[StoreState, ...]:
+        """The stores of these scopes as plain data. ``more``: the calls that gave long Multiples."""
+        return tuple(StoreState(*name, record.copy, self._callStates(record, more), record.lazy)
+                     for name, record in self._records.items() if name[0] in scopes)  # fmt: skip
+
+    def _callStates(self, record: _Record, more: Container[int]) -> tuple[CallState, ...]:
+        return tuple(CallState(entry.number, entry.kind, entry.place, entry.payload, entry.number not in self._open,
+                               entry.number in more) for entry in record.log)  # fmt: skip
+
+    @property
+    def last(self) -> int:
+        """The number of the last call."""
+        return self._last
+
+    def restore(self, states: tuple[StoreState, ...], last: int) -> list[tuple[Entry, CallState]]:
+        """Takes stores over as ``capture`` gave them, and hands them to a new keeper where calls are to be made; gives
+        these calls."""
+        self._last = last
+        calls = []
+        for state in states:
+            name = (state.scope, state.place)
+            self._records[name] = record = _Record(state.copy)
+            record.lazy = state.lazy
+            own = [(Entry(call.number, call.kind, name, call.place, call.payload), call) for call in state.calls]
+            record.log = [entry for entry, _ in own]
+            if own:
+                self._replay(name, record, {call.number for _, call in own if not call.answered})
+            calls += own
+        return calls

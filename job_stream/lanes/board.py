@@ -11,15 +11,15 @@ import mmap
 from typing import Any
 
 __all__ = [
-    "ALL_CPUS", "NOTE_LOAN", "NOTE_PLACE", "NOTE_STARTED", "NOTE_UNIT", "OWN_CPUS", "PAUSED", "SEGMENTS", "WANTED",
-    "Board",
+    "ALL_CPUS", "NOTE_LOAN", "NOTE_PLACE", "NOTE_STARTED", "NOTE_UNIT", "OWN_CPUS", "PAUSED", "REPORTS", "SEGMENTS",
+    "WANTED", "Board",
 ]  # fmt: skip
 
 WANTED, PAUSED = 0, 1
 """Flags that are up while somebody has nothing to do, and while results are not taken."""
 
-OWN_CPUS, ALL_CPUS = 2, 3
-"""Flags that hold how many lanes this rank has, and all ranks together."""
+OWN_CPUS, ALL_CPUS, REPORTS = 2, 3, 4
+"""Flags that hold how many lanes this rank has, and all ranks together; and how often lanes were asked to report."""
 
 NOTE_UNIT, NOTE_PLACE, NOTE_STARTED, NOTE_LOAN = range(4)
 """The words of a note."""

@@ -16,10 +16,11 @@ from .worker import Setup, newWorker
 __all__ = ["settle", "work"]
 
 
-def settle(parent: int) -> None:
+def settle(parent: int, patient: bool) -> None:
     """Makes a fresh process a quiet child: Ctrl-C is the script's business, and the death of ``parent`` is ours."""
     signal.signal(signal.SIGINT, _ignore)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.signal(signal.SIGTERM, _ignore if patient else signal.SIG_DFL)
+    signal.signal(signal.SIGUSR1, _ignore if patient else signal.SIG_DFL)
     dieWithParent()
     if os.getppid() != parent:
         os._exit(1)

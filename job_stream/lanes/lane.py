@@ -5,7 +5,8 @@ When it repays:
 - at the end of a parcel, all of it at once; but if stores that were folded into are dear to pickle beside the work they
   cover, they stay here over several parcels, which remain lent until they are repaid (``Repaid.computed``);
 - at the end of a slice (40 ms) of a parcel that goes on, what has come of it so far, keeping the rest;
-- as soon as others have nothing to do (``wanted``): the rest is handed over, if it is worth a journey.
+- as soon as others have nothing to do (``wanted``): the rest is handed over, if it is worth a journey;
+- at the end of a slice after the state of the stream was asked for: the rest is handed over.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from typing import Any
 from ..engine.messages import Flush, Lend, Repaid, Resume, Work
 from ..errors import PlanError
 from ..plan import Kind
-from .board import NOTE_LOAN, NOTE_PLACE, NOTE_UNIT, PAUSED, WANTED
+from .board import NOTE_LOAN, NOTE_PLACE, NOTE_UNIT, PAUSED, REPORTS, WANTED
 from .context import enter
 from .entries import Mark, Rest, Run
 from .evaluator import Evaluator
@@ -71,6 +72,7 @@ class Lane:
         self._samples: dict[int, list[float]] = {}
         self._products = Products(evaluator, packing, drop)
         self._kept = 0
+        self._reports = flags[REPORTS]
         self._worked = 0.0
         self._sliceStart = 0.0
         self._origin: Any = None
@@ -329,6 +331,11 @@ class Lane:
     def _report(self) -> None:
         """At the end of a slice: repays what has come so far and goes on with the rest."""
         self._sliceStart = self._evaluator.now
+        if self._reports != self._flags[REPORTS]:
+            self._reports = self._flags[REPORTS]
+            if self._loosen():  # the state is to be saved: all that is left goes to the rank, open frames too
+                self._handOver()
+                return
         if self._drop:
             for home in self._homes.values():
                 if self._plan.places[home.end].body == 0:

@@ -53,7 +53,7 @@ class Nursery:
 
     def run(self) -> None:
         """Obeys until the rank is gone, then ends all children."""
-        settle(self._parent)
+        settle(self._parent, self._setup.patient)
         self._limitThreads()
         gc.freeze()
         awake, wake = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
@@ -100,7 +100,7 @@ class Nursery:
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         self._commands.close()
-        settle(nursery)
+        settle(nursery, self._setup.patient)
         work(self._setup, lane, inbox, self._outbox)
 
     def _kill(self, lane: int) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from .links import ThreadLink
-from .packing import LivePacking
+from .packing import Packing
 from .worker import KEEPER, Setup, newWorker
 
 __all__ = ["ThreadPool"]
@@ -20,11 +20,13 @@ class ThreadPool:
 
     Args:
         deliver: called in a lane's thread with each message it sends.
+        packing: of values into payloads.
     """
 
-    def __init__(self, setup: Setup, deliver: Callable[[Any], None]) -> None:
+    def __init__(self, setup: Setup, deliver: Callable[[Any], None], packing: Packing) -> None:
         self._setup = setup
         self._deliver = deliver
+        self._packing = packing
         self._links: dict[int, ThreadLink] = {}
         self._threads: list[threading.Thread] = []
 
@@ -33,7 +35,7 @@ class ThreadPool:
 
     def start(self, lane: int) -> None:
         link = self._links[lane] = ThreadLink(self._deliver)
-        worker = newWorker(self._setup, lane, False, link, LivePacking(), [0] * 8)
+        worker = newWorker(self._setup, lane, False, link, self._packing, [0] * 8)
         name = f"job_stream-{'keeper' if lane == KEEPER else f'lane-{lane}'}"
         thread = threading.Thread(target=worker.run, name=name, daemon=True)
         self._threads.append(thread)

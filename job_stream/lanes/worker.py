@@ -24,6 +24,8 @@ class Setup(NamedTuple):
     seed: int | None
     drop: bool
     board: Board
+    patient: bool = False
+    """Processes stay when they are asked to end: the script's own process, which is asked too, has to save first."""
 
 
 def newWorker(setup: Setup, number: int, processes: bool, link: Any, packing: Packing, note: Any) -> Lane | Keeper:

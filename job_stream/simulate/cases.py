@@ -7,7 +7,16 @@ from typing import NamedTuple
 
 from ..plan import Builder, Kind, Plan, Stage
 
-__all__ = ["Case", "caseOf"]
+__all__ = ["Case", "Crash", "caseOf"]
+
+
+class Crash(NamedTuple):
+    """Everything dies ``after`` some seconds, and goes on from what was saved last on ``size`` ranks."""
+
+    after: float
+    size: int
+    lanes: int
+    rankDeaths: tuple[tuple[float, int], ...]
 
 
 class Case(NamedTuple):
@@ -22,6 +31,9 @@ class Case(NamedTuple):
     laneDeaths: float
     slow: dict[int, float]
     counted: bool
+    saves: tuple[float, ...] = ()
+    snapshots: tuple[float, ...] = ()
+    crashes: tuple[Crash, ...] = ()
 
 
 def caseOf(seed: int) -> Case:
@@ -35,8 +47,21 @@ def caseOf(seed: int) -> Case:
     deaths = tuple((chance.random() * 0.2, rank) for rank in range(1, size) if chance.random() < 0.4)
     items, pulled, lanes = chance.choice([0, 1, 5, 40, 150]), chance.random() < 0.3, chance.choice([1, 2, 4])
     slow = {chance.randrange(size): 20.0} if chance.random() < 0.3 else {}
-    return Case(builder.plan(), items, pulled, size, lanes, deaths, chance.choice([0.0, 0.0, 0.05]), slow,
+    case = Case(builder.plan(), items, pulled, size, lanes, deaths, chance.choice([0.0, 0.0, 0.05]), slow,
                 chance.random() < 0.5)  # fmt: skip
+    return case if seed % 3 else _thatCrashes(case, chance)
+
+
+def _thatCrashes(case: Case, chance: random.Random) -> Case:
+    """The same with captures, both asked for and taken at any moment, and with deaths of everything."""
+    crashes = []
+    for _ in range(chance.randint(1, 3)):
+        size, lanes = chance.choice([1, 2, 4]), chance.choice([1, 3])
+        deaths = tuple((chance.random() * 0.2, rank) for rank in range(1, size) if chance.random() < 0.2)
+        crashes.append(Crash(chance.random() ** 2 * 0.4, size, lanes, deaths))
+    saves = tuple(chance.random() ** 2 * 0.3 for _ in range(chance.randint(0, 3)))
+    snapshots = tuple(chance.random() ** 2 * 0.3 for _ in range(chance.randint(0, 2)))
+    return case._replace(saves=saves, snapshots=snapshots, crashes=tuple(crashes))
 
 
 def _addStages(builder: Builder, chance: random.Random, depth: int) -> None:

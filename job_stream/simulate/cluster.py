@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import heapq
 import random
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable
 from typing import Any
 
 from ..engine import messages as m
 from ..engine.backlog import Part
+from ..engine.capture import State
 from ..engine.rank import Rank
 from .cases import Case, caseOf
 from .functions import Values
@@ -38,23 +39,56 @@ class Cluster:
         self.now = 0.0
         self.counts: Counter[str] = Counter()
         self.results: list[int] = []
+        self._saved: tuple[State | None, list[int]] = (None, [])
+        self._crashes = list(case.crashes)
+        self._start(case.size, case.lanes, case.rankDeaths)
+
+    def _start(self, size: int, lanes: int, rankDeaths: tuple[tuple[float, int], ...]) -> None:
+        """Starts ranks that go on from what was saved last."""
+        state, taken = self._saved
+        self.results, self._undelivered = list(taken), deque[list[int]]()
         self.dead: set[int] = set()
         self._heap: list[tuple[float, int, int, Any]] = []
         self._sequence = 0
         self._arrivals: dict[tuple[int, int], float] = {}
-        self._left = case.items
-        parts = (Part(None if case.pulled else case.items, counted=case.counted and not case.pulled),)
-        lanesOf = (case.lanes,) * case.size
-        self.ranks = [
-            Rank(case.plan, parts if number == 0 else (), case.lanes, number, lanesOf) for number in range(case.size)
-        ]
+        self._handled = self.now
+        self.ranks = self._newRanks((lanes,) * size, state)
         self._lanes: list[dict[int, Lane]] = [{} for _ in self.ranks]
-        self._keepers = [Keeper(case.plan) for _ in self.ranks]
-        self._keeperFree = [0.0] * case.size
-        for number in range(case.size):
+        self._keepers = [Keeper(self.plan) for _ in self.ranks]
+        self._keeperFree = [0.0] * size
+        for number in range(size):
             self._later(self.chance.random() * 0.01, number, m.Nothing())
-        for time, number in case.rankDeaths:
+        for time, number in rankDeaths:
             self._later(time, number, "die")
+        self._plotCrash()
+
+    def _newRanks(self, lanesOf: tuple[int, ...], state: State | None) -> list[Rank]:
+        case = self.case
+        self._left = case.items - (state.source.position if state else 0)
+        parts = (Part(None if case.pulled else case.items, counted=case.counted and not case.pulled),)
+        first = Rank(case.plan, parts, lanesOf[0], 0, lanesOf, state)
+        return [first, *(Rank(case.plan, (), lanes, 1 + number, lanesOf) for number, lanes in enumerate(lanesOf[1:]))]
+
+    def _plotCrash(self) -> None:
+        """Has the state saved, and everything die, at the times that the case names."""
+        for time in self.case.saves:
+            self._later(time, 0, m.Save())
+        for time in self.case.snapshots:
+            self._later(time, 0, "snapshot")
+        if self._crashes:
+            self._later(self._crashes[0].after, 0, "crash")
+
+    def _crash(self) -> None:
+        """Everything dies; other ranks go on."""
+        self.counts["crashes"] += 1
+        self.counts["resumed"] += self._saved[0] is not None
+        crash = self._crashes.pop(0)
+        self._start(crash.size, crash.lanes, crash.rankDeaths)
+
+    def _save(self, state: State) -> None:
+        """What is saved goes on later; results that were taken by now will not come again."""
+        undelivered = sum(map(len, self._undelivered))
+        self._saved = (state, self.results[: len(self.results) - undelivered])
 
     def run(self) -> list[int] | str:
         """The results, sorted; or why there are none."""
@@ -67,6 +101,11 @@ class Cluster:
                 continue
             if event == "die":
                 self._die(number)
+            elif event == "crash":
+                self._crash()
+            elif event == "snapshot":
+                self.counts["snapshots"] += 1
+                self._save(self.ranks[0].capture())
             elif type(event) is tuple:
                 self._laneWorked(number, *event)
             else:
@@ -82,13 +121,15 @@ class Cluster:
         if self._tell:
             self._tell(f"{self.now * 1000:7.2f} ms  rank {number} dies")
         self.counts["rank deaths"] += 1
-        for other in range(self.case.size):
+        for other in range(len(self.ranks)):
             if other not in self.dead:
                 soonest = self._arrivals.get((number, other), 0.0) - self.now
                 self._later(max(soonest, 0.0) + self.chance.random() * 0.05, other, m.RankDied(number))
 
     def _handle(self, number: int, event: Any) -> None:
         rank = self.ranks[number]
+        if type(event) is m.ResultsTaken:
+            self._undelivered.popleft()
         for action in rank.handle(event, self.now):
             self._perform(number, action)
         if rank.deadline is not None and not rank.halted:
@@ -114,12 +155,23 @@ class Cluster:
             self._keeperFree[number] = max(self._keeperFree[number], self.now) + self.chance.random() * 1e-3
             self._later(self._keeperFree[number] - self.now, number, self._keepers[number].answer(action))
         elif kind is m.Deliver:
-            self.results += action.payload.values
+            self._deliver(action)
+        elif kind is m.Saved:
+            self.counts["Saved"] += 1
             if self._tell:
-                self._tell(f"{self.now * 1000:7.2f} ms  {number} delivers {len(action.payload.values)}")
-            self._later(self.chance.random() * 0.01, number, m.ResultsTaken(action.count, action.payload.nbytes))
+                self._tell(f"{self.now * 1000:7.2f} ms  0 saves {len(action.state.pieces)} pieces")
+            self._save(action.state)
         elif kind is m.Pull:
             self._pull(action.items)
+
+    def _deliver(self, action: m.Deliver) -> None:
+        """One delivery is handled after the other."""
+        self.results += action.payload.values
+        self._undelivered.append(action.payload.values)
+        if self._tell:
+            self._tell(f"{self.now * 1000:7.2f} ms  0 delivers {len(action.payload.values)}")
+        self._handled = max(self.now + self.chance.random() * 0.01, self._handled + 1e-9)
+        self._later(self._handled - self.now, 0, m.ResultsTaken(action.count, action.payload.nbytes))
 
     def _pull(self, items: int) -> None:
         start = self.case.items - self._left
@@ -135,6 +187,8 @@ class Cluster:
             units = tuple((name, ashore(work, self.case.counted)) for name, work in message.units)
             message = message._replace(units=units)
             self.counts["pieces lent"] += len(message.units)
+        elif type(message) is m.Repaid:
+            self.counts["frames handed home"] += sum(type(product) is m.Open for product in message.products)
         if self._tell:
             self._tell(f"{self.now * 1000:7.2f} ms  {number} -> {action.rank}  {lineOf(self.plan, message)}")
         pair = (number, action.rank)

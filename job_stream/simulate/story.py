@@ -22,6 +22,8 @@ def lineOf(plan: Plan, message: Any) -> str:
         return _repaid(plan, message)
     if kind is m.Cancel:
         return f"Cancel loan {message.loan}"
+    if kind in (m.Report, m.Reported):
+        return f"{kind.__name__} {message.number}"
     return kind.__name__
 
 

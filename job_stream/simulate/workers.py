@@ -129,6 +129,7 @@ class Keeper:
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
         self.stores: dict[tuple[int, int], Store] = {}
+        self.rests: dict[int, list[int]] = {}
 
     def answer(self, call: m.Call) -> m.Answered:
         place, name = self.plan.places[call.place], call.store
@@ -139,18 +140,33 @@ class Keeper:
         elif call.kind == "merge":
             self.stores[name] = merged(self.stores[name], call.payload.values[0])
         elif call.kind == "end":
-            products = self.end(place, name, call.payload.values)
+            products = self.end(place, name, call)
+        elif call.kind == "more":
+            products = self.more(place, name, call.payload)
         else:
             payload = Values([self.stores[name]])
         if call.kind == "checkout":
             del self.stores[name]
-        return m.Answered(call.call, products, payload)
+        origin = call.payload if call.kind == "more" else call.call
+        return m.Answered(call.call, products, payload, origin in self.rests)
 
-    def end(self, place: Place, name: tuple[int, int], values: list[int]) -> tuple[m.Product, ...]:
+    def end(self, place: Place, name: tuple[int, int], call: m.Call) -> tuple[m.Product, ...]:
+        """Takes outputs of a frame in; some of what is recurred has to be asked for, one by one."""
         recurred: list[int] = []
-        for value in values:
+        for value in call.payload.values:
             self.stores[name], again = frameTake(self.plan, place, self.stores[name], value)
             recurred += again
+        if recurred and recurred[0] % 2:
+            self.rests[call.call], recurred = recurred, []
+        return self.work(place, name, recurred)
+
+    def more(self, place: Place, name: tuple[int, int], origin: int) -> tuple[m.Product, ...]:
+        value = self.rests[origin].pop()
+        if not self.rests[origin]:
+            del self.rests[origin]
+        return self.work(place, name, [value])
+
+    def work(self, place: Place, name: tuple[int, int], recurred: list[int]) -> tuple[m.Product, ...]:
         first = self.plan.bodies[place.body].segments[0].first
         kind = m.Output if self.plan.places[first].kind == Kind.END else m.Work
         return tuple(kind(name[0], first, 1, Values([value])) for value in recurred)

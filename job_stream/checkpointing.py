@@ -1,0 +1,88 @@
+"""Whether a stream has checkpoints, as keywords and the environment say."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from .errors import PlanError
+from .plan import Plan
+from .saver import Saver, TimeLimit
+
+__all__ = ["INTERVAL_S", "Checkpointing", "deaf"]
+
+INTERVAL_S = 600.0
+
+
+class Checkpointing:
+    """What the user wants.
+
+    Args:
+        path: the checkpoint; None: what JOBS_CHECKPOINT says.
+        interval_s: between two checkpoints.
+        limit_s: of the run's time; None: what the environment says.
+
+    Raises:
+        PlanError: a number is not positive.
+    """
+
+    _claimed = False
+
+    def __init__(self, path: str | os.PathLike[str] | None, interval_s: float, limit_s: float | None) -> None:
+        checkSeconds("checkpointInterval", interval_s)
+        if limit_s is not None:
+            checkSeconds("timeLimit", limit_s)
+        given = os.fspath(path) if path is not None else os.environ.get("JOBS_CHECKPOINT")
+        self.path = given or None
+        if limit_s is not None and self.path is None:
+            raise PlanError("timeLimit needs a checkpoint to go on from: give checkpointFile= or set JOBS_CHECKPOINT")
+        self._interval_s = interval_s
+        self._limit_s = limit_s
+
+    def claim(self) -> None:
+        """Makes sure that no other stream of this script has checkpoints, too.
+
+        Raises:
+            PlanError: one has.
+        """
+        if self.path is None:
+            return
+        if Checkpointing._claimed:
+            raise PlanError(
+                "Cannot run more than one stream with checkpoints in a script, since a checkpoint belongs to one: "
+                "give checkpointFile= to the one that takes long, and unset JOBS_CHECKPOINT"
+            )
+        Checkpointing._claimed = True
+
+    def saver(self, plan: Plan, journal: str) -> Saver | None:
+        """What writes the checkpoints; None: nobody wants any."""
+        if self.path is None:
+            return None
+        return Saver(self.path, self._interval_s, TimeLimit(self._limit_s), plan, journal)
+
+
+def checkSeconds(name: str, value: Any) -> None:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not value > 0:
+        raise PlanError(f"{name} must be a number of seconds above 0, not {value!r}")
+
+
+@contextmanager
+def deaf() -> Iterator[None]:
+    """Within, a rank other than the primary stays when it is asked to end, since the primary has to save first."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.signal(number, _ignore) for number in (signal.SIGUSR1, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _ignore(number: int, frame: Any) -> None:
+    pass

@@ -1,0 +1,123 @@
+"""What the files of a checkpoint have in common: whom to trust, the optional key, and how names change safely.
+
+A checkpoint holds pickles, and whoever can write one can run code as the user who resumes from it. So only a regular
+file of this very user is read, and only if nobody else may write it. ``JOBS_CHECKPOINT_KEY`` may name a file with a
+secret, which then keys every digest.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from contextlib import suppress
+from hashlib import blake2b
+from typing import Any
+
+from .errors import CheckpointError
+
+__all__ = ["DIGEST_BYTES", "KEY_VARIABLE", "CheckpointError", "DamagedError", "Secret", "named", "openTrusted",
+           "syncFolder", "writeAll"]  # fmt: skip
+
+KEY_VARIABLE = "JOBS_CHECKPOINT_KEY"
+DIGEST_BYTES = 32
+_NO_FOLDER_SYNC = (errno.EINVAL, errno.ENOTSUP)
+
+
+class DamagedError(CheckpointError):
+    """The file was a checkpoint once. ``runId``: of which run, where that can still be read."""
+
+    def __init__(self, text: str, runId: str | None = None) -> None:
+        super().__init__(text)
+        self.runId = runId
+
+
+class Secret:
+    """What digests are keyed with: nothing, or the content of the file that ``JOBS_CHECKPOINT_KEY`` names.
+
+    Raises:
+        CheckpointError: there is no such file, it is empty, or others may write it.
+    """
+
+    def __init__(self) -> None:
+        path = os.environ.get(KEY_VARIABLE, "")
+        self._key = _keyOf(path) if path else b""
+
+    @property
+    def isSet(self) -> bool:
+        return bool(self._key)
+
+    def digest(self, purpose: bytes, size: int = DIGEST_BYTES) -> Any:
+        """A BLAKE2b hash; one made for another purpose is of no use in its place."""
+        return blake2b(digest_size=size, key=self._key, person=purpose)
+
+
+def _keyOf(path: str) -> bytes:
+    try:
+        with os.fdopen(openTrusted(path), "rb") as file:
+            content = file.read()
+    except OSError as error:
+        raise CheckpointError(f"{KEY_VARIABLE} names {path}, which cannot be read: {error.strerror}") from error
+    if not content:
+        raise CheckpointError(f"{KEY_VARIABLE} names {path}, which is empty: put some random bytes into it")
+    return blake2b(content).digest()
+
+
+def openTrusted(path: str, flags: int = os.O_RDONLY) -> int:
+    """The descriptor of a file that only this user can have written.
+
+    Raises:
+        FileNotFoundError: there is none.
+        CheckpointError: it is not such a file.
+    """
+    try:
+        fd = os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK, 0o600)
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise CheckpointError(f"{path} is a symbolic link: give the name of the file itself") from None
+        if error.errno == errno.EISDIR:
+            raise CheckpointError(f"{path} is a folder: give the name of a file") from None
+        raise
+    reason = _distrust(os.fstat(fd))
+    if reason:
+        os.close(fd)
+        raise CheckpointError(f"{path} is not read, since it {reason}")
+    return fd
+
+
+def _distrust(status: os.stat_result) -> str:
+    """Why a file is not to be trusted; nothing if it is."""
+    if not stat.S_ISREG(status.st_mode):
+        return "is not a regular file: give the name of one"
+    if status.st_uid != os.geteuid():
+        return f"belongs to user {status.st_uid}, and this is user {os.geteuid()}: run as its owner, or copy it"
+    if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        return f"can be written by others (mode {status.st_mode & 0o777:o}): if nobody has, chmod go-w it"
+    return ""
+
+
+def named(error: OSError, path: str) -> OSError:
+    """The same error with the path in it, which calls on descriptors leave out."""
+    return OSError(error.errno, error.strerror or str(error), path)
+
+
+def writeAll(fd: int, data: bytes | bytearray, offset: int) -> int:
+    """Writes all of it, in as many calls as the system wants; gives where it ends."""
+    view = memoryview(data)
+    while view:
+        count = os.pwrite(fd, view, offset)
+        view, offset = view[count:], offset + count
+    return offset
+
+
+def syncFolder(path: str) -> None:
+    """Makes the names in the folder of ``path`` as durable as the files are."""
+    fd = os.open(os.path.dirname(path) or ".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    except OSError as error:
+        if error.errno not in _NO_FOLDER_SYNC:
+            raise
+    finally:
+        with suppress(OSError):
+            os.close(fd)

@@ -1,0 +1,302 @@
+"""The checkpoints of a run, as the primary's runtime sees them: when to save, what becomes of a state, what is left of
+an earlier run.
+
+A state is captured in the engine's thread, written in a thread of its own, and refers to payloads that never change, so
+lanes wait for nothing. Before the first checkpoint is there, no result is given to anybody: from then on, the journal
+beside it tells which have been.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import signal
+import sys
+import threading
+import uuid
+from collections import Counter, deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from time import monotonic, time
+from typing import Any
+
+from .checkpoint import CheckpointError, CheckpointFile, Header, Loaded
+from .cluster import cluster, fingerprint
+from .engine.capture import State
+from .errors import PlanError
+from .failures import Failure
+from .journal import CallJournal, ResultJournal
+from .payload import Parts, pack, unpack
+from .plan import Plan
+
+__all__ = ["STOPPED", "Saver", "TimeLimit"]
+
+STOPPED = 75
+"""The exit code of a run that was stopped and can go on: EX_TEMPFAIL of sysexits.h, "try again later"."""
+MARGIN_S = 30.0
+MARGIN_SHARE = 0.1
+
+Handle = Callable[[list[Any], int | None], None]
+
+
+class TimeLimit:
+    """When the run has to be over.
+
+    Args:
+        seconds: from now; None: what JOBS_TIME_LIMIT or, in seconds since 1970, SLURM_JOB_END_TIME says.
+    """
+
+    def __init__(self, seconds: float | None) -> None:
+        if seconds is None and (text := os.environ.get("JOBS_TIME_LIMIT")):
+            seconds = _number("JOBS_TIME_LIMIT", text)
+        if seconds is None and (text := os.environ.get("SLURM_JOB_END_TIME")):
+            seconds = _number("SLURM_JOB_END_TIME", text) - time()
+        self._end = None if seconds is None else monotonic() + seconds
+        self._margin_s = 0.0 if seconds is None else min(MARGIN_S, MARGIN_SHARE * max(seconds, 0.0))
+
+    def due(self, save_s: float) -> float | None:
+        """When to begin to stop, on the monotonic clock, if saving takes so long."""
+        return None if self._end is None else self._end - self._margin_s - 2 * save_s
+
+
+def _number(name: str, text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise PlanError(f"{name} is not a number of seconds: {text!r}") from None
+
+
+class Saver:
+    """The checkpoint of one stream.
+
+    Args:
+        path: of the checkpoint.
+        interval_s: time between two checkpoints.
+        limit: of the run's time.
+        plan: the stream.
+        journal: 'keep' where the run keeps its results, 'call' where a function handles them, '' where nobody wants
+            them.
+
+    Raises:
+        CheckpointError: there is a checkpoint that cannot be gone on from, or none can be written.
+    """
+
+    def __init__(self, path: str, interval_s: float, limit: TimeLimit, plan: Plan, journal: str) -> None:
+        self._plan = plan
+        self._interval_s = interval_s
+        self._limit = limit
+        self._kind = journal
+        self._file = CheckpointFile(path)
+        self.ended = self._file.check()
+        self._stages = fingerprint(plan)
+        self._loaded: Loaded | None = None if self.ended else self._file.read(self._stages)
+        self._runId = self._loaded.header.runId if self._loaded else uuid.uuid4().hex
+        self.state: State | None = None
+        self.failures: list[Failure] = []
+        self._initial = pack([])
+        self._lengths: tuple[int | None, ...] = ()
+        self._journal: Any = None
+        self._post: Callable[[Any], None] = lambda event: None
+        self._wake: Callable[[], None] = lambda: None
+        self._next = 0.0
+        self._lock = threading.Lock()
+        self._asked = self._stops = False
+        self._writer: threading.Thread | None = None
+        self._isSafe = threading.Event()
+        self._save_s = 0.0
+        self._marks: deque[tuple[int, int]] = deque()
+        self._taken = 0
+
+    # before the run ---------------------------------------------------------------------------------------------------
+
+    def stopIfEnded(self, plan: Plan) -> None:
+        """Ends the script, on all ranks, if there is nothing to do any more."""
+        if self.ended is None:
+            return
+        _say(self.ended)
+        ranks = cluster()
+        if ranks.size > 1:
+            ranks.begin(plan)
+            ranks.tell(SystemExit(0))
+        raise SystemExit(0)
+
+    def initialParts(self, make: Callable[[], list[Any]]) -> list[Any]:
+        """What init functions gave: now, or when the run that goes on here began."""
+        if self._loaded is None:
+            parts = [part if isinstance(part, list) else list(part) for part in make()]
+            self._initial = pack(parts)
+            return parts
+        self.state, frames, self._lengths, failures = self._loaded.state
+        self._initial = Parts(list(frames))
+        self.failures = pickle.loads(failures)
+        return unpack(frames)  # type: ignore[no-any-return]
+
+    def begin(self, lengths: tuple[int | None, ...]) -> None:
+        """Compares the initial work with that of the checkpoint, and says what there is to say.
+
+        Args:
+            lengths: of the parts of the initial work.
+        """
+        if self._loaded is None:
+            self._lengths = lengths
+        elif lengths != self._lengths:
+            raise CheckpointError(
+                f"{self._file.path} belongs to other initial work: it had {_lengthText(self._lengths)}, and now has "
+                f"{_lengthText(lengths)}; give the same, or remove the checkpoint to begin anew"
+            )
+        self._openJournal()
+        if self._loaded is not None:
+            self._tellResumed(self._loaded)
+
+    def _openJournal(self) -> None:
+        if not self._kind:
+            return
+        kind = ResultJournal if self._kind == "keep" else CallJournal
+        if self._loaded is None:
+            self._journal = kind.create(self._file.journalPath, self._runId)
+        else:
+            self._journal = kind.open(self._file.journalPath, self._runId, self._loaded.header.mark)
+            self._taken = self._loaded.header.delivered
+        self._marks.append((self._taken, self._journal.mark()))
+
+    def _tellResumed(self, loaded: Loaded) -> None:
+        header = loaded.header
+        _say(f"going on from {self._file.path}: {header.open:,} tasks open, {header.delivered:,} results delivered")
+        if loaded.changed:
+            _say(f"the code of {', '.join(loaded.changed)} has changed since; going on with the new code")
+        for warning in (loaded.warning, self._journal.warning if self._journal else ""):
+            if warning:
+                _say(warning)
+
+    def start(self, post: Callable[[Any], None], wake: Callable[[], None]) -> None:
+        """The run begins; ``post`` takes what is to end it."""
+        self._post, self._wake = post, wake
+
+    @contextmanager
+    def signals(self) -> Iterator[None]:
+        """Within, SIGUSR1 has a checkpoint written, and SIGTERM has one written and stops the run."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        before = {number: signal.signal(number, self._onSignal) for number in (signal.SIGUSR1, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def _onSignal(self, number: int, frame: Any) -> None:
+        self._asked = True
+        self._stops = self._stops or number == signal.SIGTERM
+        self._wake()
+
+    # the main thread's side -------------------------------------------------------------------------------------------
+
+    def restore(self, handle: Handle) -> None:
+        """Gives the results that an earlier run had kept."""
+        if self._loaded is not None and self._kind == "keep":
+            for kept in self._journal.kept():
+                handle(unpack(kept.payload.frames()), kept.base)
+
+    def deliver(self, payload: Any, values: list[Any], base: int | None, handle: Handle) -> None:
+        """Gives results to whom they are for, and notes that in the journal."""
+        count = len(values)
+        self._isSafe.wait()
+        if self._kind == "keep":
+            self._journal.add(payload, count, base)
+            handle(values, base)
+        elif self._kind == "call":
+            for value in self._journal.begin(values):
+                handle([value], None)
+                self._journal.handled()
+        self._taken += count
+        if self._journal is not None:
+            self._marks.append((self._taken, self._journal.mark()))
+
+    def finish(self) -> None:
+        """All is done."""
+        self._join()
+        if self._journal is not None:
+            self._journal.close()
+        self._file.finish(Header(self._runId, self._stages, 0, (), 0, self._taken))
+
+    def close(self) -> None:
+        """The run is over, in whatever way."""
+        self._join()
+        self._isSafe.set()
+
+    def _join(self) -> None:
+        if self._writer is not None:
+            self._writer.join()
+
+    # the engine thread's side -----------------------------------------------------------------------------------------
+
+    @property
+    def due(self) -> float | None:
+        """When the next checkpoint is to be taken, on the monotonic clock; None: one is under way."""
+        if self._writer is not None and self._writer.is_alive():
+            return None
+        limit = self._limit.due(self._save_s)
+        if self._asked:
+            return 0.0
+        return self._next if limit is None else min(self._next, limit)
+
+    def isDue(self, now: float) -> bool:
+        """Whether a state is wanted now."""
+        due = self.due
+        if due is None or now < due:
+            return False
+        limit = self._limit.due(self._save_s)
+        self._stops = self._stops or (limit is not None and now >= limit)
+        self._asked = False
+        self._next = now + self._interval_s
+        return True
+
+    def save(self, state: State) -> None:
+        """Has a state written."""
+        mark = self._markOf(state.results)
+        header = self._headerOf(state, mark)
+        failures = pickle.dumps(list(self.failures), 5)
+        whole = (state, tuple(bytes(frame) for frame in self._initial.frames), self._lengths, failures)
+        self._writer = threading.Thread(target=self._write, args=(header, whole), name="job_stream-saver", daemon=True)
+        self._writer.start()
+
+    def _markOf(self, results: int) -> int:
+        """How far the journal was when so many results had been taken."""
+        mark = 0
+        while self._marks and self._marks[0][0] <= results:
+            _, mark = self._marks.popleft()
+        self._marks.appendleft((results, mark))
+        return mark
+
+    def _headerOf(self, state: State, mark: int) -> Header:
+        stages: Counter[str] = Counter()
+        nbytes = 0
+        for piece in state.pieces:
+            stages[self._plan.places[piece.work.place].name] += 1
+            nbytes += getattr(piece.work.payload, "nbytes", 0)
+        return Header(self._runId, self._stages, len(state.pieces), tuple(stages.items()), nbytes, state.results, mark)
+
+    def _write(self, header: Header, whole: Any) -> None:
+        started = monotonic()
+        try:
+            if self._journal is not None:
+                self._journal.sync()
+            self._file.write(header, whole)
+        except OSError as error:
+            _say(f"the checkpoint could not be written: {error}; going on, and trying again in {self._interval_s:g} s")
+        except Exception as error:
+            self._post(error)
+        self._save_s = monotonic() - started
+        self._isSafe.set()
+        if self._stops:
+            self._post(SystemExit(STOPPED))
+        self._wake()
+
+
+def _lengthText(lengths: tuple[int | None, ...]) -> str:
+    return ", ".join("an iterator" if length is None else f"{length:,} items" for length in lengths) or "nothing"
+
+
+def _say(text: str) -> None:
+    print(f"job_stream: {text}", file=sys.stderr, flush=True)
