@@ -19,6 +19,7 @@ TINY_S = 1.5e-3
 """A piece is not cut to leave less work than that."""
 SAMPLE = 32
 MEASURE_S = 0.02
+EARLY_S = 0.03
 PATIENCE_S = 0.002
 """So long a rank that asks is kept waiting for what lanes may hand over."""
 UNITS_PER_LANE = 64
@@ -48,6 +49,7 @@ class Sharing:
         self.asking = Asking(self._number, len(lanesOf))
         self.deadline: float | None = None
         self._begin = 0.0
+        self._firstAsk: float | None = None
 
     @property
     def alone(self) -> bool:
@@ -215,7 +217,7 @@ class Sharing:
         if self.alone:
             return
         self._waitAt(treeParent(self._number), self.behind)
-        if not idle or asking.asked is not None or not asking.everLent:
+        if not idle or asking.asked is not None or self._isEarly():
             return
         victim = asking.next()
         if victim is None:
@@ -224,6 +226,15 @@ class Sharing:
             return
         asking.asked = victim
         self._books.actions.append(Send(victim, Ask(self._lanesOf[self._number], False)))
+
+    def _isEarly(self) -> bool:
+        """Whether nobody but rank 0 can have work yet, so that there is no sense in asking others."""
+        if self._firstAsk is None:
+            self._firstAsk = self._books.now
+        early = not self.asking.everLent and self._books.now < self._firstAsk + EARLY_S
+        if early:
+            self._remind(self._firstAsk + EARLY_S)
+        return early
 
     def _waitAt(self, rank: int, lanes: int) -> None:
         """Registers, again when many more have come to wait here."""
