@@ -221,8 +221,9 @@ class Sharing:
             return
         victim = asking.next()
         if victim is None:
-            for rank in asking.lifelines():
+            for rank in (*asking.lifelines(), *asking.retry(self._books.now)):
                 self._waitAt(rank, self._lanesOf[self._number])
+            self._remind(asking.retryAt)
             return
         asking.asked = victim
         self._books.actions.append(Send(victim, Ask(self._lanesOf[self._number], False)))

@@ -12,10 +12,16 @@ from __future__ import annotations
 __all__ = ["Asking", "behind", "lifelines", "treeParent"]
 
 TRIES = 2
+FEW = 8
+"""Among so many ranks, all are the lifelines of all."""
+RETRY_S, RETRY_MOST_S = 0.02, 1.0
+"""Who waits does so at one rank more from time to time, less and less often."""
 
 
 def lifelines(rank: int, size: int, dead: set[int]) -> list[int]:
     """The neighbours of a rank in the hypercube; the neighbours of those that are dead in their place."""
+    if size <= FEW:
+        return [other for other in range(size) if other != rank and other not in dead]
     seen, near = {rank}, [rank]
     found: list[int] = []
     for number in near:  # grows while it is walked
@@ -54,6 +60,8 @@ class Asking:
         self.waitingAt: dict[int, int] = {}
         self.everLent = rank == 0
         self._tries = 0
+        self.retryAt = 0.0
+        self._pause = RETRY_S
         self._never = {-1, 0, rank, treeParent(rank)}  # the others would ask rank 0 too often; it lends by the tree
         self._tried: set[int] = set()
         self._last = -1
@@ -69,6 +77,17 @@ class Asking:
                 return victim
         return None
 
+    def retry(self, now: float) -> list[int]:
+        """One more rank to wait at, if it is time: those at the lifelines may be busy for long."""
+        if not self.retryAt:
+            self.retryAt = now + self._pause
+        if now < self.retryAt:
+            return []
+        self._pause = min(2 * self._pause, RETRY_MOST_S)
+        self.retryAt = now + self._pause
+        victim = self._random()
+        return [] if victim in self._never or victim in self.dead else [victim]
+
     def _random(self) -> int:
         """Any rank (a linear congruential generator: the engine must be reproducible)."""
         self._chance = (1664525 * self._chance + 1013904223) & 0xFFFFFFFF
@@ -78,7 +97,7 @@ class Asking:
         """A rank has lent something."""
         self.everLent = True
         self._last = rank
-        self._tries = 0
+        self._tries, self.retryAt, self._pause = 0, 0.0, RETRY_S
         self._tried.clear()
         self.waitingAt.pop(rank, None)
         self.refused(rank)
