@@ -110,7 +110,13 @@ class Source:
 
     @property
     def waiting(self) -> int:
+        """How many pieces have been pulled and not lent."""
         return len(self._pulled)
+
+    @property
+    def waitingBytes(self) -> int:
+        """What they take."""
+        return sum(piece.work.payload.nbytes for piece in self._pulled)
 
     @property
     def ready(self) -> bool:

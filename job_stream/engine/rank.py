@@ -337,7 +337,7 @@ class Rank:
 
     def _pull(self, full: bool) -> None:
         books, source = self._books, self._books.source
-        if full or not source.wantsPull or source.waiting > books.lanes + self._sharing.lanesWaiting:
+        if full or not source.wantsPull or not self._sharing.pulls:
             return
         source.pulling = True
         books.actions.append(Pull(1 if self._plan.places[0].solo else books.costs.size(0, None, books.lanes)))

@@ -13,6 +13,9 @@ __all__ = ["Sharing"]
 LOAN_S = 0.5
 LOAN_BYTES = 32 << 20
 WORTH_S = 3e-4
+AHEAD = 4
+AHEAD_BYTES = 64 << 20
+"""So many pulled pieces for each lane are lent at once."""
 LEAST_S = 4e-3
 """A loan to another rank holds so much work, where there is as much."""
 TINY_S = 1.5e-3
@@ -64,6 +67,14 @@ class Sharing:
     def lanesWaiting(self) -> int:
         """How many lanes other ranks want work for."""
         return sum(self._waiting.values()) + sum(self._asking.values())
+
+    @property
+    def pulls(self) -> bool:
+        """Whether more should be pulled from the source, with all the lanes in mind that it may be for."""
+        waiting = self._source.waiting
+        if waiting <= self._books.lanes + self.lanesWaiting:
+            return True
+        return not self.alone and waiting < AHEAD * self._cluster and self._source.waitingBytes < AHEAD_BYTES
 
     @property
     def others(self) -> list[int]:
@@ -182,10 +193,22 @@ class Sharing:
             return []
         left = self._source.left
         if left is None:
-            return self._takeSource(lanes, lanes)
+            return self._takePulled(lanes)
         if self._costs.known(0) and self._costs.estimate(0, left) < WORTH_S:
             return []
         return self._takeSource(self._limited(max(left * lanes // (2 * self._cluster), self._least(0)), lanes), lanes)
+
+    def _takePulled(self, lanes: int) -> list[Piece]:
+        """A fair share of what has been pulled, so that more can be on its way at once."""
+        everybody = self._lanesOf[self._number] + self.lanesWaiting
+        count = min(-(-self._source.waiting * lanes // everybody), AHEAD * lanes)
+        if not count:
+            return self._takeSource(lanes, lanes)
+        pieces = []
+        for _ in range(count):
+            self._books.enterSource()
+            pieces.append(self._source.take(1))
+        return pieces
 
     def _limited(self, items: int, lanes: int) -> int:
         if not self._costs.known(0):
