@@ -199,7 +199,10 @@ def _expulsion(rank: int) -> WorldError:
 
 def _crc(function: Any) -> int:
     code = getattr(function, "__code__", None)
-    return 0 if code is None else zlib.crc32(code.co_code + repr(code.co_names).encode())
+    if code is None:
+        return 0
+    constants = [value for value in code.co_consts if not hasattr(value, "co_code")]
+    return zlib.crc32(code.co_code + repr((code.co_names, constants)).encode())
 
 
 def _nameStage(stages: tuple[tuple[str, str, int], ...], number: int) -> str:

@@ -13,6 +13,9 @@ from .stowage import Stowage
 
 __all__ = ["Freight"]
 
+LARGEST = 1 << 62
+"""Numbers of ranges beyond that are no integers in messages."""
+
 
 class Freight:
     """Packs what is in messages.
@@ -53,7 +56,7 @@ class Freight:
         if type(work.payload) is not Span:
             return self.packed(work)
         values = self._source.valuesOf(work.payload)
-        if isinstance(values, range):
+        if isinstance(values, range) and max(abs(values.start), abs(values.stop)) < LARGEST:
             return work._replace(payload=Stretch(values.start, values.start + len(values) * values.step, values.step))
         try:
             return work._replace(payload=pack(values))
