@@ -190,14 +190,16 @@ class Runtime:
         if self._processes:
             self._processes.register(poll)
         while not (self._stopping or self._rank.halted or self._failed):
-            poll.poll(self._patience.ms())
+            ready = {fd for fd, _ in poll.poll(self._patience.ms())}
             if self._cluster is not None:
                 self._takeFromRanks(self._cluster)
+            if self._wake.fd in ready:
+                self._wake.clear()
             self._takePosted()
             self._takeOverdue()
             self._takeDue()
             if self._processes:
-                self._takeFromProcesses(self._processes)
+                self._takeFromProcesses(self._processes, ready)
 
     def _takeFromRanks(self, joined: Cluster) -> None:
         for news in joined.news(self._stowage.room):
@@ -245,7 +247,6 @@ class Runtime:
             self._handle(m.RankDied(gone.rank))
 
     def _takePosted(self) -> None:
-        self._wake.clear()
         while self._events and not self._stopping:
             event = self._events.popleft()
             if type(event) is UserFailure:
@@ -262,9 +263,10 @@ class Runtime:
         if gave is not None:
             self._handle(gave)
 
-    def _takeFromProcesses(self, pool: ProcessPool) -> None:
-        deaths = pool.reports()
-        for message in pool.replies():
+    def _takeFromProcesses(self, pool: ProcessPool, ready: set[int]) -> None:
+        reports, replies = pool.isReady(ready)
+        deaths = pool.reports() if reports else []
+        for message in pool.replies() if replies else ():
             if type(message) is UserFailure:
                 self._fail(self._reporter.userError(message))
             else:

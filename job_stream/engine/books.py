@@ -34,6 +34,7 @@ class Books:
         self.plan = plan
         self.number = number
         self.lanes = lanes
+        self.kinds = tuple(sorted({place.processes for place in plan.places}, reverse=True))
         self.costs = Costs(len(plan.places))
         self.backlogs = {True: Backlog(self.costs), False: Backlog(self.costs)}
         self.stores = {True: Stores(plan, True), False: Stores(plan, False)}

@@ -84,6 +84,7 @@ class Rank:
         self._blame = Blame(self._books)
         self._saving = Saving(self._books, self._roster, Handover(self._books, self._debts), self.capture)
         self._sourceKind = plan.places[0].processes
+        self._kinds = self._books.kinds
         self._pausedBy: set[int] = set()
         self._pausedRanks: set[int] = set()
         self._halted = False
@@ -282,7 +283,7 @@ class Rank:
     def _schedule(self) -> None:
         full = self._filing.full or bool(self._pausedBy)
         for depth in range(1, LOANS_PER_LANE + 1):
-            for processes in (True, False):
+            for processes in self._kinds:
                 while self._lendOne(processes, full, depth):
                     pass
             if depth == 1 and not self._sharing.alone:
@@ -292,7 +293,7 @@ class Rank:
             self._tellPaused(full)
         self._pull(full)
         self._progress.askForMore(full)
-        available = {processes: self._available(processes, full) for processes in (True, False)}
+        available = {processes: self._available(processes, full) for processes in self._kinds}
         hungry = self._roster.serveHungry(available, self._sharing.wanted)
         self._roster.signal(Signal(hungry, full))
 
@@ -323,7 +324,7 @@ class Rank:
         if full or self._books.lasts(LOW_S * self._sharing.behind):
             return
         if self._sharing.wanted or running < LOANS_PER_LANE * lanes:
-            idle = running < lanes and not any(self._available(processes, full) for processes in (True, False))
+            idle = running < lanes and not any(self._available(processes, full) for processes in self._kinds)
             self._sharing.ask(idle)
 
     def _tellPaused(self, full: bool) -> None:

@@ -103,7 +103,7 @@ class Roster:
             wanted: other ranks wait for work.
         """
         hungry = False
-        for processes in (True, False):
+        for processes in self._books.kinds:
             own = [(number, lane) for number, lane in self._lanes.items() if lane.processes == processes]
             idle = [(number, lane) for number, lane in own if not lane.running]
             busy = [(number, lane) for number, lane in own if lane.running]

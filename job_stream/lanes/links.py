@@ -20,6 +20,8 @@ from .arena import Arena
 __all__ = ["ProcessLink", "ThreadLink", "closeSegment", "openPair", "receive", "receiveAll", "send"]
 
 _BUFFER = 4 * INLINE_BYTES
+_CLOEXEC = int(socket.MSG_CMSG_CLOEXEC)  # as numbers: the flags of the module are slow to combine
+DONTWAIT = int(socket.MSG_DONTWAIT)
 _ANCILLARY = socket.CMSG_SPACE((MESSAGE_FDS + 8) * array.array("i").itemsize)
 
 
@@ -38,7 +40,7 @@ def send(end: socket.socket, data: bytes, fds: list[int], flags: int = 0) -> Non
 
 def receive(end: socket.socket, flags: int = 0) -> tuple[bytes, list[int]] | None:
     """One message and its descriptors; None when the other end is closed."""
-    data, ancillary, _, _ = end.recvmsg(_BUFFER, _ANCILLARY, flags | socket.MSG_CMSG_CLOEXEC)
+    data, ancillary, _, _ = end.recvmsg(_BUFFER, _ANCILLARY, flags | _CLOEXEC)
     if not data:
         return None
     fds = array.array("i")
@@ -52,7 +54,7 @@ def receiveAll(end: socket.socket) -> tuple[list[tuple[bytes, list[int]]], bool]
     """All messages that have come, and whether the other end is still open."""
     messages: list[tuple[bytes, list[int]]] = []
     try:
-        while message := receive(end, socket.MSG_DONTWAIT):
+        while message := receive(end, DONTWAIT):
             messages.append(message)
     except BlockingIOError:
         return messages, True

@@ -123,6 +123,12 @@ class ProcessPool:
         poll.register(self._replies, select.POLLIN)
         poll.register(self._commands, select.POLLIN)
 
+    def isReady(self, ready: set[int]) -> tuple[bool, bool]:
+        """Whether there are reports and replies to be read, if these descriptors are ready. A report may be of a death,
+        before which all replies must have been read."""
+        reports = self._commands.fileno() in ready
+        return reports, reports or self._replies.fileno() in ready
+
     def wantsRoom(self) -> bool:
         """Whether messages are waiting to be sent."""
         return any(child.waiting for child in self._children.values())
