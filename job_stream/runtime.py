@@ -180,7 +180,7 @@ class Runtime:
             self._cluster = joined
             self._reporter.rank = joined.rank
             self._patience.polls = True
-            self._patience.awaits = self._awaits
+            self._patience.awaits, self._patience.isCalm = self._awaits, self._isCalm
             for gone in joined.begin(self._plan):
                 self._lose(gone)
 
@@ -233,6 +233,9 @@ class Runtime:
 
     def _awaits(self) -> bool:
         return bool(self._rank.debtors) and not self._rank.busy
+
+    def _isCalm(self) -> bool:
+        return self._rank.busy and self._cluster is not None and not self._cluster.transport.busy
 
     def _debtors(self) -> set[int]:
         return self._rank.debtors

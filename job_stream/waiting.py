@@ -57,6 +57,8 @@ class Patience:
         puller: of the source, once there is one.
         polls: whether other ranks have to be looked for; MPI wakes nobody up.
         stirred: when another rank was last heard of.
+        isCalm: whether lanes here have something to do, and nothing large is under way: then looking often would take
+            more from the lanes than it gives.
         awaits: whether there is nothing to do here but to wait for what other ranks owe.
     """
 
@@ -68,6 +70,7 @@ class Patience:
         self.polls = False
         self.stirred = 0.0
         self.awaits: Callable[[], bool] = lambda: False
+        self.isCalm: Callable[[], bool] = lambda: False
 
     def ms(self) -> float | None:
         """Until when to sleep, in ms from now; None: until something happens."""
@@ -93,7 +96,7 @@ class Patience:
     def _pollingMs(self) -> float:
         """The same among several ranks; just after news the next are awaited without leaving the processor for long."""
         quiet = monotonic() - self.stirred
-        if quiet < (WAITING_HOT_S if self.awaits() else HOT_S):
+        if quiet < (WAITING_HOT_S if self.awaits() else HOT_S) and not self.isCalm():
             sleep(HOT_PAUSE_S)
             return 0
         return next(pause for limit, pause in POLLS_MS if quiet < limit)
