@@ -99,9 +99,9 @@ class Saver:
         self._post: Callable[[Any], None] = lambda event: None
         self._wake: Callable[[], None] = lambda: None
         self._next = 0.0
-        self._lock = threading.Lock()
         self._asked = self._stops = False
         self._writer: threading.Thread | None = None
+        self._isWriting = False
         self._isSafe = threading.Event()
         self._save_s = 0.0
         self._marks: deque[tuple[int, int]] = deque()
@@ -171,6 +171,7 @@ class Saver:
     def start(self, post: Callable[[Any], None], wake: Callable[[], None]) -> None:
         """The run begins; ``post`` takes what is to end it."""
         self._post, self._wake = post, wake
+        self._next = monotonic() + self._interval_s
 
     @contextmanager
     def signals(self) -> Iterator[None]:
@@ -234,7 +235,7 @@ class Saver:
     @property
     def due(self) -> float | None:
         """When the next checkpoint is to be taken, on the monotonic clock; None: one is under way."""
-        if self._writer is not None and self._writer.is_alive():
+        if self._isWriting:
             return None
         limit = self._limit.due(self._save_s)
         if self._asked:
@@ -258,6 +259,7 @@ class Saver:
         header = self._headerOf(state, mark)
         failures = pickle.dumps(list(self.failures), 5)
         whole = (state, tuple(bytes(frame) for frame in self._initial.frames), self._lengths, failures)
+        self._isWriting = True
         self._writer = threading.Thread(target=self._write, args=(header, whole), name="job_stream-saver", daemon=True)
         self._writer.start()
 
@@ -289,6 +291,7 @@ class Saver:
             self._post(error)
         self._save_s = monotonic() - started
         self._isSafe.set()
+        self._isWriting = False
         if self._stops:
             self._post(SystemExit(STOPPED))
         self._wake()
