@@ -1,7 +1,7 @@
 """The workloads, in the order of the table."""
 
 from benchmarks.harness import Workload
-from benchmarks.workloads import arrays, frames, noop, ranks, resources, startup, tasks, words
+from benchmarks.workloads import arrays, checkpoints, frames, noop, ranks, resources, simulated, startup, tasks, words
 
 ALL: tuple[Workload, ...] = (
     startup.STARTUP,
@@ -17,5 +17,7 @@ ALL: tuple[Workload, ...] = (
     words.WORD_COUNT,
     resources.MEMORY,
     resources.IDLE,
+    checkpoints.CHECKPOINTS,
     *ranks.RANK_WORKLOADS,
+    simulated.SIMULATED,
 )
