@@ -25,9 +25,10 @@ _NO_LINKS = (errno.EPERM, errno.ENOSYS, errno.ENOTSUP)
 
 
 class Loaded(NamedTuple):
-    """A checkpoint to go on from. ``changed``: stages whose code is not what it was. ``warning``: what the user should
-    know; may be empty."""
+    """A checkpoint to go on from. ``path``: where it was. ``changed``: stages whose code is not what it was.
+    ``warning``: what the user should know; may be empty."""
 
+    path: str
     header: Header
     state: Any
     changed: tuple[str, ...]
@@ -126,7 +127,7 @@ class CheckpointFile:
             header = reading.header()
             reading.verify()
             changed = _compare(path, header.stages, stages)
-            return Loaded(header, reading.state(), changed, "")
+            return Loaded(path, header, reading.state(), changed, "")
 
     # during the run ---------------------------------------------------------------------------------------------------
 

@@ -38,6 +38,7 @@ class Checkpointing:
             checkSeconds("timeLimit", limit_s)
         given = os.fspath(path) if path is not None else os.environ.get("JOBS_CHECKPOINT")
         self.path = given or None
+        self.isKeyword = path is not None
         if limit_s is not None and self.path is None:
             raise PlanError("timeLimit needs a checkpoint to go on from: give checkpointFile= or set JOBS_CHECKPOINT")
         self._interval_s = interval_s

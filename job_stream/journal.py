@@ -15,6 +15,7 @@ between capturing a state with its mark and writing that: only then is all that 
 from __future__ import annotations
 
 import os
+import pickle
 import struct
 from collections import Counter
 from collections.abc import Iterator
@@ -31,6 +32,8 @@ DIGEST_BYTES = 16
 _KEEPS, _CALLS = 1, 2
 _KEPT, _HANDLED, _RESUMED, _PASSED = 1, 2, 3, 4
 _LENGTHS = struct.Struct("<I")
+_PLAIN_BYTES = 16 << 20
+_SET_OPCODES = (pickle.EMPTY_SET, pickle.FROZENSET)
 
 
 class Kept(NamedTuple):
@@ -254,8 +257,54 @@ class _Past:
 
 
 def digestOf(value: Any) -> bytes:
-    """What a result is known by: it must be pickled to the same bytes each time it is computed."""
-    digest = blake2b(digest_size=DIGEST_BYTES)
-    for frame in pack(value).frames:
-        digest.update(frame)
-    return digest.digest()
+    """What a result is known by, in other processes too.
+
+    Equal for values that consist of the same parts in the same order; in sets the order is of no interest, since it is
+    another one in each process, and so is which of the parts are one object.
+    """
+    try:
+        return _digest(value, pickle.Pickler) or _digest(value, _SetPickler)
+    except Exception:  # it has cycles, is very large, or cannot be pickled by pickle alone
+        digest = blake2b(digest_size=DIGEST_BYTES)
+        for frame in pack(value).frames:
+            digest.update(frame)
+        return digest.digest()
+
+
+def _digest(value: Any, kind: type[pickle.Pickler]) -> bytes:
+    """The digest; nothing if there may be sets in it, and this pickler leaves them as they are."""
+    buffers: list[memoryview] = []
+    file = _Digesting()
+    pickler = kind(file, 5, buffer_callback=lambda buffer: buffers.append(buffer.raw()))
+    pickler.fast = True  # does not look for parts that are one object
+    pickler.dump(value)
+    if file.mayHaveSets and kind is not _SetPickler:
+        return b""
+    for buffer in buffers:
+        file.digest.update(buffer)
+    return file.digest.digest()
+
+
+class _Digesting:
+    """A file of which only the digest is kept. An object that has one part many times can be of any size in it."""
+
+    def __init__(self) -> None:
+        self.digest = blake2b(digest_size=DIGEST_BYTES)
+        self.mayHaveSets = False
+        self._left = _PLAIN_BYTES
+
+    def write(self, data: bytes) -> None:
+        self._left -= len(data)
+        if self._left < 0:
+            raise OverflowError
+        self.mayHaveSets = self.mayHaveSets or any(opcode in bytes(data) for opcode in _SET_OPCODES)
+        self.digest.update(data)
+
+
+class _SetPickler(pickle.Pickler):
+    """Puts digests in the place of sets."""
+
+    def persistent_id(self, value: Any) -> Any:
+        if type(value) is set or type(value) is frozenset:
+            return type(value).__name__, sorted(map(digestOf, value))
+        return None

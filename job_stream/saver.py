@@ -9,7 +9,6 @@ beside it tells which have been.
 from __future__ import annotations
 
 import os
-import pickle
 import signal
 import sys
 import threading
@@ -23,9 +22,10 @@ from typing import Any
 from .checkpoint import CheckpointError, CheckpointFile, Header, Loaded
 from .cluster import cluster, fingerprint
 from .engine.capture import State
-from .errors import PlanError
+from .errors import PayloadError, PlanError
 from .failures import Failure
 from .journal import CallJournal, ResultJournal
+from .lanes.failures import shorten
 from .payload import Parts, pack, unpack
 from .plan import Plan
 
@@ -128,7 +128,7 @@ class Saver:
             return parts
         self.state, frames, self._lengths, failures = self._loaded.state
         self._initial = Parts(list(frames))
-        self.failures = pickle.loads(failures)
+        self.failures = unpack(failures)
         return unpack(frames)  # type: ignore[no-any-return]
 
     def begin(self, lengths: tuple[int | None, ...]) -> None:
@@ -149,8 +149,6 @@ class Saver:
             self._tellResumed(self._loaded)
 
     def _openJournal(self) -> None:
-        if not self._kind:
-            return
         kind = ResultJournal if self._kind == "keep" else CallJournal
         if self._loaded is None:
             self._journal = kind.create(self._file.journalPath, self._runId)
@@ -161,12 +159,12 @@ class Saver:
 
     def _tellResumed(self, loaded: Loaded) -> None:
         header = loaded.header
-        _say(f"going on from {self._file.path}: {header.open:,} tasks open, {header.delivered:,} results delivered")
-        if loaded.changed:
-            _say(f"the code of {', '.join(loaded.changed)} has changed since; going on with the new code")
         for warning in (loaded.warning, self._journal.warning if self._journal else ""):
             if warning:
                 _say(warning)
+        _say(f"going on from {loaded.path}: {header.open:,} tasks open, {header.delivered:,} results delivered")
+        if loaded.changed:
+            _say(f"the code of {', '.join(loaded.changed)} has changed since; going on with the new code")
 
     def start(self, post: Callable[[Any], None], wake: Callable[[], None]) -> None:
         """The run begins; ``post`` takes what is to end it."""
@@ -215,11 +213,15 @@ class Saver:
             self._marks.append((self._taken, self._journal.mark()))
 
     def finish(self) -> None:
-        """All is done."""
+        """All is done. That this cannot be noted is no reason to lose what the run has given."""
         self._join()
         if self._journal is not None:
             self._journal.close()
-        self._file.finish(Header(self._runId, self._stages, 0, (), 0, self._taken))
+        try:
+            self._file.finish(Header(self._runId, self._stages, 0, (), 0, self._taken))
+        except OSError as error:
+            _say(f"all is done, but that could not be noted: {error}; started again, this script would go on from the "
+                 "last checkpoint")  # fmt: skip
 
     def close(self) -> None:
         """The run is over, in whatever way."""
@@ -257,8 +259,7 @@ class Saver:
         """Has a state written."""
         mark = self._markOf(state.results)
         header = self._headerOf(state, mark)
-        failures = pickle.dumps(list(self.failures), 5)
-        whole = (state, tuple(bytes(frame) for frame in self._initial.frames), self._lengths, failures)
+        whole = (state, _framesOf(self._initial), self._lengths, _framesOf(_packed(list(self.failures))))
         self._isWriting = True
         self._writer = threading.Thread(target=self._write, args=(header, whole), name="job_stream-saver", daemon=True)
         self._writer.start()
@@ -286,7 +287,8 @@ class Saver:
                 self._journal.sync()
             self._file.write(header, whole)
         except OSError as error:
-            _say(f"the checkpoint could not be written: {error}; going on, and trying again in {self._interval_s:g} s")
+            then = "ending" if self._stops else f"going on, and trying again in {self._interval_s:g} s"
+            _say(f"the checkpoint could not be written: {error}; {then}")
         except Exception as error:
             self._post(error)
         self._save_s = monotonic() - started
@@ -295,6 +297,17 @@ class Saver:
         if self._stops:
             self._post(SystemExit(STOPPED))
         self._wake()
+
+
+def _packed(failures: list[Failure]) -> Parts:
+    try:
+        return pack(failures)
+    except PayloadError:
+        return pack([failure._replace(item=shorten(failure.item)) for failure in failures])
+
+
+def _framesOf(parts: Parts) -> tuple[bytes, ...]:
+    return tuple(bytes(frame) for frame in parts.frames)
 
 
 def _lengthText(lengths: tuple[int | None, ...]) -> str:

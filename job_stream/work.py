@@ -204,6 +204,8 @@ class Work:
         nested = current() is not None
         if not nested:
             self._checkpoint.claim()
+        elif self._checkpoint.isKeyword:
+            raise PlanError("a Work inside a job cannot have checkpoints of its own: leave out checkpointFile=")
         if rankOf() and not nested:
             self._runElsewhere(plan, drop)
             return None

@@ -1,7 +1,10 @@
 """Every example runs as a user would run it, and prints what its docstring says."""
 
+import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -10,10 +13,13 @@ EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
 TIMEOUT_S = 60
 
 
+def command_of(name: str, *arguments: object) -> list[str]:
+    return [sys.executable, "-W", "error", str(EXAMPLES / name), *map(str, arguments)]
+
+
 def run_example(name: str, *arguments: object) -> list[str]:
     """The lines that the example prints; it must end well, and without a warning."""
-    command = [sys.executable, "-W", "error", str(EXAMPLES / name), *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_S)
+    done = subprocess.run(command_of(name, *arguments), capture_output=True, text=True, timeout=TIMEOUT_S)
     assert done.returncode == 0, done.stderr
     assert "Traceback" not in done.stderr
     return done.stdout.splitlines()
@@ -101,6 +107,30 @@ def test_shared_data(tmp_path: Path) -> None:
 
 def test_shared_data_without_arguments() -> None:
     assert run_example("shared_data.py")[-1] == "times the index was loaded: 1"
+
+
+def stop_when_there_is(file: Path, command: list[str]) -> int:
+    """Runs a command on one CPU, asks it to end as soon as the file is there, and gives its exit code."""
+    cpu = min(os.sched_getaffinity(0))
+    with subprocess.Popen(command, preexec_fn=lambda: os.sched_setaffinity(0, {cpu})) as process:
+        try:
+            deadline = time.monotonic() + TIMEOUT_S
+            while not file.exists() and process.poll() is None and time.monotonic() < deadline:
+                time.sleep(1e-3)
+            process.send_signal(signal.SIGTERM)
+            return process.wait(TIMEOUT_S)
+        finally:
+            process.kill()
+
+
+def test_random_walks_go_on_where_they_were_stopped(tmp_path: Path) -> None:
+    stopped, whole = tmp_path / "stopped", tmp_path / "whole"
+    assert stop_when_there_is(stopped, command_of("random_walks.py", stopped, 300)) == 75
+    printed = run_example("random_walks.py", stopped, 300)
+    assert printed[0].startswith("300 walks of 1000000 steps: ")
+    assert printed == run_example("random_walks.py", whole, 300)
+    assert run_example("random_walks.py", whole, 300) == []
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["stopped.done", "whole.done"]
 
 
 def test_every_example_is_tested() -> None:
