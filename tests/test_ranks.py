@@ -16,7 +16,10 @@ pytestmark = pytest.mark.skipif(
 )
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
-ARGUMENTS = {"word_count.py": [EXAMPLES.parent / "job_stream"]}
+ARGUMENTS = {
+    "word_count.py": lambda folder: [EXAMPLES.parent / "job_stream"],
+    "random_walks.py": lambda folder: [folder / "walks.checkpoint", 6],
+}
 OF_ONE_RANK = "shared_data.py"
 """Its jobs need what ``init`` has loaded, which other ranks don't have."""
 
@@ -172,10 +175,13 @@ def test_streams_behave_on_several_ranks_as_on_one(tmp_path: Path, ranks: int, p
 @pytest.mark.parametrize("ranks", [2, 4])
 @pytest.mark.parametrize("name", sorted(path.name for path in EXAMPLES.glob("*.py") if path.name != OF_ONE_RANK))
 def test_an_example_prints_the_same_on_several_ranks(tmp_path: Path, name: str, ranks: int) -> None:
-    arguments = ARGUMENTS.get(name, [])
-    command = [sys.executable, str(EXAMPLES / name), *map(str, arguments)]
+    arguments = ARGUMENTS.get(name, lambda folder: [])
+    here, there = tmp_path / "alone", tmp_path / "together"
+    here.mkdir()
+    there.mkdir()
+    command = [sys.executable, str(EXAMPLES / name), *map(str, arguments(here))]
     alone = subprocess.run(command, capture_output=True, text=True, check=True, timeout=DEADLINE_S)
-    together = mpirun(EXAMPLES / name, ranks, *arguments, env={"JOBS_CPUS": "1"}, folder=tmp_path)
+    together = mpirun(EXAMPLES / name, ranks, *arguments(there), env={"JOBS_CPUS": "1"}, folder=there)
     assert together.code == 0, together.err
     assert sorted(together.out.splitlines()) == sorted(alone.stdout.splitlines())
 
