@@ -240,6 +240,36 @@ def test_a_result_is_known_again_whatever_the_order_in_its_sets_and_the_sharing_
     assert twice.total() == 1, "the call that was under way"
 
 
+def test_results_that_wait_for_a_slow_handler_are_not_lost(saved: Make) -> None:
+    script = saved(
+        """
+        def source():
+            for x in range(100):
+                if x == 50:
+                    hold()  # all before it are on their way to the handler, or with it
+                yield x
+        w = Work(source(), cpus=2, **keywords)
+        w.job(abs)
+        @w.result
+        def handle(x):
+            if not went_on and len(Tally(here / "results").lines()) == 5:
+                Gate(here / "stuck").open()
+                time.sleep(600)
+            note("results", x)
+        w.run()
+        """
+    )
+    started = script.start()
+    script.gate("stuck").wait()
+    script.gate("held").wait()
+    saved_again(script.state, 3)
+    assert script.info().delivered <= 5
+    started.kill()
+    script.go_on()
+    assert script.run().code == 0
+    assert Counter(map(int, script.notes("results"))) == Counter(range(100))
+
+
 @pytest.mark.parametrize("last", ["result", "finish"])
 def test_a_function_that_failed_is_called_again_with_what_it_failed_for(saved: Make, last: str) -> None:
     script = saved(
