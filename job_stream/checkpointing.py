@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import os
-import signal
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from typing import Any
 
 from .errors import PlanError
 from .plan import Plan
-from .saver import Saver, TimeLimit
+from .saver import Saver, TimeLimit, answering
 
 __all__ = ["INTERVAL_S", "Checkpointing", "deaf"]
 
@@ -71,19 +68,6 @@ def checkSeconds(name: str, value: Any) -> None:
         raise PlanError(f"{name} must be a number of seconds above 0, not {value!r}")
 
 
-@contextmanager
-def deaf() -> Iterator[None]:
+def deaf() -> AbstractContextManager[None]:
     """Within, a rank other than the primary stays when it is asked to end, since the primary has to save first."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = {number: signal.signal(number, _ignore) for number in (signal.SIGUSR1, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-def _ignore(number: int, frame: Any) -> None:
-    pass
+    return answering(lambda number, frame: None)

@@ -17,10 +17,11 @@ from __future__ import annotations
 import os
 import pickle
 import struct
+from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterator
 from hashlib import blake2b
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from .envelope import chunksOf
 from .logfile import Entry, LogFile
@@ -44,8 +45,41 @@ class Kept(NamedTuple):
     base: int | None
 
 
-class _Journal:
+J = TypeVar("J", bound="_Journal")
+
+
+class _Journal(ABC):
     """What both journals have in common. Made by ``create`` or ``open``."""
+
+    KIND: int
+
+    @classmethod
+    def create(cls: type[J], path: str | os.PathLike[str], runId: str) -> J:
+        """An empty one, for a run that begins."""
+        log = LogFile(path, cls.KIND, runId)
+        log.create()
+        return cls(log)
+
+    @classmethod
+    def open(cls: type[J], path: str | os.PathLike[str], runId: str, mark: int) -> J:
+        """That of a checkpoint.
+
+        Raises:
+            CheckpointError: it is not the journal of this run, or is damaged.
+        """
+        log = LogFile(path, cls.KIND, runId)
+        log.open()
+        try:
+            journal = cls(log)
+            journal._resume(mark)
+        except BaseException:
+            log.close()
+            raise
+        return journal
+
+    @abstractmethod
+    def _resume(self, mark: int) -> None:
+        """Goes on where a checkpoint with this mark was."""
 
     def __init__(self, log: LogFile) -> None:
         self._log = log
@@ -74,30 +108,13 @@ class _Journal:
 class ResultJournal(_Journal):
     """The results of a run that keeps them."""
 
-    @classmethod
-    def create(cls, path: str | os.PathLike[str], runId: str) -> ResultJournal:
-        """An empty one, for a run that begins."""
-        log = LogFile(path, _KEEPS, runId)
-        log.create()
-        return cls(log)
+    KIND = _KEEPS
 
-    @classmethod
-    def open(cls, path: str | os.PathLike[str], runId: str, mark: int) -> ResultJournal:
-        """That of a checkpoint; what came after the mark is forgotten.
-
-        Raises:
-            CheckpointError: it is not the journal of this run, or is damaged.
-        """
-        log = LogFile(path, _KEEPS, runId)
-        log.open()
-        try:
-            for _ in log.until(mark):
-                pass
-            log.cut(mark)
-        except BaseException:
-            log.close()
-            raise
-        return cls(log)
+    def _resume(self, mark: int) -> None:
+        """What came after the mark is forgotten."""
+        for _ in self._log.until(mark):
+            pass
+        self._log.cut(mark)
 
     def add(self, payload: Blob | Parts, count: int, base: int | None) -> None:
         """Adds a delivery."""
@@ -126,34 +143,12 @@ class CallJournal(_Journal):
     was under way may be repeated.
     """
 
+    KIND = _CALLS
+
     def __init__(self, log: LogFile) -> None:
         super().__init__(log)
         self._handled = log.counter
         self._owed: Counter[bytes] = Counter()
-
-    @classmethod
-    def create(cls, path: str | os.PathLike[str], runId: str) -> CallJournal:
-        """An empty one, for a run that begins."""
-        log = LogFile(path, _CALLS, runId)
-        log.create()
-        return cls(log)
-
-    @classmethod
-    def open(cls, path: str | os.PathLike[str], runId: str, mark: int) -> CallJournal:
-        """That of a checkpoint; it knows what was handled after the mark.
-
-        Raises:
-            CheckpointError: it is not the journal of this run, or is damaged.
-        """
-        log = LogFile(path, _CALLS, runId)
-        log.open()
-        try:
-            journal = cls(log)
-            journal._resume(mark)
-        except BaseException:
-            log.close()
-            raise
-        return journal
 
     def _resume(self, mark: int) -> None:
         """Finds out what will be delivered again, and notes it, so that later marks need not look back further."""

@@ -15,7 +15,7 @@ import threading
 import uuid
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from time import monotonic, time
 from typing import Any
 
@@ -29,7 +29,7 @@ from .lanes.failures import shorten
 from .payload import Parts, pack, unpack
 from .plan import Plan
 
-__all__ = ["STOPPED", "Saver", "TimeLimit"]
+__all__ = ["STOPPED", "Handle", "Saver", "TimeLimit", "answering"]
 
 STOPPED = 75
 """The exit code of a run that was stopped and can go on: EX_TEMPFAIL of sysexits.h, "try again later"."""
@@ -109,14 +109,14 @@ class Saver:
 
     # before the run ---------------------------------------------------------------------------------------------------
 
-    def stopIfEnded(self, plan: Plan) -> None:
+    def stopIfEnded(self) -> None:
         """Ends the script, on all ranks, if there is nothing to do any more."""
         if self.ended is None:
             return
         _say(self.ended)
         ranks = cluster()
         if ranks.size > 1:
-            ranks.begin(plan)
+            ranks.begin(self._plan)
             ranks.tell(SystemExit(0))
         raise SystemExit(0)
 
@@ -159,7 +159,7 @@ class Saver:
 
     def _tellResumed(self, loaded: Loaded) -> None:
         header = loaded.header
-        for warning in (loaded.warning, self._journal.warning if self._journal else ""):
+        for warning in (loaded.warning, self._journal.warning):
             if warning:
                 _say(warning)
         _say(f"going on from {loaded.path}: {header.open:,} tasks open, {header.delivered:,} results delivered")
@@ -171,18 +171,9 @@ class Saver:
         self._post, self._wake = post, wake
         self._next = monotonic() + self._interval_s
 
-    @contextmanager
-    def signals(self) -> Iterator[None]:
+    def signals(self) -> AbstractContextManager[None]:
         """Within, SIGUSR1 has a checkpoint written, and SIGTERM has one written and stops the run."""
-        if threading.current_thread() is not threading.main_thread():
-            yield
-            return
-        before = {number: signal.signal(number, self._onSignal) for number in (signal.SIGUSR1, signal.SIGTERM)}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
+        return answering(self._onSignal)
 
     def _onSignal(self, number: int, frame: Any) -> None:
         self._asked = True
@@ -209,14 +200,12 @@ class Saver:
                 handle([value], None)
                 self._journal.handled()
         self._taken += count
-        if self._journal is not None:
-            self._marks.append((self._taken, self._journal.mark()))
+        self._marks.append((self._taken, self._journal.mark()))
 
     def finish(self) -> None:
         """All is done. That this cannot be noted is no reason to lose what the run has given."""
         self._join()
-        if self._journal is not None:
-            self._journal.close()
+        self._journal.close()
         try:
             self._file.finish(Header(self._runId, self._stages, 0, (), 0, self._taken))
         except OSError as error:
@@ -283,8 +272,7 @@ class Saver:
     def _write(self, header: Header, whole: Any) -> None:
         started = monotonic()
         try:
-            if self._journal is not None:
-                self._journal.sync()
+            self._journal.sync()
             self._file.write(header, whole)
         except OSError as error:
             then = "ending" if self._stops else f"going on, and trying again in {self._interval_s:g} s"
@@ -297,6 +285,20 @@ class Saver:
         if self._stops:
             self._post(SystemExit(STOPPED))
         self._wake()
+
+
+@contextmanager
+def answering(handler: Callable[[int, Any], None]) -> Iterator[None]:
+    """Within, SIGUSR1 and SIGTERM call a function; only the main thread may say so."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.signal(number, handler) for number in (signal.SIGUSR1, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, earlier in before.items():
+            signal.signal(number, earlier)
 
 
 def _packed(failures: list[Failure]) -> Parts:

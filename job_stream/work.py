@@ -223,7 +223,7 @@ class Work:
 
     def _runSaved(self, plan: Plan, handlers: Handlers, drop: bool, saver: Saver) -> Any:
         """Runs with checkpoints, from the one that is there if there is one."""
-        saver.stopIfEnded(plan)
+        saver.stopIfEnded()
         source = InitialWork([*saver.initialParts(handlers.initialParts), self._initialWork])
         saver.begin(tuple(part.length for part in source.parts))
         self.failures += saver.failures

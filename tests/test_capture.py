@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 
 import pytest
+from engine_support import Payload, only, plan_of
 
 from job_stream.engine import messages as m
 from job_stream.engine.backlog import Part, SourceState
@@ -13,42 +14,13 @@ from job_stream.engine.rank import Rank
 from job_stream.engine.scopes import ScopeState
 from job_stream.engine.stores import THREADS, CallState, StoreState
 from job_stream.errors import EngineError
-from job_stream.plan import Builder, Kind, Plan, Stage
-
-
-class Payload:
-    """Stands for packed values."""
-
-    nbytes = 10
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-
-    def __repr__(self) -> str:
-        return self.name
-
+from job_stream.plan import Kind
 
 A, B, C, STORE, CHILD = map(Payload, ("a", "b", "c", "store", "child"))
 JOBS = (Kind.JOB,)
 FOLDING = (Kind.JOB, Kind.FOLD)
 FRAME = (Kind.FRAME, Kind.JOB, "frameEnd")
 NESTED = (Kind.FRAME, Kind.FRAME, Kind.JOB, "frameEnd", "frameEnd")
-
-
-def plan_of(*kinds: str) -> Plan:
-    builder = Builder()
-    for kind in kinds:
-        if kind == "frameEnd":
-            builder.closeFrame(Stage(Kind.END, kind, print))
-        elif kind == Kind.FRAME:
-            builder.openFrame(Stage(kind, kind, print))
-        else:
-            builder.add(Stage(kind, kind, print))
-    return builder.plan()
-
-
-def only(kind: type, actions: list) -> list:
-    return [action for action in actions if type(action) is kind]
 
 
 def sent(rank: int, kind: type, actions: list) -> list:

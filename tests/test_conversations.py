@@ -9,25 +9,14 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from engine_support import plan_of
 
-from job_stream.plan import Builder, Kind, Plan, Stage
+from job_stream.plan import Kind, Plan
 from job_stream.simulate.cases import Case
 from job_stream.simulate.cluster import Cluster
 from job_stream.simulate.serial import serial
 
 FOLDER = Path(__file__).with_name("conversations")
-
-
-def plan_of(*kinds: str) -> Plan:
-    builder = Builder()
-    for kind in kinds:
-        if kind == "frameEnd":
-            builder.closeFrame(Stage(Kind.END, kind, print))
-        elif kind == Kind.FRAME:
-            builder.openFrame(Stage(kind, kind, print))
-        else:
-            builder.add(Stage(kind, kind, print))
-    return builder.plan()
 
 
 def case_of(plan: Plan, items: int, ranks: int, deaths: tuple[tuple[float, int], ...] = ()) -> Case:

@@ -3,44 +3,17 @@
 import random
 
 import pytest
+from engine_support import Payload, only, plan_of
 
 from job_stream.engine import messages as m
 from job_stream.engine.backlog import Part
 from job_stream.engine.parcels import Costs
 from job_stream.engine.rank import Rank
-from job_stream.plan import Builder, Kind, Plan, Stage
-
-
-class Payload:
-    """Stands for packed values."""
-
-    nbytes = 10
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-
-    def __repr__(self) -> str:
-        return self.name
-
-
-def plan_of(*kinds: str) -> Plan:
-    builder = Builder()
-    for kind in kinds:
-        if kind == "frameEnd":
-            builder.closeFrame(Stage(Kind.END, kind, print))
-        elif kind == Kind.FRAME:
-            builder.openFrame(Stage(kind, kind, print))
-        else:
-            builder.add(Stage(kind, kind, print))
-    return builder.plan()
+from job_stream.plan import Builder, Kind, Stage
 
 
 def rank_of(*kinds: str, items: int = 4, lanes: int = 2) -> Rank:
     return Rank(plan_of(*kinds), (Part(items),), lanes)
-
-
-def only(kind: type, actions: list) -> list:
-    return [action for action in actions if type(action) is kind]
 
 
 def repay(lend: m.Lend, *products: m.Product, seconds: float = 0.01) -> m.Repaid:

@@ -220,6 +220,5 @@ class Backlog:
                 self._stack.append(piece)
                 return parcel
             parcel.append(piece)
-            place, count = piece.work.place, piece.work.count
-            seconds += self._costs.estimate(place, count) if self._costs.known(place) else PARCEL_S
+            seconds += self._costs.estimate(piece.work.place, piece.work.count, PARCEL_S)
         return parcel

@@ -108,8 +108,7 @@ class Books:
         left = seconds
         for backlog in self.backlogs.values():
             for piece in backlog.shareable:
-                place, count = piece.work.place, piece.work.count
-                left -= self.costs.estimate(place, count) if self.costs.known(place) else seconds
+                left -= self.costs.estimate(piece.work.place, piece.work.count, seconds)
                 if left <= 0:
                     return True
         return False

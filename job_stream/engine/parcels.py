@@ -42,9 +42,10 @@ class Costs:
     def known(self, place: int) -> bool:
         return self._mean[place] is not None
 
-    def estimate(self, place: int, items: int) -> float:
-        """Seconds that ``items`` items will take; 0 while nothing is known."""
-        return (self._mean[place] or 0.0) * items
+    def estimate(self, place: int, items: int, unknown: float = 0.0) -> float:
+        """Seconds that ``items`` items will take; ``unknown`` while nothing is known."""
+        mean = self._mean[place]
+        return unknown if mean is None else mean * items
 
     def size(self, place: int, left: int | None, lanes: int) -> int:
         """How many items to lend next, of ``left`` items (None: nobody knows) among ``lanes`` lanes."""

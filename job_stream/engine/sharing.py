@@ -13,9 +13,8 @@ __all__ = ["Sharing"]
 LOAN_S = 0.5
 LOAN_BYTES = 32 << 20
 WORTH_S = 3e-4
-AHEAD = 4
-AHEAD_BYTES = 64 << 20
-"""So many pulled pieces for each lane are lent at once."""
+AHEAD, AHEAD_BYTES = 4, 64 << 20
+"""So many pulled pieces for each lane are lent at once; so much may wait for that."""
 LEAST_S = 4e-3
 """A loan to another rank holds so much work, where there is as much."""
 TINY_S = 1.5e-3
@@ -165,7 +164,7 @@ class Sharing:
 
     def _each(self, place: int) -> float:
         """Seconds for an item; a guess while nothing is known."""
-        return self._costs.estimate(place, 1) if self._costs.known(place) else LEAST_S
+        return self._costs.estimate(place, 1, LEAST_S)
 
     def _take(self, backlog: Backlog, seconds: float) -> Piece:
         """The oldest piece, or so much of it."""

@@ -314,8 +314,6 @@ class Scale:
             self.wanted[number] = action.wanted
         elif kind is m.Call:
             self._keep(number, action, time)
-        elif kind is m.Flush:
-            raise NotImplementedError("lanes repay at the end of each parcel here")
 
     def _keep(self, number: int, call: m.Call, time: float) -> None:
         seconds = 0.0 if call.kind == "adopt" else self.costs.merge
@@ -356,7 +354,7 @@ class Scale:
         if lane.stack or lane.waiting:
             self._at(self.now + spent, self._look, number, name)
         else:
-            self._at(self.now + spent, self._repay, number, name, ())
+            self._at(self.now + spent, self._repay, number, name)
 
     def _begin(self, lane: _Lane) -> None:
         unit, work = lane.waiting.popleft()
@@ -394,8 +392,8 @@ class Scale:
         entry[3] += count
         self.done += count
         lane.folded.add(scope)
-        lane.spent += count * self.item_s
         seconds: float = count * self.item_s
+        lane.spent += seconds
         return seconds
 
     def _look(self, number: int, name: int) -> None:
@@ -411,7 +409,7 @@ class Scale:
         for scope, place, values, position in lane.stack:
             self._file(lane, scope, place, values[position:])
         lane.stack.clear()
-        self._repay(number, name, ())
+        self._repay(number, name)
 
     def _file(self, lane: _Lane, scope: int, place: int, values: list[int]) -> None:
         size = max(1, -(-len(values) // 4096))
@@ -421,7 +419,7 @@ class Scale:
             group = values[start : start + size]
             lane.products.append(m.Work(scope, place, len(group), _Payload(group)))
 
-    def _repay(self, number: int, name: int, kept: Any) -> None:
+    def _repay(self, number: int, name: int) -> None:
         lane = self.lanes[number][name]
         assert lane.lend is not None
         fold = len(self.load.plan.places) - 2
@@ -432,7 +430,7 @@ class Scale:
         lane.products, lane.closing, lane.lend, lane.unit = [], [], None, None
         lane.folded.clear()
         lane.samples.clear()
-        self._arrive(number, m.Repaid(name, closed[0][0], closed, products, kept=kept, samples=samples))
+        self._arrive(number, m.Repaid(name, closed[0][0], closed, products, samples=samples))
         self._goes(number, name)
 
 

@@ -1,0 +1,33 @@
+"""What tests of the pure engine share."""
+
+from __future__ import annotations
+
+from job_stream.plan import Builder, Kind, Plan, Stage
+
+
+class Payload:
+    """Stands for packed values."""
+
+    nbytes = 10
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __repr__(self) -> str:
+        return self.name
+
+
+def plan_of(*kinds: str) -> Plan:
+    builder = Builder()
+    for kind in kinds:
+        if kind == "frameEnd":
+            builder.closeFrame(Stage(Kind.END, kind, print))
+        elif kind == Kind.FRAME:
+            builder.openFrame(Stage(kind, kind, print))
+        else:
+            builder.add(Stage(kind, kind, print))
+    return builder.plan()
+
+
+def only(kind: type, actions: list) -> list:
+    return [action for action in actions if type(action) is kind]
