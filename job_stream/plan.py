@@ -197,4 +197,3 @@ class _Layout:
         segments.append(Segment(first, len(self._places) - 1, False))
         self._bodies.append(Body(number, frame.number if frame else None, tuple(segments)))
         return inner
-

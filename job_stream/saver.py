@@ -99,7 +99,7 @@ class Saver:
         self._post: Callable[[Any], None] = lambda event: None
         self._wake: Callable[[], None] = lambda: None
         self._next = 0.0
-        self._asked = self._stops = False
+        self._asked = self._stops = self._isLast = False
         self._writer: threading.Thread | None = None
         self._isWriting = False
         self._isSafe = threading.Event()
@@ -176,8 +176,8 @@ class Saver:
         return answering(self._onSignal)
 
     def _onSignal(self, number: int, frame: Any) -> None:
+        self._stops = self._stops or number == signal.SIGTERM  # first: the engine's thread may look at any moment
         self._asked = True
-        self._stops = self._stops or number == signal.SIGTERM
         self._wake()
 
     # the main thread's side -------------------------------------------------------------------------------------------
@@ -240,6 +240,7 @@ class Saver:
             return False
         limit = self._limit.due(self._save_s)
         self._stops = self._stops or (limit is not None and now >= limit)
+        self._isLast = self._stops
         self._asked = False
         self._next = now + self._interval_s
         return True
@@ -275,14 +276,14 @@ class Saver:
             self._journal.sync()
             self._file.write(header, whole)
         except OSError as error:
-            then = "ending" if self._stops else f"going on, and trying again in {self._interval_s:g} s"
+            then = "ending" if self._isLast else f"going on, and trying again in {self._interval_s:g} s"
             _say(f"the checkpoint could not be written: {error}; {then}")
         except Exception as error:
             self._post(error)
         self._save_s = monotonic() - started
         self._isSafe.set()
         self._isWriting = False
-        if self._stops:
+        if self._isLast:
             self._post(SystemExit(STOPPED))
         self._wake()
 

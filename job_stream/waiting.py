@@ -23,11 +23,14 @@ POLLS_MS = ((0.05, 1), (0.5, 3), (float("inf"), 8))
 
 
 class Wake:
-    """Wakes the engine thread, from any thread, for as long as it is there."""
+    """Wakes the engine thread, from any thread, for as long as it is there.
+
+    A signal handler may call ``set`` too, even where it interrupts ``set``: the lock has to be reentrant.
+    """
 
     def __init__(self) -> None:
         self.fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._closed = False
 
     def set(self) -> None:

@@ -13,15 +13,21 @@ import resource
 import shutil
 import signal
 import sys
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from checkpoint_scripts import SCRIPTS, STOPPED, Saved, right, saved_again, stamp
+from engine_support import plan_of
 from mpi_support import World, find_mpirun, is_open_mpi, pythons
 from support import DEADLINE_S, FrameModel, JobModel, ReduceModel, Script, SlowModel, serially, wait_until
+
+from job_stream.engine.rank import Rank
+from job_stream.saver import Saver, TimeLimit
 
 Make = Callable[[str], Saved]
 KILLS = int(os.environ.get("JOBS_TEST_KILLS", "12"))
@@ -270,6 +276,33 @@ def test_a_run_that_is_asked_to_end_saves_first(saved: Make, send: Callable[[int
     wait_until(lambda: not started.living(), "all processes to end")
     goes_on(script)
     was_saved_late(script)
+
+
+def test_who_is_asked_to_end_while_saving_saves_what_came_since(tmp_path: Path) -> None:
+    plan = plan_of("job")
+    saver = Saver(str(tmp_path / "state"), 600, TimeLimit(None), plan, "keep")
+    saver.begin(())
+    posted: list[Any] = []
+    woken = threading.Event()
+    saver.start(posted.append, woken.set)
+    state = Rank(plan, (), 1).capture()
+    write = saver._file.write
+
+    def asked(*what: Any) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert woken.wait(DEADLINE_S)
+        write(*what)
+
+    saver._file.write = asked  # type: ignore[method-assign]
+    with saver.signals():
+        saver.save(state)
+        saver.close()
+        assert not posted
+        assert saver.isDue(time.monotonic())
+        saver._file.write = write  # type: ignore[method-assign]
+        saver.save(state)
+        saver.close()
+    assert [error.code for error in posted] == [STOPPED]
 
 
 @pytest.mark.parametrize("by", ["timeLimit", "JOBS_TIME_LIMIT", "SLURM_JOB_END_TIME"])
