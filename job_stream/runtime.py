@@ -148,7 +148,9 @@ class Runtime:
             handle(values, delivery.base)
         else:
             self._saver.deliver(delivery.payload, values, delivery.base, handle)
-        self._post(m.ResultsTaken(delivery.count, delivery.payload.nbytes))
+        self._events.append(m.ResultsTaken(delivery.count, delivery.payload.nbytes))
+        if self._rank.full:  # else there is time; the engine thread looks at events before it sleeps
+            self._wake.set()
 
     def _post(self, event: Any) -> None:
         self._events.append(event)
@@ -181,8 +183,8 @@ class Runtime:
         if joined.size > 1:
             self._cluster = joined
             self._reporter.rank = joined.rank
-            self._patience.polls = True
-            self._patience.awaits, self._patience.isCalm = self._awaits, self._isCalm
+            self._patience.polls, self._patience.stirred = True, monotonic()
+            self._patience.awaits, self._patience.isBusy, self._patience.isCalm = self._awaits, self._isBusy, self._isCalm
             for gone in joined.begin(self._plan):
                 self._lose(gone)
 
@@ -192,8 +194,8 @@ class Runtime:
         if self._processes:
             self._processes.register(poll)
         while not (self._stopping or self._rank.halted or self._failed):
-            ready = {fd for fd, _ in poll.poll(self._patience.ms())}
-            if self._cluster is not None:
+            ready = {fd for fd, _ in poll.poll(0 if self._events else self._patience.ms())}
+            if self._cluster is not None and self._patience.isLookDue():
                 self._takeFromRanks(self._cluster)
             if self._wake.fd in ready:
                 self._wake.clear()
@@ -236,8 +238,11 @@ class Runtime:
     def _awaits(self) -> bool:
         return bool(self._rank.debtors) and not self._rank.busy
 
-    def _isCalm(self) -> bool:
+    def _isBusy(self) -> bool:
         return self._rank.busy and self._cluster is not None and not self._cluster.transport.busy
+
+    def _isCalm(self) -> bool:
+        return self._rank.hasPlenty and self._isBusy()
 
     def _debtors(self) -> set[int]:
         return self._rank.debtors

@@ -18,6 +18,8 @@ STOPPED_MS = 1000
 HOT_S = 1e-3
 WAITING_HOT_S = 0.05
 HOT_PAUSE_S = 5e-5
+CALM_S = 0.008
+"""How often to look while lanes have plenty to do: more often would take more from them than it gives."""
 POLLS_MS = ((0.05, 1), (0.5, 3), (float("inf"), 8))
 """How long to sleep between looks for other ranks, after so many quiet seconds: each look costs 20 to 50 us."""
 
@@ -60,8 +62,8 @@ class Patience:
         puller: of the source, once there is one.
         polls: whether other ranks have to be looked for; MPI wakes nobody up.
         stirred: when another rank was last heard of.
-        isCalm: whether lanes here have something to do, and nothing large is under way: then looking often would take
-            more from the lanes than it gives.
+        isBusy: whether lanes here have something to do, and nothing large is under way.
+        isCalm: whether they have plenty to do, besides.
         awaits: whether there is nothing to do here but to wait for what other ranks owe.
     """
 
@@ -72,7 +74,9 @@ class Patience:
         self.puller: Puller | None = None
         self.polls = False
         self.stirred = 0.0
+        self._looked = 0.0
         self.awaits: Callable[[], bool] = lambda: False
+        self.isBusy: Callable[[], bool] = lambda: False
         self.isCalm: Callable[[], bool] = lambda: False
 
     def ms(self) -> float | None:
@@ -98,8 +102,18 @@ class Patience:
 
     def _pollingMs(self) -> float:
         """The same among several ranks; just after news the next are awaited without leaving the processor for long."""
+        if self.isCalm():
+            return max(self._looked + CALM_S - monotonic(), 0.0) * 1000
         quiet = monotonic() - self.stirred
-        if quiet < (WAITING_HOT_S if self.awaits() else HOT_S) and not self.isCalm():
+        if not self.isBusy() and quiet < (WAITING_HOT_S if self.awaits() else HOT_S):
             sleep(HOT_PAUSE_S)
             return 0
         return next(pause for limit, pause in POLLS_MS if quiet < limit)
+
+    def isLookDue(self) -> bool:
+        """Whether to look for other ranks now, whatever it was that ended the wait."""
+        now = monotonic()
+        if now < self._looked + CALM_S and self.isCalm():
+            return False
+        self._looked = now
+        return True

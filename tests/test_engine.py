@@ -291,8 +291,22 @@ def test_parcels_hold_a_few_milliseconds_of_work():
 
 def test_parcels_shrink_with_what_is_left():
     costs = Costs(1)
+    costs.learn(0, 1, 5e-3)
+    assert costs.size(0, 12, 2) == 1
+    costs.learn(0, 1000, 1.0)
+    assert costs.size(0, 120, 2) > costs.size(0, 24, 2) > costs.size(0, 6, 2)
+
+
+def test_parcels_are_worth_a_journey_to_the_last():
+    costs = Costs(1)
     costs.learn(0, 1000, 1e-4)
-    assert costs.size(0, 12, 2) == 2
+    assert costs.size(0, 12, 2) == 12
+
+
+def test_a_single_lane_has_nobody_to_leave_a_share_to():
+    costs = Costs(1)
+    costs.learn(0, 1000, 1.0)
+    assert costs.size(0, 12, 1) == 12  # and not four, as for one of two lanes
 
 
 def test_parcels_shrink_where_costs_spread():

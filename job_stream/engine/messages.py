@@ -243,10 +243,12 @@ Event = (SourceGave | Repaid | Returned | LaneDied | Answered | KeeperDied | Res
 
 
 class Ask(NamedTuple):
-    """A rank asks for work for so many lanes. ``wait``: it wants no answer before there is some."""
+    """A rank asks for work for so many lanes. ``wait``: it wants no answer before there is some. ``left``: so many
+    seconds of work are left for each of these lanes."""
 
     lanes: int
     wait: bool
+    left: float = 0.0
 
 
 class Refuse(NamedTuple):

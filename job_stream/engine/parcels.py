@@ -1,9 +1,9 @@
 """How much to lend at once: measured, never configured.
 
-The first items of a place travel alone, to learn what they cost. Then a parcel holds 5 to 25 milliseconds of work, the
+The first items of a place travel alone, to learn what they cost. Then a parcel holds 5 to 35 milliseconds of work, the
 more the more is left, by the mean plus twice the mean deviation, so that where costs spread widely a parcel does not
 hide two long items. It is never more than a fraction of what is left, so that all lanes finish together (guided
-self-scheduling: Polychronopoulos and Kuck, 1987).
+self-scheduling: Polychronopoulos and Kuck, 1987), unless it would be too small to be worth a journey.
 """
 
 from __future__ import annotations
@@ -11,7 +11,9 @@ from __future__ import annotations
 __all__ = ["PARCEL_S", "Costs"]
 
 PARCEL_S = 5e-3
-LONG_PARCEL_S = 25e-3
+LONG_PARCEL_S = 35e-3
+SHORT_PARCEL_S = 1.5e-3
+"""Below this, a journey costs more than a smaller share can win."""
 PARCELS_LEFT = 6
 GROWTH = 32
 SHARES_PER_LANE = 3
@@ -52,11 +54,12 @@ class Costs:
         mean = self._mean[place]
         if mean is None:
             return 1
-        cost = mean + 2 * self._deviation[place]
-        seconds = PARCEL_S
-        if left is not None:
-            seconds = min(max(PARCEL_S, left * mean / (lanes * PARCELS_LEFT)), LONG_PARCEL_S)
-        items = min(int(seconds / max(cost, 1e-9)), self._largest[place] * GROWTH)
-        if left is not None:
-            items = min(items, -(-left // (SHARES_PER_LANE * lanes)))
-        return max(items, 1)
+        cost = max(mean + 2 * self._deviation[place], 1e-9)
+        most = self._largest[place] * GROWTH
+        if left is None:
+            return max(min(int(PARCEL_S / cost), most), 1)
+        if lanes == 1:  # there is no other lane to leave a share to; other ranks get theirs from what this one hands over
+            return max(min(int(LONG_PARCEL_S / cost), most, left), 1)
+        seconds = min(max(PARCEL_S, left * mean / (lanes * PARCELS_LEFT)), LONG_PARCEL_S)
+        share = max(-(-left // (SHARES_PER_LANE * lanes)), int(SHORT_PARCEL_S / cost))
+        return max(min(int(seconds / cost), most, share, left), 1)

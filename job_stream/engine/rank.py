@@ -52,12 +52,14 @@ from .messages import (
 from .progress import Progress
 from .roster import LOANS_PER_LANE, Roster
 from .saving import Saving
-from .sharing import Sharing
+from .sharing import ANSWER_S, Sharing
 
 __all__ = ["Rank"]
 
 LOW_S = 0.05
-"""When so much work is left for each lane, it is time to ask for more."""
+"""When less work is left for each lane behind this rank, and somebody waits for some, it is time to ask for more."""
+SOON_S = 0.02
+"""The same where nobody waits yet."""
 
 
 class Rank:
@@ -76,18 +78,18 @@ class Rank:
                  lanesOf: tuple[int, ...] = (), state: State | None = None) -> None:  # fmt: skip
         self._plan = plan
         self._books = Books(plan, parts, lanes, number)
-        self._sharing = Sharing(self._books, lanesOf or (lanes,))
+        self._roster = Roster(self._books)
+        self._sharing = Sharing(self._books, self._roster, lanesOf or (lanes,))
         self._debts = Debts(self._books, self._sharing.alone)
         self._filing = Filing(self._books, self._debts)
         self._progress = Progress(self._books, self._debts)
-        self._roster = Roster(self._books)
         self._blame = Blame(self._books)
         self._saving = Saving(self._books, self._roster, Handover(self._books, self._debts), self.capture)
         self._sourceKind = plan.places[0].processes
         self._kinds = self._books.kinds
         self._pausedBy: set[int] = set()
         self._pausedRanks: set[int] = set()
-        self._halted = False
+        self._halted = self._hasPlenty = False
         if state is not None:
             restore(state, self._books, self._filing, self._progress)
 
@@ -104,6 +106,11 @@ class Rank:
         return self._halted
 
     @property
+    def full(self) -> bool:
+        """Whether lanes wait for results to be taken."""
+        return self._filing.full
+
+    @property
     def debtors(self) -> set[int]:
         """The ranks that have borrowed something here."""
         return self._books.ledger.debtors
@@ -112,6 +119,11 @@ class Rank:
     def busy(self) -> bool:
         """Whether a lane has something to do."""
         return self._roster.running > 0
+
+    @property
+    def hasPlenty(self) -> bool:
+        """Whether there is enough to do for some time, so that it will do to hear of other ranks a little later."""
+        return self._hasPlenty
 
     @property
     def deadline(self) -> float | None:
@@ -128,7 +140,9 @@ class Rank:
         """
         books = self._books
         books.now = now
-        if not self._halted:
+        if type(event) is ResultsTaken and not self.full:
+            self._onResultsTaken(event)  # and nobody had waited for that
+        elif not self._halted:
             _HANDLERS[type(event)](self, event)
             if self._saving.active:
                 self._saving.advance()
@@ -281,7 +295,7 @@ class Rank:
     # lending ----------------------------------------------------------------------------------------------------------
 
     def _schedule(self) -> None:
-        full = self._filing.full or bool(self._pausedBy)
+        full = self.full or bool(self._pausedBy)
         for depth in range(1, LOANS_PER_LANE + 1):
             for processes in self._kinds:
                 while self._lendOne(processes, full, depth):
@@ -294,7 +308,7 @@ class Rank:
         self._pull(full)
         self._progress.askForMore(full)
         available = {processes: self._available(processes, full) for processes in self._kinds}
-        hungry = self._roster.serveHungry(available, self._sharing.wanted)
+        hungry = self._roster.serveHungry(available, self._sharing.urgent)
         self._roster.signal(Signal(hungry, full))
 
     def _available(self, processes: bool, full: bool) -> bool:
@@ -320,12 +334,25 @@ class Rank:
 
     def _askOthers(self, full: bool) -> None:
         """Asks other ranks for work before the lanes run dry."""
-        lanes, running = self._books.lanes, self._roster.running
-        if full or self._books.lasts(LOW_S * self._sharing.behind):
+        self._hasPlenty = full or self._books.lasts(LOW_S * self._sharing.behind)
+        if self._hasPlenty:
             return
-        if self._sharing.wanted or running < LOANS_PER_LANE * lanes:
-            idle = running < lanes and not any(self._available(processes, full) for processes in self._kinds)
-            self._sharing.ask(idle)
+        hasRoom = self._roster.running < LOANS_PER_LANE * self._books.lanes
+        if self._sharing.wanted or hasRoom or not self._books.lasts(SOON_S * self._sharing.behind):
+            waits = any(self._available(processes, full) for processes in self._kinds)
+            self._sharing.ask(idle=not waits and self._isIdle())
+
+    def _isIdle(self) -> bool:
+        """Whether a lane has nothing to do, or will have nothing by the time that an answer can be here."""
+        if self._roster.running < self._books.lanes:
+            return True
+        idleAt = self._roster.idleAt()
+        if idleAt is None:
+            return False
+        if idleAt > self._books.now + ANSWER_S:
+            self._sharing.remind(idleAt - ANSWER_S)
+            return False
+        return True
 
     def _tellPaused(self, full: bool) -> None:
         """Has borrowers pause while results pile up here."""

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from math import inf
+
 from ..plan import Plan
 from .books import Books
 from .ledger import Piece
@@ -11,6 +14,8 @@ from .scopes import STREAM
 __all__ = ["LOANS_PER_LANE", "Roster"]
 
 LOANS_PER_LANE = 2
+LATE_S = 5e-3
+"""A lane that is so late has a longer item than was to be expected."""
 
 
 class _Lane:
@@ -19,6 +24,7 @@ class _Lane:
     def __init__(self, processes: bool) -> None:
         self.processes = processes
         self.running = 0
+        self.until = inf
         self.computed = 0
         self.flushing = False
         self.takingBack = False
@@ -66,9 +72,29 @@ class Roster:
 
     def lend(self, number: int, pieces: list[Piece]) -> None:
         loan = self._books.ledger.lend(number, pieces)
-        self._lanes[number].running += 1
+        self._expect(self._lanes[number], pieces)
         units = tuple((name, piece.work) for name, piece in enumerate(pieces))
         self._books.actions.append(Lend(number, loan, units, pieces[0].careful))
+
+    def _expect(self, lane: _Lane, pieces: list[Piece]) -> None:
+        """Notes until when a lane will be busy with these pieces too, as far as it can be known."""
+        lane.until = (lane.until if lane.running else self._books.now) + self._seconds(pieces)
+        lane.running += 1
+
+    def _seconds(self, pieces: Iterable[Piece]) -> float:
+        estimate = self._books.costs.estimate
+        return sum(estimate(piece.work.place, piece.work.count, inf) for piece in pieces)
+
+    def idleAt(self) -> float | None:
+        """When the next lane will have nothing to do, if it is known and not long past; None: it is not."""
+        now = self._books.now
+        return min((lane.until for lane in self._lanes.values() if now - LATE_S < lane.until < inf), default=None)
+
+    @property
+    def left(self) -> float:
+        """About how many seconds of work lanes hold."""
+        now = self._books.now
+        return sum(lane.until - now for lane in self._lanes.values() if lane.running and now < lane.until < inf)
 
     # news of lanes ----------------------------------------------------------------------------------------------------
 
@@ -79,7 +105,9 @@ class Roster:
 
     def _recount(self, number: int) -> None:
         lane, loans = self._lanes[number], self._books.ledger.of(number)
-        lane.running = sum(loan.running for _, loan in loans)
+        running = [loan for _, loan in loans if loan.running]
+        lane.running = len(running)
+        lane.until = self._books.now + sum(self._seconds(loan.units.values()) for loan in running)
         lane.computed = len(loans) - lane.running
         lane.flushing = lane.flushing and lane.computed > 0
 

@@ -6,10 +6,15 @@ from .backlog import Backlog, isCounted
 from .books import Books
 from .ledger import Piece, holderOf
 from .messages import Ask, Lend, Refuse, Send
+from .roster import Roster
 from .stealing import Asking, behind, treeParent
 
-__all__ = ["Sharing"]
+__all__ = ["ANSWER_S", "Sharing"]
 
+ANSWER_S = 0.01
+"""What an answer of another rank may take; whoever will have nothing to do by then needs work now."""
+FAIR = 0.75
+"""Of what would be a fair share of the source, so much is lent, so that something is left for those who come later."""
 LOAN_S = 0.5
 LOAN_BYTES = 32 << 20
 WORTH_S = 3e-4
@@ -28,25 +33,44 @@ UNITS_PER_LANE = 64
 """A loan is cut into so many units for each lane of the borrower at most."""
 
 
+class _Need:
+    """What another rank wants work for.
+
+    Attributes:
+        lanes: that it wants work for.
+        idleAt: until then they have something to do.
+        waits: whether it waits until there is work.
+        answerBy: when to refuse; None: it has asked for no answer.
+    """
+
+    __slots__ = ("answerBy", "idleAt", "lanes", "waits")
+
+    def __init__(self) -> None:
+        self.lanes = 0
+        self.idleAt = 0.0
+        self.waits = False
+        self.answerBy: float | None = None
+
+
 class Sharing:
     """The side of a rank that other ranks see while it lends and asks.
 
     Args:
         books: of this rank.
+        roster: of its lanes.
         lanesOf: how many lanes each rank has.
     """
 
-    def __init__(self, books: Books, lanesOf: tuple[int, ...]) -> None:
+    def __init__(self, books: Books, roster: Roster, lanesOf: tuple[int, ...]) -> None:
         self._books = books
+        self._roster = roster
         self._plan = books.plan
         self._number = books.number
         self._lanesOf = lanesOf
         self._costs = books.costs
         self._source = books.source
         self._cluster = sum(lanesOf)
-        self._waiting: dict[int, int] = {}
-        self._asking: dict[int, int] = {}
-        self._patience: dict[int, float] = {}
+        self._needs: dict[int, _Need] = {}
         self.behind = behind(self._number, lanesOf)
         self.asking = Asking(self._number, len(lanesOf))
         self.deadline: float | None = None
@@ -59,13 +83,18 @@ class Sharing:
 
     @property
     def wanted(self) -> bool:
-        """Whether another rank is waiting for work."""
-        return bool(self._waiting or self._asking)
+        """Whether another rank wants work."""
+        return bool(self._needs)
+
+    @property
+    def urgent(self) -> bool:
+        """Whether another rank needs work now."""
+        return any(map(self._isUrgent, self._needs.values()))
 
     @property
     def lanesWaiting(self) -> int:
         """How many lanes other ranks want work for."""
-        return sum(self._waiting.values()) + sum(self._asking.values())
+        return sum(need.lanes for need in self._needs.values())
 
     @property
     def pulls(self) -> bool:
@@ -85,50 +114,55 @@ class Sharing:
     def heardAsk(self, rank: int, ask: Ask) -> None:
         if rank in self.asking.dead:
             return
-        if not (self._waiting or self._asking or self._costs.known(0)):
+        if not (self._needs or self._costs.known(0)):
             self._begin = self._books.now
-        if ask.wait:
-            self._waiting[rank] = ask.lanes
-        else:
-            self._asking[rank] = ask.lanes
-            self._patience[rank] = self._books.now + PATIENCE_S
+        need = self._needs.setdefault(rank, _Need())
+        need.idleAt = self._books.now + ask.left
+        if ask.wait or not need.waits:
+            need.lanes = ask.lanes
+        need.waits = need.waits or ask.wait
+        if not ask.wait:
+            need.answerBy = self._books.now + PATIENCE_S
 
     def died(self, rank: int) -> None:
-        self._waiting.pop(rank, None)
-        self._asking.pop(rank, None)
-        self._patience.pop(rank, None)
+        self._needs.pop(rank, None)
         self.asking.died(rank)
 
     def serve(self, full: bool, busy: bool) -> None:
         """Lends to those who wait; refuses those who wanted an answer soon, unless lanes that are ``busy`` may yet hand
         something over."""
         self.deadline = None
-        if (self._waiting or self._asking) and self._isMeasuring():
+        if not self._needs or self._isMeasuring():
             return
-        for rank, lanes in {**self._asking, **self._waiting}.items():
-            pieces = self._share(lanes, full)
+        for rank, need in list(self._needs.items()):
+            pieces = self._share(need, full)
             if pieces:
-                self._waiting.pop(rank, None)
-                self._asking.pop(rank, None)
+                del self._needs[rank]
                 self._lend(rank, pieces)
-        self._refuse(busy)
+        for rank, need in list(self._needs.items()):
+            self._answer(rank, need, busy)
 
-    def _refuse(self, busy: bool) -> None:
-        now = self._books.now
-        for rank, due in list(self._patience.items()):
-            if rank not in self._asking:
-                del self._patience[rank]
-            elif not busy or now >= due:
-                del self._asking[rank], self._patience[rank]
-                self._books.actions.append(Send(rank, Refuse()))
-        if self._patience:
-            self._remind(min(self._patience.values()))
+    def _answer(self, rank: int, need: _Need, busy: bool) -> None:
+        """Refuses, if it is time; sees to it that the need is looked at again."""
+        if need.answerBy is not None:
+            if busy and self._books.now < need.answerBy:
+                self.remind(need.answerBy)
+                return
+            need.answerBy = None
+            self._books.actions.append(Send(rank, Refuse()))
+        if not need.waits:
+            del self._needs[rank]
+        elif not self._isUrgent(need):
+            self.remind(need.idleAt - ANSWER_S)
+
+    def _isUrgent(self, need: _Need) -> bool:
+        return need.idleAt <= self._books.now + ANSWER_S
 
     def _isMeasuring(self) -> bool:
         """Whether the first items are about to tell what they cost, so that the first loans may be large."""
         if self._costs.known(0) or not self._source.ready or self._books.now >= self._begin + MEASURE_S:
             return False
-        self._remind(self._begin + MEASURE_S)
+        self.remind(self._begin + MEASURE_S)
         return True
 
     def _lend(self, rank: int, pieces: list[Piece]) -> None:
@@ -136,18 +170,22 @@ class Sharing:
         units = tuple((name, piece.work) for name, piece in enumerate(pieces))
         self._books.actions.append(Send(rank, Lend(0, loan, units)))
 
-    def _share(self, lanes: int, full: bool) -> list[Piece]:
-        pieces = [piece for backlog in self._books.backlogs.values() for piece in self._fromBacklog(backlog, lanes)]
-        return pieces or ([] if full else self._fromSource(lanes))
+    def _share(self, need: _Need, full: bool) -> list[Piece]:
+        pieces = [piece for backlog in self._books.backlogs.values() for piece in self._fromBacklog(backlog, need)]
+        return pieces or ([] if full else self._fromSource(need.lanes))
 
-    def _fromBacklog(self, backlog: Backlog, lanes: int) -> list[Piece]:
-        """A fair share of what waits while all lanes here are busy, the oldest first; of a piece that can be cut, as
-        much as is wanted."""
+    def _fromBacklog(self, backlog: Backlog, need: _Need) -> list[Piece]:
+        """So much of what waits while all lanes here are busy that both will be busy for equally long, the oldest
+        first; of a piece that can be cut, as much as is wanted."""
         if not backlog.shareable:
             return []
+        now, lanes = self._books.now, need.lanes
         everybody = max(self._lanesOf[self._number] + self.lanesWaiting, self.behind // 2)
-        total = self._secondsIn(backlog.shareable)
-        wanted = max(total * lanes / everybody, min(total, LEAST_S))
+        total, theirs = self._secondsIn(backlog.shareable), max(need.idleAt - now, 0.0) * lanes
+        wanted = (total + self._roster.left + theirs) * lanes / everybody - theirs
+        if wanted < LEAST_S and not self._isUrgent(need):
+            return []
+        wanted = min(max(wanted, LEAST_S), total)
         shared: list[Piece] = []
         while backlog.shareable and (wanted > 0 or not shared):
             piece = self._take(backlog, wanted)
@@ -178,7 +216,7 @@ class Sharing:
             return backlog.share(1)[0]
         return self._books.cutOff(piece, count)
 
-    def _remind(self, due: float) -> None:
+    def remind(self, due: float) -> None:
         self.deadline = due if self.deadline is None else min(self.deadline, due)
 
     def _least(self, place: int) -> int:
@@ -187,7 +225,7 @@ class Sharing:
         return max(1, int(LEAST_S / seconds)) if seconds > 0 else 1
 
     def _fromSource(self, lanes: int) -> list[Piece]:
-        """A share of what is left: half of what would be fair, so that something is left for those who come later."""
+        """A share of what is left."""
         if not self._source.ready:
             return []
         left = self._source.left
@@ -195,7 +233,7 @@ class Sharing:
             return self._takePulled(lanes)
         if self._costs.known(0) and self._costs.estimate(0, left) < WORTH_S:
             return []
-        return self._takeSource(self._limited(max(left * lanes // (2 * self._cluster), self._least(0)), lanes), lanes)
+        return self._takeSource(self._limited(max(int(FAIR * left * lanes / self._cluster), self._least(0)), lanes), lanes)
 
     def _takePulled(self, lanes: int) -> list[Piece]:
         """A fair share of what has been pulled, so that more can be on its way at once."""
@@ -235,7 +273,7 @@ class Sharing:
 
     def ask(self, idle: bool) -> None:
         """This rank, or one that waits at it, could do with work. ``idle``: a lane has nothing to do already."""
-        asking = self.asking
+        asking, own = self.asking, self._lanesOf[self._number]
         if self.alone:
             return
         self._waitAt(treeParent(self._number), self.behind)
@@ -243,12 +281,12 @@ class Sharing:
             return
         victim = asking.next()
         if victim is None:
-            for rank in (*asking.lifelines(), *asking.retry(self._books.now)):
-                self._waitAt(rank, self._lanesOf[self._number])
-            self._remind(asking.retryAt)
+            for other in (*asking.lifelines(), *asking.retry(self._books.now)):
+                self._waitAt(other, own)
+            self.remind(asking.retryAt)
             return
         asking.asked = victim
-        self._books.actions.append(Send(victim, Ask(self._lanesOf[self._number], False)))
+        self._books.actions.append(Send(victim, Ask(own, False, self._left)))
 
     def _isEarly(self) -> bool:
         """Whether nobody but rank 0 can have work yet, so that there is no sense in asking others."""
@@ -256,7 +294,7 @@ class Sharing:
             self._firstAsk = self._books.now
         early = not self.asking.everLent and self._books.now < self._firstAsk + EARLY_S
         if early:
-            self._remind(self._firstAsk + EARLY_S)
+            self.remind(self._firstAsk + EARLY_S)
         return early
 
     def _waitAt(self, rank: int, lanes: int) -> None:
@@ -264,4 +302,12 @@ class Sharing:
         if rank == self._number or rank in self.asking.dead or lanes < 2 * self.asking.waitingAt.get(rank, 0):
             return
         self.asking.waitingAt[rank] = lanes
-        self._books.actions.append(Send(rank, Ask(lanes, True)))
+        self._books.actions.append(Send(rank, Ask(lanes, True, self._left)))
+
+    @property
+    def _left(self) -> float:
+        """How long the lanes here will have something to do, if nobody else takes it."""
+        if self.urgent:
+            return 0.0
+        waiting = sum(self._secondsIn(backlog.shareable) for backlog in self._books.backlogs.values())
+        return (waiting + self._roster.left) / self._lanesOf[self._number]

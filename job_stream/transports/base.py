@@ -87,7 +87,7 @@ class Transport(Protocol):
 
     @property
     def busy(self) -> bool:
-        """Whether something is under way, so that it is worth polling soon."""
+        """Whether something large is under way, or a rank about to be given up, so that it is worth polling soon."""
         ...
 
     def send(self, rank: int, head: bytes, buffers: Sequence[Buffer] = (), keep: Any = None) -> None:

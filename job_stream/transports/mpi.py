@@ -82,11 +82,12 @@ def start() -> Any:
 class _Sending:
     """What must not be touched or freed before MPI has sent it."""
 
-    __slots__ = ("data", "request")
+    __slots__ = ("data", "large", "request")
 
-    def __init__(self, request: Any, data: Any) -> None:
+    def __init__(self, request: Any, data: Any, large: bool) -> None:
         self.request = request
         self.data = data
+        self.large = large
 
 
 class _Arriving:
@@ -119,6 +120,11 @@ class _Channel:
     @property
     def busy(self) -> bool:
         return bool(self.sending or self.heads or self.arriving)
+
+    @property
+    def large(self) -> bool:
+        """Whether a body is under way."""
+        return bool(self.arriving) or any(sending.large for sending in self.sending)
 
 
 class MpiTransport:
@@ -164,7 +170,7 @@ class MpiTransport:
 
     @property
     def busy(self) -> bool:
-        return bool(self._moving or self._dying)
+        return any(channel.large for channel in self._moving) or bool(self._dying)
 
     def send(self, rank: int, head: bytes, buffers: Sequence[Buffer] = (), keep: Any = None) -> None:
         with self._lock:
@@ -215,7 +221,7 @@ class MpiTransport:
         except self._mpi.Exception as error:
             self._check(error)
             return
-        channel.sending.append(_Sending(request, (data, keep)))
+        channel.sending.append(_Sending(request, (data, keep), tag == BODY))
         self._moving.add(channel)
 
     # receiving --------------------------------------------------------------------------------------------------------
@@ -385,7 +391,7 @@ class MpiTransport:
                 return True
             if end is not None and monotonic() > end:
                 return False
-            sleep(BUSY_POLL_S if self.busy else LEAVE_POLL_S)
+            sleep(BUSY_POLL_S if self._moving else LEAVE_POLL_S)
 
     def close(self) -> None:
         """Finalises MPI, after all have left."""
