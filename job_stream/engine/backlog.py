@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from .ledger import Piece
 from .messages import COUNTED, Span, Work
-from .parcels import PARCEL_S, Costs
+from .parcels import Costs
 from .scopes import STREAM
 
 __all__ = ["Backlog", "Part", "Source", "SourceState", "cut", "isCounted"]
@@ -213,12 +213,13 @@ class Backlog:
             return [self._suspects.popleft()]
         most = -(-len(self._stack) // (2 * lanes))
         parcel: list[Piece] = []
-        seconds = 0.0
-        while self._stack and len(parcel) < most and seconds < PARCEL_S:
-            piece = self._stack.pop()
-            if parcel and _isWide(piece):
-                self._stack.append(piece)
-                return parcel
-            parcel.append(piece)
-            seconds += self._costs.estimate(piece.work.place, piece.work.count, PARCEL_S)
+        seconds = limit = 0.0
+        while self._stack and len(parcel) < most:
+            piece = self._stack[-1]
+            each = self._costs.most(piece.work.place, piece.work.count)
+            limit = limit or self._costs.parcelSeconds(each * len(self._stack), lanes)
+            seconds += each
+            if parcel and (seconds > limit or _isWide(piece)):
+                break
+            parcel.append(self._stack.pop())
         return parcel

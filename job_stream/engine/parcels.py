@@ -54,12 +54,24 @@ class Costs:
         mean = self._mean[place]
         if mean is None:
             return 1
-        cost = max(mean + 2 * self._deviation[place], 1e-9)
+        cost = max(self._cautious(place), 1e-9)
         most = self._largest[place] * GROWTH
         if left is None:
             return max(min(int(PARCEL_S / cost), most), 1)
-        if lanes == 1:  # there is no other lane to leave a share to; other ranks get theirs from what this one hands over
-            return max(min(int(LONG_PARCEL_S / cost), most, left), 1)
-        seconds = min(max(PARCEL_S, left * mean / (lanes * PARCELS_LEFT)), LONG_PARCEL_S)
-        share = max(-(-left // (SHARES_PER_LANE * lanes)), int(SHORT_PARCEL_S / cost))
-        return max(min(int(seconds / cost), most, share, left), 1)
+        items = min(int(self.parcelSeconds(left * mean, lanes) / cost), most, left)
+        if lanes > 1:
+            items = min(items, max(-(-left // (SHARES_PER_LANE * lanes)), int(SHORT_PARCEL_S / cost)))
+        return max(items, 1)
+
+    def parcelSeconds(self, left: float, lanes: int) -> float:
+        """How much work to lend next, of so many seconds of work. A single lane has no other to leave a share to; what
+        other ranks want it hands over."""
+        return LONG_PARCEL_S if lanes == 1 else min(max(PARCEL_S, left / (lanes * PARCELS_LEFT)), LONG_PARCEL_S)
+
+    def _cautious(self, place: int) -> float:
+        """Seconds that an item may well take."""
+        return (self._mean[place] or 0.0) + 2 * self._deviation[place]
+
+    def most(self, place: int, items: int) -> float:
+        """Seconds that so many items may well take; all the time there is while nothing is known."""
+        return items * self._cautious(place) if self.known(place) else LONG_PARCEL_S
