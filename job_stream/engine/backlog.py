@@ -109,6 +109,11 @@ class Source:
         return not self.pulling and self._part < len(self._parts) and self._parts[self._part].length is None
 
     @property
+    def pulled(self) -> bool:
+        """Whether items come from an iterator now."""
+        return bool(self._pulled) or (self._part < len(self._parts) and self._parts[self._part].length is None)
+
+    @property
     def waiting(self) -> int:
         """How many pieces have been pulled and not lent."""
         return len(self._pulled)

@@ -122,8 +122,9 @@ class Rank:
 
     @property
     def hasPlenty(self) -> bool:
-        """Whether there is enough to do for some time, so that it will do to hear of other ranks a little later."""
-        return self._hasPlenty
+        """Whether there is enough to do for some time, so that it will do to hear of other ranks a little later. Not
+        so where items are pulled: of these, little is lent at once, and others come back for more soon."""
+        return self._hasPlenty and not self._books.source.pulled
 
     @property
     def deadline(self) -> float | None:
