@@ -117,10 +117,10 @@ class ResultJournal(_Journal):
         self._log.cut(mark)
 
     def add(self, payload: Blob | Parts, count: int, base: int | None) -> None:
-        """Adds a delivery."""
+        """Adds a delivery; there is no haste, since what came after the last checkpoint is forgotten anyway."""
         lengths = [len(frame) for frame in payload.frames] if isinstance(payload, Parts) else payload.lengths
         front = _LENGTHS.pack(len(lengths)) + struct.pack(f"<{len(lengths)}Q", *lengths)
-        self._log.append(_KEPT, -1 if base is None else base, count, b"".join((front, *chunksOf(payload))))
+        self._log.postpone(_KEPT, -1 if base is None else base, count, b"".join((front, *chunksOf(payload))))
 
     def kept(self) -> Iterator[Kept]:
         """The deliveries that were found when it was opened, in order."""

@@ -1,8 +1,9 @@
 """A file that only grows: a head, a counter in the head, and entries, each with a digest of its own.
 
 What is written survives the death of the process at once (the kernel has it), and that of the machine after ``sync``.
-Appending never fails: what the disk does not take waits in memory, and ``sync`` says so. An entry that was cut short by
-the end of the process is no damage; it counts as never written.
+Appending never fails: what the disk does not take waits in memory, and ``sync`` says so. What is postponed waits there
+anyway, until there is much of it or until ``sync``. An entry that was cut short by the end of the process is no damage;
+it counts as never written.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ _DIGEST_BYTES = 16
 HEAD_BYTES = 72
 _FRONT = struct.Struct("<IIqqQ")
 _ENTRY_BYTES = _DIGEST_BYTES + _FRONT.size
+POSTPONED_BYTES = 16 << 20
 _LOCKED = (errno.EACCES, errno.EAGAIN)
 
 
@@ -42,6 +44,13 @@ class Entry(NamedTuple):
     count: int  # type: ignore[assignment]
     data: bytes
     end: int
+
+
+class _Waiting(NamedTuple):
+    """An entry that is not in the file yet; its digest depends on its place there."""
+
+    front: bytes
+    data: bytes
 
 
 class LogFile:
@@ -66,7 +75,7 @@ class LogFile:
         self._fd = -1
         self._memory: mmap.mmap | None = None
         self._end = self.begin
-        self._waiting: deque[bytes] = deque()
+        self._waiting: deque[_Waiting] = deque()
         self._waitingBytes = 0
         self._lock = threading.Lock()
 
@@ -157,22 +166,33 @@ class LogFile:
     def append(self, kind: int, number: int, count: int, data: bytes) -> None:
         """Adds an entry, in one write."""
         with self._lock:
-            offset = self._end + self._waitingBytes
-            front = _FRONT.pack(kind, 0, number, count, len(data))
-            self._waiting.append(b"".join((self._digest(offset, front, data), front, data)))
-            self._waitingBytes += len(self._waiting[-1])
+            self._wait(kind, number, count, data)
             with suppress(OSError):
                 self._write()
 
+    def postpone(self, kind: int, number: int, count: int, data: bytes) -> None:
+        """Adds an entry that will be written some time before ``sync`` returns."""
+        with self._lock:
+            self._wait(kind, number, count, data)
+            if self._waitingBytes > POSTPONED_BYTES:
+                with suppress(OSError):
+                    self._write()
+
+    def _wait(self, kind: int, number: int, count: int, data: bytes) -> None:
+        self._waiting.append(_Waiting(_FRONT.pack(kind, 0, number, count, len(data)), data))
+        self._waitingBytes += _ENTRY_BYTES + len(data)
+
     def _write(self) -> None:
         while self._waiting:
+            front, data = self._waiting[0]
             try:
-                self._end = writeAll(self._fd, self._waiting[0], self._end)
+                self._end = writeAll(self._fd, b"".join((self._digest(self._end, front, data), front, data)), self._end)
             except OSError:
                 with suppress(OSError):
                     os.ftruncate(self._fd, self._end)
                 raise
-            self._waitingBytes -= len(self._waiting.popleft())
+            self._waiting.popleft()
+            self._waitingBytes -= _ENTRY_BYTES + len(data)
 
     def sync(self) -> None:
         """Makes all of it durable.

@@ -15,7 +15,7 @@ from typing import Any
 
 from .errors import PayloadError
 
-__all__ = ["Blob", "Live", "Parts", "Segment", "pack", "unpack"]
+__all__ = ["Blob", "Live", "Parts", "Segment", "pack", "readOnce", "unpack"]
 
 OUT_OF_BAND = 16 << 10
 Buffer = bytes | bytearray | memoryview
@@ -61,7 +61,7 @@ class Blob:
 
     __slots__ = ("data", "lengths", "nbytes", "offset", "segment")
 
-    def __init__(self, lengths: Sequence[int], segment: Segment | None, offset: int, data: bytes | None) -> None:
+    def __init__(self, lengths: Sequence[int], segment: Segment | None, offset: int, data: Buffer | None) -> None:
         self.lengths = tuple(lengths)
         self.segment = segment
         self.offset = offset
@@ -82,7 +82,7 @@ class Blob:
         return b"".join(self.frames())
 
 
-def _split(data: bytes, lengths: tuple[int, ...]) -> list[Buffer]:
+def _split(data: Buffer, lengths: tuple[int, ...]) -> list[Buffer]:
     if len(lengths) == 1:
         return [data]
     frames: list[Buffer] = []
@@ -150,6 +150,13 @@ def _packHard(value: Any, outOfBand: Any) -> bytes:
 def unpack(frames: Sequence[Buffer]) -> Any:
     """The value of parts."""
     return pickle.loads(frames[0], buffers=frames[1:])
+
+
+def readOnce(payload: Any) -> Any:
+    """What can be unpacked and kept without being read twice; parts that values would share memory with are not."""
+    if type(payload) is not Blob or payload.segment is None or len(payload.lengths) > 1:
+        return payload
+    return Blob(payload.lengths, None, 0, payload.frames()[0])
 
 
 def explain(value: Any, depth: int = 6) -> str:

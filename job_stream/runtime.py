@@ -29,6 +29,7 @@ from .lanes.packing import LivePacking, unpackAny
 from .lanes.pool import Death, ProcessPool
 from .lanes.threads import ThreadPool
 from .lanes.worker import KEEPER, Setup
+from .payload import readOnce
 from .plan import Plan
 from .puller import Puller
 from .saver import Saver
@@ -141,13 +142,14 @@ class Runtime:
 
     def _deliver(self, delivery: m.Deliver, handle: Callable[[list[Any], int | None], None]) -> None:
         try:
-            values = unpackAny(delivery.payload)
+            payload = delivery.payload if self._saver is None else readOnce(delivery.payload)
+            values = unpackAny(payload)
         except Exception as error:
             raise self._reporter.unreadable(error)  # noqa: B904
         if self._saver is None:
             handle(values, delivery.base)
         else:
-            self._saver.deliver(delivery.payload, values, delivery.base, handle)
+            self._saver.deliver(payload, values, delivery.base, handle)
         self._events.append(m.ResultsTaken(delivery.count, delivery.payload.nbytes))
         if self._rank.full:  # else there is time; the engine thread looks at events before it sleeps
             self._wake.set()

@@ -82,6 +82,7 @@ def test_results_up_to_the_mark_come_back_in_order(path, opened):
     mark = journal.mark()
     journal.add(inline(b"after"), 9, 9)
     journal.sync()
+    journal.sync()
     journal.close()
     again = opened(ResultJournal.open(path, RUN, mark))
     assert kept(again) == [(bare(payloads[0]), 1, 0), (bare(payloads[1]), 2, 10), (bare(payloads[2]), 3, None),
@@ -93,10 +94,12 @@ def test_what_came_after_the_mark_makes_room_for_what_comes_now(path, opened):
     journal.add(inline(b"one"), 1, 0)
     mark = journal.mark()
     journal.add(inline(noise(10_000)), 1, 1)
+    journal.sync()
     journal.close()
     again = opened(ResultJournal.open(path, RUN, mark))
     again.add(inline(b"two"), 1, 1)
     end = again.mark()
+    again.sync()
     again.close()
     assert [entry[0] for entry in kept(opened(ResultJournal.open(path, RUN, end)))] == [
         bare(inline(b"one")), bare(inline(b"two")),
@@ -112,6 +115,7 @@ def test_a_journal_can_be_used_at_once(path, opened):
 def test_a_new_run_overwrites_the_journal_of_one_that_left_no_checkpoint(path, opened):
     journal = opened(ResultJournal.create(path, RUN))
     journal.add(inline(b"old"), 1, 0)
+    journal.sync()
     journal.close()
     mark = opened(CallJournal.create(path, "f" * 32)).mark()
     refused(ResultJournal, path, mark, "of another run")
@@ -128,12 +132,30 @@ def test_a_death_at_any_moment_leaves_what_is_before_the_mark(path, opened, happ
     journal = opened(ResultJournal.create(path, RUN))
     journal.add(inline(b"one"), 1, 0)
     mark = journal.mark()
+    journal.sync()
     journal.close()
     for number in range(1, calls_of(work) + 1):
         killed_at(number, happen, work)
         again = ResultJournal.open(path, RUN, mark)
         assert kept(again) == [(bare(inline(b"one")), 1, 0)]
         again.close()
+
+
+def test_results_are_not_written_before_they_are_wanted(path, opened):
+    journal = opened(ResultJournal.create(path, RUN))
+    empty = path.stat().st_size
+    journal.add(inline(b"one"), 1, 0)
+    mark = journal.mark()
+    assert path.stat().st_size == empty
+    journal.sync()
+    assert path.stat().st_size == mark
+
+
+def test_results_do_not_pile_up_in_memory(path, opened):
+    journal = opened(ResultJournal.create(path, RUN))
+    for number in range(20):
+        journal.add(inline(bytes(1 << 20)), 1, number)
+    assert path.stat().st_size > 16 << 20
 
 
 # --- calls of a function ----------------------------------------------------------------------------------------------
@@ -274,6 +296,7 @@ def filled(kind, path):
             journal.add(inline(noise(50)), 1, number)
         else:
             handle(journal, [number, -number])
+    journal.sync()
     journal.close()
     return mark
 
@@ -302,6 +325,7 @@ def test_entries_that_changed_places_are_noticed(path):
     for number in range(2):
         journal.add(inline(noise(50, number)), 1, number)
         marks.append(journal.mark())
+    journal.sync()
     journal.close()
     data = path.read_bytes()
     path.write_bytes(data[: marks[0]] + data[marks[1] :] + data[marks[0] : marks[1]])
