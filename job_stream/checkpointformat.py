@@ -201,6 +201,9 @@ class Reading:
 
     def _read(self, size: int) -> bytes:
         """The next bytes of the state."""
+        if size <= len(self._rest):
+            part, self._rest = self._rest[:size], self._rest[size:]
+            return bytes(part)
         parts = []
         while size > len(self._rest):
             parts.append(self._rest)

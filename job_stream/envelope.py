@@ -176,18 +176,15 @@ class _Restorer:
     def restore(self, value: Any) -> Any:
         if type(value) is not tuple:
             return value
-        code, *rest = value
+        code = value[0]
         if code == _PAYLOAD:
-            return self._payloads[rest[0]]
+            return self._payloads[value[1]]
         if code == _LARGE_INT:
-            return int(rest[0])
+            return int(value[1])
         restore = self.restore
-        parts = [restore(part) if type(part) is tuple else part for part in rest]
-        return self._built(code, parts)
-
-    def _built(self, code: int, parts: list[Any]) -> Any:
-        if code == _LIST:
-            return parts
-        if code == _DICT:
-            return dict(zip(parts[::2], parts[1::2], strict=True))
-        return tuple(parts) if code == _TUPLE else self._kinds[code - _FIRST_KIND](*parts)
+        parts = [restore(part) if type(part) is tuple else part for part in value[1:]]
+        if code >= _FIRST_KIND:
+            return self._kinds[code - _FIRST_KIND]._make(parts)  # type: ignore[attr-defined]
+        if code == _TUPLE:
+            return tuple(parts)
+        return parts if code == _LIST else dict(zip(parts[::2], parts[1::2], strict=True))

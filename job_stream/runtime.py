@@ -163,9 +163,9 @@ class Runtime:
     def _run(self) -> None:
         try:
             self._join()
+            self._handle(m.Nothing())
             if self._saver is not None:
                 self._saver.save(self._rank.capture())  # from here on, what has become of results is on record
-            self._handle(m.Nothing())
             self._loop()
         except BaseException as error:
             self._fail(error)
