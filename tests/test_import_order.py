@@ -119,6 +119,8 @@ PLACES: tuple[tuple[str, ...], ...] = (
         "launcher.run",
         "launcher.restarts",
         "launcher.start",
+        "launcher.selftest",
+        "launcher.doctor",
         "launcher.cli",
         "launcher",
     ),

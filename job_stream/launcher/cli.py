@@ -5,15 +5,18 @@ from __future__ import annotations
 import os
 import re
 import sys
+from itertools import chain
 from typing import Any
 
 import click
 
 from .. import __version__
 from . import settings
+from .doctor import checks, examine
 from .restarts import say
 from .start import CHECKPOINT, Options, start
 from .trouble import LauncherError
+from .verdict import INTERRUPTED
 
 __all__ = ["main"]
 
@@ -23,7 +26,7 @@ PROGRAM = "run-program"
 
 _ARGUMENTS = "job_stream.arguments"
 _PROPERTY = re.compile(r"[A-Za-z_]+=\S*")
-_CLOCK = re.compile(r"(?:(\d+):)?(\d{1,2}):(\d{1,2})")
+_CLOCK = re.compile(r"(\d+):([0-5]\d):([0-5]\d)")
 
 
 class _Commands(click.Group):
@@ -60,7 +63,7 @@ class _Seconds(click.ParamType[float]):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         if found := _CLOCK.fullmatch(str(value)):
-            hours, minutes, seconds = (int(part or 0) for part in found.groups())
+            hours, minutes, seconds = map(int, found.groups())
             total = float(3600 * hours + 60 * minutes + seconds)
         else:
             try:
@@ -75,6 +78,8 @@ class _Seconds(click.ParamType[float]):
 @click.group(
     cls=_Commands,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    invoke_without_command=True,
+    no_args_is_help=True,
     subcommand_metavar="[--] PROG [ARGS]... | COMMAND",
     epilog="docs/clusters.rst tells more: ssh, containers, Slurm and PBS.",
 )
@@ -101,6 +106,8 @@ def commands(ctx: click.Context, checkpoint: str | None, host: tuple[str, ...], 
     job_stream --host a,b cpus=3 -- python script.py      on a, and on b with 3 lanes
     job_stream -c sweep.checkpoint --restarts 5 --hostfile hosts -- python sweep.py
     """
+    if ctx.invoked_subcommand is None:
+        raise click.UsageError("There is no program to start: job_stream [OPTIONS] -- PROG [ARGS]...")
     ctx.obj = Options(checkpoint, host, hostfile, ranks, restarts, time_limit, dry_run)
 
 
@@ -110,7 +117,7 @@ def commands(ctx: click.Context, checkpoint: str | None, host: tuple[str, ...], 
 @click.pass_obj
 def runProgram(options: Options, program: tuple[str, ...]) -> int:
     """Runs a program."""
-    return start(options, program)
+    return start(options, program, [name for name in commands.commands if name != PROGRAM])
 
 
 @commands.command()
@@ -130,7 +137,24 @@ def config(options: Options, words: tuple[str, ...]) -> None:
     if not words:
         values = settings.read()
         for key, meaning in settings.KEYS.items():
-            print(f"{key}={values.get(key, '')}  # {meaning}")
+            click.echo(f"{key}={values.get(key, '')}  # {meaning}")
+
+
+@commands.command()
+@click.pass_obj
+def doctor(options: Options) -> int:
+    """Tell what there is on this machine, and how to mend what is not fine.
+
+    With --host or --hostfile before it, the self-test runs on those hosts.
+    """
+    _refuseOptions("doctor", options._replace(host=(), hostfile=None))
+    hosts = [*chain.from_iterable(("--host", text) for text in options.host)]
+    machine = examine(hosts if options.hostfile is None else [*hosts, "--hostfile", options.hostfile])
+    findings = []
+    for check in checks():
+        findings.append(check(machine))
+        click.echo(findings[-1])
+    return int(any(finding.remedy for finding in findings))
 
 
 @commands.command("git-results-progress")
@@ -141,7 +165,7 @@ def gitResultsProgress(options: Options) -> None:
     path = options.checkpoint or os.environ.get(CHECKPOINT)
     if not path:
         raise LauncherError("git-results-progress needs --checkpoint PATH before it")
-    print(_lastWritten(path))
+    click.echo(_lastWritten(path))
 
 
 def _lastWritten(path: str) -> float:
@@ -169,7 +193,7 @@ def main() -> None:
         error.show()
         code = error.exit_code
     except click.Abort:
-        code = 130
+        code = INTERRUPTED
     except LauncherError as error:
         say(str(error))
         code = WRONG_USE

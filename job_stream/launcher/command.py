@@ -65,9 +65,9 @@ def command(job: Job, mpirun: Mpirun, environment: Mapping[str, str] = os.enviro
     return {OPEN_MPI: _openMpi, MPICH: _hydra, SLURM: _srun}[mpirun.kind](job, mpirun, environment)
 
 
-def additions(mpirun: Mpirun | None) -> dict[str, str]:
+def additions(mpirun: Mpirun) -> dict[str, str]:
     """What is added to the environment of a launcher."""
-    return rootVariables() if mpirun is not None and mpirun.kind == OPEN_MPI else {}
+    return rootVariables() if mpirun.kind == OPEN_MPI else {}
 
 
 def _ushered(job: Job, cpus: int | None) -> list[str]:

@@ -19,7 +19,7 @@ __all__ = ["FIRST_PAUSE_S", "LONGEST_PAUSE_S", "Limits", "keepRunning", "say"]
 
 FIRST_PAUSE_S = 1.0
 LONGEST_PAUSE_S = 60.0
-LEAST_S = 10.0
+LEAST_S = 5.0
 """Time that has to be left for another try."""
 LIMIT = "JOBS_TIME_LIMIT"
 
@@ -59,10 +59,10 @@ def keepRunning(start: Callable[[Mapping[str, str]], Running], limits: Limits, m
     end = None if limits.seconds is None else monotonic() + limits.seconds
     cameUp = False
     for attempt in range(limits.restarts + 1):
-        run = start({} if end is None else {LIMIT: f"{max(end - monotonic(), 1.0):.0f}"})
+        run = start({} if end is None else {LIMIT: f"{end - monotonic():.1f}"})
         outcome = run.wait()
         cameUp = cameUp or run.cameUp
-        if outcome.why:
+        if outcome.why and not mailbox.hasEnding:
             say(outcome.why)
         if not outcome.isCrash or mailbox.hasEnding or not cameUp or attempt == limits.restarts:
             break

@@ -24,8 +24,8 @@ from .verdict import Outcome, cause, judge
 
 __all__ = ["Run"]
 
-FAILED_S = 20.0
-"""How long mpirun may take to end all ranks when one has failed; a primary may be writing a checkpoint."""
+FAILED_S = 10.0
+"""How long mpirun may take to end all ranks when one has failed."""
 DONE_S = 10.0
 """How long mpirun may take to end when all programs have."""
 FORCE_S = 5.0
