@@ -171,6 +171,15 @@ def test_a_mistake_in_the_program_is_not_tried_again(tmp_path, python):
     assert "starting again" not in ended.err
 
 
+@each_mpi
+def test_a_run_stops_before_its_time_limit(tmp_path, python):
+    path = script(tmp_path, SUM + "    w.job(lambda number: time.sleep(number) or number)\n    w.run()")
+    words = ("-n", "2", "-c", "state", "--time-limit", "1", "--restarts", "2")
+    ended = run(tmp_path, *words, "--", python, path, python=python)
+    assert ended.code == 75, ended.err
+    assert (tmp_path / "state").exists()
+
+
 # --- signals ------------------------------------------------------------------------------------------------------
 BUSY = (
     SUM

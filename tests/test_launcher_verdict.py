@@ -132,6 +132,12 @@ def test_nothing_is_tried_again_when_the_end_was_asked_for(tries):
         assert tries([Told(CRASH)], Limits(5, None), mailbox) == (137, [{}])
 
 
+def test_ctrl_c_before_anything_has_come_up_is_the_exit_status(tries):
+    with Mailbox() as mailbox:
+        signal.raise_signal(signal.SIGINT)
+        assert tries([Told(CRASH, cameUp=False)], Limits(5, None), mailbox) == (130, [{}])
+
+
 def test_a_pause_ends_at_ctrl_c(monkeypatch):
     monkeypatch.setattr("job_stream.launcher.restarts.FIRST_PAUSE_S", 1e6)
     monkeypatch.setattr("job_stream.launcher.restarts.LONGEST_PAUSE_S", 1e6)
@@ -143,13 +149,13 @@ def test_a_pause_ends_at_ctrl_c(monkeypatch):
             signal.raise_signal(signal.SIGINT)
 
     with Mailbox() as mailbox:
-        assert keepRunning(lambda additions: Told(CRASH), Limits(5, None), mailbox) == 137
+        assert keepRunning(lambda additions: Told(CRASH), Limits(5, None), mailbox) == 130
     assert told[-1].startswith("starting again in 1e+06 s")
 
 
 def test_pauses_grow(tries, monkeypatch):
     pauses = []
-    monkeypatch.setattr("job_stream.launcher.restarts._sleep", lambda pause_s, mailbox: pauses.append(pause_s) or True)
+    monkeypatch.setattr("job_stream.launcher.restarts._sleep", lambda pause_s, mailbox: pauses.append(pause_s))
     monkeypatch.setattr("job_stream.launcher.restarts.FIRST_PAUSE_S", 1.0)
     with Mailbox() as mailbox:
         keepRunning(lambda additions: Told(CRASH), Limits(8, None), mailbox)

@@ -56,23 +56,19 @@ def _withProperties(args: list[str]) -> list[str]:
     return taken
 
 
-class _Seconds(click.ParamType[float]):
-    """A number of seconds, or HH:MM:SS."""
-
-    name = "seconds"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        if found := _CLOCK.fullmatch(str(value)):
-            hours, minutes, seconds = map(int, found.groups())
-            total = float(3600 * hours + 60 * minutes + seconds)
-        else:
-            try:
-                total = float(value)
-            except ValueError:
-                self.fail(f"{value!r} is neither a number of seconds nor HH:MM:SS", param, ctx)
-        if not 0 < total < float("inf"):
-            self.fail(f"{value!r} is not above 0", param, ctx)
-        return total
+def _seconds(text: str) -> float:
+    """What a number of seconds, or HH:MM:SS, means in seconds."""
+    if found := _CLOCK.fullmatch(text):
+        hours, minutes, seconds = map(int, found.groups())
+        total = float(3600 * hours + 60 * minutes + seconds)
+    else:
+        try:
+            total = float(text)
+        except ValueError:
+            raise click.BadParameter(f"{text!r} is neither a number of seconds nor HH:MM:SS") from None
+    if not 0 < total < float("inf"):
+        raise click.BadParameter(f"{text!r} is not above 0")
+    return total
 
 
 @click.group(
@@ -89,7 +85,7 @@ class _Seconds(click.ParamType[float]):
 @click.option("-n", "ranks", type=click.IntRange(1), metavar="RANKS", help="Ranks on this machine.")
 @click.option("--restarts", type=click.IntRange(0), default=0, metavar="N",
               help="Start again from the checkpoint, N times at most, after a crash.")  # fmt: skip
-@click.option("--time-limit", type=_Seconds(), metavar="TIME",
+@click.option("--time-limit", type=_seconds, metavar="TIME",
               help="Seconds or HH:MM:SS; shortly before, a checkpoint is written, and the status is 75.")  # fmt: skip
 @click.option("--dry-run", is_flag=True, help="Print the command and what it adds to the environment; start nothing.")
 @click.version_option(__version__, "--version", prog_name="job_stream")

@@ -13,7 +13,7 @@ import signal
 from collections.abc import Sequence
 from typing import NamedTuple
 
-__all__ = ["INTERRUPTED", "End", "Outcome", "cause", "judge"]
+__all__ = ["INTERRUPTED", "End", "Outcome", "cause", "exitCode", "judge"]
 
 _SIGNALLED = 128
 INTERRUPTED = _SIGNALLED + signal.SIGINT
@@ -83,20 +83,20 @@ def judge(ends: Sequence[End], running: int, launcher: int, recovers: bool) -> O
         recovers: MPI survives the death of ranks other than 0.
     """
     if running:
-        code = _exitCode(launcher)
+        code = exitCode(launcher)
         return Outcome(code or 1, True, f"mpirun ended with {code} while {running} ranks were running")
     failed = cause(ends, recovers)
     if failed is not None:
-        code = LOST if failed.status is None else _exitCode(failed.status)
+        code = LOST if failed.status is None else exitCode(failed.status)
         isCrash = code > _SIGNALLED and code != INTERRUPTED
         return Outcome(code, isCrash, str(failed) if isCrash else "")
     if launcher == 0 or any(end.rank == 0 for end in ends):
         return Outcome(0)
-    code = _exitCode(launcher)
+    code = exitCode(launcher)
     return Outcome(code, True, f"mpirun ended with {code} before any rank had come up")
 
 
-def _exitCode(status: int) -> int:
+def exitCode(status: int) -> int:
     """A status as shells have it: 128 and the number of the signal where it was one."""
     return _SIGNALLED - status if status < 0 else status
 
