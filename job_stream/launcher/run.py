@@ -11,9 +11,7 @@ import os
 import selectors
 import signal
 import subprocess
-import sys
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from time import monotonic
 
 from .mailbox import Mailbox
@@ -131,23 +129,14 @@ class Run:
 
 
 def _start(command: Sequence[str], environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
-    """Starts a launcher in a session of its own: Ctrl-C is passed on once, by this process.
-
-    Without a terminal, mpirun would be stopped by the kernel when it reads from one, so it gets none.
-    """
+    """Starts a launcher in a session of its own: Ctrl-C is passed on once, by this process."""
     try:
         return subprocess.Popen(
             command,
-            stdin=subprocess.DEVNULL if _isTerminal() else None,
+            stdin=subprocess.DEVNULL,
             env=environment,
             start_new_session=True,
             preexec_fn=dieWithParent,
         )
     except OSError as error:
         raise LauncherError(f"cannot start {command[0]}: {error.strerror}") from None
-
-
-def _isTerminal() -> bool:
-    with suppress(ValueError, AttributeError):  # stdin may be closed
-        return sys.stdin.isatty()
-    return True
