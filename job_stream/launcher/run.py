@@ -14,11 +14,11 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from time import monotonic
 
-from .mailbox import Mailbox
+from .mailbox import HARMLESS, Mailbox
 from .switchboard import Switchboard
 from .trouble import LauncherError
 from .usher import dieWithParent
-from .verdict import Outcome, cause, judge
+from .verdict import End, Outcome, cause, judge
 
 __all__ = ["Run"]
 
@@ -57,7 +57,7 @@ class Run:
         self._asked = 0
         self._force: float | None = None
         self._forced = 0
-        self._orphans = 0
+        self._before: tuple[list[End], int] | None = None
 
     @property
     def cameUp(self) -> bool:
@@ -71,7 +71,8 @@ class Run:
                 self._watch()
                 for key, _ in self._selector.select(self._patience()):
                     key.data()
-            return judge(self._board.ends, self._orphans, self._launcher.returncode, self._recovers)
+            ends, running = self._before or (self._board.ends, 0)
+            return judge(ends, running, self._launcher.returncode, self._recovers)
         finally:
             self._end()
 
@@ -99,8 +100,8 @@ class Run:
                 self._launcher.terminate()
                 return
             self._launcher.kill()
-        elif not self._orphans:
-            self._orphans = self._board.running
+        if self._before is None:  # how programs end that are killed here tells nothing
+            self._before = list(self._board.ends), self._board.running
         self._board.signal(signal.SIGKILL)
         if self._forced > 2:
             self._board.hangUp()
@@ -111,7 +112,7 @@ class Run:
 
     def _pass(self, number: int) -> None:
         """Passes a signal on. Asked to end for a second time, or before anything has come up, it forces the end."""
-        if number == signal.SIGUSR1:
+        if number in HARMLESS:
             self._board.signal(number)
             return
         self._asked += 1

@@ -77,22 +77,23 @@ def judge(ends: Sequence[End], running: int, launcher: int, recovers: bool) -> O
     """What a run came to whose launcher has ended.
 
     Args:
-        ends: of ranks, in the order in which they came.
-        running: ranks whose program still ran some time after the launcher had ended, and was killed.
+        ends: of ranks, in the order in which they came, without those that the launcher had to bring about.
+        running: ranks whose program still ran then.
         launcher: exit code of mpirun; a signal as a negative number.
         recovers: MPI survives the death of ranks other than 0.
     """
-    if running:
-        code = exitCode(launcher)
-        return Outcome(code or 1, True, f"mpirun ended with {code} while {running} ranks were running")
     failed = cause(ends, recovers)
     if failed is not None:
         code = LOST if failed.status is None else exitCode(failed.status)
         isCrash = code > _SIGNALLED and code != INTERRUPTED
         return Outcome(code, isCrash, str(failed) if isCrash else "")
-    if launcher == 0 or any(end.rank == 0 for end in ends):
+    if any(end.rank == 0 for end in ends):
         return Outcome(0)
     code = exitCode(launcher)
+    if running:
+        return Outcome(code or 1, True, f"mpirun ended with {code} while {running} ranks were running")
+    if code == 0:
+        return Outcome(0)
     return Outcome(code, True, f"mpirun ended with {code} before any rank had come up")
 
 
