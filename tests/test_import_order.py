@@ -106,6 +106,23 @@ PLACES: tuple[tuple[str, ...], ...] = (
     ("ordered",),
     ("inline",),
     ("",),  # job_stream/__init__.py, which exports the public names
+    (
+        "launcher.trouble",
+        "launcher.hosts",
+        "launcher.settings",
+        "launcher.mpirun",
+        "launcher.command",
+        "launcher.usher",
+        "launcher.verdict",
+        "launcher.switchboard",
+        "launcher.mailbox",
+        "launcher.run",
+        "launcher.restarts",
+        "launcher.start",
+        "launcher.cli",
+        "launcher",
+    ),
+    ("__main__",),
 )
 
 # What the engine may use: no clock, no I/O, no chance, no user code.

@@ -1,0 +1,176 @@
+"""The command line: options, and what may stand after them."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from typing import Any
+
+import click
+
+from .. import __version__
+from . import settings
+from .restarts import say
+from .start import CHECKPOINT, Options, start
+from .trouble import LauncherError
+
+__all__ = ["main"]
+
+WRONG_USE = 2
+PROGRAM = "run-program"
+"""What a program given on the command line is to click; users never see this name."""
+
+_ARGUMENTS = "job_stream.arguments"
+_PROPERTY = re.compile(r"[A-Za-z_]+=\S*")
+_CLOCK = re.compile(r"(?:(\d+):)?(\d{1,2}):(\d{1,2})")
+
+
+class _Commands(click.Group):
+    """Commands and programs in one place: what is not a command, or stands behind ``--``, is a program."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        args = _withProperties(args)
+        ctx.meta[_ARGUMENTS] = list(args)
+        return super().parse_args(ctx, args)
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
+        given = ctx.meta[_ARGUMENTS]
+        if args[0] in self.commands and given[-len(args) - 1 : -len(args)] != ["--"]:
+            return super().resolve_command(ctx, args)
+        return PROGRAM, self.commands[PROGRAM], args
+
+
+def _withProperties(args: list[str]) -> list[str]:
+    """Takes the words after ``--host a,b`` that are its properties, as ``cpus=3``, together with it."""
+    taken: list[str] = []
+    for word in args:
+        isHost = taken[-2:-1] == ["--host"] or "".join(taken[-1:]).startswith("--host=")
+        if isHost and _PROPERTY.fullmatch(word) and "--" not in taken:
+            taken[-1] += f" {word}"
+        else:
+            taken.append(word)
+    return taken
+
+
+class _Seconds(click.ParamType[float]):
+    """A number of seconds, or HH:MM:SS."""
+
+    name = "seconds"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        if found := _CLOCK.fullmatch(str(value)):
+            hours, minutes, seconds = (int(part or 0) for part in found.groups())
+            total = float(3600 * hours + 60 * minutes + seconds)
+        else:
+            try:
+                total = float(value)
+            except ValueError:
+                self.fail(f"{value!r} is neither a number of seconds nor HH:MM:SS", param, ctx)
+        if not 0 < total < float("inf"):
+            self.fail(f"{value!r} is not above 0", param, ctx)
+        return total
+
+
+@click.group(
+    cls=_Commands,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    subcommand_metavar="[--] PROG [ARGS]... | COMMAND",
+    epilog="docs/clusters.rst tells more: ssh, containers, Slurm and PBS.",
+)
+@click.option("-c", "--checkpoint", metavar="PATH", help="Where checkpoints are written, and gone on from.")
+@click.option("--host", multiple=True, metavar="A,B [cpus=N]", help="Hosts to run on, a rank each.")
+@click.option("--hostfile", metavar="FILE", help="Hosts to run on: one a line, as in 'node1 cpus=4  # comment'.")
+@click.option("-n", "ranks", type=click.IntRange(1), metavar="RANKS", help="Ranks on this machine.")
+@click.option("--restarts", type=click.IntRange(0), default=0, metavar="N",
+              help="Start again from the checkpoint, N times at most, after a crash.")  # fmt: skip
+@click.option("--time-limit", type=_Seconds(), metavar="TIME",
+              help="Seconds or HH:MM:SS; shortly before, a checkpoint is written, and the status is 75.")  # fmt: skip
+@click.option("--dry-run", is_flag=True, help="Print the command and what it adds to the environment; start nothing.")
+@click.version_option(__version__, "--version", prog_name="job_stream")
+@click.pass_context
+def commands(ctx: click.Context, checkpoint: str | None, host: tuple[str, ...], hostfile: str | None,
+             ranks: int | None, restarts: int, time_limit: float | None, dry_run: bool) -> None:  # fmt: skip
+    """Starts PROG on one rank a host, and ends with its exit status.
+
+    Without hosts, PROG runs on this machine; in a job of Slurm or PBS, on all of its nodes.
+
+    \b
+    job_stream -- python script.py                        here, on all cores
+    job_stream -n 2 -- python script.py                   two ranks here
+    job_stream --host a,b cpus=3 -- python script.py      on a, and on b with 3 lanes
+    job_stream -c sweep.checkpoint --restarts 5 --hostfile hosts -- python sweep.py
+    """
+    ctx.obj = Options(checkpoint, host, hostfile, ranks, restarts, time_limit, dry_run)
+
+
+@commands.command(PROGRAM, hidden=True, add_help_option=False,
+                  context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})  # fmt: skip
+@click.argument("program", nargs=-1, type=click.UNPROCESSED, required=True)
+@click.pass_obj
+def runProgram(options: Options, program: tuple[str, ...]) -> int:
+    """Runs a program."""
+    return start(options, program)
+
+
+@commands.command()
+@click.argument("words", nargs=-1, metavar="[KEY=VALUE]...")
+@click.pass_obj
+def config(options: Options, words: tuple[str, ...]) -> None:
+    """List the settings, or set some.
+
+    \b
+    job_stream config                       lists them
+    job_stream config hostfile=~/hosts      the hostfile to use where no hosts and no -n are given
+    job_stream config hostfile=             unsets it
+    """
+    _refuseOptions("config", options)
+    for word in words:
+        settings.change(word)
+    if not words:
+        values = settings.read()
+        for key, meaning in settings.KEYS.items():
+            print(f"{key}={values.get(key, '')}  # {meaning}")
+
+
+@commands.command("git-results-progress")
+@click.pass_obj
+def gitResultsProgress(options: Options) -> None:
+    """Print when the checkpoint was last written, in seconds since 1970; -1 if there is none."""
+    _refuseOptions("git-results-progress", options._replace(checkpoint=None))
+    path = options.checkpoint or os.environ.get(CHECKPOINT)
+    if not path:
+        raise LauncherError("git-results-progress needs --checkpoint PATH before it")
+    print(_lastWritten(path))
+
+
+def _lastWritten(path: str) -> float:
+    for name in (f"{path}.done", path):
+        try:
+            return os.stat(name).st_mtime
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            raise LauncherError(f"{name}: {error.strerror}") from None
+    return -1
+
+
+def _refuseOptions(name: str, options: Options) -> None:
+    """An option without effect is a mistake."""
+    if options != Options():
+        raise LauncherError(f"{name} takes no such options; write 'job_stream -- {name}' for a program of that name")
+
+
+def main() -> None:
+    """The console script ``job_stream``."""
+    try:
+        code = commands.main(prog_name="job_stream", standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        code = error.exit_code
+    except click.Abort:
+        code = 130
+    except LauncherError as error:
+        say(str(error))
+        code = WRONG_USE
+    sys.exit(code)

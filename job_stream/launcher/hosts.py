@@ -1,0 +1,170 @@
+"""Which hosts to use: a hostfile, the option ``--host``, or what a batch system has allocated.
+
+One grammar serves for all. An entry is the name of a host and then its properties, separated by spaces. In a hostfile
+each line is an entry; in ``--host`` a comma separates them.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+from .trouble import LauncherError, nearest
+
+__all__ = ["Allocation", "Host", "allocation", "parseHosts", "readHostfile"]
+
+PROPERTIES = ("cpus",)
+_NAME = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]*[A-Za-z0-9_])?\.?")
+_MAX_NAME = 253
+"""Characters in the name of a host: RFC 1035 allows 255 bytes with lengths."""
+
+
+class Host(NamedTuple):
+    """A machine to run a rank on.
+
+    Attributes:
+        name: as mpirun is to be told.
+        cpus: lanes of the rank there; None: as many as it may use.
+    """
+
+    name: str
+    cpus: int | None = None
+
+
+class Allocation(NamedTuple):
+    """What a batch system has given to this job.
+
+    Attributes:
+        system: its name.
+        nodes: how many machines.
+        hosts: their names, where mpirun has to be told; empty: it finds them by itself.
+    """
+
+    system: str
+    nodes: int
+    hosts: tuple[Host, ...] = ()
+
+
+def parseHosts(texts: Iterable[str]) -> tuple[Host, ...]:
+    """The hosts of ``--host``, in order: ``a,b cpus=3`` are a, and b with 3 lanes.
+
+    Raises:
+        LauncherError: a host or a property cannot be understood, or a host is there twice.
+    """
+    entries = [(f"--host {text!r}", entry) for text in texts for entry in text.split(",")]
+    return _distinct([(where, _entry(where, entry)) for where, entry in entries])
+
+
+def readHostfile(path: str | Path) -> tuple[Host, ...]:
+    """The hosts of a file, in order.
+
+    Raises:
+        LauncherError: the file cannot be read, has no host, or has one twice; a line cannot be understood.
+    """
+    lines = [(where, line) for where, line in _lines(path) if line]
+    hosts = _distinct([(where, _entry(where, line)) for where, line in lines])
+    if not hosts:
+        raise LauncherError(f"hostfile {path}: there is no host in it; write a host a line, as in 'node1 cpus=4'")
+    return hosts
+
+
+def _lines(path: str | Path) -> list[tuple[str, str]]:
+    """(where, text without its comment) of each line."""
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except OSError as error:
+        raise LauncherError(f"hostfile {path}: cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise LauncherError(f"hostfile {path}: is not a text in UTF-8") from None
+    lines = enumerate(text.split("\n"), 1)
+    return [(f"hostfile {path}, line {number}", line.partition("#")[0].strip()) for number, line in lines]
+
+
+def _distinct(entries: Iterable[tuple[str, Host]]) -> tuple[Host, ...]:
+    seen: dict[str, str] = {}
+    hosts = []
+    for where, host in entries:
+        key = host.name.lower()
+        if key in seen:
+            raise LauncherError(
+                f"{where}: host {host.name!r} is there twice (first: {seen[key]}); a host has one rank, and cpus=N "
+                "says how many lanes that has"
+            )
+        seen[key] = where
+        hosts.append(host)
+    return tuple(hosts)
+
+
+def _entry(where: str, text: str) -> Host:
+    name, *words = text.split() or [""]
+    checkHostName(where, name)
+    values: dict[str, int] = {}
+    for word in words:
+        key, value = _property(where, name, word)
+        if key in values:
+            raise LauncherError(f"{where}: host {name!r} has {key}= twice")
+        values[key] = value
+    return Host(name, **values)
+
+
+def _property(where: str, host: str, word: str) -> tuple[str, int]:
+    key, equals, value = word.partition("=")
+    if not equals:
+        raise LauncherError(f"{where}: {word!r} after host {host!r} is not a property; those are written as cpus=N")
+    if key not in PROPERTIES:
+        raise LauncherError(f"{where}: host {host!r} has the unknown property {key!r}{nearest(key, PROPERTIES)}")
+    if not (value.isascii() and value.isdigit() and 0 < int(value) < 100_000):
+        raise LauncherError(f"{where}: host {host!r}: {key} must be a number above 0, not {value!r}")
+    return key, int(value)
+
+
+def checkHostName(where: str, name: str) -> None:
+    """Makes sure that mpirun, and the ssh that it starts, take a name as one and not as something else.
+
+    Raises:
+        LauncherError: they might not.
+    """
+    if not name:
+        raise LauncherError(f"{where}: the name of a host is missing")
+    if "@" in name:
+        raise LauncherError(
+            f"{where}: {name!r}: mpirun does not take user names; write 'User' for this host into ~/.ssh/config"
+        )
+    if ":" in name:
+        _checkIpv6(where, name)
+    elif len(name) > _MAX_NAME or not _NAME.fullmatch(name):
+        raise LauncherError(
+            f"{where}: {name!r} is not the name of a host: letters, digits, '.', '-' and '_', the first and the last "
+            "a letter or a digit"
+        )
+
+
+def _checkIpv6(where: str, name: str) -> None:
+    try:
+        ipaddress.IPv6Address(name)
+    except ValueError:
+        raise LauncherError(
+            f"{where}: {name!r} is not the name of a host, nor an IPv6 address; a host has one rank, and cpus=N says "
+            "how many lanes that has"
+        ) from None
+
+
+def allocation(environment: Mapping[str, str]) -> Allocation | None:
+    """What a batch system has given to this job; None: there is none, or this machine is all of it.
+
+    Raises:
+        LauncherError: the list of nodes of PBS cannot be read.
+    """
+    if environment.get("SLURM_JOB_NODELIST"):
+        nodes = environment.get("SLURM_JOB_NUM_NODES") or environment.get("SLURM_NNODES", "")
+        count = int(nodes) if nodes.isdigit() else 1
+        isHere = count == 1 and "SLURMD_NODENAME" in environment  # the shell of salloc may be on another machine
+        return None if isHere else Allocation("Slurm", count)
+    if path := environment.get("PBS_NODEFILE"):
+        names = dict.fromkeys(line for _, line in _lines(path) if line)
+        hosts = _distinct([(f"PBS_NODEFILE {path}", _entry(f"PBS_NODEFILE {path}", name)) for name in names])
+        return Allocation("PBS", len(hosts), hosts) if len(hosts) > 1 else None
+    return None

@@ -1,0 +1,90 @@
+"""Starting a program again after a crash: with growing pauses, within the time limit, never against the user's will.
+
+A program that ended by its own doing is not started again, nor one that was asked to end. ``verdict`` has the rule for
+what is a crash. When nothing came up at all, the first time, the mistake is in the command, and there is no second try.
+"""
+
+from __future__ import annotations
+
+import select
+import sys
+from collections.abc import Callable, Mapping
+from time import monotonic
+from typing import NamedTuple, Protocol
+
+from .mailbox import Mailbox
+from .verdict import Outcome
+
+__all__ = ["FIRST_PAUSE_S", "LONGEST_PAUSE_S", "Limits", "keepRunning", "say"]
+
+FIRST_PAUSE_S = 1.0
+LONGEST_PAUSE_S = 60.0
+LEAST_S = 10.0
+"""Time that has to be left for another try."""
+LIMIT = "JOBS_TIME_LIMIT"
+
+
+class Limits(NamedTuple):
+    """What may be spent.
+
+    Attributes:
+        restarts: how often to start again.
+        seconds: for all together; None: no limit.
+    """
+
+    restarts: int
+    seconds: float | None
+
+
+class Running(Protocol):
+    """A run under way."""
+
+    @property
+    def cameUp(self) -> bool: ...
+
+    def wait(self) -> Outcome: ...
+
+
+def keepRunning(start: Callable[[Mapping[str, str]], Running], limits: Limits, mailbox: Mailbox) -> int:
+    """Runs a program to its end.
+
+    Args:
+        start: starts it, with additions to the environment.
+        limits: what may be spent.
+        mailbox: of signals.
+
+    Returns:
+        The exit status.
+    """
+    end = None if limits.seconds is None else monotonic() + limits.seconds
+    cameUp = False
+    for attempt in range(limits.restarts + 1):
+        run = start({} if end is None else {LIMIT: f"{max(end - monotonic(), 1.0):.0f}"})
+        outcome = run.wait()
+        cameUp = cameUp or run.cameUp
+        if outcome.why:
+            say(outcome.why)
+        if not outcome.isCrash or mailbox.hasEnding or not cameUp or attempt == limits.restarts:
+            break
+        pause_s = min(FIRST_PAUSE_S * 2**attempt, LONGEST_PAUSE_S)
+        if end is not None and monotonic() + pause_s + LEAST_S > end:
+            say("there is no time left to start again")
+            break
+        say(f"starting again in {pause_s:g} s ({attempt + 1} of {limits.restarts})")
+        if not _sleep(pause_s, mailbox):
+            break
+    return outcome.code
+
+
+def _sleep(seconds: float, mailbox: Mailbox) -> bool:
+    """Sleeps; whether nobody has asked for the end meanwhile."""
+    end = monotonic() + seconds
+    while not mailbox.hasEnding and (left := end - monotonic()) > 0:
+        select.select([mailbox], [], [], left)
+        mailbox.take()
+    return not mailbox.hasEnding
+
+
+def say(text: str) -> None:
+    """Tells the user."""
+    print(f"job_stream: {text}", file=sys.stderr, flush=True)

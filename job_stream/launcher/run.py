@@ -1,0 +1,153 @@
+"""One run of a program on its ranks, from the start of its launcher to the end of all of it.
+
+Signals go from here to the programs and not to mpirun, which would give them only a moment. mpirun is not trusted to
+come to an end either: when a rank has failed, or all are done, it has a time limit. And nothing outlives this process:
+the kernel kills mpirun with it, and ushers end their programs when the connection is gone.
+"""
+
+from __future__ import annotations
+
+import os
+import selectors
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from time import monotonic
+
+from .mailbox import Mailbox
+from .switchboard import Switchboard
+from .trouble import LauncherError
+from .usher import dieWithParent
+from .verdict import Outcome, cause, judge
+
+__all__ = ["Run"]
+
+FAILED_S = 20.0
+"""How long mpirun may take to end all ranks when one has failed; a primary may be writing a checkpoint."""
+DONE_S = 10.0
+"""How long mpirun may take to end when all programs have."""
+FORCE_S = 5.0
+"""How long between asking mpirun to end and killing it, and for ushers to hang up after it."""
+
+
+class Run:
+    """A run under way.
+
+    Args:
+        command: that starts the ushers.
+        additions: to the environment.
+        ranks: how many there will be.
+        recovers: MPI survives the death of ranks other than 0.
+        addresses: of this machine, as the ranks see it.
+        mailbox: of signals.
+
+    Raises:
+        LauncherError: the command cannot be started.
+    """
+
+    def __init__(self, command: Sequence[str], additions: Mapping[str, str], ranks: int, recovers: bool,
+                 addresses: Sequence[str], mailbox: Mailbox) -> None:  # fmt: skip
+        self._ranks = ranks
+        self._recovers = recovers
+        self._mailbox = mailbox
+        self._selector = selectors.DefaultSelector()
+        self._selector.register(mailbox, selectors.EVENT_READ, self._takeSignals)
+        self._board = Switchboard(self._selector, addresses)
+        self._launcher = _start(command, {**os.environ, **additions, **self._board.environment})
+        self._asked = 0
+        self._force: float | None = None
+        self._forced = 0
+        self._orphans = 0
+
+    @property
+    def cameUp(self) -> bool:
+        """Whether any rank's program was started."""
+        return self._board.started > 0
+
+    def wait(self) -> Outcome:
+        """Waits for the end of all of it."""
+        try:
+            while self._launcher.poll() is None or self._board.connected:
+                self._watch()
+                for key, _ in self._selector.select(self._patience()):
+                    key.data()
+            return judge(self._board.ends, self._orphans, self._launcher.returncode, self._recovers)
+        finally:
+            self._end()
+
+    def _watch(self) -> None:
+        """Sets time limits as things come to their ends, and enforces them."""
+        if self._force is None:
+            if self._launcher.poll() is not None:
+                self._force = monotonic() + FORCE_S
+            elif cause(self._board.ends, self._recovers) is not None:
+                self._force = monotonic() + FAILED_S
+            elif len(self._board.ends) >= self._ranks:
+                self._force = monotonic() + DONE_S
+        if self._force is not None and monotonic() >= self._force:
+            self._useForce()
+
+    def _patience(self) -> float | None:
+        return None if self._force is None else max(0.0, self._force - monotonic())
+
+    def _useForce(self) -> None:
+        """A step further each time: asks mpirun to end; kills it, and the programs; hangs up."""
+        self._force = monotonic() + FORCE_S
+        self._forced += 1
+        if self._launcher.poll() is None:
+            if self._forced == 1:
+                self._launcher.terminate()
+                return
+            self._launcher.kill()
+        elif not self._orphans:
+            self._orphans = self._board.running
+        self._board.signal(signal.SIGKILL)
+        if self._forced > 2:
+            self._board.hangUp()
+
+    def _takeSignals(self) -> None:
+        for number in self._mailbox.take():
+            self._pass(number)
+
+    def _pass(self, number: int) -> None:
+        """Passes a signal on. Asked to end for a second time, or before anything has come up, it forces the end."""
+        if number == signal.SIGUSR1:
+            self._board.signal(number)
+            return
+        self._asked += 1
+        if self._asked == 1 and self._board.running:
+            self._board.signal(signal.SIGINT if number == signal.SIGINT else signal.SIGTERM)
+            return
+        self._force = monotonic()
+
+    def _end(self) -> None:
+        self._board.close()
+        self._selector.close()
+        if self._launcher.poll() is None:
+            self._launcher.kill()
+            self._launcher.wait()
+
+
+def _start(command: Sequence[str], environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
+    """Starts a launcher in a session of its own: Ctrl-C is passed on once, by this process.
+
+    Without a terminal, mpirun would be stopped by the kernel when it reads from one, so it gets none.
+    """
+    try:
+        return subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL if _isTerminal() else None,
+            env=environment,
+            start_new_session=True,
+            preexec_fn=dieWithParent,
+        )
+    except OSError as error:
+        raise LauncherError(f"cannot start {command[0]}: {error.strerror}") from None
+
+
+def _isTerminal() -> bool:
+    with suppress(ValueError, AttributeError):  # stdin may be closed
+        return sys.stdin.isatty()
+    return True

@@ -1,0 +1,87 @@
+"""The user's settings, which ``job_stream config`` lists and sets: TOML in the platform's configuration folder."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import platformdirs
+import tomli_w
+
+from .trouble import LauncherError, nearest
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+__all__ = ["KEYS", "change", "read", "settingsPath"]
+
+KEYS = {"hostfile": "the hostfile to use where neither hosts nor -n are given"}
+
+
+def settingsPath() -> Path:
+    """Where the settings are."""
+    return platformdirs.user_config_path("job_stream") / "config.toml"
+
+
+def read() -> dict[str, str]:
+    """The settings that are set.
+
+    Raises:
+        LauncherError: the file cannot be read, or holds something else.
+    """
+    path = settingsPath()
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise LauncherError(f"the settings in {path} cannot be read ({error}): mend the file, or remove it") from None
+    for key, value in values.items():
+        _check(str(path), key)
+        if not isinstance(value, str):
+            raise LauncherError(f"{path}: {key} must be a text, not {value!r}")
+    return values
+
+
+def change(word: str) -> None:
+    """Sets what ``KEY=VALUE`` says; with an empty value, unsets it.
+
+    Raises:
+        LauncherError: the key is not known, the value cannot be used, or the file cannot be written.
+    """
+    key, equals, value = word.partition("=")
+    if not equals:
+        raise LauncherError(f"{word!r} sets nothing: write KEY=VALUE, or KEY= to unset{nearest(word, KEYS)}")
+    _check("config", key)
+    values = read()
+    values.pop(key, None)
+    if value:
+        values[key] = _absolute(value)
+    _write(values)
+
+
+def _check(where: str, key: str) -> None:
+    if key not in KEYS:
+        raise LauncherError(f"{where}: the key {key!r} is not known{nearest(key, KEYS)}")
+
+
+def _absolute(value: str) -> str:
+    """A setting counts in every folder, so it is kept as an absolute path."""
+    path = Path(value).expanduser().absolute()
+    if not path.is_file():
+        raise LauncherError(f"config: there is no file {path}")
+    return str(path)
+
+
+def _write(values: dict[str, str]) -> None:
+    path = settingsPath()
+    new = path.with_suffix(f".{os.getpid()}.new")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        new.write_text(tomli_w.dumps(values), encoding="utf-8")
+        new.replace(path)
+    except OSError as error:
+        raise LauncherError(f"the settings in {path} cannot be written: {error}") from None

@@ -1,0 +1,183 @@
+"""From what the user asked for to a program that runs: which hosts, which mpirun, and what is in the environment."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import shutil
+import sys
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from . import settings
+from .command import Job, additions, alone, command, isRemote
+from .hosts import Host, allocation, parseHosts, readHostfile
+from .mailbox import Mailbox
+from .mpirun import Mpirun, findMpirun
+from .restarts import LIMIT, Limits, keepRunning, say
+from .run import Run
+from .switchboard import LOOPBACK, addressesTowards
+from .trouble import LauncherError
+from .usher import LAUNCHER, NOT_FOUND
+
+__all__ = ["Options", "start"]
+
+CHECKPOINT = "JOBS_CHECKPOINT"
+
+
+class Options(NamedTuple):
+    """What the user asked for; None or empty: nothing.
+
+    Attributes:
+        checkpoint: path of the checkpoint.
+        host: what was given as ``--host``.
+        hostfile: path of a hostfile.
+        ranks: on this machine.
+        restarts: how often to start again after a crash.
+        timeLimit: seconds for the whole run.
+        dryRun: only tell what would be started.
+    """
+
+    checkpoint: str | None = None
+    host: tuple[str, ...] = ()
+    hostfile: str | None = None
+    ranks: int | None = None
+    restarts: int = 0
+    timeLimit: float | None = None
+    dryRun: bool = False
+
+
+def start(options: Options, program: Sequence[str]) -> int:
+    """Runs a program on its ranks.
+
+    Returns:
+        The exit status.
+
+    Raises:
+        LauncherError: it cannot be started.
+    """
+    job = _job(options, tuple(program))
+    needsMpirun = isRemote(job) or job.ranks > 1
+    mpirun, warning = findMpirun() if needsMpirun else (None, None)
+    if warning:
+        say(warning)
+    added = {**additions(mpirun), **_checkpointAddition(options)}
+    words = alone(job) if mpirun is None else command(job, mpirun, {**os.environ, **_passed(options, added)})
+    if options.dryRun:
+        _show(options, job, mpirun, words, added)
+        return 0
+    if missing := _missing(job):
+        say(missing)
+        return NOT_FOUND
+    if mpirun is None and not options.restarts:
+        os.environ.update({**added, **_limitAddition(options)})
+        _become(job.program)
+    return _supervise(options, job, mpirun, words, added)
+
+
+def _supervise(options: Options, job: Job, mpirun: Mpirun | None, words: list[str], added: dict[str, str]) -> int:
+    hosts = job.allocation.hosts if job.allocation else job.hosts
+    addresses = addressesTowards(host.name for host in hosts) if isRemote(job) else [LOOPBACK]
+    recovers = mpirun is not None and mpirun.recovers
+    ranks = job.allocation.nodes if job.allocation else len(job.hosts) or job.ranks
+
+    with Mailbox() as mailbox:
+
+        def again(more: Mapping[str, str]) -> Run:
+            return Run(words, {**added, **more}, ranks, recovers, addresses, mailbox)
+
+        return keepRunning(again, _limits(options), mailbox)
+
+
+# where ----------------------------------------------------------------------------------------------------------------
+
+
+def _job(options: Options, program: tuple[str, ...]) -> Job:
+    """Where a program is to run: what the user says, what a batch system has allocated, the user's settings, here."""
+    _checkOptions(options)
+    if hosts := _hosts(options):
+        return Job(program, hosts=hosts)
+    allocated = allocation(os.environ)
+    if allocated and options.ranks is not None:
+        raise LauncherError(
+            f"-n is for ranks on this machine, but this job has {allocated.nodes} nodes of {allocated.system}, each of "
+            "which gets a rank: leave -n out"
+        )
+    if allocated:
+        return Job(program, hosts=allocated.hosts, allocation=None if allocated.hosts else allocated)
+    if options.ranks is None and (path := settings.read().get("hostfile")):
+        return Job(program, hosts=readHostfile(path))
+    return Job(program, options.ranks or 1)
+
+
+def _hosts(options: Options) -> tuple[Host, ...]:
+    if options.hostfile is not None:
+        return readHostfile(options.hostfile)
+    return parseHosts(options.host) if options.host else ()
+
+
+def _checkOptions(options: Options) -> None:
+    if options.host and options.hostfile is not None:
+        raise LauncherError("--host and --hostfile both say where to run: give one of them")
+    if options.ranks is not None and (options.host or options.hostfile is not None):
+        raise LauncherError("-n is for ranks on this machine; a host has one rank, so leave -n out")
+    if options.restarts and not (options.checkpoint or os.environ.get(CHECKPOINT)):
+        raise LauncherError(f"--restarts needs a checkpoint to go on from: give --checkpoint PATH, or set {CHECKPOINT}")
+
+
+# environment ----------------------------------------------------------------------------------------------------------
+
+
+def _checkpointAddition(options: Options) -> dict[str, str]:
+    return {} if options.checkpoint is None else {CHECKPOINT: os.path.abspath(options.checkpoint)}
+
+
+def _limitAddition(options: Options) -> dict[str, str]:
+    return {} if options.timeLimit is None else {LIMIT: f"{options.timeLimit:g}"}
+
+
+def _passed(options: Options, added: Mapping[str, str]) -> dict[str, str]:
+    """What is in a rank's environment beyond that of this process."""
+    return {**added, **_limitAddition(options), LAUNCHER: ""}
+
+
+def _limits(options: Options) -> Limits:
+    """The time limit counts for all tries together, wherever it was set."""
+    if options.timeLimit is not None or not options.restarts:
+        return Limits(options.restarts, options.timeLimit)
+    text = os.environ.get(LIMIT, "")
+    return Limits(options.restarts, float(text) if re.fullmatch(r"\d+(\.\d+)?", text) else None)
+
+
+# starting -------------------------------------------------------------------------------------------------------------
+
+
+def _missing(job: Job) -> str | None:
+    """What to say where the program is not to be found on this machine, and it should be."""
+    name = job.program[0]
+    if shutil.which(name) is not None or isRemote(job):
+        return None
+    if os.path.isfile(name):
+        return f"{name} is not executable: start it with its interpreter, as in 'job_stream -- python {name}'"
+    return f"there is no program {name!r} (job_stream --help tells what else could follow)"
+
+
+def _become(program: Sequence[str]) -> None:
+    """One rank here needs nobody to watch it: this process becomes the program, with its terminal, signals and end."""
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+    try:
+        os.execvp(program[0], list(program))
+    except OSError as error:
+        raise LauncherError(f"cannot start {program[0]!r}: {error.strerror}") from None
+
+
+def _show(options: Options, job: Job, mpirun: Mpirun | None, words: list[str], added: dict[str, str]) -> None:
+    """What ``--dry-run`` tells: a line for each variable, then the command as for a shell."""
+    isPlain = mpirun is None and not options.restarts
+    for name, value in sorted({**added, **_limitAddition(options)}.items()):
+        print(f"{name}={shlex.quote(value)}")
+    if not isPlain:
+        print(f"{LAUNCHER}=...  # made anew for each start: where the ranks tell how they ended")
+    print(shlex.join(job.program if isPlain else words))

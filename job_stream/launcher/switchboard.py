@@ -1,0 +1,167 @@
+"""The launcher's connections to the ushers at the ranks: how programs ended comes in, signals go out.
+
+Only who knows the token of this run is listened to; it travels in the environment of the ranks.
+"""
+
+from __future__ import annotations
+
+import secrets
+import selectors
+import socket
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from typing import Any
+
+from .usher import LAUNCHER, WELCOME
+from .verdict import End
+
+__all__ = ["Switchboard", "addressesTowards"]
+
+MAX_LINE_BYTES = 4096
+MAX_LOOKUPS = 8
+"""Hosts that are looked up to find the addresses by which they can reach this machine: it has few networks."""
+LOOPBACK = "127.0.0.1"
+
+
+class _Link:
+    """A connection to one usher; ``name`` is known when it has said hello."""
+
+    def __init__(self, link: socket.socket) -> None:
+        self.link = link
+        self.text = b""
+        self.name: End | None = None
+        self.hasEnded = False
+
+
+class Switchboard:
+    """Connections to all ushers of a run.
+
+    Args:
+        selector: told what to wait for; what it returns is for ``handle``.
+        addresses: of this machine, as the ranks see it.
+    """
+
+    def __init__(self, selector: selectors.BaseSelector, addresses: Sequence[str]) -> None:
+        self._selector = selector
+        self._addresses = addresses
+        self._token = secrets.token_hex(16)
+        self._server = _server(addresses)
+        self._server.setblocking(False)
+        self._links: set[_Link] = set()
+        self.ends: list[End] = []
+        self.started = 0
+        selector.register(self._server, selectors.EVENT_READ, self._accept)
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What tells ushers where to call."""
+        port = self._server.getsockname()[1]
+        return {LAUNCHER: " ".join([str(port), self._token, *self._addresses])}
+
+    @property
+    def running(self) -> int:
+        """Ranks whose program runs."""
+        return sum(not link.hasEnded for link in self._known())
+
+    @property
+    def connected(self) -> int:
+        """Ranks whose usher is there."""
+        return len(self._known())
+
+    def _known(self) -> list[_Link]:
+        return [link for link in self._links if link.name is not None]
+
+    def signal(self, number: int) -> None:
+        """Has a signal sent to the program of each rank."""
+        for link in self._known():
+            with suppress(OSError):
+                link.link.sendall(f"signal {number}\n".encode())
+
+    def hangUp(self) -> None:
+        """Ends all connections; programs that still run are lost, and ended by their ushers."""
+        for link in list(self._links):
+            self._lose(link)
+
+    def close(self) -> None:
+        """Hangs up, and listens no more."""
+        self.hangUp()
+        self._selector.unregister(self._server)
+        self._server.close()
+
+    def _accept(self) -> None:
+        with suppress(OSError):
+            connection, _ = self._server.accept()
+            connection.setblocking(False)
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            link = _Link(connection)
+            self._links.add(link)
+            self._selector.register(connection, selectors.EVENT_READ, lambda: self._read(link))
+
+    def _read(self, link: _Link) -> None:
+        try:
+            data = link.link.recv(MAX_LINE_BYTES)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        if not data:
+            self._lose(link)
+            return
+        *lines, link.text = (link.text + data).split(b"\n")
+        if len(link.text) > MAX_LINE_BYTES or not all(self._take(link, line) for line in lines):
+            self._hangUp(link)
+
+    def _take(self, link: _Link, line: bytes) -> bool:
+        """Notes what an usher says; whether it made sense."""
+        match line.decode(errors="replace").split():
+            case ["hello", token, rank, host, pid] if secrets.compare_digest(token, self._token):
+                link.name = End(int(rank), None, host, int(pid))
+                self.started += 1
+                link.link.sendall(WELCOME)
+                return True
+            case ["end", status] if link.name is not None and not link.hasEnded:
+                link.hasEnded = True
+                self.ends.append(link.name._replace(status=int(status)))
+                return True
+        return False
+
+    def _lose(self, link: _Link) -> None:
+        if link.name is not None and not link.hasEnded:
+            self.ends.append(link.name)
+        self._hangUp(link)
+
+    def _hangUp(self, link: _Link) -> None:
+        self._links.discard(link)
+        self._selector.unregister(link.link)
+        link.link.close()
+
+
+def _server(addresses: Sequence[str]) -> socket.socket:
+    if list(addresses) == [LOOPBACK]:
+        return socket.create_server((LOOPBACK, 0))
+    if socket.has_dualstack_ipv6():
+        with suppress(OSError):
+            return socket.create_server(("::", 0), family=socket.AF_INET6, dualstack_ipv6=True)
+    return socket.create_server(("", 0))
+
+
+def addressesTowards(hosts: Iterable[str]) -> list[str]:
+    """Addresses of this machine on the ways to some hosts, then that of its own name."""
+    names = [*list(hosts)[:MAX_LOOKUPS], socket.gethostname()]
+    found = dict.fromkeys(address for name in names for address in _addressTowards(name))
+    beyond = [address for address in found if not address.startswith("127.") and address != "::1"]
+    return beyond or [LOOPBACK]
+
+
+def _addressTowards(host: str) -> list[str]:
+    """This machine's address on the way to a host; nothing is sent."""
+    with suppress(OSError):
+        for family, kind, protocol, _, target in _lookUp(host):
+            with suppress(OSError), socket.socket(family, kind, protocol) as probe:
+                probe.connect(target)
+                return [probe.getsockname()[0]]
+    return []
+
+
+def _lookUp(host: str) -> Any:
+    return socket.getaddrinfo(host, 9, type=socket.SOCK_DGRAM)

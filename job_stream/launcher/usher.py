@@ -1,0 +1,144 @@
+"""Stands at each rank between mpirun and the program: starts it, and tells the launcher how it ended.
+
+What mpirun says at the end is not enough to know whether a program failed or was killed: Open MPI with fault tolerance
+may end with 0 though rank 0 was killed, and some launchers crash or hang when a rank fails early. An usher knows, since
+the program is its child. It also passes on signals, and ends the program when the launcher is gone.
+
+It is a script of its own, and imports nothing of job_stream: what a rank is, is found out when that is imported. Usage:
+``usher.py CPUS PROGRAM ARGUMENTS...``; CPUS is a number of lanes, or - to leave that open.
+
+The environment variable JOBS_LAUNCHER says where the launcher is: ``PORT TOKEN ADDRESS...``. Told are lines:
+``hello TOKEN RANK HOST PID``, ``end STATUS`` (an exit code, or a signal as a negative number); heard are ``welcome``
+and ``signal NUMBER``. An usher that finds no launcher says so, and does without.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import resource
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Sequence
+from contextlib import suppress
+
+LAUNCHER = "JOBS_LAUNCHER"
+WELCOME = b"welcome\n"
+RANKS = ("OMPI_COMM_WORLD_RANK", "PMI_RANK", "PMIX_RANK", "SLURM_PROCID")
+CONNECT_S = 5.0
+PASSED_ON: tuple[int, ...] = (signal.SIGHUP, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
+NOT_FOUND, NOT_EXECUTABLE = 127, 126
+
+
+class Usher:
+    """The program of one rank.
+
+    Args:
+        command: the program and its arguments.
+        cpus: lanes; ``-``: left open.
+    """
+
+    def __init__(self, command: Sequence[str], cpus: str) -> None:
+        self._command = command
+        self._link = connect(os.environ.pop(LAUNCHER, ""))
+        self._program: subprocess.Popen[bytes] | None = None
+        self._pending: list[int] = []
+        if cpus != "-":
+            os.environ["JOBS_CPUS"] = cpus
+
+    def run(self) -> int:
+        """How the program ended, as ``end`` says it."""
+        for number in (*PASSED_ON, signal.SIGINT):
+            signal.signal(number, self._onSignal)
+        try:
+            # Hydra hands an open connection to the program, so descriptors stay open.
+            self._program = subprocess.Popen(self._command, close_fds=False, preexec_fn=dieWithParent)
+        except OSError as error:
+            print(f"job_stream: cannot start {self._command[0]!r}: {error.strerror}", file=sys.stderr, flush=True)
+            return self._tell(NOT_FOUND if isinstance(error, FileNotFoundError) else NOT_EXECUTABLE)
+        for number in self._pending:
+            self._send(number)
+        if self._link is not None:
+            threading.Thread(target=self._listen, args=(self._link,), daemon=True).start()
+        return self._tell(self._program.wait())
+
+    def _onSignal(self, number: int, frame: object) -> None:
+        """Passes a signal on, but for Ctrl-C: that reaches the program by itself, and twice means something else."""
+        if number == signal.SIGINT:
+            return
+        if self._program is None:
+            self._pending.append(number)
+        else:
+            self._send(number)
+
+    def _send(self, number: int) -> None:
+        if self._program is not None:
+            with suppress(ProcessLookupError):
+                self._program.send_signal(number)
+
+    def _listen(self, link: socket.socket) -> None:
+        """Does what the launcher says until that is gone, which is the end of the program, too."""
+        with suppress(OSError), link.makefile("r", encoding="utf-8") as lines:
+            for line in lines:
+                self._send(int(line.split()[1]))
+        self._send(signal.SIGKILL)
+
+    def _tell(self, status: int) -> int:
+        if self._link is not None:
+            with suppress(OSError):
+                self._link.sendall(f"end {status}\n".encode())
+        return status
+
+
+def connect(where: str) -> socket.socket | None:
+    """A connection to the launcher, by the first of its addresses that answers."""
+    if not where:
+        return None
+    port, token, *addresses = where.split()
+    rank = next((os.environ[name] for name in RANKS if name in os.environ), "0")
+    hello = f"hello {token} {rank} {socket.gethostname()} {os.getpid()}\n".encode()
+    for address in addresses:
+        with suppress(OSError):
+            link = socket.create_connection((address, int(port)), CONNECT_S)
+            link.sendall(hello)
+            if isWelcome(link):
+                link.settimeout(None)
+                link.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+                return link
+            link.close()
+    print(
+        f"job_stream: rank {rank} on {socket.gethostname()} cannot reach the launcher at port {port} of "
+        f"{', '.join(addresses)}; going on without, so exit status and signals depend on mpirun",
+        file=sys.stderr, flush=True,
+    )  # fmt: skip
+    return None
+
+
+def isWelcome(link: socket.socket) -> bool:
+    """Whether it is the launcher that has answered, and not somebody with the same address elsewhere."""
+    answer = b""
+    while len(answer) < len(WELCOME) and (more := link.recv(len(WELCOME) - len(answer))):
+        answer += more
+    return answer == WELCOME
+
+
+def dieWithParent() -> None:
+    """Has the kernel kill this process when its parent dies (prctl PR_SET_PDEATHSIG)."""
+    ctypes.CDLL(None).prctl(1, signal.SIGKILL, 0, 0, 0)
+
+
+def endAs(status: int) -> None:
+    """Ends this process as the program has ended: MPI tells a signal from an exit code."""
+    if status >= 0:
+        sys.exit(status)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    with suppress(OSError):  # SIGKILL
+        signal.signal(-status, signal.SIG_DFL)
+    os.kill(os.getpid(), -status)
+
+
+if __name__ == "__main__":
+    endAs(Usher(sys.argv[2:], sys.argv[1]).run())

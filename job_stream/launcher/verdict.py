@@ -1,0 +1,107 @@
+"""What a run came to: the program's exit status, and whether it crashed or ended by its own doing. No clock, no input.
+
+The rule. Ranks that fail take the others down, so the *first* end that is not 0 is the cause of all. If the program
+ended by itself, with an exit code, that is its answer: Python ends so after an exception, and so does ``sys.exit``.
+If it was killed by a signal, or is gone without a word with its host, it crashed. Where MPI survives the death of
+ranks, such ends count for rank 0 only. What mpirun ends with is asked only where no rank has an answer.
+"""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Sequence
+from typing import NamedTuple
+
+__all__ = ["End", "Outcome", "cause", "exitCode", "judge"]
+
+LOST = 128 + signal.SIGKILL
+"""The exit status where a rank is gone and nobody knows how."""
+
+
+class End(NamedTuple):
+    """How the program ended at a rank.
+
+    Attributes:
+        rank: its number.
+        status: exit code; a signal as a negative number; None: gone without a word.
+        host: name of its machine.
+        pid: its usher's process.
+    """
+
+    rank: int
+    status: int | None
+    host: str = ""
+    pid: int = 0
+
+    def __str__(self) -> str:
+        where = f"rank {self.rank} (process {self.pid} on {self.host})"
+        if self.status is None:
+            return f"{where} is lost"
+        if self.status < 0:
+            return f"{where} was killed by {signalName(-self.status)}"
+        return f"{where} ended with {self.status}"
+
+
+class Outcome(NamedTuple):
+    """What a run came to.
+
+    Attributes:
+        code: exit status to end with.
+        isCrash: something outside of the program's will ended it, so it may be worth another try.
+        why: what happened, where it did not end by its own doing.
+    """
+
+    code: int
+    isCrash: bool = False
+    why: str = ""
+
+
+def cause(ends: Sequence[End], recovers: bool) -> End | None:
+    """The end that was the cause of all others; None: no rank has failed.
+
+    Args:
+        ends: in the order in which they came.
+        recovers: MPI survives the death of ranks other than 0.
+    """
+    for end in ends:
+        isDeath = end.status is None or end.status < 0
+        if end.status != 0 and not (recovers and isDeath and end.rank):
+            return end
+    return None
+
+
+def judge(ends: Sequence[End], running: int, launcher: int, recovers: bool) -> Outcome:
+    """What a run came to whose launcher has ended.
+
+    Args:
+        ends: of ranks, in the order in which they came.
+        running: ranks whose program still ran some time after the launcher had ended, and was killed.
+        launcher: exit code of mpirun; a signal as a negative number.
+        recovers: MPI survives the death of ranks other than 0.
+    """
+    if running:
+        return Outcome(exitCode(launcher) or 1, True, f"mpirun ended ({exitCode(launcher)}) while {running} ranks ran")
+    failed = cause(ends, recovers)
+    if failed is not None:
+        if failed.status is not None and failed.status > 0:
+            return Outcome(failed.status)
+        return Outcome(LOST if failed.status is None else exitCode(failed.status), True, str(failed))
+    if any(end.rank == 0 for end in ends):
+        return Outcome(0)
+    if launcher == 0:
+        return Outcome(0)
+    code = exitCode(launcher)
+    return Outcome(code, code > 128, f"mpirun ended with {code} before any rank had come up")
+
+
+def exitCode(status: int) -> int:
+    """A status as shells have it: 128 and the number of the signal where it was one."""
+    return 128 - status if status < 0 else status
+
+
+def signalName(number: int) -> str:
+    """``SIGKILL`` for 9."""
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
