@@ -22,6 +22,12 @@ __all__ = ["Job", "additions", "alone", "command", "isRemote"]
 
 USHER = Path(__file__).with_name("usher.py")
 
+_DEAF = {
+    "PRTE_MCA_oob_tcp_keepalive_time": "0",
+    "PRTE_MCA_plm_ssh_args": "-o TCPKeepAlive=no -o ServerAliveInterval=0",
+}
+"""Keeps mpirun from noticing that a host is cut off: it would end the run, which goes on without."""
+
 _OWN_PREFIXES = ("OMPI_", "PMIX_", "PRTE_", "PMI_", "SLURM_", "PBS_", "SSH_", "XDG_")
 _OWN = {"HOSTNAME", "PWD", "OLDPWD", "SHLVL", "_"}
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -67,7 +73,9 @@ def command(job: Job, mpirun: Mpirun, environment: Mapping[str, str] = os.enviro
 
 def additions(mpirun: Mpirun | None) -> dict[str, str]:
     """What is added to the environment of a launcher."""
-    return rootVariables() if mpirun is not None and mpirun.kind == OPEN_MPI else {}
+    if mpirun is None or mpirun.kind != OPEN_MPI:
+        return {}
+    return {**rootVariables(), **(_DEAF if mpirun.recovers else {})}
 
 
 def _ushered(job: Job, cpus: int | None) -> list[str]:
