@@ -15,7 +15,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from types import TracebackType
 
@@ -117,9 +117,20 @@ class Host:
         enter = ["nsenter", "--target", str(self.pid), "--net", "--", "ip", "-batch", "-"]
         subprocess.run(enter, input="\n".join(lines), text=True, check=True, env=_environment(), timeout=DEADLINE_S)
 
+    def received_bytes(self) -> int:
+        """What has come from other hosts since this one started."""
+        lines = Path("/proc", str(self.pid), "net", "dev").read_text().splitlines()
+        return next(int(line.split()[1]) for line in lines if line.split()[0] == "eth0:")
+
     def processes(self) -> set[int]:
         """All that runs on this host, but for its first process."""
-        return descendants(self.pid)
+        own = _namespace(self.pid)
+        return {int(pid) for pid in os.listdir("/proc") if pid.isdigit() and _namespace(pid) == own} - {self.pid}
+
+    def commands(self) -> list[str]:
+        """The command lines of these, without those of sshd, which lets a connection linger."""
+        lines = [_command_line(pid) for pid in self.processes()]
+        return [line for line in lines if line and not line.startswith("sshd")]
 
     def stop(self) -> None:
         """Ends all that runs on this host, and with it the host."""
@@ -169,7 +180,8 @@ class Hosts:
     def crash(self, name: str) -> None:
         """Kills all that runs on a host at once; its kernel goes on and closes the connections."""
         for pid in self._hosts[name].processes():
-            os.kill(pid, signal.SIGKILL)
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
 
     def _started(self, host: Host) -> Host:
         self._ending.callback(host.stop)
@@ -194,6 +206,19 @@ class Hosts:
         (folder / "known_hosts").write_text(f"{','.join(self._names)},10.111.0.* {public}")
         (folder / "sshd_config").write_text(SSHD_CONFIG.format(folder=folder))
         (folder / "ssh_config").write_text(SSH_CONFIG.format(folder=folder))
+
+
+def _namespace(pid: int | str) -> str | None:
+    """Names the host on which a process runs."""
+    with suppress(OSError):
+        return os.readlink(f"/proc/{pid}/ns/pid")
+    return None
+
+
+def _command_line(pid: int) -> str:
+    with suppress(OSError):
+        return Path("/proc", str(pid), "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+    return ""
 
 
 def _within_tmp(folders: Iterable[Path]) -> list[Path]:

@@ -28,6 +28,8 @@ FAILED_S = 20.0
 """How long mpirun may take to end all ranks when one has failed; a primary may be writing a checkpoint."""
 DONE_S = 10.0
 """How long mpirun may take to end when all programs have."""
+LOST_S = 2.0
+"""The same where a host is lost: mpirun has noticed and is about to end, or waits for it for ever."""
 FORCE_S = 5.0
 """How long between asking mpirun to end and killing it, and for ushers to hang up after it."""
 
@@ -83,11 +85,16 @@ class Run:
             if self._launcher.poll() is not None:
                 self._force = monotonic() + FORCE_S
             elif cause(self._board.ends, self._recovers) is not None:
-                self._force = monotonic() + FAILED_S
+                self._force = monotonic() + (LOST_S if self._hasLost else FAILED_S)
             elif len(self._board.ends) >= self._ranks:
-                self._force = monotonic() + DONE_S
+                self._force = monotonic() + (LOST_S if self._hasLost else DONE_S)
         if self._force is not None and monotonic() >= self._force:
             self._useForce()
+
+    @property
+    def _hasLost(self) -> bool:
+        """Whether a rank is gone without a word, and so probably its host."""
+        return any(end.status is None for end in self._board.ends)
 
     def _patience(self) -> float | None:
         return None if self._force is None else max(0.0, self._force - monotonic())
@@ -128,6 +135,15 @@ class Run:
         if self._launcher.poll() is None:
             self._launcher.kill()
             self._launcher.wait()
+        _endSession(self._launcher.pid)
+
+
+def _endSession(session: int) -> None:
+    """Kills what a launcher has left here: an ssh to a host that is gone would wait for it for ever."""
+    for pid in (int(entry) for entry in os.listdir("/proc") if entry.isdigit()):
+        with suppress(OSError):
+            if os.getsid(pid) == session:
+                os.kill(pid, signal.SIGKILL)
 
 
 def _start(command: Sequence[str], environment: Mapping[str, str]) -> subprocess.Popen[bytes]:

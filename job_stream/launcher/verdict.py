@@ -63,10 +63,12 @@ def cause(ends: Sequence[End], recovers: bool) -> End | None:
         ends: in the order in which they came.
         recovers: MPI survives the death of ranks other than 0.
     """
+    lost = None
     for end in ends:
-        isDeath = end.status is None or end.status < 0
-        if end.status != 0 and not (recovers and isDeath and end.rank):
-            return end
+        isSurvived = recovers and end.rank and (end.status is None or end.status < 0)
+        lost = lost or (end if end.status is None else None)
+        if end.status != 0 and not isSurvived:
+            return lost or end  # with a host mpirun may be lost, and then ranks end themselves with an exit code
     return None
 
 
