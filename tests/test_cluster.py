@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 import textwrap
@@ -19,11 +18,9 @@ from pathlib import Path
 import pytest
 from cluster_support import Hosts, missing
 from mpi_support import MPICH, clean_environment, find_mpirun, is_open_mpi, pythons
-from support import DEADLINE_S, Ended, Gate, Tally, wait_until
+from support import DEADLINE_S, Ended, Gate, Tally, is_alive, wait_until
 
 LANES = {"alpha": 2, "beta": 1, "gamma": 3}
-LOST_S = "1"
-"""For the tests in which a host is cut off: how long a rank may be silent."""
 
 pytestmark = pytest.mark.skipif(missing() is not None, reason=f"no cluster here: {missing()}")
 asked_for = pytest.mark.skipif(
@@ -103,6 +100,10 @@ class Site:
         fail(name)
         Gate(self.folder / "failed").open()
 
+    def programs(self, name: str) -> list[str]:
+        """The script's processes on a host."""
+        return [line for line in self.hosts[name].commands() if str(self.folder / "script.py") in line]
+
     def gone(self, *names: str) -> None:
         """Waits until nothing runs on some hosts."""
         for name in names:
@@ -169,9 +170,6 @@ def test_hosts_share_no_memory_and_large_items_go_through_the_network(site: Site
 
 # --- a host fails -------------------------------------------------------------------------------------------------
 STREAM = """
-import job_stream.cluster
-job_stream.cluster.SILENT_S = float(sys.argv[1]) if sys.argv[1:] else job_stream.cluster.SILENT_S
-
 with Work(range(100)) as w:
     @w.job
     def work(x):
@@ -184,3 +182,86 @@ with Work(range(100)) as w:
     def handle(x):
         note(x)
 """
+IMPATIENT = """
+import job_stream.cluster
+job_stream.cluster.SILENT_S = 5.0
+"""
+
+
+def without_recovery(folder: Path) -> dict[str, str]:
+    """Has Open MPI's launcher taken for one that cannot go on without a rank: it is not beside its other programs."""
+    wrapper = folder / "mpirun"
+    wrapper.write_text(f'#!/bin/sh\nexec {find_mpirun()} "$@"\n')
+    wrapper.chmod(0o755)
+    return {"JOBS_MPIRUN": str(wrapper)}
+
+
+@pytest.mark.parametrize("python", pythons())
+def test_after_the_crash_of_a_host_the_run_is_started_again_by_itself(site: Site, python: str) -> None:
+    end = site.job_stream(STREAM, "--checkpoint", "run", "--restarts", 1, python=python)
+    site.fails(site.hosts.crash, "gamma")
+    ended = end()
+    assert ended.code == 0, ended.err
+    assert "on gamma) is lost" in ended.err
+    assert sorted(site.notes.numbers()) == list(range(100))
+    site.gone(*LANES)
+
+
+@with_open_mpi
+def test_a_run_goes_on_without_a_host_that_is_cut_off(site: Site) -> None:
+    end = site.job_stream(IMPATIENT + STREAM)
+    site.fails(site.hosts.cut_off, "gamma")
+    ended = end()
+    assert ended.code == 0, ended.err
+    assert "on gamma is lost; the others go on" in ended.err
+    assert sorted(site.notes.numbers()) == list(range(100))
+    site.gone("alpha", "beta")
+    wait_until(lambda: not site.programs("gamma"), "the program to end on gamma, too")
+
+
+@asked_for
+@pytest.mark.parametrize("python", pythons())
+def test_without_fault_tolerance_a_run_ends_with_the_name_of_the_lost_host_and_is_gone_on_with_on_the_others(
+    site: Site, python: str
+) -> None:
+    env = without_recovery(site.folder) if python == sys.executable else {}
+    end = site.job_stream(STREAM, "--checkpoint", "run", python=python, env=env)
+    site.fails(site.hosts.cut_off, "gamma")
+    ended = end()
+    assert ended.code == 137
+    assert "on gamma) is lost" in ended.err
+    site.gone("alpha", "beta")
+    wait_until(lambda: not site.programs("gamma"), "the program to end on gamma, too")
+
+    end = site.job_stream(STREAM, "--checkpoint", "run", python=python, env=env, names=("alpha", "beta"))
+    ended = end()
+    assert ended.code == 0, ended.err
+    assert "going on from" in ended.err
+    assert sorted(site.notes.numbers()) == list(range(100))
+
+
+# --- the cluster itself -------------------------------------------------------------------------------------------
+def test_a_host_has_a_name_a_network_processes_and_memory_of_its_own(site: Site) -> None:
+    beta = "hostname; ls /dev/shm; ip -brief address show eth0; ps -e -o pid= -o comm= | grep -w 1"
+    Path("/dev/shm/of the tests").touch()
+    try:
+        name, network, first = site.hosts["alpha"].run("ssh", "beta", beta).splitlines()
+    finally:
+        Path("/dev/shm/of the tests").unlink()
+    assert (name, first.split()) == ("beta", ["1", "sshd"])
+    assert "10.111.0.2/24" in network
+
+
+def test_nothing_is_left_of_a_cluster(tmp_path: Path) -> None:
+    links, mounts = Path("/proc/net/dev"), Path("/proc/self/mounts")
+    before = names_of(links), names_of(mounts)
+    with Hosts(tmp_path, ("one", "two")) as hosts:
+        assert hosts["one"].run("ssh", "two", "hostname") == "two\n"
+        pids = [hosts[name].pid for name in ("one", "two")]
+    assert (names_of(links), names_of(mounts)) == before
+    assert not any(is_alive(pid) for pid in pids)
+
+
+def names_of(table: Path) -> list[str]:
+    """The first two words of each line of a table of the kernel, without what counts."""
+    return [line.split()[0] + line.split()[1] * (table.name == "mounts") for line in table.read_text().splitlines()]
