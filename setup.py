@@ -49,7 +49,7 @@ setup(
     python_requires=">=3.10",
     install_requires=[
         *("mpi4py", "cloudpickle", "numpy", "msgpack", "threadpoolctl"),
-        *("click", "platformdirs", "tomli-w", "tomli; python_version<'3.11'"),  # the command line
+        *("click>=8.2", "platformdirs", "tomli-w", "tomli; python_version<'3.11'"),  # the command line
     ],
     entry_points={"console_scripts": ["job_stream = job_stream.launcher.cli:main"]},
     extras_require={

@@ -107,7 +107,8 @@ class Site:
     def gone(self, *names: str) -> None:
         """Waits until nothing runs on some hosts."""
         for name in names:
-            wait_until(lambda name=name: not self.hosts[name].commands(), f"{name} to be idle")
+            host = self.hosts[name]
+            wait_until(lambda host=host: not host.commands(), f"the end of {host.commands()} on {name}")
 
 
 def _command(python: str) -> Path:

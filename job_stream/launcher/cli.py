@@ -5,15 +5,18 @@ from __future__ import annotations
 import os
 import re
 import sys
+from itertools import chain
 from typing import Any
 
 import click
 
 from .. import __version__
 from . import settings
+from .doctor import checks, examine
 from .restarts import say
 from .start import CHECKPOINT, Options, start
 from .trouble import LauncherError
+from .verdict import INTERRUPTED
 
 __all__ = ["main"]
 
@@ -23,7 +26,7 @@ PROGRAM = "run-program"
 
 _ARGUMENTS = "job_stream.arguments"
 _PROPERTY = re.compile(r"[A-Za-z_]+=\S*")
-_CLOCK = re.compile(r"(?:(\d+):)?(\d{1,2}):(\d{1,2})")
+_CLOCK = re.compile(r"(\d+):([0-5]\d):([0-5]\d)")
 
 
 class _Commands(click.Group):
@@ -53,28 +56,26 @@ def _withProperties(args: list[str]) -> list[str]:
     return taken
 
 
-class _Seconds(click.ParamType[float]):
-    """A number of seconds, or HH:MM:SS."""
-
-    name = "seconds"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        if found := _CLOCK.fullmatch(str(value)):
-            hours, minutes, seconds = (int(part or 0) for part in found.groups())
-            total = float(3600 * hours + 60 * minutes + seconds)
-        else:
-            try:
-                total = float(value)
-            except ValueError:
-                self.fail(f"{value!r} is neither a number of seconds nor HH:MM:SS", param, ctx)
-        if not 0 < total < float("inf"):
-            self.fail(f"{value!r} is not above 0", param, ctx)
-        return total
+def _seconds(text: str) -> float:
+    """What a number of seconds, or HH:MM:SS, means in seconds."""
+    if found := _CLOCK.fullmatch(text):
+        hours, minutes, seconds = map(int, found.groups())
+        total = float(3600 * hours + 60 * minutes + seconds)
+    else:
+        try:
+            total = float(text)
+        except ValueError:
+            raise click.BadParameter(f"{text!r} is neither a number of seconds nor HH:MM:SS") from None
+    if not 0 < total < float("inf"):
+        raise click.BadParameter(f"{text!r} is not above 0")
+    return total
 
 
 @click.group(
     cls=_Commands,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    invoke_without_command=True,
+    no_args_is_help=True,
     subcommand_metavar="[--] PROG [ARGS]... | COMMAND",
     epilog="docs/clusters.rst tells more: ssh, containers, Slurm and PBS.",
 )
@@ -84,7 +85,7 @@ class _Seconds(click.ParamType[float]):
 @click.option("-n", "ranks", type=click.IntRange(1), metavar="RANKS", help="Ranks on this machine.")
 @click.option("--restarts", type=click.IntRange(0), default=0, metavar="N",
               help="Start again from the checkpoint, N times at most, after a crash.")  # fmt: skip
-@click.option("--time-limit", type=_Seconds(), metavar="TIME",
+@click.option("--time-limit", type=_seconds, metavar="TIME",
               help="Seconds or HH:MM:SS; shortly before, a checkpoint is written, and the status is 75.")  # fmt: skip
 @click.option("--dry-run", is_flag=True, help="Print the command and what it adds to the environment; start nothing.")
 @click.version_option(__version__, "--version", prog_name="job_stream")
@@ -101,6 +102,8 @@ def commands(ctx: click.Context, checkpoint: str | None, host: tuple[str, ...], 
     job_stream --host a,b cpus=3 -- python script.py      on a, and on b with 3 lanes
     job_stream -c sweep.checkpoint --restarts 5 --hostfile hosts -- python sweep.py
     """
+    if ctx.invoked_subcommand is None:
+        raise click.UsageError("There is no program to start: job_stream [OPTIONS] -- PROG [ARGS]...")
     ctx.obj = Options(checkpoint, host, hostfile, ranks, restarts, time_limit, dry_run)
 
 
@@ -110,7 +113,7 @@ def commands(ctx: click.Context, checkpoint: str | None, host: tuple[str, ...], 
 @click.pass_obj
 def runProgram(options: Options, program: tuple[str, ...]) -> int:
     """Runs a program."""
-    return start(options, program)
+    return start(options, program, [name for name in commands.commands if name != PROGRAM])
 
 
 @commands.command()
@@ -130,7 +133,24 @@ def config(options: Options, words: tuple[str, ...]) -> None:
     if not words:
         values = settings.read()
         for key, meaning in settings.KEYS.items():
-            print(f"{key}={values.get(key, '')}  # {meaning}")
+            click.echo(f"{key}={values.get(key, '')}  # {meaning}")
+
+
+@commands.command()
+@click.pass_obj
+def doctor(options: Options) -> int:
+    """Tell what there is on this machine, and how to mend what is not fine.
+
+    With --host or --hostfile before it, the self-test runs on those hosts.
+    """
+    _refuseOptions("doctor", options._replace(host=(), hostfile=None))
+    hosts = [*chain.from_iterable(("--host", text) for text in options.host)]
+    machine = examine(hosts if options.hostfile is None else [*hosts, "--hostfile", options.hostfile])
+    findings = []
+    for check in checks():
+        findings.append(check(machine))
+        click.echo(findings[-1])
+    return int(any(finding.remedy for finding in findings))
 
 
 @commands.command("git-results-progress")
@@ -141,7 +161,7 @@ def gitResultsProgress(options: Options) -> None:
     path = options.checkpoint or os.environ.get(CHECKPOINT)
     if not path:
         raise LauncherError("git-results-progress needs --checkpoint PATH before it")
-    print(_lastWritten(path))
+    click.echo(_lastWritten(path))
 
 
 def _lastWritten(path: str) -> float:
@@ -169,7 +189,7 @@ def main() -> None:
         error.show()
         code = error.exit_code
     except click.Abort:
-        code = 130
+        code = INTERRUPTED
     except LauncherError as error:
         say(str(error))
         code = WRONG_USE

@@ -17,12 +17,15 @@ class Mailbox:
     """As a context, collects signals; SIGCHLD wakes whoever waits, and is not collected.
 
     SIGHUP is left alone where it is ignored, as ``nohup`` has it.
+
+    Attributes:
+        ending: the first signal that asked for the end; None: none has.
     """
 
     def __init__(self) -> None:
         self._numbers: list[int] = []
         self._before: dict[int, Any] = {}
-        self.hasEnding = False
+        self.ending: int | None = None
 
     def __enter__(self) -> Mailbox:
         self._reader, self._writer = socket.socketpair()
@@ -48,7 +51,8 @@ class Mailbox:
     def _onSignal(self, number: int, frame: FrameType | None) -> None:
         if number != signal.SIGCHLD:
             self._numbers.append(number)
-            self.hasEnding = self.hasEnding or number != signal.SIGUSR1
+            if self.ending is None and number != signal.SIGUSR1:
+                self.ending = number
 
     def take(self) -> list[int]:
         """What has come since the last time."""

@@ -17,7 +17,10 @@ from typing import NamedTuple
 
 from .trouble import LauncherError
 
-__all__ = ["MPICH", "OPEN_MPI", "SLURM", "Mpirun", "belongs", "findMpirun", "identify", "library", "rootVariables"]
+__all__ = [
+    "MPICH", "OPEN_MPI", "SLURM", "Mpirun", "belongs", "findMpirun", "identify", "library", "rootVariables",
+    "versionIn",
+]  # fmt: skip
 
 OPEN_MPI, MPICH, SLURM = "Open MPI", "MPICH", "Slurm"
 ANSWER_S = 30.0
@@ -127,13 +130,10 @@ def _recovers(path: str, version: str) -> bool:
 
 
 def library() -> str | None:
-    """The MPI library that mpi4py loads in this environment, in one line; None: it finds none."""
+    """Name and version of the MPI library that mpi4py loads in this environment; None: it finds none."""
     answer = _answer([sys.executable, "-m", "mpi4py", "--mpi-lib-version"], errors=False)
-    lines = [line for line in answer.splitlines() if line.strip()]
-    if not lines:
-        return None
-    version = next((line for line in lines[1:] if "Version" in line), "") if "Version" not in lines[0] else ""
-    return " ".join((lines[0] + " " + version).strip(" ,\0").split())
+    first = answer.strip(" \0\n").split("\n")[0]
+    return " ".join(first.split(",")[0].split()) or None
 
 
 def belongs(mpirun: Mpirun, linked: str) -> bool:
@@ -141,6 +141,12 @@ def belongs(mpirun: Mpirun, linked: str) -> bool:
     if mpirun.kind == SLURM:
         return True
     return (mpirun.kind == OPEN_MPI) == ("Open MPI" in linked)
+
+
+def versionIn(linked: str) -> str:
+    """The number in what a library says it is; empty: there is none."""
+    found = re.search(r"\d+(\.\d+)+", linked)
+    return found.group() if found else ""
 
 
 def rootVariables() -> dict[str, str]:

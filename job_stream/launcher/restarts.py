@@ -13,13 +13,13 @@ from time import monotonic
 from typing import NamedTuple, Protocol
 
 from .mailbox import Mailbox
-from .verdict import Outcome
+from .verdict import Outcome, exitCode
 
 __all__ = ["FIRST_PAUSE_S", "LONGEST_PAUSE_S", "Limits", "keepRunning", "say"]
 
 FIRST_PAUSE_S = 1.0
 LONGEST_PAUSE_S = 60.0
-LEAST_S = 10.0
+LEAST_S = 5.0
 """Time that has to be left for another try."""
 LIMIT = "JOBS_TIME_LIMIT"
 
@@ -59,30 +59,32 @@ def keepRunning(start: Callable[[Mapping[str, str]], Running], limits: Limits, m
     end = None if limits.seconds is None else monotonic() + limits.seconds
     cameUp = False
     for attempt in range(limits.restarts + 1):
-        run = start({} if end is None else {LIMIT: f"{max(end - monotonic(), 1.0):.0f}"})
+        run = start({} if end is None else {LIMIT: f"{end - monotonic():.1f}"})
         outcome = run.wait()
         cameUp = cameUp or run.cameUp
+        if mailbox.ending is not None:
+            return outcome.code if run.cameUp else exitCode(-mailbox.ending)
         if outcome.why:
             say(outcome.why)
-        if not outcome.isCrash or mailbox.hasEnding or not cameUp or attempt == limits.restarts:
+        if not outcome.isCrash or not cameUp or attempt == limits.restarts:
             break
         pause_s = min(FIRST_PAUSE_S * 2**attempt, LONGEST_PAUSE_S)
         if end is not None and monotonic() + pause_s + LEAST_S > end:
             say("there is no time left to start again")
             break
         say(f"starting again in {pause_s:g} s ({attempt + 1} of {limits.restarts})")
-        if not _sleep(pause_s, mailbox):
-            break
+        _sleep(pause_s, mailbox)
+        if mailbox.ending is not None:
+            return exitCode(-mailbox.ending)
     return outcome.code
 
 
-def _sleep(seconds: float, mailbox: Mailbox) -> bool:
-    """Sleeps; whether nobody has asked for the end meanwhile."""
+def _sleep(seconds: float, mailbox: Mailbox) -> None:
+    """Sleeps until somebody asks for the end."""
     end = monotonic() + seconds
-    while not mailbox.hasEnding and (left := end - monotonic()) > 0:
+    while mailbox.ending is None and (left := end - monotonic()) > 0:
         select.select([mailbox], [], [], left)
         mailbox.take()
-    return not mailbox.hasEnding
 
 
 def say(text: str) -> None:

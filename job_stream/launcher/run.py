@@ -16,6 +16,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from time import monotonic
 
+from .leftovers import Process, childrenOf, kill
 from .mailbox import Mailbox
 from .switchboard import Switchboard
 from .trouble import LauncherError
@@ -24,8 +25,8 @@ from .verdict import Outcome, cause, judge
 
 __all__ = ["Run"]
 
-FAILED_S = 20.0
-"""How long mpirun may take to end all ranks when one has failed; a primary may be writing a checkpoint."""
+FAILED_S = 10.0
+"""How long mpirun may take to end all ranks when one has failed."""
 DONE_S = 10.0
 """How long mpirun may take to end when all programs have."""
 LOST_S = 2.0
@@ -58,6 +59,7 @@ class Run:
         self._selector.register(mailbox, selectors.EVENT_READ, self._takeSignals)
         self._board = Switchboard(self._selector, addresses)
         self._launcher = _start(command, {**os.environ, **additions, **self._board.environment})
+        self._helpers: set[Process] = set()
         self._asked = 0
         self._force: float | None = None
         self._forced = 0
@@ -81,6 +83,8 @@ class Run:
 
     def _watch(self) -> None:
         """Sets time limits as things come to their ends, and enforces them."""
+        if self._hasLost and not self._helpers:
+            self._helpers = childrenOf(self._launcher.pid)
         if self._force is None:
             if self._launcher.poll() is not None:
                 self._force = monotonic() + FORCE_S
@@ -135,15 +139,7 @@ class Run:
         if self._launcher.poll() is None:
             self._launcher.kill()
             self._launcher.wait()
-        _endSession(self._launcher.pid)
-
-
-def _endSession(session: int) -> None:
-    """Kills what a launcher has left here: an ssh to a host that is gone would wait for it for ever."""
-    for pid in (int(entry) for entry in os.listdir("/proc") if entry.isdigit()):
-        with suppress(OSError):
-            if os.getsid(pid) == session:
-                os.kill(pid, signal.SIGKILL)
+        kill(self._helpers)
 
 
 def _start(command: Sequence[str], environment: Mapping[str, str]) -> subprocess.Popen[bytes]:

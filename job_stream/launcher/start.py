@@ -8,6 +8,7 @@ import shlex
 import shutil
 import sys
 from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
 from typing import NamedTuple
 
 from . import settings
@@ -48,8 +49,11 @@ class Options(NamedTuple):
     dryRun: bool = False
 
 
-def start(options: Options, program: Sequence[str]) -> int:
+def start(options: Options, program: Sequence[str], words: Sequence[str] = ()) -> int:
     """Runs a program on its ranks.
+
+    Args:
+        words: that could have been meant, where there is no such program.
 
     Returns:
         The exit status.
@@ -62,21 +66,21 @@ def start(options: Options, program: Sequence[str]) -> int:
     mpirun, warning = findMpirun() if needsMpirun else (None, None)
     if warning:
         say(warning)
-    added = {**additions(mpirun), **_checkpointAddition(options)}
-    words = alone(job) if mpirun is None else command(job, mpirun, {**os.environ, **_passed(options, added)})
+    added = {**(additions(mpirun, job) if mpirun else _aloneAddition()), **_checkpointAddition(options)}
+    line = alone(job) if mpirun is None else command(job, mpirun, {**os.environ, **_passed(options, added)})
     if options.dryRun:
-        _show(options, job, mpirun, words, added)
+        _show(options, job, mpirun, line, added)
         return 0
-    if missing := _missing(job):
+    if missing := _missing(job, words):
         say(missing)
         return NOT_FOUND
     if mpirun is None and not options.restarts:
         os.environ.update({**added, **_limitAddition(options)})
         _become(job.program)
-    return _supervise(options, job, mpirun, words, added)
+    return _supervise(options, job, mpirun, line, added)
 
 
-def _supervise(options: Options, job: Job, mpirun: Mpirun | None, words: list[str], added: dict[str, str]) -> int:
+def _supervise(options: Options, job: Job, mpirun: Mpirun | None, line: list[str], added: dict[str, str]) -> int:
     hosts = job.allocation.hosts if job.allocation else job.hosts
     addresses = addressesTowards(host.name for host in hosts) if isRemote(job) else [LOOPBACK]
     recovers = mpirun is not None and mpirun.recovers
@@ -85,7 +89,7 @@ def _supervise(options: Options, job: Job, mpirun: Mpirun | None, words: list[st
     with Mailbox() as mailbox:
 
         def again(more: Mapping[str, str]) -> Run:
-            return Run(words, {**added, **more}, ranks, recovers, addresses, mailbox)
+            return Run(line, {**added, **more}, ranks, recovers, addresses, mailbox)
 
         return keepRunning(again, _limits(options), mailbox)
 
@@ -118,6 +122,8 @@ def _hosts(options: Options) -> tuple[Host, ...]:
 
 
 def _checkOptions(options: Options) -> None:
+    if options.checkpoint == "":
+        raise LauncherError("--checkpoint needs the name of a file")
     if options.host and options.hostfile is not None:
         raise LauncherError("--host and --hostfile both say where to run: give one of them")
     if options.ranks is not None and (options.host or options.hostfile is not None):
@@ -131,6 +137,11 @@ def _checkOptions(options: Options) -> None:
 
 def _checkpointAddition(options: Options) -> dict[str, str]:
     return {} if options.checkpoint is None else {CHECKPOINT: os.path.abspath(options.checkpoint)}
+
+
+def _aloneAddition() -> dict[str, str]:
+    """Slurm's variables in a batch script look as if srun had started many of it."""
+    return {"JOBS_RANKS": "1"} if "SLURM_PROCID" in os.environ else {}
 
 
 def _limitAddition(options: Options) -> dict[str, str]:
@@ -153,14 +164,16 @@ def _limits(options: Options) -> Limits:
 # starting -------------------------------------------------------------------------------------------------------------
 
 
-def _missing(job: Job) -> str | None:
+def _missing(job: Job, words: Sequence[str]) -> str | None:
     """What to say where the program is not to be found on this machine, and it should be."""
     name = job.program[0]
     if shutil.which(name) is not None or isRemote(job):
         return None
     if os.path.isfile(name):
         return f"{name} is not executable: start it with its interpreter, as in 'job_stream -- python {name}'"
-    return f"there is no program {name!r} (job_stream --help tells what else could follow)"
+    close = get_close_matches(name, words, 1)
+    meant = f"; did you mean the command {close[0]!r}?" if close else ""
+    return f"there is no program {name!r}{meant}"
 
 
 def _become(program: Sequence[str]) -> None:
@@ -173,11 +186,11 @@ def _become(program: Sequence[str]) -> None:
         raise LauncherError(f"cannot start {program[0]!r}: {error.strerror}") from None
 
 
-def _show(options: Options, job: Job, mpirun: Mpirun | None, words: list[str], added: dict[str, str]) -> None:
+def _show(options: Options, job: Job, mpirun: Mpirun | None, line: list[str], added: dict[str, str]) -> None:
     """What ``--dry-run`` tells: a line for each variable, then the command as for a shell."""
     isPlain = mpirun is None and not options.restarts
     for name, value in sorted({**added, **_limitAddition(options)}.items()):
         print(f"{name}={shlex.quote(value)}")
     if not isPlain:
         print(f"{LAUNCHER}=...  # made anew for each start: where the ranks tell how they ended")
-    print(shlex.join(job.program if isPlain else words))
+    print(shlex.join(job.program if isPlain else line))

@@ -117,7 +117,8 @@ class Switchboard:
             case ["hello", token, rank, host, pid] if secrets.compare_digest(token, self._token):
                 link.name = End(int(rank), None, host, int(pid))
                 self.started += 1
-                link.link.sendall(WELCOME)
+                with suppress(OSError):
+                    link.link.sendall(WELCOME)
                 return True
             case ["end", status] if link.name is not None and not link.hasEnded:
                 link.hasEnded = True

