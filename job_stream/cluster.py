@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 from .errors import JobStreamError, PlanError, WorldError
 from .payload import pack
 from .plan import Plan
-from .transports.base import Left, Lost, Received, Transport
+from .transports.base import Left, Received, Transport
 from .wire import Failed, Hello, Ping, Pong, RankCodec
 from .world import world
 

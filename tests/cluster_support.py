@@ -159,7 +159,9 @@ class Hosts:
             self._write_settings()
             self._switch = self._started(Host("switch", "", SWITCH))
             for name in self._names:
-                self._hosts[name] = self._started(Host(name, self._address(name), HOST, name, self._folder, *self._shared))
+                self._hosts[name] = self._started(
+                    Host(name, self._address(name), HOST, name, self._folder, *self._shared)
+                )
             for host in self._hosts.values():
                 self._connect(host)
             for name in self._names:

@@ -435,8 +435,8 @@ except WorldError as error:
     host = socket.gethostname()
     assert ended.code != 0
     assert sorted(ended.out.splitlines()) == [
-        f"{rank} rank 1 on {host} has not answered for 1 s: it has been stopped, or its host is down, or there is no way "
-        f"to it from {host}"
+        f"{rank} rank 1 on {host} has not answered for 1 s: it has been stopped, or its host is down, or there is no "
+        f"way to it from {host}"
         for rank in (0, 2)
     ]
     assert ended.err.count("Traceback (most recent call last)") == 1, ended.err

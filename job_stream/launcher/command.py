@@ -24,6 +24,7 @@ USHER = Path(__file__).with_name("usher.py")
 
 _OWN_PREFIXES = ("OMPI_", "PMIX_", "PRTE_", "PMI_", "SLURM_", "PBS_", "SSH_", "XDG_")
 _OWN = {"HOSTNAME", "PWD", "OLDPWD", "SHLVL", "_"}
+_SSH_ARGUMENTS = "PRTE_MCA_plm_ssh_args"
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
@@ -74,8 +75,8 @@ def additions(mpirun: Mpirun, job: Job) -> dict[str, str]:
 
 def _deafness() -> dict[str, str]:
     """Keeps mpirun from noticing that a host is cut off: it would end the run, which goes on without that host."""
-    options = os.environ.get("PRTE_MCA_plm_ssh_args", ""), "-oTCPKeepAlive=no", "-oServerAliveInterval=0"
-    return {"PRTE_MCA_oob_tcp_keepalive_time": "0", "PRTE_MCA_plm_ssh_args": " ".join(options).strip()}
+    options = os.environ.get(_SSH_ARGUMENTS, ""), "-oTCPKeepAlive=no", "-oServerAliveInterval=0"
+    return {"PRTE_MCA_oob_tcp_keepalive_time": "0", _SSH_ARGUMENTS: " ".join(options).strip()}
 
 
 def _ushered(job: Job, cpus: int | None) -> list[str]:

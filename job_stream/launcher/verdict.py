@@ -19,6 +19,8 @@ _SIGNALLED = 128
 INTERRUPTED = _SIGNALLED + signal.SIGINT
 LOST = _SIGNALLED + signal.SIGKILL
 """The exit status where a rank is gone and nobody knows how."""
+_ABORTED = 1
+"""How MPI ends the other ranks when mpirun is lost with a host; Python ends so after an exception, too."""
 
 
 class End(NamedTuple):
@@ -71,7 +73,7 @@ def cause(ends: Sequence[End], recovers: bool) -> End | None:
         isSurvived = recovers and end.rank and (end.status is None or end.status < 0)
         lost = lost or (end if end.status is None else None)
         if end.status != 0 and not isSurvived:
-            return lost or end  # with a host mpirun may be lost, and then ranks end themselves with an exit code
+            return lost if lost and end.status == _ABORTED else end
     return None
 
 

@@ -265,7 +265,8 @@ class MpiTransport:
             news.append(Left(channel.rank))
             self._end(channel)
         elif message.kind == GIVEN_UP:
-            self._lose(*_RANK.unpack(message.head), news)
+            (rank,) = _RANK.unpack(message.head)
+            self._lose(rank, news)
         else:
             news.append(Received(channel.rank, message.head, message.token))
 
