@@ -354,6 +354,18 @@ def test_an_exception_of_one_rank_ends_all(script, python):
         ranks.gone()
 
 
+def test_a_process_that_mpi_does_not_end_ends(start):
+    script = start(
+        """
+        import ctypes
+        from job_stream.transports.mpi import _endWithin
+        _endWithin(0.01)
+        ctypes.PyDLL(None).pause()  # waits for ever, and lets no other thread run Python
+        """
+    )
+    assert script.ended() == (1, "", "")
+
+
 @pytest.mark.parametrize("missing", [False, True], ids=["all raise it", "one does not come"])
 def test_an_exception_of_all_ranks_is_printed_once(script, missing):
     with World(

@@ -13,6 +13,7 @@ is reported as lost only after what it had sent has been taken. MPI cannot be fi
 
 from __future__ import annotations
 
+import faulthandler
 import importlib
 import os
 import signal
@@ -419,13 +420,18 @@ class MpiTransport:
                     stream.flush()
             if self.expelled:
                 os.kill(os.getpid(), signal.SIGKILL)  # MPI reports no other death to the others
-            signal.signal(signal.SIGALRM, signal.SIG_DFL)
-            signal.alarm(ABORT_S)
+            _endWithin(ABORT_S)
             self._comm.Abort(1)
 
 
 _OPEN, _LEAVING, _CLOSED = range(3)
 _INLINE = 0x80
+
+
+def _endWithin(seconds: float) -> None:
+    """Has this process end with 1 after some time, whatever it is doing then: a call to MPI may never come back."""
+    nowhere = open(os.devnull, "w")  # noqa: SIM115 -- stays open until then
+    faulthandler.dump_traceback_later(seconds, exit=True, file=nowhere)
 
 
 def _wait(request: Any) -> None:
