@@ -10,14 +10,11 @@ import subprocess
 import sys
 import textwrap
 import uuid
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from mpi_support import clean_environment, find_mpirun, is_open_mpi
 from support import DEADLINE_S, SCRIPT_MARK, Ended, marked, wait_until
-
-from job_stream.launcher import restarts
 
 MPIRUN_HERE = find_mpirun() is not None
 needs_mpirun = pytest.mark.skipif(not MPIRUN_HERE, reason="there is no mpirun")
@@ -102,12 +99,6 @@ rank = int(os.environ.get("OMPI_COMM_WORLD_RANK") or os.environ.get("PMI_RANK") 
 """
 
 
-@pytest.fixture
-def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Restarts in this process don't pause."""
-    monkeypatch.setattr(restarts, "FIRST_PAUSE_S", 0.0)
-
-
 def fake_program(folder: Path, name: str, version: str) -> Path:
     """A program that says that it is of some version, and does nothing."""
     folder.mkdir(exist_ok=True)
@@ -133,8 +124,3 @@ def remote(folder: Path) -> dict[str, str]:
     agent.write_text(AGENT)
     agent.chmod(0o755)
     return {"PRTE_MCA_plm_ssh_agent": str(agent), "HYDRA_LAUNCHER": "ssh", "HYDRA_LAUNCHER_EXEC": str(agent)}
-
-
-def lines_of(text: str) -> Iterator[str]:
-    """What job_stream itself says."""
-    return (line for line in text.splitlines() if line.lstrip().startswith("job_stream:"))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from launcher_support import fake_program, run
 
-from job_stream.launcher.hosts import Allocation, Host, allocation, parseHosts, readHostfile
+from job_stream.launcher.hosts import Allocation, Host, allocation, nodeNames, parseHosts, readHostfile
 from job_stream.launcher.trouble import LauncherError
 
 
@@ -50,6 +50,14 @@ def test_a_hostfile_has_a_host_a_line_with_comments(tmp_path):
 )
 def test_what_slurm_has_allocated(environment, expected):
     assert allocation(environment) == expected
+
+
+@pytest.mark.parametrize(
+    ("nodelist", "names"),
+    [("n1", ["n1"]), ("n[1-4,7],m3", ["n1", "m3"]), ("a[01-16]-ib,b[003,007]", ["a01-ib", "b003"])],
+)
+def test_some_nodes_of_slurm_are_known_by_name(nodelist, names):
+    assert nodeNames(nodelist) == names
 
 
 def test_what_pbs_has_allocated(tmp_path):

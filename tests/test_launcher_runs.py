@@ -70,6 +70,13 @@ def test_an_exception_gives_1_and_a_traceback(tmp_path, python):
     assert "ZeroDivisionError" in ended.err
 
 
+@each_mpi
+def test_ranks_have_an_empty_input(tmp_path, python):
+    path = script(tmp_path, "print(rank, repr(sys.stdin.read()))")
+    ended = run(tmp_path, "-n", "2", "--", python, path, python=python)
+    assert sorted(ended.out.splitlines()) == ["0 ''", "1 ''"]
+
+
 @pytest.mark.parametrize("failing", [0, 1])
 def test_a_rank_that_fails_early_ends_all(tmp_path, failing):
     """Open MPI's launcher may crash or hang then."""

@@ -52,6 +52,7 @@ def test_the_first_rank_that_fails_tells_what_happened(statuses, launcher, code,
         ([(1, KILL), (0, KILL)], 137, True),
         ([(2, 1), (0, TERM)], 1, False),  # a death is survived, a mistake is not
         ([(2, None), (1, 1), (0, 1)], 137, True),  # mpirun went with the host, and MPI ended the others
+        ([(2, None), (0, 120)], 137, True),  # ... whose output nobody took any more
     ],
 )
 def test_deaths_that_mpi_survives_are_no_end(statuses, code, is_crash):
@@ -60,8 +61,16 @@ def test_deaths_that_mpi_survives_are_no_end(statuses, code, is_crash):
 
 
 def test_a_launcher_that_ends_before_its_ranks_has_crashed():
-    outcome = judge(ends((0, KILL)), 1, -11, recovers=False)
+    outcome = judge([], 1, -11, recovers=False)
     assert outcome == Outcome(139, True, "mpirun ended with 139 while 1 ranks were running")
+
+
+def test_a_launcher_that_crashes_over_a_mistake_of_the_program_does_not_hide_it():
+    assert judge(ends((1, 1)), 1, -11, recovers=False) == Outcome(1)
+
+
+def test_a_host_that_was_lost_on_the_way_does_not_hide_that_all_is_done():
+    assert judge(ends((0, 0)), 1, 0, recovers=True) == Outcome(0)
 
 
 def test_a_crash_is_told_with_its_place():

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from .trouble import LauncherError, nearest
 
-__all__ = ["Allocation", "Host", "allocation", "parseHosts", "readHostfile"]
+__all__ = ["Allocation", "Host", "allocation", "nodeNames", "parseHosts", "readHostfile"]
 
 PROPERTIES = ("cpus",)
 _NAME = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]*[A-Za-z0-9_])?\.?")
@@ -150,6 +150,11 @@ def _checkIpv6(where: str, name: str) -> None:
             f"{where}: {name!r} is not the name of a host, nor an IPv6 address; a host has one rank, and cpus=N says "
             "how many lanes that has"
         ) from None
+
+
+def nodeNames(nodelist: str) -> list[str]:
+    """Some of the nodes that a list of Slurm stands for: of ``n[1-4,7],m3`` those that it names, n1 and m3."""
+    return re.sub(r"\[(\w+)[^]]*\]", r"\1", nodelist).split(",")
 
 
 def allocation(environment: Mapping[str, str]) -> Allocation | None:

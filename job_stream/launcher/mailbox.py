@@ -8,9 +8,11 @@ from contextlib import suppress
 from types import FrameType
 from typing import Any
 
-__all__ = ["Mailbox"]
+__all__ = ["HARMLESS", "Mailbox"]
 
-WATCHED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
+HARMLESS = (signal.SIGUSR1, signal.SIGUSR2)
+"""Signals that don't ask for the end."""
+_WATCHED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, *HARMLESS)
 
 
 class Mailbox:
@@ -32,7 +34,7 @@ class Mailbox:
         self._reader.setblocking(False)
         self._writer.setblocking(False)
         self._wakeup = signal.set_wakeup_fd(self._writer.fileno(), warn_on_full_buffer=False)
-        for number in (*WATCHED, signal.SIGCHLD):
+        for number in (*_WATCHED, signal.SIGCHLD):
             if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:
                 self._before[number] = signal.signal(number, self._onSignal)
         return self
@@ -51,7 +53,7 @@ class Mailbox:
     def _onSignal(self, number: int, frame: FrameType | None) -> None:
         if number != signal.SIGCHLD:
             self._numbers.append(number)
-            if self.ending is None and number != signal.SIGUSR1:
+            if self.ending is None and number not in HARMLESS:
                 self.ending = number
 
     def take(self) -> list[int]:

@@ -11,17 +11,15 @@ import os
 import selectors
 import signal
 import subprocess
-import sys
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from time import monotonic
 
 from .leftovers import Process, childrenOf, kill
-from .mailbox import Mailbox
+from .mailbox import HARMLESS, Mailbox
 from .switchboard import Switchboard
 from .trouble import LauncherError
 from .usher import dieWithParent
-from .verdict import Outcome, cause, judge
+from .verdict import End, Outcome, cause, judge
 
 __all__ = ["Run"]
 
@@ -63,7 +61,7 @@ class Run:
         self._asked = 0
         self._force: float | None = None
         self._forced = 0
-        self._orphans = 0
+        self._before: tuple[list[End], int] | None = None
 
     @property
     def cameUp(self) -> bool:
@@ -77,7 +75,8 @@ class Run:
                 self._watch()
                 for key, _ in self._selector.select(self._patience()):
                     key.data()
-            return judge(self._board.ends, self._orphans, self._launcher.returncode, self._recovers)
+            ends, running = self._before or (self._board.ends, 0)
+            return judge(ends, running, self._launcher.returncode, self._recovers)
         finally:
             self._end()
 
@@ -112,8 +111,8 @@ class Run:
                 self._launcher.terminate()
                 return
             self._launcher.kill()
-        elif not self._orphans:
-            self._orphans = self._board.running
+        if self._before is None:  # how programs end that are killed here tells nothing
+            self._before = list(self._board.ends), self._board.running
         self._board.signal(signal.SIGKILL)
         if self._forced > 2:
             self._board.hangUp()
@@ -124,7 +123,7 @@ class Run:
 
     def _pass(self, number: int) -> None:
         """Passes a signal on. Asked to end for a second time, or before anything has come up, it forces the end."""
-        if number == signal.SIGUSR1:
+        if number in HARMLESS:
             self._board.signal(number)
             return
         self._asked += 1
@@ -143,23 +142,14 @@ class Run:
 
 
 def _start(command: Sequence[str], environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
-    """Starts a launcher in a session of its own: Ctrl-C is passed on once, by this process.
-
-    Without a terminal, mpirun would be stopped by the kernel when it reads from one, so it gets none.
-    """
+    """Starts a launcher in a session of its own: Ctrl-C is passed on once, by this process."""
     try:
         return subprocess.Popen(
             command,
-            stdin=subprocess.DEVNULL if _isTerminal() else None,
+            stdin=subprocess.DEVNULL,
             env=environment,
             start_new_session=True,
             preexec_fn=dieWithParent,
         )
     except OSError as error:
         raise LauncherError(f"cannot start {command[0]}: {error.strerror}") from None
-
-
-def _isTerminal() -> bool:
-    with suppress(ValueError, AttributeError):  # stdin may be closed
-        return sys.stdin.isatty()
-    return True

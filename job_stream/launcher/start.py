@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from . import settings
 from .command import Job, additions, alone, command, isRemote
-from .hosts import Host, allocation, parseHosts, readHostfile
+from .hosts import Host, allocation, nodeNames, parseHosts, readHostfile
 from .mailbox import Mailbox
 from .mpirun import Mpirun, findMpirun
 from .restarts import LIMIT, Limits, keepRunning, say
@@ -81,8 +81,7 @@ def start(options: Options, program: Sequence[str], words: Sequence[str] = ()) -
 
 
 def _supervise(options: Options, job: Job, mpirun: Mpirun | None, line: list[str], added: dict[str, str]) -> int:
-    hosts = job.allocation.hosts if job.allocation else job.hosts
-    addresses = addressesTowards(host.name for host in hosts) if isRemote(job) else [LOOPBACK]
+    addresses = addressesTowards(_names(job)) if isRemote(job) else [LOOPBACK]
     recovers = mpirun is not None and mpirun.recovers
     ranks = job.allocation.nodes if job.allocation else len(job.hosts) or job.ranks
 
@@ -92,6 +91,11 @@ def _supervise(options: Options, job: Job, mpirun: Mpirun | None, line: list[str
             return Run(line, {**added, **more}, ranks, recovers, addresses, mailbox)
 
         return keepRunning(again, _limits(options), mailbox)
+
+
+def _names(job: Job) -> list[str]:
+    """Hosts that ranks run on; some of them at least."""
+    return [host.name for host in job.hosts] or nodeNames(os.environ.get("SLURM_JOB_NODELIST", ""))
 
 
 # where ----------------------------------------------------------------------------------------------------------------
@@ -145,7 +149,7 @@ def _aloneAddition() -> dict[str, str]:
 
 
 def _limitAddition(options: Options) -> dict[str, str]:
-    return {} if options.timeLimit is None else {LIMIT: f"{options.timeLimit:g}"}
+    return {} if options.timeLimit is None else {LIMIT: f"{options.timeLimit:.10g}"}
 
 
 def _passed(options: Options, added: Mapping[str, str]) -> dict[str, str]:

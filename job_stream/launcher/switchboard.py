@@ -21,6 +21,8 @@ MAX_LINE_BYTES = 4096
 MAX_LOOKUPS = 8
 """Hosts that are looked up to find the addresses by which they can reach this machine: it has few networks."""
 LOOPBACK = "127.0.0.1"
+SOMEWHERE = "192.0.2.1"
+"""An address that is nobody's (RFC 5737): the way there is the way to where no other is known."""
 
 
 class _Link:
@@ -37,7 +39,7 @@ class Switchboard:
     """Connections to all ushers of a run.
 
     Args:
-        selector: told what to wait for; what it returns is for ``handle``.
+        selector: told what to wait for; who selects calls the ``data`` of each key.
         addresses: of this machine, as the ranks see it.
     """
 
@@ -114,7 +116,7 @@ class Switchboard:
     def _take(self, link: _Link, line: bytes) -> bool:
         """Notes what an usher says; whether it made sense."""
         match line.decode(errors="replace").split():
-            case ["hello", token, rank, host, pid] if secrets.compare_digest(token, self._token):
+            case ["hello", token, rank, host, pid] if secrets.compare_digest(token.encode(), self._token.encode()):
                 link.name = End(int(rank), None, host, int(pid))
                 self.started += 1
                 with suppress(OSError):
@@ -147,8 +149,8 @@ def _server(addresses: Sequence[str]) -> socket.socket:
 
 
 def addressesTowards(hosts: Iterable[str]) -> list[str]:
-    """Addresses of this machine on the ways to some hosts, then that of its own name."""
-    names = [*list(hosts)[:MAX_LOOKUPS], socket.gethostname()]
+    """Addresses of this machine on the ways to some hosts, to everywhere else, and that of its own name."""
+    names = [*list(hosts)[:MAX_LOOKUPS], SOMEWHERE, socket.gethostname()]
     found = dict.fromkeys(address for name in names for address in _addressTowards(name))
     beyond = [address for address in found if not address.startswith("127.") and address != "::1"]
     return beyond or [LOOPBACK]

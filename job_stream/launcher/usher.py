@@ -58,8 +58,11 @@ class Usher:
         for number in (*PASSED_ON, signal.SIGINT):
             signal.signal(number, self._onSignal)
         try:
-            # Hydra hands an open connection to the program, so descriptors stay open.
-            self._program = subprocess.Popen(self._command, close_fds=False, preexec_fn=dieWithParent)
+            # Hydra hands an open connection to the program, so descriptors stay open. Open MPI's mpirun never tells
+            # a program that its input has ended, so there is none.
+            self._program = subprocess.Popen(
+                self._command, stdin=subprocess.DEVNULL, close_fds=False, preexec_fn=dieWithParent
+            )
         except OSError as error:
             print(f"job_stream: cannot start {self._command[0]!r}: {error.strerror}", file=sys.stderr, flush=True)
             return self._tell(NOT_FOUND if isinstance(error, FileNotFoundError) else NOT_EXECUTABLE)

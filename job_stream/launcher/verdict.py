@@ -19,8 +19,9 @@ _SIGNALLED = 128
 INTERRUPTED = _SIGNALLED + signal.SIGINT
 LOST = _SIGNALLED + signal.SIGKILL
 """The exit status where a rank is gone and nobody knows how."""
-_ABORTED = 1
-"""How MPI ends the other ranks when mpirun is lost with a host; Python ends so after an exception, too."""
+_ABORTED = 1, 120
+"""How other ranks end when mpirun is lost with a host: MPI ends them with 1, as Python does after an exception; 120 is
+Python's when nobody takes its output any more."""
 
 
 class End(NamedTuple):
@@ -73,7 +74,7 @@ def cause(ends: Sequence[End], recovers: bool) -> End | None:
         isSurvived = recovers and end.rank and (end.status is None or end.status < 0)
         lost = lost or (end if end.status is None else None)
         if end.status != 0 and not isSurvived:
-            return lost if lost and end.status == _ABORTED else end
+            return lost if lost and end.status in _ABORTED else end
     return None
 
 
@@ -81,22 +82,23 @@ def judge(ends: Sequence[End], running: int, launcher: int, recovers: bool) -> O
     """What a run came to whose launcher has ended.
 
     Args:
-        ends: of ranks, in the order in which they came.
-        running: ranks whose program still ran some time after the launcher had ended, and was killed.
+        ends: of ranks, in the order in which they came, without those that the launcher had to bring about.
+        running: ranks whose program still ran then.
         launcher: exit code of mpirun; a signal as a negative number.
         recovers: MPI survives the death of ranks other than 0.
     """
-    if running:
-        code = exitCode(launcher)
-        return Outcome(code or 1, True, f"mpirun ended with {code} while {running} ranks were running")
     failed = cause(ends, recovers)
     if failed is not None:
         code = LOST if failed.status is None else exitCode(failed.status)
         isCrash = code > _SIGNALLED and code != INTERRUPTED
         return Outcome(code, isCrash, str(failed) if isCrash else "")
-    if launcher == 0 or any(end.rank == 0 for end in ends):
+    if any(end.rank == 0 for end in ends):
         return Outcome(0)
     code = exitCode(launcher)
+    if running:
+        return Outcome(code or 1, True, f"mpirun ended with {code} while {running} ranks were running")
+    if code == 0:
+        return Outcome(0)
     return Outcome(code, True, f"mpirun ended with {code} before any rank had come up")
 
 
