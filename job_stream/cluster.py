@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import pickle
 import struct
+import sys
 import time
 import zlib
 from collections import deque
@@ -19,14 +20,19 @@ from typing import Any, NamedTuple
 from .errors import JobStreamError, PlanError, WorldError
 from .payload import pack
 from .plan import Plan
-from .transports.base import Left, Lost, Received, Transport
-from .wire import Bye, Failed, Hello, Ping, Pong, RankCodec
+from .transports.base import Left, Received, Transport
+from .wire import Failed, Hello, Ping, Pong, RankCodec
 from .world import world
 
 __all__ = ["Cluster", "Gone", "cluster"]
 
-PING_S = 5.0
 SILENT_S = 30.0
+"""A rank that owes something and has been silent for so long is lost."""
+PRIMARY_SILENT_S = 600.0
+"""The same for rank 0, for whoever waits for its work. The functions of the script run in its process, and one that
+keeps the interpreter busy delays its answers."""
+PINGS = 6
+"""How often a silent rank is asked before that."""
 LOOK_S = 0.25
 STEP_S = 0.5
 _EPOCH = struct.Struct("<I")
@@ -60,6 +66,7 @@ class Cluster:
         self._tick = time.monotonic()
         self._nextLook = 0.0
         self._stages: tuple[tuple[str, str, int], ...] = ()
+        self._primaryHasBegun = False
 
     def begin(self, plan: Plan) -> list[Gone]:
         """The next stream begins; returns the ranks that are gone already.
@@ -73,6 +80,7 @@ class Cluster:
         self._stages = fingerprint(plan)
         self._heard.clear()
         self._pinged.clear()
+        self._primaryHasBegun = False
         if self.rank:
             self.send(0, Hello(self._stages))
         return list(self._gone.values())
@@ -104,14 +112,18 @@ class Cluster:
             if isinstance(event, Received):
                 (epoch,) = _EPOCH.unpack_from(event.head)
                 self._take(found, epoch, event.rank, event.head[_EPOCH.size :], event.body)
-            elif isinstance(event, (Lost, Left)):
-                self._lose(found, Gone(event.rank, isinstance(event, Left)))
+            elif event.rank == self.rank:
+                found.append(_expulsion(self.rank))
+            elif event.rank not in self._gone:
+                found.append(self._lose(Gone(event.rank, isinstance(event, Left))))
         return found
 
-    def _lose(self, found: list[Any], gone: Gone) -> None:
-        if gone.rank not in self._gone:
-            self._gone[gone.rank] = gone
-            found.append(gone)
+    def _lose(self, gone: Gone) -> Gone:
+        """Takes note of a rank's end; the primary tells the user where that was not to be expected."""
+        self._gone[gone.rank] = gone
+        if not gone.left and self.rank == 0:
+            print(f"job_stream: {self.nameOf(gone.rank)} is lost; the others go on", file=sys.stderr, flush=True)
+        return gone
 
     def _take(self, found: list[Any], epoch: int, rank: int, head: bytes, body: Any) -> None:
         if epoch > self._epoch:
@@ -120,6 +132,7 @@ class Cluster:
         if epoch < self._epoch or rank in self._gone:
             return
         self._heard[rank] = self._clock
+        self._primaryHasBegun |= rank == 0
         message = self._codec.decode(head, body)
         kind = type(message)
         if kind is Ping:
@@ -128,9 +141,6 @@ class Cluster:
             self._compare(found, rank, message.stages)
         elif kind is Failed:
             found.append(_unpacked(message.error))
-        elif kind is Bye:
-            self.transport.expelled = True
-            found.append(_expulsion(self.rank))
         elif kind is not Pong:
             found.append((rank, message))
 
@@ -147,10 +157,15 @@ class Cluster:
         ))  # fmt: skip
 
     def silent(self, debtors: Callable[[], set[int]]) -> list[Gone]:
-        """Ranks that owe something and have not answered for long; asks those that might.
+        """Ranks that should answer and have not for long; asks those that might.
+
+        These are ranks that owe something, and the primary: it may be late for a stream, but then is there to its end.
 
         Args:
             debtors: finds out who owes something; called a few times a second at most.
+
+        Raises:
+            WorldError: one of them is lost, and this rank cannot go on without it.
         """
         now = time.monotonic()
         if now < self._nextLook:
@@ -158,28 +173,37 @@ class Cluster:
         self._nextLook = now + LOOK_S
         self._clock += min(now - self._tick, STEP_S)  # what this process slept itself does not count
         self._tick = now
-        owing = debtors() - set(self._gone)
+        watched = (debtors() | ({0} if self.rank and self._primaryHasBegun else set())) - set(self._gone)
         # Whoever owes nothing may be silent: it begins to count when something is lent.
-        self._heard = {rank: self._heard.get(rank, self._clock) for rank in owing}
+        self._heard = {rank: self._heard.get(rank, self._clock) for rank in watched}
         found = [self._isSilent(rank, self._clock - heard) for rank, heard in self._heard.items()]
         return [gone for gone in found if gone is not None]
 
     def _isSilent(self, rank: int, quiet: float) -> Gone | None:
         """Gives up a rank that has been quiet for too long; asks it before."""
-        if quiet > SILENT_S:
-            return self._giveUp(rank)
-        if quiet > PING_S and self._clock - self._pinged.get(rank, -PING_S) >= PING_S:
+        limit = SILENT_S if rank else PRIMARY_SILENT_S
+        if quiet > limit:
+            return self._giveUp(rank, limit)
+        pause = limit / PINGS
+        if quiet > pause and self._clock - self._pinged.get(rank, -pause) >= pause:
             self._pinged[rank] = self._clock
             self.send(rank, Ping())
         return None
 
-    def _giveUp(self, rank: int) -> Gone:
-        if not self.transport.recovers:
-            raise WorldError(f"rank {rank} has not answered for {SILENT_S:g} s; it may have been stopped")
-        self.send(rank, Bye())
+    def _giveUp(self, rank: int, limit: float) -> Gone:
+        """Goes on without a rank; nobody can do without the primary, and whoever misses it may be the one cut off."""
+        if rank == 0 or not self.transport.recovers:
+            self.transport.expelled = self.transport.recovers
+            raise WorldError(
+                f"{self.nameOf(rank)} has not answered for {limit:g} s: it has been stopped, or its host is down, or "
+                f"there is no way to it from {self.transport.peers[self.rank].host}"
+            )
         self.transport.giveUp(rank)
-        self._gone[rank] = Gone(rank, False)
-        return self._gone[rank]
+        return self._lose(Gone(rank, False))
+
+    def nameOf(self, rank: int) -> str:
+        """A rank with its host."""
+        return f"rank {rank} on {self.transport.peers[rank].host}"
 
 
 @cache

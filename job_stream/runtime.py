@@ -254,7 +254,8 @@ class Runtime:
         if gone.rank == 0:
             assert self._cluster is not None
             how = "has ended its script, but this stream is not over" if gone.left else "died"
-            self._fail(WorldError(f"rank 0, the primary, {how}"), shared=not self._cluster.isSpokesman)
+            what = f"{self._cluster.nameOf(0)}, the primary, {how}"
+            self._fail(WorldError(what), shared=not self._cluster.isSpokesman)
         else:
             self._handle(m.RankDied(gone.rank))
 

@@ -20,7 +20,7 @@ from .errors import EngineError
 from .payload import Blob, Parts, Segment
 
 __all__ = [
-    "INLINE_BYTES", "MESSAGE_FDS", "Bye", "Codec", "Died", "Failed", "Fork", "Forked", "Hello", "Kill", "Ping", "Pong",
+    "INLINE_BYTES", "MESSAGE_FDS", "Codec", "Died", "Failed", "Fork", "Forked", "Hello", "Kill", "Ping", "Pong",
     "RankCodec", "Stopped", "UserFailure",
 ]  # fmt: skip
 
@@ -93,15 +93,11 @@ class Pong(NamedTuple):
     """Between ranks: yes."""
 
 
-class Bye(NamedTuple):
-    """Between ranks: you have been silent for so long that others do your work."""
-
-
 _KINDS: tuple[type, ...] = (
     messages.Span, messages.Work, messages.Output, messages.Fold, messages.Open, messages.Skip, messages.Repaid,
     messages.Answered, messages.Lend, messages.Flush, messages.Resume, messages.Call, UserFailure, Fork,
     Kill, Forked, Died, Stopped, messages.Fail, messages.Same, messages.Ask, messages.Refuse, messages.Pause,
-    messages.Cancel, messages.Halt, Hello, Failed, Ping, Pong, Bye, messages.Stretch, messages.Report,
+    messages.Cancel, messages.Halt, Hello, Failed, Ping, Pong, messages.Stretch, messages.Report,
     messages.Reported,
 )  # fmt: skip
 _CODES = {kind: code for code, kind in enumerate(_KINDS, 2)}

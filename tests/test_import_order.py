@@ -116,6 +116,7 @@ PLACES: tuple[tuple[str, ...], ...] = (
         "launcher.verdict",
         "launcher.switchboard",
         "launcher.mailbox",
+        "launcher.leftovers",
         "launcher.run",
         "launcher.restarts",
         "launcher.start",

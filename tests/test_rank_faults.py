@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import textwrap
 from pathlib import Path
 
@@ -253,7 +254,7 @@ def test_the_death_of_a_rank_that_nobody_can_do_without_ends_all(tmp_path: Path,
         world.gone(PROMPT_S)
         ended = world.ended()
     assert ended.code != 0
-    assert ended.err.count("WorldError: rank 0, the primary, died") == int(ulfm), ended.err
+    assert ended.err.count(f"WorldError: rank 0 on {socket.gethostname()}, the primary, died") == int(ulfm), ended.err
 
 
 @pytest.mark.parametrize("python", pythons())
@@ -312,7 +313,7 @@ def test_an_interrupt_of_one_rank_alone_is_told(tmp_path: Path) -> None:
 # --- silence ------------------------------------------------------------------------------------------------------
 PATIENCE = """
 import job_stream.cluster
-job_stream.cluster.PING_S, job_stream.cluster.SILENT_S = 0.3, 1.0
+job_stream.cluster.SILENT_S = 1.0
 """
 
 
@@ -358,6 +359,57 @@ with Work(range(60)) as w:
     assert ended.err.count("WorldError: rank 1 was given up by the others") == 1, ended.err
 
 
+def test_a_rank_that_one_has_given_up_is_given_up_by_all(tmp_path: Path) -> None:
+    text = f"""{PATIENCE}
+with Work(range(60)) as w:
+    @w.job
+    def work(x):
+        announce(f"busy {{rank}}")
+        wait_for("busy 1", "stopped")
+        return x
+    @w.finish
+    def show(found):
+        check(found, range(60))
+"""
+    with started(tmp_path, text, 3, ulfm=True) as world:
+        Gate(tmp_path / "busy 1").wait()
+        ranks = world.pids()
+        os.kill(ranks[1], signal.SIGSTOP)
+        wait_until(lambda: is_stopped(ranks[1]), "rank 1 to stop")
+        (tmp_path / "stopped").touch()
+        for rank in (0, 2):  # they end, though rank 1 never tells that it has
+            wait_until(lambda pid=ranks[rank]: not is_alive(pid), f"rank {rank} to end")
+        assert is_stopped(ranks[1])
+        os.kill(ranks[1], signal.SIGCONT)
+        ended = world.ended()
+    assert ended.out == "right\n", ended.err
+    assert f"rank 1 on {socket.gethostname()} is lost" in ended.err
+
+
+@pytest.mark.parametrize("ulfm", [False, True], ids=["all end", "the others live on"])
+def test_a_rank_that_hears_nothing_of_the_primary_for_long_ends(tmp_path: Path, ulfm: bool) -> None:
+    text = """
+import job_stream.cluster
+job_stream.cluster.PRIMARY_SILENT_S = 1.0
+with Work(range(60)) as w:
+    @w.job
+    def work(x):
+        announce(f"busy {rank}")
+        wait_for("busy 0", "busy 1", "stopped")
+        return x
+"""
+    with started(tmp_path, text, 2, ulfm=ulfm) as world:
+        wait_for_all(tmp_path, 2)
+        primary, other = world.pids()[0], world.pids()[1]
+        os.kill(primary, signal.SIGSTOP)
+        wait_until(lambda: is_stopped(primary), "rank 0 to stop")
+        (tmp_path / "stopped").touch()
+        wait_until(lambda: not is_alive(other), "rank 1 to end")
+        err = world.err.read_text()
+        assert not ulfm or is_stopped(primary)
+    assert f"WorldError: rank 0 on {socket.gethostname()} has not answered for 1 s" in err, err
+
+
 def test_without_fault_tolerance_a_rank_that_is_stopped_is_an_error_everywhere(tmp_path: Path) -> None:
     text = f"""{PATIENCE}
 from job_stream.errors import WorldError
@@ -380,9 +432,12 @@ except WorldError as error:
         (tmp_path / "stopped").touch()
         ended = world.ended()
         world.gone()
+    host = socket.gethostname()
     assert ended.code != 0
     assert sorted(ended.out.splitlines()) == [
-        f"{rank} rank 1 has not answered for 1 s; it may have been stopped" for rank in (0, 2)
+        f"{rank} rank 1 on {host} has not answered for 1 s: it has been stopped, or its host is down, or there is no "
+        f"way to it from {host}"
+        for rank in (0, 2)
     ]
     assert ended.err.count("Traceback (most recent call last)") == 1, ended.err
 

@@ -259,6 +259,31 @@ def test_a_rank_given_up_is_not_heard_of_again(script, python):
     assert "fine" in ended.out, ended.err
 
 
+def test_a_rank_that_one_has_given_up_is_lost_for_all_and_hears_of_it(script, python, tmp_path):
+    said = tmp_path / "said"
+    said.mkdir()
+    ended = mpirun(
+        script(
+            """
+            transport = world()
+            if transport.rank == 0:
+                transport.giveUp(1)
+            else:
+                assert receive(transport, 1) == [Lost(1)]
+            say(transport.rank, transport.expelled)
+            said = Path(sys.argv[1])
+            (said / str(transport.rank)).touch()
+            poll_until(transport, lambda news: len(list(said.iterdir())) == 3)
+            transport.abort()
+            """
+        ),
+        3,
+        said,
+        python=python,
+    )
+    assert {"0 False", "1 True", "2 False"} <= set(ended.out.splitlines()), ended.err
+
+
 # --- the end ------------------------------------------------------------------------------------------------------
 LEAVING = """
 def spent():
@@ -327,6 +352,18 @@ def test_an_exception_of_one_rank_ends_all(script, python):
         assert ended.code != 0
         assert ended.err.count("ValueError: mine alone") == 1
         ranks.gone()
+
+
+def test_a_process_that_mpi_does_not_end_ends(start):
+    script = start(
+        """
+        import ctypes
+        from job_stream.transports.mpi import _endWithin
+        _endWithin(0.01)
+        ctypes.PyDLL(None).pause()  # waits for ever, and lets no other thread run Python
+        """
+    )
+    assert script.ended() == (1, "", "")
 
 
 @pytest.mark.parametrize("missing", [False, True], ids=["all raise it", "one does not come"])

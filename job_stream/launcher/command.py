@@ -24,6 +24,7 @@ USHER = Path(__file__).with_name("usher.py")
 
 _OWN_PREFIXES = ("OMPI_", "PMIX_", "PRTE_", "PMI_", "SLURM_", "PBS_", "SSH_", "XDG_")
 _OWN = {"HOSTNAME", "PWD", "OLDPWD", "SHLVL", "_"}
+_SSH_ARGUMENTS = "PRTE_MCA_plm_ssh_args"
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
@@ -65,9 +66,17 @@ def command(job: Job, mpirun: Mpirun, environment: Mapping[str, str] = os.enviro
     return {OPEN_MPI: _openMpi, MPICH: _hydra, SLURM: _srun}[mpirun.kind](job, mpirun, environment)
 
 
-def additions(mpirun: Mpirun) -> dict[str, str]:
+def additions(mpirun: Mpirun, job: Job) -> dict[str, str]:
     """What is added to the environment of a launcher."""
-    return rootVariables() if mpirun.kind == OPEN_MPI else {}
+    if mpirun.kind != OPEN_MPI:
+        return {}
+    return {**rootVariables(), **(_deafness() if mpirun.recovers and isRemote(job) else {})}
+
+
+def _deafness() -> dict[str, str]:
+    """Keeps mpirun from noticing that a host is cut off: it would end the run, which goes on without that host."""
+    options = os.environ.get(_SSH_ARGUMENTS, ""), "-oTCPKeepAlive=no", "-oServerAliveInterval=0"
+    return {"PRTE_MCA_oob_tcp_keepalive_time": "0", _SSH_ARGUMENTS: " ".join(options).strip()}
 
 
 def _ushered(job: Job, cpus: int | None) -> list[str]:

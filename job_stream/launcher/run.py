@@ -14,6 +14,7 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from time import monotonic
 
+from .leftovers import Process, childrenOf, kill
 from .mailbox import HARMLESS, Mailbox
 from .switchboard import Switchboard
 from .trouble import LauncherError
@@ -26,6 +27,8 @@ FAILED_S = 10.0
 """How long mpirun may take to end all ranks when one has failed."""
 DONE_S = 10.0
 """How long mpirun may take to end when all programs have."""
+LOST_S = 2.0
+"""The same where a host is lost: mpirun has noticed and is about to end, or waits for it for ever."""
 FORCE_S = 5.0
 """How long between asking mpirun to end and killing it, and for ushers to hang up after it."""
 
@@ -54,6 +57,7 @@ class Run:
         self._selector.register(mailbox, selectors.EVENT_READ, self._takeSignals)
         self._board = Switchboard(self._selector, addresses)
         self._launcher = _start(command, {**os.environ, **additions, **self._board.environment})
+        self._helpers: set[Process] = set()
         self._asked = 0
         self._force: float | None = None
         self._forced = 0
@@ -78,15 +82,22 @@ class Run:
 
     def _watch(self) -> None:
         """Sets time limits as things come to their ends, and enforces them."""
+        if self._hasLost and not self._helpers:
+            self._helpers = childrenOf(self._launcher.pid)
         if self._force is None:
             if self._launcher.poll() is not None:
                 self._force = monotonic() + FORCE_S
             elif cause(self._board.ends, self._recovers) is not None:
-                self._force = monotonic() + FAILED_S
+                self._force = monotonic() + (LOST_S if self._hasLost else FAILED_S)
             elif len(self._board.ends) >= self._ranks:
-                self._force = monotonic() + DONE_S
+                self._force = monotonic() + (LOST_S if self._hasLost else DONE_S)
         if self._force is not None and monotonic() >= self._force:
             self._useForce()
+
+    @property
+    def _hasLost(self) -> bool:
+        """Whether a rank is gone without a word, and so probably its host."""
+        return any(end.status is None for end in self._board.ends)
 
     def _patience(self) -> float | None:
         return None if self._force is None else max(0.0, self._force - monotonic())
@@ -127,6 +138,7 @@ class Run:
         if self._launcher.poll() is None:
             self._launcher.kill()
             self._launcher.wait()
+        kill(self._helpers)
 
 
 def _start(command: Sequence[str], environment: Mapping[str, str]) -> subprocess.Popen[bytes]:

@@ -66,7 +66,7 @@ def start(options: Options, program: Sequence[str], words: Sequence[str] = ()) -
     mpirun, warning = findMpirun() if needsMpirun else (None, None)
     if warning:
         say(warning)
-    added = {**(additions(mpirun) if mpirun else _aloneAddition()), **_checkpointAddition(options)}
+    added = {**(additions(mpirun, job) if mpirun else _aloneAddition()), **_checkpointAddition(options)}
     line = alone(job) if mpirun is None else command(job, mpirun, {**os.environ, **_passed(options, added)})
     if options.dryRun:
         _show(options, job, mpirun, line, added)

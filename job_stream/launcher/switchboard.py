@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from typing import Any
 
-from .usher import LAUNCHER, WELCOME
+from .usher import LAUNCHER, WELCOME, keepWatch
 from .verdict import End
 
 __all__ = ["Switchboard", "addressesTowards"]
@@ -94,7 +94,7 @@ class Switchboard:
         with suppress(OSError):
             connection, _ = self._server.accept()
             connection.setblocking(False)
-            connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            keepWatch(connection)
             link = _Link(connection)
             self._links.add(link)
             self._selector.register(connection, selectors.EVENT_READ, lambda: self._read(link))

@@ -29,6 +29,10 @@ LAUNCHER = "JOBS_LAUNCHER"
 WELCOME = b"welcome\n"
 RANKS = ("OMPI_COMM_WORLD_RANK", "PMI_RANK", "PMIX_RANK", "SLURM_PROCID")
 CONNECT_S = 5.0
+SILENT_S = 20
+"""A connection is lost when the kernel of the other end has not answered for so long. That is before ranks miss each
+other: what they say then would look like an error of the program."""
+PROBE_S, PROBES = 3, 3
 PASSED_ON: tuple[int, ...] = (signal.SIGHUP, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
 NOT_FOUND, NOT_EXECUTABLE = 127, 126
 
@@ -109,7 +113,7 @@ def connect(where: str) -> socket.socket | None:
             link.sendall(hello)
             if isWelcome(link):
                 link.settimeout(None)
-                link.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+                keepWatch(link)
                 return link
             link.close()
     print(
@@ -118,6 +122,15 @@ def connect(where: str) -> socket.socket | None:
         file=sys.stderr, flush=True,
     )  # fmt: skip
     return None
+
+
+def keepWatch(link: socket.socket) -> None:
+    """Has the kernel find out when the other end's host is gone: when nothing is under way, and when something is."""
+    link.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    link.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, SILENT_S - PROBE_S * PROBES)
+    link.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, PROBE_S)
+    link.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, PROBES)
+    link.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 1000 * SILENT_S)
 
 
 def isWelcome(link: socket.socket) -> bool:

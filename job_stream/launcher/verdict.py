@@ -19,6 +19,9 @@ _SIGNALLED = 128
 INTERRUPTED = _SIGNALLED + signal.SIGINT
 LOST = _SIGNALLED + signal.SIGKILL
 """The exit status where a rank is gone and nobody knows how."""
+_ABORTED = 1, 120
+"""How other ranks end when mpirun is lost with a host: MPI ends them with 1, as Python does after an exception; 120 is
+Python's when nobody takes its output any more."""
 
 
 class End(NamedTuple):
@@ -66,10 +69,12 @@ def cause(ends: Sequence[End], recovers: bool) -> End | None:
         ends: in the order in which they came.
         recovers: MPI survives the death of ranks other than 0.
     """
+    lost = None
     for end in ends:
         isSurvived = recovers and end.rank and (end.status is None or end.status < 0)
+        lost = lost or (end if end.status is None else None)
         if end.status != 0 and not isSurvived:
-            return end
+            return lost if lost and end.status in _ABORTED else end
     return None
 
 

@@ -5,8 +5,9 @@ receiver gets as one stretch in memory of its own choosing). What every transpor
 
 - Nothing blocks. ``send`` starts, ``poll`` moves on what has been started and gives what is complete.
 - Messages of one sender come in the order in which they were sent, however large they are.
-- A rank that ends is reported once: ``Left`` when its script came to its end, ``Lost`` when it died. What it had sent
-  before, and could still be received, comes first.
+- A rank that ends is reported once: ``Left`` when its script came to its end, ``Lost`` when it died or was given up.
+  What it had sent before, and could still be received, comes first.
+- A rank that one has given up is given up by all; it hears so itself, if it can.
 
 A transport is used by one thread at a time.
 """
@@ -44,7 +45,7 @@ class Received(NamedTuple):
 
 
 class Lost(NamedTuple):
-    """A rank died."""
+    """A rank died, or was given up; this rank itself: the others have given it up."""
 
     rank: int
 
@@ -106,5 +107,8 @@ class Transport(Protocol):
         ...
 
     def giveUp(self, rank: int) -> None:
-        """Takes a rank for lost without a report: drops what it sent and what is on its way to it."""
+        """Takes a rank for lost without a report: drops what it sent and what is on its way to it.
+
+        The others are told, and do the same.
+        """
         ...

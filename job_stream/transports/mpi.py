@@ -13,6 +13,7 @@ is reported as lost only after what it had sent has been taken. MPI cannot be fi
 
 from __future__ import annotations
 
+import faulthandler
 import importlib
 import os
 import signal
@@ -42,8 +43,9 @@ JOIN_BYTES = 64 << 10
 HEADS_AT_ONCE = 256
 """Messages taken up in one poll, so that a flood doesn't keep it from returning."""
 
-MESSAGE, LEAVING = 0, 1
+MESSAGE, LEAVING, GIVEN_UP = range(3)
 _PREFIX = struct.Struct("<BI")
+_RANK = struct.Struct("<I")
 _RECORD = struct.Struct("<256s256sqqqq")
 _MASK_BITS = 256 * 8
 
@@ -52,6 +54,8 @@ WATCH_S = 0.25
 """How often to ask for dead ranks, for those that MPI reports to nobody because nothing was under way with them."""
 DRAIN_S = 0.05
 """A dead rank is lost when nothing has come from it for so long."""
+ABORT_S = 5
+"""How long MPI may take to end this process: some libraries wait for hosts that are gone."""
 JOIN_POLL_S = 1e-3
 LEAVE_POLL_S = 10e-3
 BUSY_POLL_S = 1e-3
@@ -195,6 +199,8 @@ class MpiTransport:
 
     def giveUp(self, rank: int) -> None:
         with self._lock:
+            for channel in self._channels:
+                self._send(channel, GIVEN_UP, _RANK.pack(rank), (), None)
             self._drop(self._channels[rank])
 
     # sending ----------------------------------------------------------------------------------------------------------
@@ -265,6 +271,9 @@ class MpiTransport:
             channel.left = True
             news.append(Left(channel.rank))
             self._end(channel)
+        elif message.kind == GIVEN_UP:
+            (rank,) = _RANK.unpack(message.head)
+            self._lose(rank, news)
         else:
             news.append(Received(channel.rank, message.head, message.token))
 
@@ -336,6 +345,15 @@ class MpiTransport:
                     news.append(Lost(channel.rank))
                 self._drop(channel)
 
+    def _lose(self, rank: int, news: list[News]) -> None:
+        """Another rank has given up this one or a third."""
+        if rank == self.rank:
+            self.expelled = True
+        elif self._channels[rank].ended:
+            return
+        news.append(Lost(rank))
+        self._drop(self._channels[rank])
+
     def _drop(self, channel: _Channel) -> None:
         """Forgets a rank without its having left."""
         if channel.ended:
@@ -389,7 +407,7 @@ class MpiTransport:
             self.poll(_nowhere)
             if not self._moving and all(channel.ended for channel in self._channels):
                 return True
-            if end is not None and monotonic() > end:
+            if self.expelled or (end is not None and monotonic() > end):
                 return False
             sleep(BUSY_POLL_S if self._moving else LEAVE_POLL_S)
 
@@ -408,11 +426,18 @@ class MpiTransport:
                     stream.flush()
             if self.expelled:
                 os.kill(os.getpid(), signal.SIGKILL)  # MPI reports no other death to the others
+            _endWithin(ABORT_S)
             self._comm.Abort(1)
 
 
 _OPEN, _LEAVING, _CLOSED = range(3)
 _INLINE = 0x80
+
+
+def _endWithin(seconds: float) -> None:
+    """Has this process end with 1 after some time, whatever it is doing then: a call to MPI may never come back."""
+    nowhere = open(os.devnull, "w")  # noqa: SIM115 -- stays open until then
+    faulthandler.dump_traceback_later(seconds, exit=True, file=nowhere)
 
 
 def _wait(request: Any) -> None:
