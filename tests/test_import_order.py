@@ -105,6 +105,8 @@ PLACES: tuple[tuple[str, ...], ...] = (
     ("work",),
     ("ordered",),
     ("inline",),
+    ("program",),
+    ("invoke",),
     ("",),  # job_stream/__init__.py, which exports the public names
 )
 

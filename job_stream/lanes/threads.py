@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
+from .context import Ending
 from .links import ThreadLink
 from .packing import Packing
 from .worker import KEEPER, Setup, newWorker
@@ -24,7 +25,8 @@ class ThreadPool:
     """
 
     def __init__(self, setup: Setup, deliver: Callable[[Any], None], packing: Packing) -> None:
-        self._setup = setup
+        self._ending = Ending()
+        self._setup = setup._replace(ending=self._ending)
         self._deliver = deliver
         self._packing = packing
         self._links: dict[int, ThreadLink] = {}
@@ -48,8 +50,9 @@ class ThreadPool:
         return self._links[lane].takeBack()
 
     def close(self) -> None:
-        """Ends all lanes; one that is inside user code ends when that returns."""
+        """Ends all lanes, and what they wait for; one that is inside user code ends when that returns."""
         for link in self._links.values():
             link.close()
+        self._ending.come()
         for thread in self._threads:
             thread.join(JOIN_S)
