@@ -36,7 +36,8 @@ read -r program
 read -r never
 [ -n "$program" ] && kill -KILL "-$program"
 for try in 1 2 3 4 5 6 7 8 9 10; do
-    found=$(grep -lsF "$1" /proc/[0-9]*/environ) || exit
+    found=$(grep -lsF "$1" /proc/[0-9]*/environ)
+    [ -n "$found" ] || exit
     for file in $found; do
         pid=${file#/proc/}
         kill -KILL "${pid%/environ}"
@@ -78,12 +79,16 @@ class Program:
                 env={**environment, MARK: mark},
                 start_new_session=True,
             )
-            self._warden.tell(self._process.pid)
         except OSError:
             self._warden.dismiss()
             raise
         except BaseException:
             self._warden.unleash()
+            raise
+        try:
+            self._warden.tell(self._process.pid)
+        except BaseException:
+            self._giveUp()
             raise
 
     def outcome(self) -> Ended:
@@ -97,11 +102,14 @@ class Program:
             with suppress(ChildProcessError):
                 os.waitid(os.P_PID, self._process.pid, os.WEXITED | os.WNOWAIT)
         except BaseException:
-            self._warden.unleash()
-            self._bury()
+            self._giveUp()
             raise
         self._warden.dismiss()
         return Ended(self._bury(), out, err)
+
+    def _giveUp(self) -> None:
+        self._warden.unleash()
+        self._bury()
 
     def kill(self) -> None:
         """Ends the program and its process group, from any thread."""
