@@ -29,6 +29,7 @@ PING_S = 5.0
 SILENT_S = 30.0
 LOOK_S = 0.25
 STEP_S = 0.5
+GATHER_S = 2e-4
 _EPOCH = struct.Struct("<I")
 
 
@@ -107,6 +108,21 @@ class Cluster:
             elif isinstance(event, (Lost, Left)):
                 self._lose(found, Gone(event.rank, isinstance(event, Left)))
         return found
+
+    def gather(self, kind: type, room: Callable[[int], tuple[memoryview, Any]], patience_s: float) -> dict[int, Any]:
+        """The message of this kind that each other rank sends when the stream is over, if it comes in time."""
+        found: dict[int, Any] = {}
+        deadline = time.monotonic() + patience_s
+        while len(found.keys() | self._gone.keys()) < self.size - 1 and time.monotonic() < deadline:
+            for news in self.news(room):
+                if not isinstance(news, (Gone, BaseException)) and type(news[1]) is kind:
+                    found[news[0]] = news[1]
+            time.sleep(GATHER_S)
+        return found
+
+    def fate(self, rank: int) -> Gone | None:
+        """How a rank has gone; None: it has not."""
+        return self._gone.get(rank)
 
     def _lose(self, found: list[Any], gone: Gone) -> None:
         if gone.rank not in self._gone:

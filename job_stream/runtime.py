@@ -29,17 +29,19 @@ from .lanes.packing import LivePacking, unpackAny
 from .lanes.pool import Death, ProcessPool
 from .lanes.threads import ThreadPool
 from .lanes.worker import KEEPER, Setup
+from .observe.statistics import Statistics
 from .plan import Plan
 from .puller import Puller
 from .saver import Saver
 from .source import InitialWork
 from .stowage import Stowage, StowedPacking
 from .waiting import Patience, Wake
-from .wire import UserFailure
+from .wire import Figures, UserFailure
 
 __all__ = ["Runtime"]
 
 WAIT_S = 0.5
+MESSAGES = frozenset((m.Lend, m.Call, m.Flush, m.Resume, m.Send))
 
 
 class Runtime:
@@ -55,6 +57,10 @@ class Runtime:
         drop: results are of no interest.
         saver: writes checkpoints; only where the stream is at home.
         patient: processes stay when they are asked to end, since a checkpoint is to be written first.
+
+    Attributes:
+        failures: what was skipped.
+        statistics: of the run, once it is over.
     """
 
     def __init__(self, plan: Plan, source: InitialWork, cpus: int | None, seed: int | None, drop: bool,
@@ -67,6 +73,8 @@ class Runtime:
         self._board = Board(shared=plan.usesProcesses)
         self._saver = saver
         self._isLive = not patient
+        self.statistics = Statistics()
+        self._messages = 0
         setup = Setup(plan, source, seed, drop, self._board, patient)
         self._processes = ProcessPool(setup) if plan.usesProcesses else None
         self._stowage = Stowage()
@@ -82,6 +90,7 @@ class Runtime:
         self._limits = [place.policy.timeout_s for place in plan.places if place.policy.timeout_s is not None]
         self._patience = Patience(self._processes, self._limits, self._due)
         self._stopping = False
+        self._isOver = False
         self._failed = False
         self._given: BaseException | None = None
         self.failures: list[Failure] = []
@@ -163,6 +172,7 @@ class Runtime:
                 self._saver.save(self._rank.capture())  # from here on, what has become of results is on record
             self._handle(m.Nothing())
             self._loop()
+            self._isOver = self._rank.halted and not self._failed
         except BaseException as error:
             self._fail(error)
         finally:
@@ -296,6 +306,7 @@ class Runtime:
         for action in self._rank.handle(event, monotonic()):
             if self._failed:
                 return
+            self._messages += type(action) in MESSAGES
             self._performers[type(action)](action)
 
     def _fail(self, error: BaseException, shared: bool = True) -> None:
@@ -311,12 +322,20 @@ class Runtime:
         if self._cluster is not None and self._given is not None:
             with suppress(Exception):
                 self._cluster.tell(self._given)
+        if self._isOver:
+            self.statistics.note(self._figures(), self._cluster)
         if self._processes:
             self._processes.close(atOnce=self._failed or self._stopping)
         self._threads.close()
         if self._puller:
             self._puller.close()
+        self.statistics.gather(self._stowage.room)
         self._deliveries.put(None)
+
+    def _figures(self) -> Figures:
+        spent = [pool.spent_ns() for pool in (self._processes, self._threads) if pool is not None]
+        wall, cpu = (sum(column) for column in zip(*spent, strict=True))
+        return Figures(self._board.flags[OWN_CPUS], wall, cpu, self._messages)
 
     # actions ----------------------------------------------------------------------------------------------------------
 

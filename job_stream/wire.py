@@ -20,8 +20,8 @@ from .errors import EngineError
 from .payload import Blob, Parts, Segment
 
 __all__ = [
-    "INLINE_BYTES", "MESSAGE_FDS", "Bye", "Codec", "Died", "Failed", "Fork", "Forked", "Hello", "Kill", "Ping", "Pong",
-    "RankCodec", "Stopped", "UserFailure",
+    "INLINE_BYTES", "MESSAGE_FDS", "Bye", "Codec", "Died", "Failed", "Figures", "Fork", "Forked", "Hello", "Kill",
+    "Ping", "Pong", "RankCodec", "Stopped", "UserFailure",
 ]  # fmt: skip
 
 INLINE_BYTES = 32 << 10
@@ -97,12 +97,27 @@ class Bye(NamedTuple):
     """Between ranks: you have been silent for so long that others do your work."""
 
 
+class Figures(NamedTuple):
+    """Between ranks: what a rank has done in the run that is over.
+
+    Attributes:
+        lanes: how many it could have at a time.
+        wall_ns, cpu_ns: time that they and its keepers spent on user code.
+        messages: how many it has sent to them and to other ranks.
+    """
+
+    lanes: int
+    wall_ns: int
+    cpu_ns: int
+    messages: int
+
+
 _KINDS: tuple[type, ...] = (
     messages.Span, messages.Work, messages.Output, messages.Fold, messages.Open, messages.Skip, messages.Repaid,
     messages.Answered, messages.Lend, messages.Flush, messages.Resume, messages.Call, UserFailure, Fork,
     Kill, Forked, Died, Stopped, messages.Fail, messages.Same, messages.Ask, messages.Refuse, messages.Pause,
     messages.Cancel, messages.Halt, Hello, Failed, Ping, Pong, Bye, messages.Stretch, messages.Report,
-    messages.Reported,
+    messages.Reported, Figures,
 )  # fmt: skip
 _CODES = {kind: code for code, kind in enumerate(_KINDS, 2)}
 _TUPLE, _BLOB = 0, 1

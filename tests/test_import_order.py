@@ -67,6 +67,7 @@ PLACES: tuple[tuple[str, ...], ...] = (
     ("transports.base", "transports.local", "transports.mpi", "transports"),
     (
         "lanes.board",
+        "lanes.stopwatch",
         "lanes.calls",
         "lanes.context",
         "lanes.failures",
@@ -94,6 +95,7 @@ PLACES: tuple[tuple[str, ...], ...] = (
     ("world",),
     ("cluster",),
     ("failures",),
+    ("observe.statistics", "observe"),
     ("saver",),
     ("checkpointing",),
     ("puller",),
