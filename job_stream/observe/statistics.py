@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from time import monotonic
 from typing import Any
 
@@ -50,11 +51,11 @@ class Statistics:
 
     def note(self, own: Figures, cluster: Cluster | None) -> None:
         """The run is over. Other ranks than the primary tell it their figures."""
-        if cluster is not None and cluster.rank:
-            cluster.send(0, own)
-            return
         self._ran = monotonic() - self._began
-        if self._ran >= self._least:
+        if cluster is not None and cluster.rank:
+            with suppress(Exception):  # then they are missing there
+                cluster.send(0, own)
+        elif self._ran >= self._least:
             self._own, self._cluster = own, cluster
 
     def gather(self, room: Callable[[int], tuple[memoryview, Any]]) -> None:
