@@ -57,6 +57,7 @@ class Cluster:
         self._gone: dict[int, Gone] = {}
         self._heard: dict[int, float] = {}
         self._pinged: dict[int, float] = {}
+        self._begun: set[int] = set()
         self._clock = 0.0
         self._tick = time.monotonic()
         self._nextLook = 0.0
@@ -74,6 +75,7 @@ class Cluster:
         self._stages = fingerprint(plan)
         self._heard.clear()
         self._pinged.clear()
+        self._begun.clear()
         if self.rank:
             self.send(0, Hello(self._stages))
         return list(self._gone.values())
@@ -110,19 +112,19 @@ class Cluster:
         return found
 
     def gather(self, kind: type, room: Callable[[int], tuple[memoryview, Any]], patience_s: float) -> dict[int, Any]:
-        """The message of this kind that each other rank sends when the stream is over, if it comes in time."""
+        """The message of this kind that each rank which is in the stream sends at its end, if it comes in time."""
         found: dict[int, Any] = {}
         deadline = time.monotonic() + patience_s
-        while len(found.keys() | self._gone.keys()) < self.size - 1 and time.monotonic() < deadline:
+        while self._begun - self._gone.keys() - found.keys() and time.monotonic() < deadline:
             for news in self.news(room):
                 if not isinstance(news, (Gone, BaseException)) and type(news[1]) is kind:
                     found[news[0]] = news[1]
             time.sleep(GATHER_S)
         return found
 
-    def fate(self, rank: int) -> Gone | None:
-        """How a rank has gone; None: it has not."""
-        return self._gone.get(rank)
+    def fate(self, rank: int) -> Gone | bool:
+        """How a rank has gone; if it has not, whether it has begun with the stream."""
+        return self._gone.get(rank, rank in self._begun)
 
     def _lose(self, found: list[Any], gone: Gone) -> None:
         if gone.rank not in self._gone:
@@ -141,6 +143,7 @@ class Cluster:
         if kind is Ping:
             self.send(rank, Pong())
         elif kind is Hello:
+            self._begun.add(rank)
             self._compare(found, rank, message.stages)
         elif kind is Failed:
             found.append(_unpacked(message.error))

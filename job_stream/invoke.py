@@ -15,7 +15,8 @@ from numbers import Real
 from typing import Any, NamedTuple
 
 from .errors import ProgramError
-from .lanes.context import Ending, current
+from .lanes.context import current
+from .lanes.ending import Ending
 from .world import launched
 
 __all__ = ["invoke"]

@@ -70,6 +70,7 @@ PLACES: tuple[tuple[str, ...], ...] = (
         "lanes.stopwatch",
         "lanes.calls",
         "lanes.context",
+        "lanes.ending",
         "lanes.failures",
         "lanes.packing",
         "lanes.arena",

@@ -16,8 +16,8 @@ from job_stream import Work
 from job_stream.cluster import Cluster
 from job_stream.errors import PlanError
 from job_stream.observe.statistics import Statistics, leastSeconds, report
-from job_stream.transports.base import Lost, Received
-from job_stream.wire import Figures
+from job_stream.transports.base import Left, Lost, Received
+from job_stream.wire import Figures, Hello, RankCodec
 
 RANK = re.compile(r"(\d+) (\d+)% user time, (\d+)% user cpu, (\d+) messages")
 ALL = re.compile(r"C (\d+)% user time, (\d+)% user cpu, quality (\d+\.\d\d) cpus, ran (\d+\.\d\d\d)s")
@@ -275,38 +275,60 @@ class Others:
         return [self._news.pop(0)] if self._news else []
 
 
-def figures_from(rank: int, epoch: int = 0) -> Received:
-    cluster = Cluster(Others())  # type: ignore[arg-type]
-    head, _ = cluster._codec.encode(Figures(2, 1, 1, rank))
-    return Received(rank, epoch.to_bytes(4, "little") + head, None)
+def hears(rank: int, message: Any, epoch: int = 0) -> Received:
+    return Received(rank, epoch.to_bytes(4, "little") + RankCodec().encode(message)[0], None)
+
+
+def hello(rank: int) -> Received:
+    return hears(rank, Hello(()))
+
+
+def figures(rank: int, epoch: int = 0) -> Received:
+    return hears(rank, Figures(2, 1, 1, rank), epoch)
 
 
 @pytest.mark.parametrize(
     ("news", "lines"),
     [
-        ([figures_from(2), figures_from(1)], ["1 messages", "2 messages"]),
-        ([figures_from(1)], ["1 messages", "2 did not tell its figures within 0.05 s"]),
-        ([Lost(1), figures_from(2)], ["1 died; its figures are not known", "2 messages"]),
-        ([figures_from(1, epoch=1), figures_from(2)], ["1 did not tell its figures within 0.05 s", "2 messages"]),
+        ([figures(2), figures(1)], ["1 messages", "2 messages"]),
+        ([figures(1)], ["1 messages", "2 did not tell its figures within 0.05 s"]),
+        ([Lost(1), figures(2)], ["1 died; its figures are not known", "2 messages"]),
+        ([Left(1), figures(2)], ["1 ended its script before this run was over", "2 messages"]),
+        ([figures(1, epoch=1), figures(2)], ["1 did not tell its figures within 0.05 s", "2 messages"]),
     ],
-    ids=["all", "silent", "dead", "of another stream"],
+    ids=["all", "silent", "dead", "at its end", "of another stream"],
 )
 def test_the_primary_waits_for_figures_but_not_for_long(monkeypatch, news, lines):
     monkeypatch.setattr("job_stream.observe.statistics.PATIENCE_S", 0.05)
+    cluster = Cluster(Others(hello(1), hello(2), *news))  # type: ignore[arg-type]
+    for _ in range(2):
+        cluster.news(lambda size: (memoryview(b""), None))
     statistics = Statistics()
-    statistics.note(Figures(2, 1, 1, 7), Cluster(Others(*news)))  # type: ignore[arg-type]
+    statistics.note(Figures(2, 1, 1, 7), cluster)
     statistics.gather(lambda size: (memoryview(b""), None))
     said = statistics.text.splitlines()
     assert len(said) == 4
     assert all(found.endswith(expected) for found, expected in zip(said[1:3], lines, strict=True)), said
 
 
+def test_ranks_that_have_not_come_to_the_run_are_not_waited_for(monkeypatch):
+    monkeypatch.setattr("job_stream.observe.statistics.PATIENCE_S", 1e9)
+    statistics = Statistics()
+    statistics.note(Figures(2, 1, 1, 7), Cluster(Others()))  # type: ignore[arg-type]
+    statistics.gather(lambda size: (memoryview(b""), None))
+    assert statistics.text.splitlines()[1:3] == [f"{rank} had not come to this run when it was over" for rank in (1, 2)]
+
+
 def test_figures_that_cannot_be_heard_do_not_spoil_a_run():
     class Broken(Others):
         def poll(self, room: Any) -> list[Any]:
-            raise OSError("the network is gone")
+            if not self._news:
+                raise OSError("the network is gone")
+            return super().poll(room)
 
+    cluster = Cluster(Broken(hello(1)))  # type: ignore[arg-type]
+    cluster.news(lambda size: (memoryview(b""), None))
     statistics = Statistics()
-    statistics.note(Figures(2, 1, 1, 7), Cluster(Broken()))  # type: ignore[arg-type]
+    statistics.note(Figures(2, 1, 1, 7), cluster)
     statistics.gather(lambda size: (memoryview(b""), None))
     assert statistics.text == "job_stream: no statistics of this run: the network is gone"

@@ -10,7 +10,7 @@ from typing import Any
 from ..plan import Plan
 from . import calls
 from .calls import Lazy
-from .context import Ending
+from .ending import Ending
 from .entries import Mark, Rest, Run
 from .failures import Failures, Skipped
 from .scopes import Context, Frame

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from .board import NOTE_CPU, NOTE_WALL
-from .context import Ending
+from .ending import Ending
 from .links import ThreadLink
 from .packing import Packing
 from .worker import KEEPER, Setup, newWorker

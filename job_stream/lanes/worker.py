@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from ..plan import Plan
 from .board import ALL_CPUS, OWN_CPUS, Board
-from .context import Ending
+from .ending import Ending
 from .keeper import Keeper
 from .keyed import newEvaluator
 from .lane import Lane

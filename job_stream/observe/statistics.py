@@ -74,10 +74,10 @@ def _figuresOfOthers(cluster: Cluster, room: Callable[[int], tuple[memoryview, A
     return {rank: found.get(rank) or _whyNone(cluster.fate(rank)) for rank in range(1, cluster.size)}
 
 
-def _whyNone(gone: Gone | None) -> str:
-    if gone is None:
-        return f"did not tell its figures within {PATIENCE_S:g} s"
-    return "ended its script before this run was over" if gone.left else "died; its figures are not known"
+def _whyNone(fate: Gone | bool) -> str:
+    if isinstance(fate, Gone):
+        return "ended its script before this run was over" if fate.left else "died; its figures are not known"
+    return f"did not tell its figures within {PATIENCE_S:g} s" if fate else "had not come to this run when it was over"
 
 
 def leastSeconds(environment: Mapping[str, str] = os.environ) -> float:
