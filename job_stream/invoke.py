@@ -38,7 +38,7 @@ _OURS = ("JOBS_WORLD_PID", "JOBS_CHECKPOINT", "JOBS_TIME_LIMIT")
 """Which process is the rank, and what belongs to this stream: a stream in the program would take it for its own."""
 
 _SETTINGS = ("_MCA_", "_ALLOW_RUN_AS_ROOT", "_PREFIX")
-"""Parts of names that are the user's own, unless a launcher has started this process, which sets such things too."""
+"""Parts of names that are the user's own, unless mpirun has started this process, which sets such things too."""
 
 
 def invoke(command: Sequence[Any], transientErrors: Iterable[str] = (), maxRetries: int = 20) -> tuple[str, str]:
@@ -204,7 +204,8 @@ def _whereFrom(name: str) -> str:
 
 def _cleaned(environment: Mapping[str, str]) -> dict[str, str]:
     """An environment without what makes a process a rank, or part of this stream."""
-    isRank = launched({**environment, "JOBS_RANKS": ""}) is not None
+    launch = launched({**environment, "JOBS_RANKS": ""})
+    isRank = launch is not None and launch.launcher != "Slurm"
 
     def goes(name: str) -> bool:
         if name.startswith(_OF_LAUNCHERS):
@@ -219,7 +220,7 @@ def _cleaned(environment: Mapping[str, str]) -> dict[str, str]:
 
 def _failure(arguments: list[str | bytes], trial: _Trial, attempts: int, isOver: bool) -> ProgramError:
     tries = f", tried {attempts} times" if attempts > 1 else ""
-    how = "since the run that it worked for is over" if isOver else _how(trial.code)
+    how = "was ended, since the run that it worked for is over" if isOver else _how(trial.code)
     text = f"{_name(arguments)} {how}{tries}\nCommand: {_commandLine(arguments)}"
     if end := trial.err.strip():
         cut = f"... ({len(end)} characters)\n" if len(end) > SHOWN_CHARACTERS else ""

@@ -187,17 +187,25 @@ class _Warden:
 
     def tell(self, pid: int) -> None:
         """Says which program it is. Even before, the mark tells."""
-        assert self._shell.stdin is not None
-        with suppress(BrokenPipeError):  # somebody has killed it; the program can do without
-            self._shell.stdin.write(b"%d\n" % pid)
+        self._say(b"%d\n" % pid)
 
     def dismiss(self) -> None:
         """Ends the warden: the program has ended by itself."""
         self._shell.kill()
-        self.unleash()
+        self._close()
 
     def unleash(self) -> None:
-        """Has it end all, and waits until it has."""
+        """Has it end all, and waits until it has. To close the line might not be enough: if this process was forked
+        meanwhile, the fork holds it too."""
+        self._say(b"\n\n")
+        self._close()
+
+    def _say(self, text: bytes) -> None:
+        assert self._shell.stdin is not None
+        with suppress(BrokenPipeError):  # somebody has killed it; the program can do without
+            self._shell.stdin.write(text)
+
+    def _close(self) -> None:
         assert self._shell.stdin is not None
         self._shell.stdin.close()
         self._shell.wait()

@@ -254,8 +254,7 @@ class Work:
         runtime = Runtime(plan, source, self._cpus, self._seed, drop, saver, saver is not None)
         runtime.failures = self.failures
         runtime.run(handle)
-        if runtime.statistics.text:
-            print(runtime.statistics.text, file=sys.stderr, flush=True)
+        runtime.statistics.show()
 
     def _runElsewhere(self, plan: Plan, drop: bool) -> None:
         """Takes part in a stream whose primary is another rank, where its work comes from and its results go."""

@@ -349,7 +349,7 @@ def test_a_program_ends_when_the_run_fails_elsewhere(tally, useMultiprocessing):
     wait_until(lambda: not is_alive(tally.numbers()[0]), "the program to end")
 
 
-def test_a_thread_starts_no_program_once_its_run_is_over(tally):
+def test_a_thread_is_given_no_more_programs_once_its_run_is_over(tally):
     w = Work(["sleep", "fail"], useMultiprocessing=False, cpus=2)
     seen = []
 
@@ -369,6 +369,23 @@ def test_a_thread_starts_no_program_once_its_run_is_over(tally):
     wait_until(lambda: len(seen) == 2, "both programs to be given up")
     assert all("the run that it worked for is over" in text for text in seen)
     wait_until(lambda: not any(map(is_alive, tally.numbers())), "the programs to end")
+
+
+def test_a_program_is_ended_though_its_caller_has_been_forked_meanwhile(tally, monkeypatch):
+    def fork_and_give_up(self):
+        pid = os.fork()
+        if not pid:
+            signal.pause()
+        forks.append(pid)
+        raise KeyboardInterrupt
+
+    forks: list[int] = []
+    monkeypatch.setattr("job_stream.program.Program._read", fork_and_give_up)
+    with pytest.raises(KeyboardInterrupt):
+        invoke(shell(SLEEP, tally.path))
+    assert not any(map(is_alive, tally.numbers()))
+    os.kill(forks[0], signal.SIGKILL)
+    os.waitpid(forks[0], 0)
 
 
 def test_a_caller_that_is_stopped_before_it_could_tell_which_program_it_has_started(tally, monkeypatch):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import re
 import time
@@ -117,6 +118,15 @@ def test_a_run_that_failed_is_not_shown(capfd):
 def test_a_stream_inside_a_job_is_not_shown(capfd):
     assert job_stream.map(lambda n: job_stream.map(abs, [n]), [-1], cpus=ALL_LANES) == [[1]]
     assert len(capfd.readouterr().err.splitlines()) == 2
+
+
+def test_a_run_goes_well_if_nobody_takes_its_statistics(monkeypatch):
+    class Gone(io.StringIO):
+        def write(self, text: str) -> int:
+            raise BrokenPipeError
+
+    monkeypatch.setattr("sys.stderr", Gone())
+    assert job_stream.map(abs, [-1]) == [1]
 
 
 # --- what is counted -------------------------------------------------------------------------------------------------

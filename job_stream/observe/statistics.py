@@ -12,6 +12,7 @@ time of the run.
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from time import monotonic
@@ -28,14 +29,14 @@ NOTEWORTHY_S = 0.1
 """From how many seconds on a run is reported where nothing else is said."""
 
 PATIENCE_S = 0.25
-"""How long the end of a run waits for a rank that doesn't tell its figures: they all stand still by then."""
+"""How long the end of a run waits for ranks that don't tell their figures."""
 
 
 class Statistics:
     """The statistics of one run, from when this is made.
 
     Attributes:
-        text: what is to be shown; nothing where that is not wanted, and on other ranks than the primary.
+        text: of a run that is over, where it is wanted and on the primary.
 
     Raises:
         PlanError: JOBS_STATS says neither 0 nor 1.
@@ -67,6 +68,12 @@ class Statistics:
             self.text = report(self._ran, {0: self._own, **others})
         except Exception as error:
             self.text = f"job_stream: no statistics of this run: {error}"
+
+    def show(self) -> None:
+        """Writes them to standard error, if that takes them."""
+        if self.text:
+            with suppress(OSError):
+                print(self.text, file=sys.stderr, flush=True)
 
 
 def _figuresOfOthers(cluster: Cluster, room: Callable[[int], tuple[memoryview, Any]]) -> dict[int, Figures | str]:
