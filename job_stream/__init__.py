@@ -1,7 +1,7 @@
 """Inline, decorator-based data flow over all cores, written in the order in which it runs.
 
 Public names: ``Work``, ``map``, ``Args``, ``Multiple``, ``Object``, ``rng``, ``getRank``, ``getCpuCount``,
-``getHostCpuCount``, ``checkpointInfo``; exceptions are in ``job_stream.errors``.
+``getHostCpuCount``, ``invoke``, ``checkpointInfo``; exceptions are in ``job_stream.errors``.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from . import common, errors
 from .inline import Args, Multiple, Object, Work, getCpuCount, getHostCpuCount, getRank, map, rng
+from .invoke import invoke
 
 if TYPE_CHECKING:
     from .checkpoint import CheckpointInfo
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 __all__ = [
     "Args", "Multiple", "Object", "Work", "checkpointInfo", "common", "errors", "getCpuCount", "getHostCpuCount",
-    "getRank", "map", "rng",
+    "getRank", "invoke", "map", "rng",
 ]  # fmt: skip
 
 

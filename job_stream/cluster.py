@@ -35,6 +35,7 @@ PINGS = 6
 """How often a silent rank is asked before that."""
 LOOK_S = 0.25
 STEP_S = 0.5
+GATHER_S = 2e-4
 _EPOCH = struct.Struct("<I")
 
 
@@ -62,6 +63,7 @@ class Cluster:
         self._gone: dict[int, Gone] = {}
         self._heard: dict[int, float] = {}
         self._pinged: dict[int, float] = {}
+        self._begun: set[int] = set()
         self._clock = 0.0
         self._tick = time.monotonic()
         self._nextLook = 0.0
@@ -81,6 +83,7 @@ class Cluster:
         self._heard.clear()
         self._pinged.clear()
         self._primaryHasBegun = False
+        self._begun.clear()
         if self.rank:
             self.send(0, Hello(self._stages))
         return list(self._gone.values())
@@ -125,6 +128,21 @@ class Cluster:
             print(f"job_stream: {self.nameOf(gone.rank)} is lost; the others go on", file=sys.stderr, flush=True)
         return gone
 
+    def gather(self, kind: type, room: Callable[[int], tuple[memoryview, Any]], patience_s: float) -> dict[int, Any]:
+        """The message of this kind that each rank which is in the stream sends at its end, if it comes in time."""
+        found: dict[int, Any] = {}
+        deadline = time.monotonic() + patience_s
+        while self._begun - self._gone.keys() - found.keys() and time.monotonic() < deadline:
+            for news in self.news(room):
+                if not isinstance(news, (Gone, BaseException)) and type(news[1]) is kind:
+                    found[news[0]] = news[1]
+            time.sleep(GATHER_S)
+        return found
+
+    def fate(self, rank: int) -> Gone | bool:
+        """How a rank has gone; if it has not, whether it has begun with the stream."""
+        return self._gone.get(rank, rank in self._begun)
+
     def _take(self, found: list[Any], epoch: int, rank: int, head: bytes, body: Any) -> None:
         if epoch > self._epoch:
             self._early.append((epoch, rank, head, body))
@@ -138,6 +156,7 @@ class Cluster:
         if kind is Ping:
             self.send(rank, Pong())
         elif kind is Hello:
+            self._begun.add(rank)
             self._compare(found, rank, message.stages)
         elif kind is Failed:
             found.append(_unpacked(message.error))

@@ -184,7 +184,7 @@ class _Restorer:
         restore = self.restore
         parts = [restore(part) if type(part) is tuple else part for part in value[1:]]
         if code >= _FIRST_KIND:
-            return self._kinds[code - _FIRST_KIND]._make(parts)  # type: ignore[attr-defined]
+            return self._kinds[code - _FIRST_KIND]._make(parts)
         if code == _TUPLE:
             return tuple(parts)
         return parts if code == _LIST else dict(zip(parts[::2], parts[1::2], strict=True))

@@ -8,8 +8,8 @@ children are failures of user code while the stream ran, ``WorldError`` is troub
 from __future__ import annotations
 
 __all__ = [
-    "CheckpointError", "EngineError", "JobStreamError", "LaneDied", "PayloadError", "PlanError", "StageError",
-    "StageTimeout", "WorldError",
+    "CheckpointError", "EngineError", "JobStreamError", "LaneDied", "PayloadError", "PlanError", "ProgramError",
+    "StageError", "StageTimeout", "WorldError",
 ]  # fmt: skip
 
 
@@ -35,6 +35,16 @@ class WorldError(JobStreamError):
 
 class CheckpointError(JobStreamError):
     """A checkpoint cannot be used, or cannot be written where it is to be; says why, and what to do about it."""
+
+
+class ProgramError(JobStreamError, RuntimeError):
+    """An external program that ``invoke`` was to run cannot be run, or failed.
+
+    Attributes:
+        code: its exit code; the number of the signal that killed it, negative; None if it did not run.
+    """
+
+    code: int | None = None
 
 
 class StageError(JobStreamError):

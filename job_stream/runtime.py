@@ -29,6 +29,7 @@ from .lanes.packing import LivePacking, unpackAny
 from .lanes.pool import Death, ProcessPool
 from .lanes.threads import ThreadPool
 from .lanes.worker import KEEPER, Setup
+from .observe.statistics import Statistics
 from .payload import readOnce
 from .plan import Plan
 from .puller import Puller
@@ -36,11 +37,12 @@ from .saver import Saver
 from .source import InitialWork
 from .stowage import Stowage, StowedPacking
 from .waiting import Patience, Wake
-from .wire import UserFailure
+from .wire import Figures, UserFailure
 
 __all__ = ["Runtime"]
 
 WAIT_S = 0.5
+MESSAGES = frozenset((m.Lend, m.Call, m.Flush, m.Resume, m.Send))
 
 
 class Runtime:
@@ -56,6 +58,10 @@ class Runtime:
         drop: results are of no interest.
         saver: writes checkpoints; only where the stream is at home.
         patient: processes stay when they are asked to end, since a checkpoint is to be written first.
+
+    Attributes:
+        failures: what was skipped.
+        statistics: of the run, once it is over.
     """
 
     def __init__(self, plan: Plan, source: InitialWork, cpus: int | None, seed: int | None, drop: bool,
@@ -68,6 +74,8 @@ class Runtime:
         self._board = Board(shared=plan.usesProcesses)
         self._saver = saver
         self._isLive = not patient
+        self.statistics = Statistics()
+        self._messages = 0
         setup = Setup(plan, source, seed, drop, self._board, patient)
         self._processes = ProcessPool(setup) if plan.usesProcesses else None
         self._stowage = Stowage()
@@ -83,6 +91,7 @@ class Runtime:
         self._limits = [place.policy.timeout_s for place in plan.places if place.policy.timeout_s is not None]
         self._patience = Patience(self._processes, self._limits, self._due)
         self._stopping = False
+        self._isOver = False
         self._failed = False
         self._given: BaseException | None = None
         self.failures: list[Failure] = []
@@ -167,6 +176,7 @@ class Runtime:
             if self._saver is not None:
                 self._saver.save(self._rank.capture())  # from here on, what has become of results is on record
             self._loop()
+            self._isOver = self._rank.halted and not self._failed
         except BaseException as error:
             self._fail(error)
         finally:
@@ -186,7 +196,8 @@ class Runtime:
             self._cluster = joined
             self._reporter.rank = joined.rank
             self._patience.polls, self._patience.stirred = True, monotonic()
-            self._patience.awaits, self._patience.isBusy, self._patience.isCalm = self._awaits, self._isBusy, self._isCalm
+            self._patience.awaits = self._awaits
+            self._patience.isBusy, self._patience.isCalm = self._isBusy, self._isCalm
             for gone in joined.begin(self._plan):
                 self._lose(gone)
 
@@ -304,6 +315,7 @@ class Runtime:
         for action in self._rank.handle(event, monotonic()):
             if self._failed:
                 return
+            self._messages += type(action) in MESSAGES
             self._performers[type(action)](action)
 
     def _fail(self, error: BaseException, shared: bool = True) -> None:
@@ -319,12 +331,20 @@ class Runtime:
         if self._cluster is not None and self._given is not None:
             with suppress(Exception):
                 self._cluster.tell(self._given)
+        if self._isOver:
+            self.statistics.note(self._figures(), self._cluster)
         if self._processes:
             self._processes.close(atOnce=self._failed or self._stopping)
         self._threads.close()
         if self._puller:
             self._puller.close()
+        self.statistics.gather(self._stowage.room)
         self._deliveries.put(None)
+
+    def _figures(self) -> Figures:
+        spent = [pool.spent_ns() for pool in (self._processes, self._threads) if pool is not None]
+        wall, cpu = (sum(column) for column in zip(*spent, strict=True))
+        return Figures(self._board.flags[OWN_CPUS], wall, cpu, self._messages)
 
     # actions ----------------------------------------------------------------------------------------------------------
 

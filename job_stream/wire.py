@@ -20,8 +20,8 @@ from .errors import EngineError
 from .payload import Blob, Parts, Segment
 
 __all__ = [
-    "INLINE_BYTES", "MESSAGE_FDS", "Codec", "Died", "Failed", "Fork", "Forked", "Hello", "Kill", "Ping", "Pong",
-    "RankCodec", "Stopped", "UserFailure",
+    "INLINE_BYTES", "MESSAGE_FDS", "Codec", "Died", "Failed", "Figures", "Fork", "Forked", "Hello", "Kill",
+    "Ping", "Pong", "RankCodec", "Stopped", "UserFailure",
 ]  # fmt: skip
 
 INLINE_BYTES = 32 << 10
@@ -93,12 +93,27 @@ class Pong(NamedTuple):
     """Between ranks: yes."""
 
 
+class Figures(NamedTuple):
+    """Between ranks: what a rank has done in the run that is over.
+
+    Attributes:
+        lanes: how many it could have at a time.
+        wall_ns, cpu_ns: time that they and its keepers spent on user code.
+        messages: how many it has sent to them and to other ranks.
+    """
+
+    lanes: int
+    wall_ns: int
+    cpu_ns: int
+    messages: int
+
+
 _KINDS: tuple[type, ...] = (
     messages.Span, messages.Work, messages.Output, messages.Fold, messages.Open, messages.Skip, messages.Repaid,
     messages.Answered, messages.Lend, messages.Flush, messages.Resume, messages.Call, UserFailure, Fork,
     Kill, Forked, Died, Stopped, messages.Fail, messages.Same, messages.Ask, messages.Refuse, messages.Pause,
     messages.Cancel, messages.Halt, Hello, Failed, Ping, Pong, messages.Stretch, messages.Report,
-    messages.Reported,
+    messages.Reported, Figures,
 )  # fmt: skip
 _CODES = {kind: code for code, kind in enumerate(_KINDS, 2)}
 _TUPLE, _BLOB = 0, 1
@@ -262,9 +277,9 @@ def _restore(value: Any, segments: list[Any]) -> Any:
 
 
 def _dumps(value: Any) -> bytes:
-    data: bytes = msgpack.packb(value)
+    data: bytes = msgpack.packb(value, unicode_errors="surrogatepass")  # texts of errors may name odd files
     return data
 
 
 def _loads(data: bytes) -> Any:
-    return msgpack.unpackb(data, use_list=False)
+    return msgpack.unpackb(data, use_list=False, unicode_errors="surrogatepass")

@@ -254,6 +254,7 @@ class Work:
         runtime = Runtime(plan, source, self._cpus, self._seed, drop, saver, saver is not None)
         runtime.failures = self.failures
         runtime.run(handle)
+        runtime.statistics.show()
 
     def _runElsewhere(self, plan: Plan, drop: bool) -> None:
         """Takes part in a stream whose primary is another rank, where its work comes from and its results go."""

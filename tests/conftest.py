@@ -9,7 +9,7 @@ import textwrap
 import time
 
 import pytest
-from support import DEADLINE_S, PROMPT_S, Counter, Gate, Once, Script, Tally, descendants, describe
+from support import DEADLINE_S, PROMPT_S, QUIET, Counter, Gate, Once, Script, Tally, descendants, describe
 
 PR_SET_CHILD_SUBREAPER = 36
 TEST_LIMIT_S = 2 * DEADLINE_S
@@ -20,6 +20,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    os.environ.update(QUIET)
     # An orphan comes back to this process instead of to init, and so is still found below it.
     ctypes.CDLL(None, use_errno=True).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 

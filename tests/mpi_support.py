@@ -15,7 +15,7 @@ from types import TracebackType
 from typing import Any
 
 import pytest
-from support import DEADLINE_S, REPOSITORY, SCRIPT_MARK, Ended, marked, wait_until
+from support import DEADLINE_S, QUIET, REPOSITORY, SCRIPT_MARK, Ended, marked, wait_until
 
 MPICH = "JOBS_TEST_MPICH"
 """Names the python of an environment with MPICH, for the tests that are run with it too."""
@@ -55,7 +55,7 @@ def clean_environment(extra: dict[str, str] | None = None) -> dict[str, str]:
     """The environment without what a launcher around the tests may have set."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(LAUNCHERS)}
     kept.pop("PYTHONUNBUFFERED", None)
-    return {**kept, "PYTHONPATH": str(REPOSITORY), **AS_ROOT, **(extra or {})}
+    return {**kept, "PYTHONPATH": str(REPOSITORY), **AS_ROOT, **QUIET, **(extra or {})}
 
 
 class World:

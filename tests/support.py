@@ -27,6 +27,8 @@ PROMPT_S = 5.0
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 SCRIPT_MARK = "JOB_STREAM_TEST_SCRIPT"
+QUIET = {"JOBS_STATS": "0"}
+"""Tests compare what is written to stderr, which statistics would be part of."""
 
 
 # --- events between processes ------------------------------------------------------------------------------------

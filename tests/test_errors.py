@@ -138,6 +138,14 @@ ON_WORKERS = [
 ON_PRIMARY = ["init", "source", "result", "finish"]
 
 
+def test_an_exception_may_name_a_file_that_is_no_text():
+    def read(name):
+        raise Wrong(os.fsdecode(b"no \xff here"))
+
+    with pytest.raises(Wrong, match="no \udcff here"):
+        job_stream.map(read, [1])
+
+
 # --- the user's own error ----------------------------------------------------------------------------------------
 @pytest.mark.parametrize("stage", ON_WORKERS + ON_PRIMARY)
 def test_an_error_in_any_user_code_is_raised_as_it_is(stage):

@@ -67,8 +67,10 @@ PLACES: tuple[tuple[str, ...], ...] = (
     ("transports.base", "transports.local", "transports.mpi", "transports"),
     (
         "lanes.board",
+        "lanes.stopwatch",
         "lanes.calls",
         "lanes.context",
+        "lanes.ending",
         "lanes.failures",
         "lanes.packing",
         "lanes.arena",
@@ -94,6 +96,7 @@ PLACES: tuple[tuple[str, ...], ...] = (
     ("world",),
     ("cluster",),
     ("failures",),
+    ("observe.statistics", "observe"),
     ("saver",),
     ("checkpointing",),
     ("puller",),
@@ -105,6 +108,8 @@ PLACES: tuple[tuple[str, ...], ...] = (
     ("work",),
     ("ordered",),
     ("inline",),
+    ("program",),
+    ("invoke",),
     ("",),  # job_stream/__init__.py, which exports the public names
     (
         "launcher.trouble",

@@ -233,7 +233,8 @@ class Sharing:
             return self._takePulled(lanes)
         if self._costs.known(0) and self._costs.estimate(0, left) < WORTH_S:
             return []
-        return self._takeSource(self._limited(max(int(FAIR * left * lanes / self._cluster), self._least(0)), lanes), lanes)
+        fair = int(FAIR * left * lanes / self._cluster)
+        return self._takeSource(self._limited(max(fair, self._least(0)), lanes), lanes)
 
     def _takePulled(self, lanes: int) -> list[Piece]:
         """A fair share of what has been pulled, so that more can be on its way at once."""

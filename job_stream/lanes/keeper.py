@@ -16,6 +16,7 @@ from .keyed import pairs
 from .packing import Packing, unpackAny
 from .products import skipsOf
 from .scopes import Context, Frame
+from .stopwatch import Stopwatch
 
 __all__ = ["Keeper"]
 
@@ -39,6 +40,7 @@ class Keeper:
         self._plan = evaluator.plan
         self._packing = packing
         self._note = note
+        self._watch = Stopwatch(note)
         self._stores: dict[tuple[int, int], Any] = {}
         self._rests: dict[int, list[Rest]] = {}
         self._actions = {"adopt": self._adopt, "end": self._end, "merge": self._merge, "more": self._more,
@@ -64,7 +66,9 @@ class Keeper:
         self._note[NOTE_PLACE] = place.number
         self._note[NOTE_LOAN] = call.call
         self._evaluator.failures.scope = call.store[0]
+        self._watch.start()
         products, payload = self._actions[call.kind](call, place)
+        self._watch.stop()
         skips = skipsOf(self._evaluator, self._packing)
         more = (call.payload if call.kind == "more" else call.call) in self._rests
         self._link.send(Answered(call.call, (*products, *skips), payload, more))

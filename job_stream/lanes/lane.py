@@ -12,6 +12,7 @@ When it repays:
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from time import perf_counter
 from typing import Any
 
@@ -27,6 +28,7 @@ from .loading import GULP, Loader
 from .packing import Packing
 from .products import Products
 from .scopes import Home
+from .stopwatch import Stopwatch
 
 __all__ = ["Lane"]
 
@@ -48,7 +50,7 @@ class Lane:
         evaluator: runs the values.
         packing: of values into payloads.
         source: the initial work, for spans of it.
-        note: four numbers that others see when this lane has died: unit, place, start of a timed call, loan.
+        note: numbers that others see, also when this lane has died; see ``Board.note``.
         flags: two numbers that the rank sets: wanted and paused.
         drop: results are of no interest to anybody.
     """
@@ -61,6 +63,7 @@ class Lane:
         self._plan = evaluator.plan
         self._loader = Loader(evaluator, source, note)
         self._note = note
+        self._watch = Stopwatch(note)
         self._flags = flags
         self._drop = drop
         self._homes: dict[int, Home] = {}
@@ -105,10 +108,12 @@ class Lane:
         self._loan, self._closing, self._kept = lend.loan, [], len(lend.units)
         self._note[NOTE_LOAN] = lend.loan
         self._sliceStart = self._evaluator.now = perf_counter()
+        self._watch.start()
         self._waiting.extend(lend.units)
         while self._waiting:
             number, work = self._waiting.popleft()
             self._unit(number, work, lend.careful)
+        self._watch.stop()
         self._endParcel()
         self._note[NOTE_LOAN] = 0
 
@@ -149,14 +154,20 @@ class Lane:
         while stack:
             step()
             if evaluator.parked:
-                self._partWithParked()
+                self._aside(self._partWithParked)
             elif flags[WANTED] and stack:
                 if self._waiting:
                     self._returnWaiting()
                 if self._worth():
-                    self._handOver()
+                    self._aside(self._handOver)
             elif evaluator.now - self._sliceStart > SLICE_S:
-                self._report()
+                self._aside(self._report)
+
+    def _aside(self, action: Callable[[], None]) -> None:
+        """Does what is not the user's work."""
+        self._watch.stop()
+        action()
+        self._watch.start()
 
     def _carefully(self, home: Home, work: Work) -> None:
         """Makes one call and repays everything that came of it; several items are only told apart."""
@@ -169,7 +180,7 @@ class Lane:
             evaluator.step()
         if evaluator.stack and type(evaluator.stack[-1]) is Mark and not work.resume:
             evaluator.step()
-        self._handOver()
+        self._aside(self._handOver)
         while evaluator.stack:
             self._fileElements(evaluator.stack[-1])  # type: ignore[arg-type]
 
@@ -179,7 +190,7 @@ class Lane:
         self._products.file(rest.context, rest.target, values)
         if not more:
             self._evaluator.stack.pop()
-        self._handOver()
+        self._aside(self._handOver)
 
     # leaving a parcel -------------------------------------------------------------------------------------------------
 

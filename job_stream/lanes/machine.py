@@ -10,6 +10,7 @@ from typing import Any
 from ..plan import Plan
 from . import calls
 from .calls import Lazy
+from .ending import Ending
 from .entries import Mark, Rest, Run
 from .failures import Failures, Skipped
 from .scopes import Context, Frame
@@ -36,6 +37,7 @@ class Machine:
         now: when the last step ended.
         generator: of ``rng()``, once the call under way has asked for it.
         cpus, allCpus: how many lanes this rank has, and all ranks together.
+        ending: the end of the run, where this process may go on after it.
     """
 
     def __init__(self, plan: Plan, note: Any, seed: int | None) -> None:
@@ -51,6 +53,7 @@ class Machine:
         self.generator: Any = None
         self.cpus = 1
         self.allCpus = 1
+        self.ending: Ending | None = None
         self._note = note
         self._batches = [1] * len(plan.places)
 

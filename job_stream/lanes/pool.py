@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from ..errors import EngineError
 from ..wire import Codec, Died, Fork, Forked, Kill, Stopped
 from .arena import Arena
-from .board import NOTE_STARTED
+from .board import NOTE_CPU, NOTE_STARTED, NOTE_WALL
 from .links import closeSegment, openPair, receiveAll, send
 from .nursery import forkNursery
 from .worker import KEEPER, Setup
@@ -63,6 +63,7 @@ class ProcessPool:
         self._codec = Codec(self._spent.write, self._release)
         self._ownCodec = Codec(self._spent.write, closeSegment)
         self._children: dict[int, _Child] = {}
+        self._buried_ns = [0, 0]
         self._commands, commands = openPair()
         self._replies, outbox = openPair()
         import ctypes  # noqa: F401  # for the children: once here is faster than in each of them
@@ -166,7 +167,11 @@ class ProcessPool:
         self.takeBack(died.lane)  # what it had not begun is known from what it has noted
         child = self._children.pop(died.lane)
         child.close()
-        note = tuple(self._board.note(died.lane)[:4])
+        words = self._board.note(died.lane)
+        note = tuple(words[:4])
+        for number, word in enumerate((NOTE_WALL, NOTE_CPU)):
+            self._buried_ns[number] += words[word]
+            words[word] = 0  # another keeper will have the same note
         timed = bool(child.timed) and child.timed == note[NOTE_STARTED]
         return Death(died.lane, self._cause(died.status, child, note[1], timed), note, timed)
 
@@ -176,6 +181,12 @@ class ProcessPool:
         if os.WIFSIGNALED(status):
             return f"worker process {child.pid} died with {_signalName(os.WTERMSIG(status))}"
         return f"worker process {child.pid} ended with exit code {os.WEXITSTATUS(status)}"
+
+    def spent_ns(self) -> tuple[int, int]:
+        """Wall and CPU time that children have spent on user code."""
+        notes = [self._board.note(lane) for lane in self._children]
+        wall, cpu = self._buried_ns
+        return wall + sum(note[NOTE_WALL] for note in notes), cpu + sum(note[NOTE_CPU] for note in notes)
 
     # limits -----------------------------------------------------------------------------------------------------------
 

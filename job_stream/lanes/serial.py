@@ -26,7 +26,8 @@ def runSerially(plan: Plan, source: Any, seed: int | None, deliver: Callable[[li
     """
     outer = current()
     evaluator = newEvaluator(plan, None, [0] * 8, seed)
-    evaluator.cpus, evaluator.allCpus = (outer.cpus, outer.allCpus) if outer else (1, 1)
+    if outer is not None:
+        evaluator.cpus, evaluator.allCpus, evaluator.ending = outer.cpus, outer.allCpus, outer.ending
     before = enter(evaluator)
     try:
         _run(evaluator, plan, source, deliver)

@@ -6,6 +6,8 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
+from .board import NOTE_CPU, NOTE_WALL
+from .ending import Ending
 from .links import ThreadLink
 from .packing import Packing
 from .worker import KEEPER, Setup, newWorker
@@ -24,18 +26,22 @@ class ThreadPool:
     """
 
     def __init__(self, setup: Setup, deliver: Callable[[Any], None], packing: Packing) -> None:
-        self._setup = setup
+        self._ending = Ending()
+        self._setup = setup._replace(ending=self._ending)
         self._deliver = deliver
         self._packing = packing
         self._links: dict[int, ThreadLink] = {}
         self._threads: list[threading.Thread] = []
+        self._notes: list[list[int]] = []
 
     def __contains__(self, lane: int) -> bool:
         return lane in self._links
 
     def start(self, lane: int) -> None:
         link = self._links[lane] = ThreadLink(self._deliver)
-        worker = newWorker(self._setup, lane, False, link, self._packing, [0] * 8)
+        note = [0] * 8
+        self._notes.append(note)
+        worker = newWorker(self._setup, lane, False, link, self._packing, note)
         name = f"job_stream-{'keeper' if lane == KEEPER else f'lane-{lane}'}"
         thread = threading.Thread(target=worker.run, name=name, daemon=True)
         self._threads.append(thread)
@@ -47,9 +53,14 @@ class ThreadPool:
     def takeBack(self, lane: int) -> list[Any]:
         return self._links[lane].takeBack()
 
+    def spent_ns(self) -> tuple[int, int]:
+        """Wall and CPU time that threads have spent on user code."""
+        return sum(note[NOTE_WALL] for note in self._notes), sum(note[NOTE_CPU] for note in self._notes)
+
     def close(self) -> None:
-        """Ends all lanes; one that is inside user code ends when that returns."""
+        """Ends all lanes, and what they wait for; one that is inside user code ends when that returns."""
         for link in self._links.values():
             link.close()
+        self._ending.come()
         for thread in self._threads:
             thread.join(JOIN_S)

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 from ..plan import Plan
 from .board import ALL_CPUS, OWN_CPUS, Board
+from .ending import Ending
 from .keeper import Keeper
 from .keyed import newEvaluator
 from .lane import Lane
@@ -27,12 +28,16 @@ class Setup(NamedTuple):
     patient: bool = False
     """Processes stay when they are asked to end: the script's own process, which is asked too, has to save first."""
 
+    ending: Ending | None = None
+    """Comes when the run is over, for workers that are threads."""
+
 
 def newWorker(setup: Setup, number: int, processes: bool, link: Any, packing: Packing, note: Any) -> Lane | Keeper:
     """The lane or keeper of this number; ``processes``: it runs the stages that are for processes."""
     flags = setup.board.flags
     evaluator = newEvaluator(setup.plan, processes, note, setup.seed)
     evaluator.cpus, evaluator.allCpus = flags[OWN_CPUS], flags[ALL_CPUS]
+    evaluator.ending = setup.ending
     if number == KEEPER:
         return Keeper(link, evaluator, packing, note)
     return Lane(number, link, evaluator, packing, setup.source, note, flags, setup.drop)
