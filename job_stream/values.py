@@ -1,11 +1,11 @@
-"""The values with a meaning of their own in a stream: ``Args``, ``Multiple`` and ``Object``."""
+"""The values with a meaning of their own in a stream: ``Args``, ``Multiple`` and ``Object``; ``Sent`` within it."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, NamedTuple
 
-__all__ = ["Args", "Multiple", "Object"]
+__all__ = ["Args", "Multiple", "Object", "Sent"]
 
 
 class _Final:
@@ -64,6 +64,13 @@ class Multiple(_Final):
 
     def __repr__(self) -> str:
         return f"Multiple({self.workList!r})"
+
+
+class Sent(NamedTuple):
+    """Work on its way to a target that it was emitted to; it is the bare ``work`` when it arrives there."""
+
+    target: str
+    work: Any
 
 
 class Object:
