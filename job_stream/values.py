@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
-__all__ = ["Args", "Multiple", "Object", "Sent"]
+__all__ = ["Args", "Multiple", "Object", "Sent", "whole"]
 
 
 class _Final:
@@ -43,6 +43,11 @@ class Args(_Final):
         return isinstance(other, Args) and (self.args, self.kwargs) == (other.args, other.kwargs)
 
     __hash__ = None  # type: ignore[assignment]
+
+
+def whole(arguments: tuple[Any, ...], named: dict[str, Any]) -> Any:
+    """The item that a function was called with when it has these arguments."""
+    return arguments[0] if len(arguments) == 1 and not named else Args(*arguments, **named)
 
 
 class Multiple(_Final):

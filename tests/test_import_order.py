@@ -20,7 +20,16 @@ PLACES: tuple[tuple[str, ...], ...] = (
     ("values",),
     ("plan",),
     ("recorder",),
-    ("common",),
+    ("hints",),
+    ("classes",),
+    (
+        "configuration.lookup",
+        "configuration.modules",
+        "configuration.yamlfile",
+        "configuration.ways",
+        "configuration.layout",
+        "configuration",
+    ),
     ("recording",),
     (
         "engine.messages",
@@ -104,6 +113,7 @@ PLACES: tuple[tuple[str, ...], ...] = (
     ("handlers",),
     ("work",),
     ("ordered",),
+    ("common",),
     ("inline",),
     ("",),  # job_stream/__init__.py, which exports the public names
 )
