@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 from ..errors import PlanError
@@ -153,8 +154,7 @@ class Parser:
 
     def _chain(self, module: Module, configs: dict[str, Any]) -> None:
         """Routes of a list: each entry to the next, the last one out."""
-        names = list(module.entries)
-        for key, after in zip(names, [*names[1:], OUTPUT], strict=True):
+        for key, after in pairwise([*module.entries, OUTPUT]):
             entry = module.entries[key]
             said = _saidTo(entry, configs[key])
             _check(said is None or said == after, entry.where, "it stands in a list, where work goes to the next one; "

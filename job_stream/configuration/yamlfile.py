@@ -19,22 +19,28 @@ from .modules import Mapped
 __all__ = ["readYaml"]
 
 
-def readYaml(path: str | os.PathLike[str]) -> Any:
-    """What a YAML file says; mappings are ``Mapped``.
+def readYaml(path: str | os.PathLike[str]) -> Mapped:
+    """The mapping in a YAML file.
 
     Raises:
-        PlanError: it is no YAML, or holds a key twice or objects; names the line.
+        PlanError: it is no YAML, holds a key twice, or objects, or no mapping; names the line.
         OSError: it cannot be read.
     """
-    name = os.fspath(path)
-    with open(path, "rb") as file:
+    found = _read(os.fspath(path))
+    if not isinstance(found, Mapped):
+        what = "nothing" if found is None else f"a {type(found).__name__}"
+        raise PlanError(f"{os.fspath(path)}: it must hold a mapping, with jobs and perhaps a reducer; it holds {what}")
+    return found
+
+
+def _read(name: str) -> Any:
+    with open(name, "rb") as file:
         try:
             return yaml.load(file, _Loader)
         except yaml.MarkedYAMLError as error:
             mark = error.problem_mark or error.context_mark
             line = f", line {mark.line + 1}" if mark else ""
-            about = f" {error.context}" if error.context else ""
-            raise PlanError(f"{name}{line}: {error.problem}{about}") from None
+            raise PlanError(f"{name}{line}: {', '.join(filter(None, (error.context, error.problem)))}") from None
         except yaml.YAMLError as error:
             raise PlanError(f"{name}: {error}") from None
 
@@ -54,10 +60,10 @@ class _Loader(yaml.SafeLoader):  # type: ignore[misc]
     def _checkKeys(self, node: Any) -> None:
         seen: dict[Any, int] = {}
         for key, _ in node.value:
-            if not isinstance(key, yaml.ScalarNode):
+            if not isinstance(key, yaml.ScalarNode) or key.tag == "tag:yaml.org,2002:merge":
                 continue
             name = (key.tag, self.construct_object(key))
-            if name in seen and key.value != "<<":
+            if name in seen:
                 raise yaml.MarkedYAMLError(problem=f"the key {key.value!r} stands in line {seen[name]}, too",
                                            problem_mark=key.start_mark)  # fmt: skip
             seen[name] = key.start_mark.line + 1
