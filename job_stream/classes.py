@@ -243,7 +243,10 @@ def adapt(role: str, kind: type[Any], name: str, config: Mapping[Any, Any], emit
     base = {"job": Job, "reduce": Reducer, "frame": Frame}[role]
     if not issubclass(kind, base):
         raise PlanError(f"{role} takes a class derived from common.{base.__name__}; {kind.__name__} is not")
-    return _ADAPTERS[role](_Instances(kind, name, config, emits, recurs))
+    parts = _ADAPTERS[role](_Instances(kind, name, config, emits, recurs))
+    for part in parts.values():
+        part.__dict__["standsFor"] = kind  # so that a change of the class's code can be noticed
+    return parts
 
 
 def _adaptJob(instances: _Instances) -> dict[str, Callable[..., Any]]:
