@@ -77,6 +77,11 @@ class Sent(NamedTuple):
     target: str
     work: Any
 
+    @property
+    def nbytes(self) -> int:
+        """The size of the work, where it has one."""
+        return int(getattr(self.work, "nbytes", 0))
+
 
 class Object:
     """A bag of attributes, the default store of ``reduce`` and ``frame``.
