@@ -38,19 +38,22 @@ NO_TARGETS = Targets()
 class _Outbox:
     """What a stage sends in one direction during a call."""
 
+    __slots__ = ("_stage", "_targets", "_verb", "needsTarget", "works")
+
     def __init__(self, stage: str, verb: str, targets: Targets) -> None:
         self._stage = stage
         self._verb = verb
         self._targets = targets
+        self.needsTarget = targets.needed
         self.works: list[Any] = []
 
     def put(self, work: Any, target: str | None) -> None:
-        if (target is not None and target not in self._targets.names) or (target is None and self._targets.needed):
+        if self.needsTarget if target is None else target not in self._targets.names:
             raise self._refusal(target)
         if type(work) is Multiple:
             self._putAll(work.workList, target)
         elif work is not None:
-            self.works.append(self._addressed(work, target))
+            self.works.append(work if target is None else self._addressed(work, target))
 
     def _putAll(self, works: Any, target: str | None) -> None:
         there = (self._addressed(work, target) for work in works if work is not None)
@@ -73,7 +76,9 @@ class _Outbox:
         return PlanError(f"{where} has no target {target!r}, but {listed(names)}{meant(target, names)}")
 
     def take(self) -> list[Any]:
-        works, self.works = self.works, []
+        works = self.works
+        if works:
+            self.works = []
         return works
 
 
@@ -206,8 +211,9 @@ class _Instances:
         instance = getattr(self._local, "instance", None)
         if instance is None:
             self._local.instance = instance = self._made()
-        instance._emitted.works.clear()
-        instance._recurred.works.clear()
+        if instance._emitted.works or instance._recurred.works:
+            instance._emitted.take()
+            instance._recurred.take()
         return instance
 
     def _made(self) -> Any:

@@ -104,7 +104,8 @@ def test_results_are_the_same_on_two_ranks(tmp_path: Path) -> None:
     run = """
     common.work = range(600)
     common.run(CONFIG)
-    common.run({"jobs": ["Where"], "reducer": "Gather"}, handleResult=lambda ranks: print(sorted(set(ranks)), getRank()))
+    where = {"jobs": ["Where"], "reducer": "Gather"}
+    common.run(where, handleResult=lambda ranks: print(sorted(set(ranks)), getRank()))
     """
     where = """
     class Where(common.Job):

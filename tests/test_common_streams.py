@@ -383,7 +383,7 @@ def test_work_is_recurred_to_jobs_of_the_module_only():
             self.recur(work, "secnd")
 
     config = {"jobs": {"first": Same, "second": Same}, "reducer": Astray}
-    with pytest.raises(PlanError, match="recur in stage 'reducer' has no target 'secnd'.*did you mean 'second'"):
+    with pytest.raises(PlanError, match=r"recur in stage 'reducer' has no target 'secnd'.*did you mean 'second'"):
         results_of(config, [1])
 
 

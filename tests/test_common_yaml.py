@@ -159,5 +159,5 @@ def test_a_mistake_in_a_module_is_said_with_its_line(write, text, said):
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path):
-    with pytest.raises(FileNotFoundError, match="missing.yaml"):
+    with pytest.raises(FileNotFoundError, match=r"missing\.yaml"):
         common.run(tmp_path / "missing.yaml")
