@@ -73,6 +73,7 @@ def test_what_goes_wrong_inside_a_module_is_not_hidden(tmp_path, monkeypatch):
         ({"a": {"type": Same, "to": []}}, "job 'a': to must be the name of a job, or a mapping.*, not list"),
         ({"a": {"type": Same, "to": {}}}, "job 'a': to must be the name of a job, or a mapping.*, not dict"),
         ({"a": {"type": Same, "to": {True: "output"}}}, "job 'a': a target in to must be text, not True"),
+        ({"a": {"type": Same, "to": {"": "output"}}}, "job 'a': a target in to must be text, not ''"),
         ({"a": {"type": Same, "to": {"x": ["output"]}}}, "job 'a': to must name a job, not "),
         ({"a": {"jobs": [Same], "to": {"x": "output"}}}, "module 'a': to must be one name"),
         ({"a": {"jobs": [Same], "to": "b"}, "b": {"jobs": [], "reducer": {"type": Sum, "to": "a"}, "to": "a"}},

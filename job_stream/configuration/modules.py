@@ -92,7 +92,8 @@ class Parser:
 
     def _module(self, config: Any, name: str, outer: Module | None) -> Module:
         where = _whereOf("module", name, config)
-        _check(isinstance(config, Mapping), where, f"it must be a mapping with jobs, not {_kindOf(config)}")
+        if not isinstance(config, Mapping):
+            raise PlanError(f"{where}: it must be a mapping with jobs, not {_kindOf(config)}")
         self._checkKeys(config, where, outer)
         module = Module(name, where, outer)
         for role in GATHERERS:
@@ -116,9 +117,8 @@ class Parser:
 
     def _addJobs(self, module: Module, config: Mapping[Any, Any]) -> None:
         jobs, where = config["jobs"], module.where
-        _check(
-            isinstance(jobs, (list, tuple, Mapping)), where, f"jobs must be a list or a mapping, not {_kindOf(jobs)}"
-        )
+        if not isinstance(jobs, (list, tuple, Mapping)):
+            raise PlanError(f"{where}: jobs must be a list or a mapping, not {_kindOf(jobs)}")
         _check(jobs or module.gatherer, where, "its jobs are empty; only beside a reducer or frame there may be none")
         named = dict(jobs) if isinstance(jobs, Mapping) else dict(_numbered(jobs))
         for key, entry in named.items():
@@ -217,21 +217,28 @@ def _saidTo(entry: Leaf | Module, config: Any) -> Any:
 def _routesOf(entry: Leaf | Module, said: Any, names: tuple[str, ...]) -> dict[str, str]:
     if said is None:
         return {"": OUTPUT}
-    routes = {"": said} if isinstance(said, str) else said
-    _check(
-        isinstance(routes, Mapping) and routes,
-        entry.where,
-        f"to must be the name of a job, or a mapping of names by target, not {_kindOf(said)}",
-    )
-    if isinstance(entry, Module) and entry.gatherer is None:
-        _check(isinstance(said, str), entry.where, "to must be one name; a module without reducer or frame emits "
-               "nothing itself, so it knows no targets")  # fmt: skip
-    for target, name in routes.items():
-        _check(isinstance(target, str), entry.where, f"a target in to must be text, not {target!r}; put it in quotes")
+    routes = {"": said} if isinstance(said, str) else _targetsOf(entry, said)
+    for name in routes.values():
         _check(isinstance(name, str), entry.where, f"to must name a job, not {name!r}")
         if name != OUTPUT and name not in names:
             _refuseGoal(entry, name, names)
-    return dict(routes)
+    return routes
+
+
+def _targetsOf(entry: Leaf | Module, said: Any) -> dict[str, Any]:
+    if not isinstance(said, Mapping) or not said:
+        raise PlanError(
+            f"{entry.where}: to must be the name of a job, or a mapping of names by target, not {_kindOf(said)}"
+        )
+    if isinstance(entry, Module) and entry.gatherer is None:
+        raise PlanError(
+            f"{entry.where}: to must be one name; a module without reducer or frame emits nothing itself, so it has no "
+            "targets"
+        )
+    for target in said:
+        _check(target and isinstance(target, str), entry.where,
+               f"a target in to must be text, not {target!r}; put it in quotes")  # fmt: skip
+    return dict(said)
 
 
 def _refuseGoal(entry: Leaf | Module, name: str, names: tuple[str, ...]) -> None:
