@@ -48,7 +48,7 @@ setup(
     package_data={"job_stream": ["py.typed"]},
     python_requires=">=3.10",
     install_requires=[
-        *("mpi4py", "cloudpickle", "numpy", "msgpack", "threadpoolctl"),
+        *("mpi4py", "cloudpickle", "numpy", "msgpack", "threadpoolctl", "PyYAML"),
         *("click>=8.2", "platformdirs", "tomli-w", "tomli; python_version<'3.11'"),  # the command line
     ],
     entry_points={"console_scripts": ["job_stream = job_stream.launcher.cli:main"]},

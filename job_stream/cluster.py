@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 from .errors import JobStreamError, PlanError, WorldError
 from .payload import pack
-from .plan import Plan
+from .plan import Place, Plan
 from .transports.base import Left, Received, Transport
 from .wire import Failed, Hello, Ping, Pong, RankCodec
 from .world import world
@@ -232,8 +232,8 @@ def cluster() -> Cluster:
 
 
 def fingerprint(plan: Plan) -> tuple[tuple[str, str, int], ...]:
-    """What tells two plans apart: kind, name and code of each stage."""
-    return tuple((place.kind, place.name, _crc(place.function)) for place in plan.places)
+    """What tells two plans apart: kind, name and code of each stage, and where its outputs go."""
+    return tuple((place.kind, place.name, _routesCrc(place, _crc(place.function))) for place in plan.places)
 
 
 def _expulsion(rank: int) -> WorldError:
@@ -241,11 +241,19 @@ def _expulsion(rank: int) -> WorldError:
 
 
 def _crc(function: Any) -> int:
-    code = getattr(function, "__code__", None)
-    if code is None:
-        return 0
-    constants = [value for value in code.co_consts if not hasattr(value, "co_code")]
-    return zlib.crc32(code.co_code + repr((code.co_names, constants)).encode())
+    """What tells the code of functions apart; of one that stands for a class, the code of all its methods."""
+    kind, crc = getattr(function, "standsFor", None), 0
+    for part in [getattr(kind, name) for name in dir(kind)] if kind else [function]:
+        code = getattr(part, "__code__", None)
+        if code is not None:
+            constants = [value for value in code.co_consts if not hasattr(value, "co_code")]
+            crc = zlib.crc32(code.co_code + repr((code.co_names, constants)).encode(), crc)
+    return crc
+
+
+def _routesCrc(place: Place, crc: int) -> int:
+    isPlain = place.next == place.number + 1 and not place.routes
+    return crc if isPlain else zlib.crc32(repr((place.next, sorted(place.routes.items()))).encode(), crc)
 
 
 def _nameStage(stages: tuple[tuple[str, str, int], ...], number: int) -> str:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from .common import adapt, isStage
+from .classes import adapt, isStage
 from .errors import PlanError
 from .plan import Builder, Kind, Plan, Policy, Stage
 from .recorder import checkParameters, nameOf, policyOf
 from .values import Object
+
+if TYPE_CHECKING:
+    from .configuration.modules import Module
 
 __all__ = ["Function", "Recording"]
 
@@ -79,6 +82,12 @@ class Recording:
         policy = self._policy if self._processes else self._policy._replace(timeout_s=None)
         self._builder.add(Stage(Kind.MAP, name, function, self._processes, policy))
 
+    def module(self, module: Module) -> None:
+        """The stages of a configuration."""
+        from .configuration.layout import layOut  # not at once: most streams have no configuration
+
+        layOut(module, self._builder, self._processes, self._policy)
+
     def _end(self, role: str, stage: Stage) -> None:
         self._checkOpen(role)
         open = self._builder.openFrameName
@@ -112,7 +121,7 @@ class Recording:
             if not self._classFrames or self._classFrames[-1][0] is not kind:
                 raise PlanError(f"frameEnd {kind.__name__!r}: the open frame is not of this class")
             return self._classFrames[-1][1]
-        parts = adapt(role, kind)
+        parts = adapt(role, kind, kind.__name__, {})
         for part in ("store", "emit"):
             if keywords.get(part) is not None:
                 raise PlanError(f"{role} {kind.__name__!r} is a class, which has a store of its own: leave out {part}=")

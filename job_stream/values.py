@@ -1,11 +1,11 @@
-"""The values with a meaning of their own in a stream: ``Args``, ``Multiple`` and ``Object``."""
+"""The values with a meaning of their own in a stream: ``Args``, ``Multiple`` and ``Object``; ``Sent`` within it."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, NamedTuple
 
-__all__ = ["Args", "Multiple", "Object"]
+__all__ = ["Args", "Multiple", "Object", "Sent", "whole"]
 
 
 class _Final:
@@ -45,6 +45,11 @@ class Args(_Final):
     __hash__ = None  # type: ignore[assignment]
 
 
+def whole(arguments: tuple[Any, ...], named: dict[str, Any]) -> Any:
+    """The item that a function was called with when it has these arguments."""
+    return arguments[0] if len(arguments) == 1 and not named else Args(*arguments, **named)
+
+
 class Multiple(_Final):
     """Several pieces of work returned at once; each element that is not None goes on by itself.
 
@@ -64,6 +69,18 @@ class Multiple(_Final):
 
     def __repr__(self) -> str:
         return f"Multiple({self.workList!r})"
+
+
+class Sent(NamedTuple):
+    """Work on its way to a target that it was emitted to; it is the bare ``work`` when it arrives there."""
+
+    target: str
+    work: Any
+
+    @property
+    def nbytes(self) -> int:
+        """The size of the work, where it has one."""
+        return int(getattr(self.work, "nbytes", 0))
 
 
 class Object:

@@ -90,6 +90,15 @@ def test_nested_frames() -> None:
     ]
 
 
+def test_collatz() -> None:
+    assert run_example("collatz.py", 3000) == [
+        "   871 takes 178 steps",
+        "  1161 takes 181 steps",
+        "  2919 takes 216 steps",
+    ]
+    assert run_example("collatz.py")[-1] == "  9257 takes 259 steps"
+
+
 def test_parallel_map() -> None:
     assert run_example("parallel_map.py") == ["17647 takes 278 steps, more than any other start below 20000"]
 

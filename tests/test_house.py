@@ -150,7 +150,7 @@ def run_python(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_S)
 
 
-@pytest.mark.parametrize("module", ["numpy", "mpi4py", "pandas"])
+@pytest.mark.parametrize("module", ["numpy", "mpi4py", "pandas", "yaml"])
 def test_importing_job_stream_leaves_heavy_modules_alone(module: str) -> None:
     done = run_python("-c", f"import sys, job_stream, job_stream.inline; print({module!r} in sys.modules)")
     assert done.stdout == "False\n", done.stderr

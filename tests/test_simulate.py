@@ -18,7 +18,10 @@ from job_stream.engine.ledger import Piece
 from job_stream.engine.rank import Rank, _lastOf
 from job_stream.engine.scopes import Debt, Scope
 from job_stream.engine.stores import Stores, StoreState
+from job_stream.plan import Kind
+from job_stream.simulate import workers
 from job_stream.simulate.__main__ import main
+from job_stream.simulate.cases import caseOf
 
 SEEDS = 2000
 MUTANT_SEEDS = 150
@@ -45,6 +48,22 @@ def test_the_seeds_cover_what_they_are_for() -> None:
     for what in ("Lend", "Repaid", "Refuse", "rank deaths", "lane deaths", "Cancel", "crashes", "Saved", "snapshots",
                  "Report", "Reported", "resumed", "frames handed home"):  # fmt: skip
         assert counts[what], what
+
+
+def test_the_seeds_cover_routes() -> None:
+    switches = Counter(
+        "of a frame" if place.body else "of the stream"
+        for seed in range(200)
+        for place in caseOf(seed).plan.places
+        if place.kind == Kind.SWITCH and any(goal < place.number for goal in place.routes.values())
+    )
+    assert switches["of a frame"] > 10
+    assert switches["of the stream"] > 10
+
+
+def test_a_wrong_way_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workers, "goalOf", lambda place, value: place.next)
+    assert _fails()
 
 
 def test_a_failure_says_how_to_replay_it(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

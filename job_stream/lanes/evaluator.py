@@ -21,7 +21,7 @@ from functools import partial
 from typing import Any
 
 from ..plan import Kind, Place, Plan
-from ..values import Multiple
+from ..values import Multiple, Sent
 from . import calls
 from .board import NOTE_PLACE
 from .calls import Stop
@@ -47,11 +47,12 @@ class Evaluator(Rounds):
 
     def __init__(self, plan: Plan, processes: bool | None, note: Any, seed: int | None = None) -> None:
         super().__init__(plan, note, seed)
-        steps = {Kind.JOB: self._job, Kind.MAP: self._map, Kind.FRAME: self._frame, Kind.FOLD: self._fold,
-                 Kind.END: self._end}  # fmt: skip
+        steps = {Kind.JOB: self._job, Kind.MAP: self._map, Kind.SWITCH: self._switch, Kind.FRAME: self._frame,
+                 Kind.FOLD: self._fold, Kind.END: self._end}  # fmt: skip
         self._steps = [steps[place.kind] for place in plan.places]
         self._foreign = [
-            processes is not None and place.kind != Kind.END and place.processes != processes for place in plan.places
+            processes is not None and place.kind not in (Kind.END, Kind.SWITCH) and place.processes != processes
+            for place in plan.places
         ]
         self._alone = [place.solo and processes is not None for place in plan.places]
 
@@ -87,7 +88,7 @@ class Evaluator(Rounds):
         if stop is not None:
             self._jobStopped(run, stop, outputs)
         elif outputs:
-            self.stack.append(Run(run.context, run.place + 1, outputs))
+            self.stack.append(Run(run.context, self.places[run.place].next, outputs))
         self._measure(run.place, started, len(values))
 
     def callJob(self, run: Run, values: Iterator[Any], outputs: list[Any]) -> Stop | None:
@@ -103,7 +104,7 @@ class Evaluator(Rounds):
         if left:
             self.stack.append(Run(context, run.place, left, 0 if place.solo else None))
         if outputs:
-            self.stack.append(Run(context, run.place + 1, outputs))
+            self.stack.append(Run(context, place.next, outputs))
         if stop.error is None:
             self._spread(context, run.place, stop.item, stop.multiple)
             return
@@ -115,10 +116,25 @@ class Evaluator(Rounds):
         if type(answer) is Multiple and not calls.small(answer):
             self._spread(context, run.place, stop.item, answer)
         elif values := calls.elements(answer):
-            self.stack.append(Run(context, run.place + 1, values))
+            self.stack.append(Run(context, place.next, values))
 
     def retryJob(self, place: Place, item: Any) -> Any:
         return place.function(item) if place.kind == Kind.MAP else calls.apply(place.function, item)
+
+    def _switch(self, run: Run) -> None:
+        """Passes values on to the targets that they name."""
+        place = self.places[run.place]
+        parts: dict[int, list[Any]] = {}
+        for value in self._batch(run):
+            goal, bare = self.routed(place, value)
+            parts.setdefault(goal, []).append(bare)
+        for goal, values in parts.items():
+            self.stack.append(Run(run.context, goal, values))
+        self._resemble(place)
+
+    def routed(self, place: Place, value: Any) -> tuple[int, Any]:
+        """Where a value goes from a switch, and what arrives there."""
+        return (place.routes[value.target], value.work) if type(value) is Sent else (place.next, value)
 
     def _map(self, run: Run) -> None:
         base = (run.base or 0) + run.index

@@ -79,6 +79,10 @@ class KeyedEvaluator(Evaluator):
             return self.failures.timed(calls.callJob, job, values, outputs)  # type: ignore[no-any-return]
         return calls.callJob(job, values, outputs)
 
+    def routed(self, place: Place, value: Any) -> tuple[int, Any]:
+        goal, bare = super().routed(place, value[1])
+        return goal, Pair(value[0], bare)
+
     def retryJob(self, place: Place, item: Any) -> Any:
         return self._mapAnswer(place, item) if place.kind == Kind.MAP else self._jobAnswers(place, item)
 

@@ -81,7 +81,7 @@ class Loader:
         (item,) = self.values(work)
         self._note[NOTE_PLACE] = work.place
         answer = evaluator.failures.call(place, "", item, evaluator.retryJob, place, item)
-        rest = Rest(home, work.place, work.place + 1, item, getattr(answer, "workList", ()), again=True)
+        rest = Rest(home, work.place, place.next, item, getattr(answer, "workList", ()), again=True)
         rest.key = keyOf(item)
         evaluator.hold(rest)
         self._passOver(work)
@@ -105,7 +105,7 @@ class Loader:
             (context.stores[place.number],) = self._unpack(work)
         self._note[NOTE_PLACE] = work.place
         values = evaluator.emitFold(context, place)
-        evaluator.go(home, work.place, work.place + 1, values, Emitted(work), again=True)
+        evaluator.go(home, work.place, place.next, values, Emitted(work), again=True)
         self._passOver(work)
 
     def _passOver(self, work: Work) -> None:

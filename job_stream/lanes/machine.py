@@ -7,7 +7,7 @@ from itertools import islice
 from time import perf_counter
 from typing import Any
 
-from ..plan import Plan
+from ..plan import Place, Plan
 from . import calls
 from .calls import Lazy
 from .ending import Ending
@@ -82,10 +82,16 @@ class Machine:
         cost, before = took / max(count, 1), self.costs[place]
         self.costs[place] = cost if before is None else before + 0.3 * (cost - before)
 
+    def _resemble(self, switch: Place) -> None:
+        """Has a switch, which costs nothing itself, look like the places behind it, as far as they are known."""
+        known = [goal for goal in switch.routes.values() if self.costs[goal] is not None]
+        self._batches[switch.number] = min((self._batches[goal] for goal in known), default=1)
+        self.costs[switch.number] = max((self.costs[goal] or 0.0 for goal in known), default=None)
+
     # Multiples --------------------------------------------------------------------------------------------------------
 
     def _spread(self, context: Context, place: int, item: Any, multiple: Any) -> None:
-        rest = Rest(context, place, place + 1, item, multiple.workList, again=True)
+        rest = Rest(context, place, self.places[place].next, item, multiple.workList, again=True)
         rest.key = calls.keyOf(item)
         self.hold(rest)
 

@@ -40,6 +40,10 @@ def skipsOf(evaluator: Evaluator, packing: Packing) -> list[Product]:
     ]
 
 
+def _namesOf(origins: list[Place]) -> str:
+    return " or ".join(origin.name for origin in origins) or "initial work"
+
+
 class Products:
     """Collects products until they are taken.
 
@@ -130,41 +134,32 @@ class Products:
         try:
             payload = self._packing.pack(values)
         except Exception as error:
-            origin = self._originOf(product.place)
-            if origin is None or not origin.policy.skip:
-                raise cannotTravel(origin.name if origin else "initial work", "output", error, product.place) from error
-            values = self._onlyPackable(origin, values, inOrder)
+            origins = self._plan.origins(product.place)
+            if not origins or not all(origin.policy.skip for origin in origins):
+                raise cannotTravel(_namesOf(origins), "output", error, product.place) from error
+            values = self._onlyPackable(origins, values, inOrder)
             payload = self._packing.pack(values)
         if len(values):
             self._products.append(product._replace(count=len(values), payload=payload))
 
-    def _onlyPackable(self, origin: Place, values: Any, inOrder: bool) -> list[Any]:
+    def _onlyPackable(self, origins: list[Place], values: Any, inOrder: bool) -> list[Any]:
         good: list[Any] = []
         for value in values:
             try:
                 self._packing.pack(value)
                 good.append(value)
             except Exception as error:
-                self._evaluator.failures.record(Skipped(origin.name, value, 1, error, origin.number))
+                self._evaluator.failures.record(Skipped(_namesOf(origins), value, 1, error, origins[0].number))
                 good += [None] if inOrder else []
         return good
-
-    def _originOf(self, number: int) -> Place | None:
-        """The stage whose outputs wait at a place; None: nobody's, it is initial work."""
-        place = self._plan.places[number]
-        body = self._plan.bodies[place.body]
-        if number > body.segments[0].first:
-            return self._plan.places[number - 1]
-        return None if body.frame is None else self._plan.places[body.frame]
 
     def pack(self, place: int, values: Any, what: str) -> Any:
         """Packs values that came from the stage before ``place``; an error names that stage."""
         try:
             return self._packing.pack(values)
         except Exception as error:
-            origin = self._originOf(place) if what == "output" else self._plan.places[place]
-            name = origin.name if origin else "initial work"
-            raise cannotTravel(name, what, error, place) from error
+            origins = self._plan.origins(place) if what == "output" else [self._plan.places[place]]
+            raise cannotTravel(_namesOf(origins), what, error, place) from error
 
     def _fold(self, scope: int, place: int, store: Any) -> None:
         started = perf_counter()

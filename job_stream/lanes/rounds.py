@@ -44,7 +44,7 @@ class Rounds(Machine):
     def _emitFold(self, scope: Context, place: Place, nextFolds: bool) -> None:
         if nextFolds:
             scope.active.add(place.segment + 1)
-        self.go(scope, place.number, place.number + 1, self.emitFold(scope, place))
+        self.go(scope, place.number, place.next, self.emitFold(scope, place))
 
     def emitFold(self, scope: Context, place: Place) -> list[Any]:
         """What a drained reduction emits."""
@@ -118,8 +118,8 @@ class Rounds(Machine):
         return values
 
     def _goOn(self, frame: Frame, values: list[Any]) -> None:
-        number = frame.place.number
-        self.go(frame.context, number, number + 1, self.frameOutputs(frame, values), frame, again=True)
+        place = frame.place
+        self.go(frame.context, place.number, place.next, self.frameOutputs(frame, values), frame, again=True)
 
     def emitFrame(self, frame: Frame) -> None:
         """Emits a frame once more, to get at the rest of a long Multiple."""

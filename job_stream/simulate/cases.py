@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from typing import NamedTuple
 
-from ..plan import Builder, Kind, Plan, Stage
+from ..plan import LAST, Builder, Kind, Plan, Stage
 
 __all__ = ["Case", "Crash", "caseOf"]
 
@@ -65,14 +65,30 @@ def _thatCrashes(case: Case, chance: random.Random) -> Case:
 
 
 def _addStages(builder: Builder, chance: random.Random, depth: int) -> None:
-    for _ in range(chance.randint(1, 2)):
-        if depth < 2 and chance.random() < 0.35:
-            builder.openFrame(Stage(Kind.FRAME, "frame", print))
-            if chance.random() < 0.85:
-                _addStages(builder, chance, depth + 1)
-            if chance.random() < 0.3:
-                builder.add(Stage(Kind.FOLD, "reduce", print))
-                builder.add(Stage(Kind.JOB, "job", print))
-            builder.closeFrame(Stage(Kind.END, "frameEnd", print))
-        else:
-            builder.add(Stage(Kind.JOB, "job", print))
+    """The stages of a segment; in some, values go all ways there are."""
+    entries = [_addStage(builder, chance, depth) for _ in range(chance.randint(1, 2))]
+    routed = random.Random(chance.random())
+    if routed.random() < 0.7:
+        return
+    for entry in entries:
+        builder.route(entry, _someOf([LAST, *entries], routed))
+    if entries[0] == 0:
+        builder.enter(_someOf(entries, routed))
+
+
+def _someOf(entries: list[int], chance: random.Random) -> dict[str, int]:
+    """Routes to some entries; the first one is always among them, so that nothing goes round for ever."""
+    return {str(entry): entry for entry in [entries[0], *entries[1:]] if entry == entries[0] or chance.random() < 0.5}
+
+
+def _addStage(builder: Builder, chance: random.Random, depth: int) -> int:
+    if depth == 2 or chance.random() >= 0.35:
+        return builder.add(Stage(Kind.JOB, "job", print))
+    frame = builder.openFrame(Stage(Kind.FRAME, "frame", print))
+    if chance.random() < 0.85:
+        _addStages(builder, chance, depth + 1)
+    if chance.random() < 0.3:
+        builder.add(Stage(Kind.FOLD, "reduce", print))
+        builder.add(Stage(Kind.JOB, "job", print))
+    builder.closeFrame(Stage(Kind.END, "frameEnd", print))
+    return frame

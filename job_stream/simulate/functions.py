@@ -7,7 +7,8 @@ from typing import Any, NamedTuple
 from ..plan import Place, Plan
 
 __all__ = [
-    "Store", "Values", "foldEmit", "foldTake", "frameBegin", "frameEmit", "frameTake", "jobOutputs", "merged", "mix",
+    "Store", "Values", "foldEmit", "foldTake", "frameBegin", "frameEmit", "frameTake", "goalOf", "jobOutputs", "merged",
+    "mix",
 ]  # fmt: skip
 
 
@@ -41,6 +42,12 @@ class Store(NamedTuple):
 
 def jobOutputs(place: Place, value: int) -> list[int]:
     return [mix(place.number, value, 7, i) for i in range(mix(place.number, value, 1) % 3)]
+
+
+def goalOf(place: Place, value: int) -> int:
+    """Where a switch passes a value on to."""
+    goals = list(place.routes.values())
+    return goals[mix(place.number, value, 9) % len(goals)]
 
 
 def frameBegin(place: Place, store: Store) -> tuple[Store, list[int]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..plan import Kind, Place, Plan
-from .functions import Store, foldEmit, foldTake, frameBegin, frameEmit, frameTake, jobOutputs
+from .functions import Store, foldEmit, foldTake, frameBegin, frameEmit, frameTake, goalOf, jobOutputs
 
 __all__ = ["loop", "serial"]
 
@@ -23,14 +23,20 @@ def serial(plan: Plan, body: int, values: list[int]) -> list[int]:
 
 
 def through(plan: Plan, first: int, last: int, value: int) -> list[int]:
-    values = [value]
-    for number in range(first, last):
+    """What reaches the end of a segment of a value at its begin, whichever way it goes."""
+    waiting, outputs = [(first, value)], []
+    while waiting:
+        number, value = waiting.pop()
         place = plan.places[number]
-        if place.kind == Kind.FRAME:
-            values = [frameEmit(place, loop(plan, place, Store(first=value))) for value in values]
+        if number == last:
+            outputs.append(value)
+        elif place.kind == Kind.SWITCH:
+            waiting.append((goalOf(place, value), value))
+        elif place.kind == Kind.FRAME:
+            waiting.append((place.next, frameEmit(place, loop(plan, place, Store(first=value)))))
         else:
-            values = [out for value in values for out in jobOutputs(place, value)]
-    return values
+            waiting += [(place.next, out) for out in jobOutputs(place, value)]
+    return outputs
 
 
 def loop(plan: Plan, place: Place, store: Store) -> Store:

@@ -15,6 +15,7 @@ from .functions import (
     frameBegin,
     frameEmit,
     frameTake,
+    goalOf,
     jobOutputs,
     merged,
 )
@@ -76,7 +77,7 @@ class Lane:
     def run(self, work: m.Work, values: list[Any]) -> None:
         place = self.plan.places[work.place]
         if work.resume and place.kind == Kind.FOLD:
-            self.put(work.scope, place.number + 1, foldEmit(place, values[0]))
+            self.put(work.scope, place.next, foldEmit(place, values[0]))
             return
         for value in values:
             if work.resume:
@@ -95,7 +96,9 @@ class Lane:
     def do(self, scope: int, place: Place, value: int) -> None:
         if place.kind == Kind.JOB:
             for out in jobOutputs(place, value):
-                self.put(scope, place.number + 1, out)
+                self.put(scope, place.next, out)
+        elif place.kind == Kind.SWITCH:
+            self.put(scope, goalOf(place, value), value)
         elif place.kind == Kind.FRAME:
             self.frame(scope, place, Store(first=value))
         elif place.kind == Kind.END:
@@ -108,11 +111,11 @@ class Lane:
     def frame(self, scope: int, place: Place, store: Store) -> None:
         """Runs a frame to its end, or hands it over at the begin of a round."""
         if self.chance.random() < 0.3:
-            self.put(scope, place.number + 1, frameEmit(place, loop(self.plan, place, store)))
+            self.put(scope, place.next, frameEmit(place, loop(self.plan, place, store)))
             return
         store, children = frameBegin(place, store)
         if not children:
-            self.put(scope, place.number + 1, frameEmit(place, store))
+            self.put(scope, place.next, frameEmit(place, store))
             return
         self.last += 1
         first = self.plan.bodies[place.inner].segments[0].first

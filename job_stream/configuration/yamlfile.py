@@ -1,0 +1,90 @@
+"""Reads YAML files: plain data only, no key twice, and every mapping knows the line where it stands.
+
+Plain values are read by the core schema of YAML 1.2 (https://yaml.org/spec/1.2.2/#103-core-schema), since that of
+YAML 1.1, PyYAML's own, takes ``1e3`` for text, ``no`` for a boolean, ``12:30`` and ``2024-01-01`` for something else
+than text.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from typing import Any, ClassVar
+
+import yaml
+
+from ..errors import PlanError
+from .modules import Mapped
+
+__all__ = ["readYaml"]
+
+
+def readYaml(path: str | os.PathLike[str]) -> Mapped:
+    """The mapping in a YAML file.
+
+    Raises:
+        PlanError: it is no YAML, holds a key twice, or objects, or no mapping; names the line.
+        OSError: it cannot be read.
+    """
+    found = _read(os.fspath(path))
+    if not isinstance(found, Mapped):
+        what = "nothing" if found is None else f"a {type(found).__name__}"
+        raise PlanError(f"{os.fspath(path)}: it must hold a mapping, with jobs and perhaps a reducer; it holds {what}")
+    return found
+
+
+def _read(name: str) -> Any:
+    with open(name, "rb") as file:
+        try:
+            return yaml.load(file, _Loader)
+        except yaml.MarkedYAMLError as error:
+            mark = error.problem_mark or error.context_mark
+            line = f", line {mark.line + 1}" if mark else ""
+            raise PlanError(f"{name}{line}: {', '.join(filter(None, (error.context, error.problem)))}") from None
+        except yaml.YAMLError as error:
+            raise PlanError(f"{name}: {error}") from None
+
+
+class _Loader(yaml.SafeLoader):  # type: ignore[misc]
+    """The safe loader with other ideas of what is a number."""
+
+    yaml_implicit_resolvers: ClassVar[dict[str, Any]] = {}
+
+    def mapping(self, node: Any) -> Mapped:
+        self._checkKeys(node)
+        self.flatten_mapping(node)
+        mapped = Mapped(self.construct_mapping(node, deep=True))
+        mapped.place = f"{node.start_mark.name}, line {node.start_mark.line + 1}"
+        return mapped
+
+    def _checkKeys(self, node: Any) -> None:
+        seen: dict[Any, int] = {}
+        for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode) or key.tag == "tag:yaml.org,2002:merge":
+                continue
+            name = (key.tag, self.construct_object(key))
+            if name in seen:
+                raise yaml.MarkedYAMLError(problem=f"the key {key.value!r} stands in line {seen[name]}, too",
+                                           problem_mark=key.start_mark)  # fmt: skip
+            seen[name] = key.start_mark.line + 1
+
+    def sequence(self, node: Any) -> list[Any]:
+        return list(self.construct_sequence(node, deep=True))
+
+    def integer(self, node: Any) -> int:
+        text = self.construct_scalar(node)
+        return int(text, 0) if text[:2] in ("0o", "0x") else int(text)
+
+
+_Loader.add_constructor("tag:yaml.org,2002:map", _Loader.mapping)
+_Loader.add_constructor("tag:yaml.org,2002:seq", _Loader.sequence)
+_Loader.add_constructor("tag:yaml.org,2002:int", _Loader.integer)
+for _kind, _pattern, _first in (
+    ("bool", "true|True|TRUE|false|False|FALSE", "tTfF"),
+    ("null", "~|null|Null|NULL|", ["~", "n", "N", ""]),
+    ("int", "[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+", "-+0123456789"),
+    ("float", r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)",
+     "-+.0123456789"),
+    ("merge", "<<", "<"),
+):  # fmt: skip
+    _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_kind}", re.compile(f"^(?:{_pattern})$"), list(_first))
