@@ -48,13 +48,14 @@ class Stage(NamedTuple):
     policy: Policy = Policy()
     store: Function | None = None
     emit: Function | None = None
+    key: Function | None = None
 
 
 class Place:
     """A point of the plan and what to do there."""
 
-    __slots__ = ("body", "emit", "first", "function", "inner", "kind", "name", "number", "policy", "processes",
-                 "segment", "solo", "store")  # fmt: skip
+    __slots__ = ("body", "emit", "first", "function", "inner", "key", "kind", "name", "number", "policy",
+                 "processes", "segment", "solo", "store")  # fmt: skip
 
     def __init__(self, number: int, kind: str, stage: Stage | None, body: int, segment: int, first: int) -> None:
         self.number = number
@@ -69,6 +70,7 @@ class Place:
         self.policy = stage.policy if stage else Policy()
         self.store = stage.store if stage else None
         self.emit = stage.emit if stage else None
+        self.key = stage.key if stage else None
         self.solo = self.policy.timeout_s is not None
 
     def __repr__(self) -> str:
