@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ..errors import JobStreamError
+from ..errors import JobStreamError, PlanError
 from .variables import Parameters, plain
 
 __all__ = ["Logged", "TrialLog"]
@@ -35,6 +35,17 @@ class TrialLog:
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
+
+    def checkNew(self) -> None:
+        """Makes sure that trials of an earlier run are not mixed up with those of this one.
+
+        Raises:
+            PlanError: there is a log.
+        """
+        if self.path.exists():
+            raise PlanError(
+                f"log {str(self.path)!r} exists already: give resume=True to go on with it, another name, or remove it"
+            )
 
     def append(self, id: int, trial: int, parameters: Parameters, values: Mapping[str, float]) -> None:
         """Adds a line; from several processes at once, too.
