@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 
-from ..errors import JobStreamError
+from job_stream.errors import JobStreamError
+
 from .stopping import Rule, Trials
 from .triallog import Logged, TrialLog
 from .variables import Parameters, textOf

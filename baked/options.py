@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Collection, Mapping
-from difflib import get_close_matches
 from typing import Any
 
 from job_stream import Work
+from job_stream.errors import PlanError
 
-from ..errors import PlanError
+from .checks import checkWhole, hint
 from .stopping import Rule
 
 __all__ = ["checkKeywords", "ruleOf"]
@@ -47,10 +47,9 @@ def ruleOf(trials: int, trialsParms: Mapping[str, Any]) -> Rule:
 
 def _checkParameter(key: str, value: Any) -> None:
     if key not in PARAMETERS:
-        raise PlanError(f"trialsParms does not know {key!r}{_hint(key, PARAMETERS)}; it knows {', '.join(PARAMETERS)}")
+        raise PlanError(f"trialsParms does not know {key!r}{hint(key, PARAMETERS)}; it knows {', '.join(PARAMETERS)}")
     if key in ("min", "max"):
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise PlanError(f"trialsParms: {key} must be a whole number above 0, not {value!r}")
+        checkWhole(f"trialsParms: {key}", value, 1)
     elif isinstance(value, bool) or not isinstance(value, (int, float)) or not value >= 0:
         raise PlanError(f"trialsParms: {key} must be a number from 0 on, not {value!r}")
 
@@ -72,9 +71,4 @@ def checkKeywords(names: Collection[str], own: Collection[str]) -> None:
     known.remove("initialWork")
     for name in names:
         if name not in known:
-            raise PlanError(f"sweep does not know the keyword {name!r}{_hint(name, [*own, *known])}")
-
-
-def _hint(name: str, known: Collection[str]) -> str:
-    near = get_close_matches(name, known, 1)
-    return f"; did you mean {near[0]!r}?" if near else ""
+            raise PlanError(f"sweep does not know the keyword {name!r}{hint(name, [*own, *known])}")

@@ -12,7 +12,8 @@ from numbers import Real
 from pathlib import Path
 from typing import Any
 
-from ..errors import PlanError
+from job_stream.errors import PlanError
+
 from .extras import need
 from .stopping import Moments
 from .table import Row, checkFolder

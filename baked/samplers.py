@@ -11,7 +11,9 @@ from math import ceil, exp, log, log2
 from numbers import Real
 from typing import Any
 
-from ..errors import PlanError
+from job_stream.errors import PlanError
+
+from .checks import checkWhole
 from .extras import need
 from .variables import Parameters
 
@@ -96,9 +98,8 @@ def zipped(variables: Mapping[str, Sequence[Any]]) -> list[Parameters]:
 
 def _check(space: Space, count: int, seed: int) -> None:
     need("a sampler", "scipy")
-    for what, value, least in (("count", count, 1), ("seed", seed, 0)):
-        if isinstance(value, bool) or not isinstance(value, int) or value < least:
-            raise PlanError(f"{what} must be a whole number from {least} on, not {value!r}")
+    checkWhole("count", count, 1)
+    checkWhole("seed", seed, 0)
     if not space:
         raise PlanError("the space to draw from has no parameters")
     for name, source in space.items():
@@ -107,7 +108,7 @@ def _check(space: Space, count: int, seed: int) -> None:
 
 def _checkSource(name: str, source: Any) -> None:
     if not isinstance(source, tuple):
-        if not isinstance(source, Sequence) or isinstance(source, str) or not source:
+        if not hasattr(source, "__getitem__") or not len(source):
             raise PlanError(f"{name!r} must be (low, high), (low, high, 'log'), a list or a range, not {source!r:.80}")
         return
     low, high, *scale = source if len(source) > 1 else (None, None)

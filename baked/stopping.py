@@ -1,8 +1,8 @@
 """When a combination has had enough trials: a pure rule, and the books of its trials.
 
 The rule is that of Driels and Shin, "Determining the number of iterations for Monte Carlo simulations of weapon
-effectiveness" (2004): n trials are enough when n >= (t s / err)^2, with s the sample deviation, t Student's quantile for
-n - 1 degrees of freedom, and err the half width that the mean may have.
+effectiveness" (2004): n trials are enough when n >= (t s / err)^2, with s the sample deviation, t Student's quantile
+for n - 1 degrees of freedom, and err the half width that the interval of the mean may have.
 
 Trials end in any order, but are counted in the order of their numbers: what has overtaken others waits. So which trials
 there are does not depend on who was faster, a sweep with a seed gives the same table each time, and trials that end

@@ -22,8 +22,8 @@ from typing import Any, NamedTuple
 
 import job_stream
 from job_stream import Args, Multiple, Object
+from job_stream.errors import PlanError
 
-from ..errors import PlanError
 from .board import Board
 from .stopping import Rule, Trials, firstTrials
 from .table import Row, checkColumns
@@ -175,7 +175,9 @@ class Stream:
     def takeValues(self, store: Any, *given: Any, **named: Any) -> None:
         trial = store.trial
         if store.values is not None:
-            raise PlanError(f"{self._nameOf(trial)} gave several results: the last stage of a sweep cannot emit Multiple")
+            raise PlanError(
+                f"{self._nameOf(trial)} gave several results: the last stage of a sweep cannot emit Multiple"
+            )
         answer = given[0] if len(given) == 1 and not named else Args(*given, **named)
         store.values = self._numbers(trial, answer)
 
@@ -203,8 +205,8 @@ class Stream:
     def _checkDigest(self, digest: str) -> None:
         if digest != self.digest:
             raise PlanError(
-                "the variables of the sweep are not the same on every rank, or not those of the checkpoint that the run "
-                "goes on from: give random ones a seed, or remove the checkpoint"
+                "the variables of the sweep are not the same on every rank, or not those of the checkpoint that the "
+                "run goes on from: give random ones a seed, or remove the checkpoint"
             )
 
     def _nameOf(self, trial: Trial) -> str:

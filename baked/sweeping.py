@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from job_stream import Multiple, Work, getRank
+from job_stream.errors import PlanError
 
-from ..errors import PlanError
 from .board import Board
 from .earlier import earlierTrials
 from .extras import need

@@ -6,11 +6,12 @@ import io
 import os
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ..errors import PlanError
+from job_stream.errors import PlanError
+
+from .checks import hint
 from .extras import need
 from .stopping import Moments
 from .variables import Parameters
@@ -61,9 +62,7 @@ def tableOf(combinations: Sequence[Parameters], rows: Iterable[Row]) -> DataFram
     import pandas
 
     ordered = sorted(rows, key=lambda row: row.id)
-    records = [
-        {"trials": row.trials, **combinations[row.id], **_numbers(row.values)} for row in ordered
-    ]
+    records = [{"trials": row.trials, **combinations[row.id], **_numbers(row.values)} for row in ordered]
     columns = dict.fromkeys(column for record in records for column in record)
     return pandas.DataFrame(records, index=pandas.Index([row.id for row in ordered], name="id"), columns=list(columns))
 
@@ -91,10 +90,8 @@ class Output:
         self.path = Path(path)
         self._suffix = self.path.suffix or ".csv"
         if self._suffix not in LIBRARIES:
-            near = get_close_matches(self._suffix, LIBRARIES, 1, 0.4)
-            hint = f"; did you mean {near[0]}?" if near else ""
-            known = ", ".join(LIBRARIES)
-            raise PlanError(f"output {str(path)!r} has the suffix {self._suffix}, which is none of {known}{hint}")
+            what = f"output {str(path)!r} has the suffix {self._suffix!r}, which is none of {', '.join(LIBRARIES)}"
+            raise PlanError(what + hint(self._suffix, LIBRARIES))
         need(f"output {str(path)!r}", *LIBRARIES[self._suffix])
         checkFolder("output", self.path)
         if self._suffix == ".parquet":

@@ -11,9 +11,10 @@ import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from ..errors import JobStreamError, PlanError
+from job_stream.errors import JobStreamError, PlanError
+
 from .variables import Parameters, plain
 
 __all__ = ["Logged", "TrialLog"]

@@ -10,7 +10,7 @@ from itertools import product
 from numbers import Integral, Real
 from typing import Any
 
-from ..errors import PlanError
+from job_stream.errors import PlanError
 
 __all__ = ["Parameters", "Variables", "combinationsOf", "described", "digestOf", "keysOf", "plain", "textOf"]
 
@@ -41,7 +41,9 @@ def combinationsOf(variables: Variables) -> list[Parameters]:
 def _crossed(variables: Mapping[str, Iterable[Any]]) -> list[Parameters]:
     for name, values in variables.items():
         if not isinstance(values, Iterable):
-            raise PlanError(f"variable {name!r} must be a sequence of values, not {values!r:.80}: write [{values!r:.80}]")
+            raise PlanError(
+                f"variable {name!r} must be a sequence of values, not {values!r:.80}: write [{values!r:.80}]"
+            )
     lists = {name: list(values) for name, values in variables.items()}
     for name, values in lists.items():
         if not values:
@@ -84,7 +86,8 @@ def plain(value: Any) -> Any:
     if isinstance(value, Integral):
         return int(value)
     if isinstance(value, Real):
-        return int(value) if float(value).is_integer() else float(value)
+        number = float(value)
+        return int(number) if number.is_integer() else number
     if isinstance(value, Mapping):
         return {str(key): plain(part) for key, part in value.items()}
     if isinstance(value, (list, tuple)):
