@@ -176,9 +176,11 @@ class Trials:
     def _aim(self) -> int:
         """The number before which all trials may be begun.
 
-        An estimate from few trials may be far too large. So at most as many as are known are begun at once, and no more
-        than half of what is missing.
+        An estimate from few trials may be far too large. So the rule is not asked before the least number is there; at
+        most as many as are known are begun at once, and no more than half of what is missing.
         """
+        if self.counted < self._rule.least:
+            return self._first
         needed = self.needed
         ahead = max(self._first, min(AHEAD * self._cpus, self.counted, (needed - self.counted) // 2))
         return min(needed, self.counted + ahead)
