@@ -67,7 +67,7 @@ def _values(variable: Variable, generator: Any) -> Iterator[float]:
 def _sweep(rule: Rule, values: Iterator[float]) -> Trials:
     """One sweep that begins a trial when the one before has ended."""
     trials = Trials(rule)
-    trials.begin(rule.least, 0)
+    trials.begin(rule.least)
     while due := trials.due():
         for number in due:
             trials.take(number, {"value": next(values)})

@@ -14,6 +14,7 @@ from typing import Any
 
 from job_stream.errors import PlanError
 
+from .checks import hint
 from .extras import need
 from .stopping import Moments
 from .table import Row, checkFolder
@@ -48,10 +49,11 @@ class Plot:
         if not self._names:
             raise PlanError(f"plot {str(path)!r} needs at least one variable")
         checkFolder("plot", self._path)
-        formats = sorted(_figure(1, 1).canvas.get_supported_filetypes())
-        if self._path.suffix[1:] not in formats:
-            known = ", ".join(f".{name}" for name in formats)
-            raise PlanError(f"plot {str(path)!r} has the suffix {self._path.suffix!r}, which is none of {known}")
+        known = sorted(f".{name}" for name in _figure(1, 1).canvas.get_supported_filetypes())
+        suffix = self._path.suffix
+        if suffix not in known:
+            what = f"plot {str(path)!r} has the suffix {suffix!r}, which is none of {', '.join(known)}"
+            raise PlanError(what + hint(suffix, known))
 
     def save(self, rows: Sequence[Row]) -> None:
         """Draws the means, and writes the file."""

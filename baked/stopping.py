@@ -22,9 +22,6 @@ CONFIDENCE = 0.95
 SMALL = 15
 """Up to so many trials one more than the rule asks for is made, since their deviation is so uncertain."""
 
-AHEAD = 4
-"""So many trials a CPU may be under way where many more are needed, since some take longer than others."""
-
 
 @lru_cache(maxsize=1 << 14)
 def quantile(freedom: int) -> float:
@@ -132,13 +129,12 @@ class Trials:
         self._rule = rule
         self._early: dict[int, Mapping[str, float] | None] = {}
         self._first = 0
-        self._cpus = 0
         self._begun = 0
         self._goal = 0
 
-    def begin(self, first: int, cpus: int) -> None:
-        """Says with how many trials to begin, and for how many CPUs; trials may have been taken in before."""
-        self._first, self._cpus = first, cpus
+    def begin(self, first: int) -> None:
+        """Says with how many trials to begin; some may have been taken in before."""
+        self._first = first
         known = max(self._early, default=-1) + 1
         self._goal = max(first, known, self._aim() if self.counted else 0)
 
@@ -182,5 +178,5 @@ class Trials:
         if self.counted < self._rule.least:
             return self._first
         needed = self.needed
-        ahead = max(self._first, min(AHEAD * self._cpus, self.counted, (needed - self.counted) // 2))
+        ahead = max(self._first, min(self.counted, (needed - self.counted) // 2))
         return min(needed, self.counted + ahead)

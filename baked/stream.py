@@ -20,8 +20,7 @@ from collections.abc import Collection, Mapping
 from numbers import Complex, Real
 from typing import Any, NamedTuple
 
-import job_stream
-from job_stream import Args, Multiple, Object
+from job_stream import Args, Multiple, Object, getCpuCount
 from job_stream.errors import PlanError
 
 from .board import Board
@@ -93,11 +92,10 @@ class Stream:
         self._checkDigest(start.digest)
         if store.earlier is None:
             count = len(self.combinations)
-            store.cpus = job_stream.getCpuCount()
-            store.first = firstTrials(self.rule, store.cpus, count)
+            cpus = getCpuCount()
+            store.first = firstTrials(self.rule, cpus, count)
             store.earlier = dict(start.earlier)
-            opened = [self._combination(store) for _ in range(min(store.cpus, count))]
-            return Multiple(opened)
+            return Multiple([self._combination(store) for _ in range(min(cpus, count))])
 
     def takeRow(self, store: Any, row: Row) -> Any:
         if row.values:
@@ -121,7 +119,7 @@ class Stream:
         id = store.opened
         store.opened += 1
         trials = store.earlier.pop(id, None) or Trials(self.rule)
-        trials.begin(store.first, store.cpus)
+        trials.begin(store.first)
         return Combination(id, trials, self.digest)
 
     # the trials of one ------------------------------------------------------------------------------------------------
