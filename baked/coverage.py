@@ -1,8 +1,8 @@
 """How often the interval of a sweep covers the true mean: ``python -m job_stream.baked.coverage``.
 
-Sweeps of one combination are repeated with fixed seeds, one trial after the other, with the very rule that sweeps use.
-The rule looks at the deviation after every trial and stops as soon as it is satisfied; so it tends to stop when the
-deviation happens to look small. What that costs is what is measured here.
+Sweeps of one combination are repeated with fixed seeds, with the very rule and books that sweeps use, but without any
+process. The rule looks at the deviation after every trial and stops as soon as it is satisfied; so it tends to stop
+when the deviation happens to look small. What that costs is what is measured here.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def _values(variable: Variable, generator: Any) -> Iterator[float]:
 
 
 def _sweep(rule: Rule, values: Iterator[float]) -> Trials:
-    """One sweep that begins a trial when the one before has ended."""
+    """One sweep; in which order its trials end makes no difference."""
     trials = Trials(rule)
     trials.begin(rule.least)
     while due := trials.due():

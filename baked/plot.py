@@ -25,6 +25,9 @@ __all__ = ["Plot"]
 PANEL = (4.5, 3.2)
 """Width and height of a panel in inches."""
 
+DECADES = 100
+"""Values that differ by this factor or more stand on a logarithmic axis."""
+
 MANY = 25
 """With more points than this on a heat map, their means are not written on it."""
 
@@ -87,6 +90,8 @@ class Plot:
         )
         if labels:
             panel.set_xticks(places, labels, rotation=30, ha="right")
+        elif points[0][0] > 0 and points[-1][0] >= DECADES * points[0][0]:
+            panel.set_xscale("log")
         panel.set_xlabel(name)
         panel.set_ylabel(value)
 

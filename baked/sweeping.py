@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from functools import wraps
 from pathlib import Path
+from textwrap import dedent
 from typing import TYPE_CHECKING, Any
 
 from job_stream import Multiple, Work, getRank
@@ -130,7 +131,7 @@ class _Report:
 
     def make(self, rows: Sequence[Row]) -> DataFrame:
         table = tableOf(self._combinations, rows)
-        print(table.to_string())
+        print(dedent(table.reset_index().to_string(index=False)))
         if self._output is not None:
             self._output.save(table)
         if self._plot is not None:

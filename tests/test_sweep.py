@@ -6,14 +6,14 @@ import random
 import pytest
 from support import Tally, wait_until, whole_text
 
-pytest.importorskip("scipy")
-pandas = pytest.importorskip("pandas")
-np = pytest.importorskip("numpy")
-
 import job_stream
 from job_stream import Args, Multiple, Object, common, rng
 from job_stream.baked import sweep
 from job_stream.errors import PlanError
+
+np = pytest.importorskip("numpy")
+pytest.importorskip("scipy")
+pytest.importorskip("pandas")
 
 
 def table_of(stage, *arguments, **keywords):
@@ -21,6 +21,13 @@ def table_of(stage, *arguments, **keywords):
     with sweep(*arguments, **{"showProgress": False, "cpus": 2, **keywords}) as w:
         w.job(stage)
     return w.table
+
+
+def recorded(record, **keywords):
+    """A sweep that was run with the stages that ``record`` records."""
+    with sweep(showProgress=False, cpus=1, **keywords) as w:
+        record(w)
+    return w
 
 
 def refused(stage, *arguments, **keywords):
@@ -141,8 +148,10 @@ def test_the_rows_stand_in_the_order_of_the_combinations():
 
 
 def test_the_table_is_printed(capsys):
-    table = table_of(lambda id, trial, a: {"x": a}, {"a": range(100)})
-    assert capsys.readouterr().out == table.to_string() + "\n"
+    table_of(lambda id, trial, a: {"x": a + 0.5}, {"a": range(100)}, trials=2)
+    head, *rows = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert head == ["id", "trials", "a", "x", "x_dev", "x_err"]
+    assert rows == [[str(a), "2", str(a), f"{a}.5", "0.0", "0.0"] for a in range(100)]
 
 
 def test_nan_gives_a_nan_mean_and_asks_for_no_more_trials():
@@ -166,9 +175,12 @@ def test_there_is_no_table_before_the_run():
 
 
 def test_nothing_runs_when_the_block_raises(tally):
-    with pytest.raises(KeyError), sweep(showProgress=False) as w:
+    def record(w):
         w.job(lambda id, trial: tally.note(trial))
         raise KeyError
+
+    with pytest.raises(KeyError):
+        recorded(record)
     assert not len(tally)
 
 
@@ -353,8 +365,8 @@ def test_a_sweep_has_no_result_finish_or_run():
 
 
 def test_a_sweep_without_stages_is_refused():
-    with pytest.raises(PlanError, match="the sweep has no stages"), sweep(showProgress=False):
-        pass
+    with pytest.raises(PlanError, match="the sweep has no stages"):
+        recorded(lambda w: None)
 
 
 def test_the_users_frames_begin_and_end_within_the_sweep():
@@ -364,15 +376,17 @@ def test_the_users_frames_begin_and_end_within_the_sweep():
         @w.frameEnd
         def f(store, item): ...
 
-    with pytest.raises(PlanError, match="a frame in the sweep has no end"), sweep(showProgress=False) as w:
-        w.frame(lambda store, id, trial: None)
+    with pytest.raises(PlanError, match="a frame in the sweep has no end"):
+        recorded(lambda w: w.frame(lambda store, id, trial: None))
 
 
 def test_what_an_init_function_returns_is_no_work_for_a_sweep():
-    with pytest.raises(PlanError, match="an init function in a sweep must return nothing"):  # noqa: SIM117
-        with sweep(showProgress=False, cpus=1) as w:
-            w.init(lambda: 5)
-            w.job(lambda id, trial: {"x": 1})
+    def record(w):
+        w.init(lambda: 5)
+        w.job(lambda id, trial: {"x": 1})
+
+    with pytest.raises(PlanError, match="an init function in a sweep must return nothing"):
+        recorded(record)
 
 
 # --- mistakes in what a trial gives -----------------------------------------------------------------------------------
@@ -384,10 +398,12 @@ def test_the_last_stage_cannot_emit_multiple(count):
 
 
 def test_a_frame_as_the_last_stage_cannot_emit_multiple():
-    with pytest.raises(PlanError, match="cannot emit Multiple"):  # noqa: SIM117
-        with sweep(showProgress=False, cpus=1) as w:
-            w.frame(lambda store, id, trial: None, emit=lambda store: Multiple([{"x": 1}, {"x": 2}]))
-            w.frameEnd(lambda store, item: None)
+    def record(w):
+        w.frame(lambda store, id, trial: None, emit=lambda store: Multiple([{"x": 1}, {"x": 2}]))
+        w.frameEnd(lambda store, item: None)
+
+    with pytest.raises(PlanError, match="cannot emit Multiple"):
+        recorded(record)
 
 
 @pytest.mark.parametrize(
@@ -435,13 +451,11 @@ def test_every_combination_must_return_the_same_keys():
 
 
 def test_a_mistake_names_the_stage_that_made_it():
-    with pytest.raises(PlanError) as caught:  # noqa: SIM117
-        with sweep(showProgress=False, cpus=1) as w:
+    def simulate(id, trial):
+        return Multiple([])
 
-            @w.job
-            def simulate(id, trial):
-                return Multiple([])
-
+    with pytest.raises(PlanError) as caught:
+        recorded(lambda w: w.job(simulate))
     assert caught.value.__cause__.stage == "simulate"
 
 

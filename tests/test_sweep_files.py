@@ -6,13 +6,13 @@ import sys
 
 import pytest
 
-pytest.importorskip("scipy")
-pandas = pytest.importorskip("pandas")
-np = pytest.importorskip("numpy")
-
 from job_stream import rng
 from job_stream.baked import sweep
 from job_stream.errors import JobStreamError, PlanError
+
+np = pytest.importorskip("numpy")
+pytest.importorskip("scipy")
+pandas = pytest.importorskip("pandas")
 
 
 def swept(variables, stage=None, **keywords):
@@ -334,6 +334,12 @@ def test_one_parameter_makes_a_curve_with_error_bars(monkeypatch, tmp_path):
     ((low, high), *_) = (segment[:, 1] for segment in bars[2][0].get_segments())
     assert (low, high) == (pytest.approx(2 - half, rel=1e-4), pytest.approx(2 + half, rel=1e-4))
     assert (axes.get_xlabel(), axes.get_ylabel()) == ("a", "x")
+
+
+@pytest.mark.parametrize(("last", "scale"), [(50, "linear"), (1000, "log")])
+def test_values_of_very_different_size_stand_on_a_logarithmic_axis(monkeypatch, tmp_path, last, scale):
+    (axes,) = drawn(monkeypatch, tmp_path, {"a": [1, 10, last]})
+    assert axes.get_xscale() == scale
 
 
 def test_names_stand_on_the_axis_of_values_that_are_no_numbers(monkeypatch, tmp_path):

@@ -16,11 +16,11 @@ import pytest
 from mpi_support import find_mpirun, is_open_mpi, mpirun
 from support import DEADLINE_S, REPOSITORY, Gate, Tally, wait_until
 
-pytest.importorskip("scipy")
-pytest.importorskip("pandas")
-
 from job_stream.baked.board import Board, Figures
 from job_stream.baked.progress import duration, lineOf
+
+pytest.importorskip("scipy")
+pytest.importorskip("pandas")
 
 PRELUDE = f"""
 import os, sys

@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-pytest.importorskip("scipy")
-
 from job_stream.baked.coverage import VARIABLES, measured
 from job_stream.baked.stopping import Moments, Rule, Trials, firstTrials, quantile
+
+pytest.importorskip("scipy")
 
 VALUES = st.lists(st.floats(-1e6, 1e6), min_size=2, max_size=50)
 
@@ -46,7 +46,7 @@ def test_a_large_mean_does_not_swallow_a_small_deviation():
     assert moments_of([1e9 + 1, 1e9 + 2, 1e9 + 3]).deviation == 1
 
 
-@pytest.mark.parametrize("freedom, t", [(1, 12.706), (2, 4.303), (9, 2.262), (29, 2.045), (1000, 1.962)])
+@pytest.mark.parametrize(("freedom", "t"), [(1, 12.706), (2, 4.303), (9, 2.262), (29, 2.045), (1000, 1.962)])
 def test_quantiles_are_those_of_students_table(freedom, t):
     assert quantile(freedom) == pytest.approx(t, abs=5e-4)
 
@@ -72,7 +72,7 @@ def known(count, mean, deviation):
     return {"x": Moments(count, mean, deviation**2 * (count - 1))}
 
 
-@pytest.mark.parametrize("count, mean, deviation", [(20, 1, 0.5), (100, 10, 9), (50, -2, 1)])
+@pytest.mark.parametrize(("count", "mean", "deviation"), [(20, 1, 0.5), (100, 10, 9), (50, -2, 1)])
 def test_needed_is_the_square_of_quantile_times_deviation_over_error(count, mean, deviation):
     expected = math.ceil((quantile(count - 1) * deviation / (0.1 * abs(mean))) ** 2)
     assert Rule().needed(known(count, mean, deviation)) == expected
@@ -85,7 +85,7 @@ def test_the_wider_of_relative_and_absolute_error_counts():
         assert both.needed(values) == min(relative.needed(values), absolute.needed(values))
 
 
-@pytest.mark.parametrize("count, extra", [(15, 1), (16, 0)])
+@pytest.mark.parametrize(("count", "extra"), [(15, 1), (16, 0)])
 def test_one_more_is_needed_while_there_are_few(count, extra):
     bare = math.ceil((quantile(count - 1) / 0.1) ** 2)
     assert Rule(least=1).needed(known(count, 1, 1)) == bare + extra
@@ -121,7 +121,7 @@ def test_needed_lies_between_least_and_most(values, least, most):
 
 
 @pytest.mark.parametrize(
-    "rule, cpus, combinations, first",
+    ("rule", "cpus", "combinations", "first"),
     [
         (Rule(), 1, 1, 3),
         (Rule(), 8, 1, 8),
