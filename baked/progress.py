@@ -12,6 +12,7 @@ import select
 import signal
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from importlib.util import find_spec
 from time import monotonic
@@ -79,7 +80,8 @@ class Display:
         """Has the last state shown; nothing is written afterwards."""
         if self._told is None:
             return
-        os.write(self._told, b".")
+        with suppress(BrokenPipeError):  # somebody has ended the display
+            os.write(self._told, b".")
         os.close(self._told)
         self._told = None
         self._process.join(PATIENCE_S)

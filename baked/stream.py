@@ -24,6 +24,7 @@ from job_stream import Args, Multiple, Object, getCpuCount
 from job_stream.errors import PlanError
 
 from .board import Board
+from .earlier import earlierTrials
 from .stopping import Rule, Trials, firstTrials
 from .table import Row, checkColumns
 from .triallog import TrialLog
@@ -73,16 +74,31 @@ class Stream:
         rule: when a combination has had enough trials.
         board: where progress is noted.
         log: where trials are noted; None: nowhere.
+        resume: whether trials that are in the log already are taken from there.
     """
 
-    def __init__(self, combinations: list[Parameters], rule: Rule, board: Board, log: TrialLog | None) -> None:
+    def __init__(
+        self, combinations: list[Parameters], rule: Rule, board: Board, log: TrialLog | None, resume: bool
+    ) -> None:
         self.combinations = combinations
         self.rule = rule
         self.board = board
         self.log = log
+        self.resume = resume
         self.skips = False
         self._keys = keysOf(textOf(parameters) for parameters in combinations)
         self.digest = digestOf(self._keys)
+
+    def start(self) -> Start:
+        """Looks into the log; runs once, and not in a run that goes on from a checkpoint."""
+        earlier: dict[int, Trials] = {}
+        if self.log is not None and self.resume:
+            earlier = earlierTrials(self.log, self.combinations, self.rule)
+        elif self.log is not None:
+            self.log.checkNew()
+        for id, trials in earlier.items():
+            self.board.note(id, trials.counted, trials.needed)
+        return Start(self.digest, earlier)
 
     # combinations -----------------------------------------------------------------------------------------------------
 

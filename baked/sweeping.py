@@ -14,13 +14,12 @@ from job_stream import Multiple, Work, getRank
 from job_stream.errors import PlanError
 
 from .board import Board
-from .earlier import earlierTrials
 from .extras import need
 from .options import checkKeywords, ruleOf
 from .plot import Plot
 from .progress import Display
 from .stopping import quantile
-from .stream import Start, Stream
+from .stream import Stream
 from .table import Output, Row, checkFolder, tableOf
 from .triallog import TrialLog
 from .variables import Parameters, Variables, combinationsOf, described, plain
@@ -94,16 +93,10 @@ def sweep(
     need("a sweep", "scipy", "pandas")
     rule = ruleOf(trials, trialsParms or {})
     combinations = combinationsOf({} if variables is None else variables)
-    trialLog = _logFor(log, resume, combinations)
-    primary = getRank() == 0
-    report = _Report(combinations, output, plot) if primary else None
-    earlier = earlierTrials(trialLog, combinations, rule) if trialLog is not None and resume and primary else {}
+    stream = Stream(combinations, rule, Board(len(combinations)), _logFor(log, resume, combinations), bool(resume))
+    report = _Report(combinations, output, plot)
     quantile(1)  # loads SciPy before workers are forked, once for all of them
-    stream = Stream(combinations, rule, Board(len(combinations)), trialLog)
-    w = Sweep(stream, report, Start(stream.digest, earlier), bool(showProgress), workKeywords)
-    if trialLog is not None and not resume:
-        Work.init(w, trialLog.checkNew, **ITS_OWN)
-    return w
+    return Sweep(stream, report, bool(showProgress), workKeywords)
 
 
 def _logFor(log: FilePath | None, resume: bool, combinations: Sequence[Parameters]) -> TrialLog | None:
@@ -116,8 +109,7 @@ def _logFor(log: FilePath | None, resume: bool, combinations: Sequence[Parameter
             plain(combination)
         except TypeError as error:
             raise PlanError(f"log= cannot note the parameters {described(combination)}: {error}") from None
-    if getRank() == 0:
-        checkFolder("log", Path(log))
+    checkFolder("log", Path(log))
     return TrialLog(log)
 
 
@@ -146,20 +138,17 @@ class Sweep(Work):
         table: after the run on the primary, the table as a DataFrame; else None.
     """
 
-    def __init__(
-        self, stream: Stream, report: _Report | None, start: Start, showProgress: bool, keywords: dict[str, Any]
-    ) -> None:
-        super().__init__([start], **keywords)
+    def __init__(self, stream: Stream, report: _Report, showProgress: bool, keywords: dict[str, Any]) -> None:
+        super().__init__(**keywords)
         self.table: DataFrame | None = None
         self._stream = stream
         self._report = report
-        self._display = Display(stream.board) if showProgress and report is not None else None
+        self._display = Display(stream.board) if showProgress and getRank() == 0 else None
         self._frames = 0
         self._stages = 0
         self._lastJob: Function | None = None
         self._heed(keywords)
-        for id, trials in start.earlier.items():
-            stream.board.note(id, trials.counted, trials.needed)
+        super().init(stream.start, **ITS_OWN)
         super().frame(stream.overCombinations, store=stream.newStore, emit=stream.rows, **ITS_OWN)
         super().frame(stream.overTrials, store=stream.newTrials, emit=stream.row, **ITS_OWN)
         super().frame(stream.oneTrial, store=stream.newTrial, emit=stream.ended, key=stream.keyOf, **ITS_OWN)
@@ -252,6 +241,5 @@ class Sweep(Work):
     def _tabulate(self, results: list[Any]) -> None:
         if self._display is not None:
             self._display.close()
-        assert self._report is not None
         (rows,) = results
         self.table = self._report.make(rows)

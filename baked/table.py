@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from job_stream import getRank
 from job_stream.errors import PlanError
 
 from .checks import hint
@@ -122,11 +123,13 @@ class Output:
 
 
 def checkFolder(keyword: str, path: Path) -> None:
-    """Makes sure that a file can be made.
+    """Makes sure that a file can be made, on the rank that is going to do so.
 
     Raises:
         PlanError: its folder is missing, or cannot be written to.
     """
+    if getRank() > 0:
+        return
     folder = path.parent
     if not folder.is_dir():
         raise PlanError(f"the folder {str(folder)!r} of {keyword} {str(path)!r} does not exist: create it first")
