@@ -33,23 +33,20 @@ def duration(seconds: float) -> str:
     return f"{minutes // 60}:{minutes % 60:02}:{left:02}"
 
 
-def timeLeft(figures: Figures, before: int, elapsed_s: float) -> float | None:
-    """Seconds that the rest will take if it goes on as it went; None: that cannot be said yet.
-
-    ``before``: trials that were there when the time began.
-    """
-    fresh = figures.trials - before
+def timeLeft(figures: Figures, elapsed_s: float) -> float | None:
+    """Seconds that the rest will take if it goes on as it went; None: that cannot be said yet."""
+    fresh = figures.trials - figures.earlier
     if not fresh or figures.expected is None:
         return None
     return elapsed_s * max(0, figures.expected - figures.trials) / fresh
 
 
-def lineOf(figures: Figures, before: int, elapsed_s: float) -> str:
+def lineOf(figures: Figures, elapsed_s: float) -> str:
     """The progress in words."""
     line = f"sweep: {figures.done} of {figures.combinations} combinations, {figures.trials}"
     if figures.done == figures.combinations:
         return f"{line} trials, took {duration(elapsed_s)}"
-    left = timeLeft(figures, before, elapsed_s)
+    left = timeLeft(figures, elapsed_s)
     expected = "" if figures.expected is None else f" of about {figures.expected}"
     return f"{line}{expected} trials" + ("" if left is None else f", about {duration(left)} left")
 
@@ -112,18 +109,18 @@ def _run(show: Callable[[Board, Callable[[float], bool]], None], board: Board, a
 
 
 def _showLines(board: Board, endsWithin: Callable[[float], bool]) -> None:
-    before, start = board.figures().trials, monotonic()
+    start = monotonic()
     over = False
     while not over:
         over = endsWithin(LINE_S)
-        print(lineOf(board.figures(), before, monotonic() - start), file=sys.stderr, flush=True)
+        print(lineOf(board.figures(), monotonic() - start), file=sys.stderr, flush=True)
 
 
 def _showLive(board: Board, endsWithin: Callable[[float], bool]) -> None:
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn
 
-    before, start = board.figures().trials, monotonic()
+    start = monotonic()
     bar = Progress(
         BarColumn(20), TextColumn("{task.description}"), console=Console(stderr=True), auto_refresh=False,
         redirect_stdout=False, redirect_stderr=False,
@@ -134,5 +131,5 @@ def _showLive(board: Board, endsWithin: Callable[[float], bool]) -> None:
         while not over:
             over = endsWithin(LIVE_S)
             figures = board.figures()
-            text = lineOf(figures, before, monotonic() - start)
+            text = lineOf(figures, monotonic() - start)
             bar.update(task, total=figures.expected, completed=figures.trials, description=text, refresh=True)

@@ -98,6 +98,7 @@ class Stream:
             self.log.checkNew()
         for id, trials in earlier.items():
             self.board.note(id, trials.counted, trials.needed)
+        self.board.begin()
         return Start(self.digest, earlier)
 
     # combinations -----------------------------------------------------------------------------------------------------

@@ -71,11 +71,14 @@ def test_nothing_is_expected_before_anything_is_known():
     ],
 )
 def test_a_line_tells_combinations_trials_and_time(figures, line):
-    assert lineOf(figures, 0, 100) == line
+    assert lineOf(figures, 100) == line
 
 
 def test_trials_of_an_earlier_run_do_not_make_this_one_look_faster():
-    assert lineOf(Figures(0, 1, 150, 200), 100, 100).endswith("about 0:01:40 left")
+    board = board_of((100, 200))
+    board.begin()
+    board.note(0, 150, 200)
+    assert lineOf(board.figures(), 100).endswith("about 0:01:40 left")
 
 
 @pytest.mark.parametrize(("seconds", "text"), [(0, "0:00:00"), (61.4, "0:01:01"), (36000, "10:00:00")])
