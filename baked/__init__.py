@@ -3,4 +3,12 @@
 What lives here, installed as `job_stream.baked`, is written on the public interface of job_stream only, as a user could
 have written it. A recipe that needs something from inside the engine shows that the public interface lacks something;
 the interface is then what should grow.
+
+``sweep`` tries out combinations of parameters; ``zipped``, ``randomPoints``, ``latinHypercube`` and ``sobol`` make
+lists of combinations for it. They need libraries that come with ``pip install 'job_stream[sweep]'``.
 """
+
+from .samplers import latinHypercube, randomPoints, sobol, zipped
+from .sweeping import Sweep, sweep
+
+__all__ = ["Sweep", "latinHypercube", "randomPoints", "sobol", "sweep", "zipped"]

@@ -56,6 +56,7 @@ class Stage(NamedTuple):
     policy: Policy = Policy()
     store: Function | None = None
     emit: Function | None = None
+    key: Function | None = None
 
 
 class Place:
@@ -68,8 +69,8 @@ class Place:
         inner: of a frame, the number of the body inside it.
     """
 
-    __slots__ = ("body", "emit", "first", "function", "inner", "kind", "name", "next", "number", "policy", "processes",
-                 "routes", "segment", "solo", "store")  # fmt: skip
+    __slots__ = ("body", "emit", "first", "function", "inner", "key", "kind", "name", "next", "number", "policy",
+                 "processes", "routes", "segment", "solo", "store")  # fmt: skip
 
     def __init__(self, number: int, kind: str, stage: Stage | None, body: int, segment: int, first: int) -> None:
         self.number = number
@@ -86,6 +87,7 @@ class Place:
         self.policy = stage.policy if stage else Policy()
         self.store = stage.store if stage else None
         self.emit = stage.emit if stage else None
+        self.key = stage.key if stage else None
         self.solo = self.policy.timeout_s is not None
 
     def __repr__(self) -> str:

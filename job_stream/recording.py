@@ -54,7 +54,9 @@ class Recording:
     def frame(self, function: Function, **keywords: Any) -> None:
         self._checkOpen("frame")
         self._adapted = (None, function)
-        self._builder.openFrame(self._stage("frame", Kind.FRAME, function, 2, False, keywords, stores=True))
+        key = _callable(f"frame {nameOf(function)!r}", "key", keywords.pop("key", None))
+        stage = self._stage("frame", Kind.FRAME, function, 2, False, keywords, stores=True)
+        self._builder.openFrame(stage._replace(key=key))
         self._classFrames.append(self._adapted)
 
     def frameEnd(self, function: Function, **keywords: Any) -> None:
@@ -162,7 +164,11 @@ def _storeAndEmit(where: str, stores: bool, keywords: dict[str, Any]) -> tuple[F
     store, emit = keywords.pop("store", None), keywords.pop("emit", None)
     if not stores and (store is not None or emit is not None):
         raise PlanError(f"{where}: only reduce and frame take store= and emit=")
-    for part, given in (("store", store), ("emit", emit)):
-        if given is not None and not callable(given):
-            raise PlanError(f"{where}: {part} must be a function, not {type(given).__name__}: {given!r:.80}")
-    return store, emit
+    return _callable(where, "store", store), _callable(where, "emit", emit)
+
+
+def _callable(where: str, part: str, given: Any) -> Function | None:
+    """What was given for a part of a stage, which must be a function or None."""
+    if given is not None and not callable(given):
+        raise PlanError(f"{where}: {part} must be a function, not {type(given).__name__}: {given!r:.80}")
+    return given  # type: ignore[no-any-return]

@@ -127,6 +127,8 @@ class Work:
         Args:
             store: makes the store of one loop; by default ``Object``.
             emit: turns the store into what goes on; by default the store itself.
+            key: a function of the item that gives a whole number. With ``Work(seed=...)``, what ``rng()`` gives in this
+                frame then depends on that number, and no longer on the item's way through the stream.
             useMultiprocessing, onError, retries, timeout: as for ``Work``, for this stage.
         """
         return decorator(self._recording.frame, func, keywords)

@@ -1,5 +1,6 @@
 """Every example runs as a user would run it, and prints what its docstring says."""
 
+import math
 import os
 import signal
 import subprocess
@@ -116,6 +117,29 @@ def test_shared_data(tmp_path: Path) -> None:
 
 def test_shared_data_without_arguments() -> None:
     assert run_example("shared_data.py")[-1] == "times the index was loaded: 1"
+
+
+def test_sweep_pi(tmp_path: Path) -> None:
+    pytest.importorskip("scipy", reason="the libraries of sweep are not installed")
+    table, plot = tmp_path / "pi.csv", tmp_path / "pi.png"
+    printed = run_example("sweep_pi.py", table, plot)
+    assert printed[0].split() == ["id", "trials", "darts", "pi", "pi_dev", "pi_err"]
+    rows = [[float(word) for word in line.split()] for line in printed[1:]]
+    assert [row[2] for row in rows] == [100, 300, 1000, 3000, 10_000]
+    assert all(abs(row[3] - math.pi) < 0.04 for row in rows)
+    assert all(row[5] <= 0.02 for row in rows)
+    assert table.read_text(encoding="utf-8").startswith("id,trials,darts,pi,pi_dev,pi_err\n")
+    assert plot.read_bytes().startswith(b"\x89PNG")
+
+
+def test_sweep_sklearn(tmp_path: Path) -> None:
+    pytest.importorskip("scipy", reason="the libraries of sweep are not installed")
+    pytest.importorskip("sklearn", reason="scikit-learn is not installed")
+    plot = tmp_path / "digits.png"
+    printed = run_example("sweep_sklearn.py", plot)
+    assert len(printed) == 1 + 12 + 1
+    assert printed[-1].startswith("the best: C = ")
+    assert plot.read_bytes().startswith(b"\x89PNG")
 
 
 def stop_when_there_is(file: Path, command: list[str]) -> int:

@@ -20,6 +20,7 @@ ARGUMENTS = {
     "word_count.py": lambda folder: [EXAMPLES.parent / "job_stream"],
     "random_walks.py": lambda folder: [folder / "walks.checkpoint", 6],
 }
+LIBRARIES = {"sweep_pi.py": ["scipy", "pandas"], "sweep_sklearn.py": ["scipy", "pandas", "sklearn"]}
 OF_ONE_RANK = "shared_data.py"
 """Its jobs need what ``init`` has loaded, which other ranks don't have."""
 
@@ -175,6 +176,8 @@ def test_streams_behave_on_several_ranks_as_on_one(tmp_path: Path, ranks: int, p
 @pytest.mark.parametrize("ranks", [2, 4])
 @pytest.mark.parametrize("name", sorted(path.name for path in EXAMPLES.glob("*.py") if path.name != OF_ONE_RANK))
 def test_an_example_prints_the_same_on_several_ranks(tmp_path: Path, name: str, ranks: int) -> None:
+    for library in LIBRARIES.get(name, []):
+        pytest.importorskip(library)
     arguments = ARGUMENTS.get(name, lambda folder: [])
     here, there = tmp_path / "alone", tmp_path / "together"
     here.mkdir()

@@ -7,6 +7,7 @@ from support import die, gather, reduce_to_sum
 
 import job_stream
 from job_stream import Args, Multiple, Object, Work, rng
+from job_stream.errors import PlanError
 
 pytest.importorskip("numpy")
 
@@ -303,3 +304,57 @@ def test_what_a_repeated_call_returns_arrives_as_it_is(once):
         return Multiple([work, work + 1])
 
     assert sorted(w.run()) == [1, 2]
+
+
+def draws_of_keyed_frames(source, **keywords):
+    w = Work(source, seed=4, **keywords)
+
+    @w.frame(store=lambda: Object(drawn=[]), emit=lambda store: store.drawn, key=lambda number: number)
+    def loop(store, number):
+        if not store.drawn:
+            store.drawn += [number, draw()]
+            return number
+
+    w.job(lambda number: draw())
+
+    @w.frameEnd
+    def keep(store, drawn):
+        store.drawn.append(drawn)
+
+    w.job(lambda drawn: (*drawn, draw()))
+    return sorted(w.run())
+
+
+def test_a_frame_with_a_key_draws_the_same_numbers_wherever_its_item_stands():
+    assert draws_of_keyed_frames([5, 6, 7]) == draws_of_keyed_frames([7, 5, 6], cpus=3)
+
+
+def test_frames_with_different_keys_draw_different_numbers():
+    drawn = [number for row in draws_of_keyed_frames(range(-20, 20)) for number in row[1:]]
+    assert len(set(drawn)) == 3 * 40
+
+
+def test_the_key_of_a_frame_gets_the_arguments_of_an_args():
+    w = Work([Args(1, b=2)], seed=1)
+    w.frame(lambda store, a, b: None, key=lambda a, b: a + b, emit=lambda store: 3)
+    w.frameEnd(lambda store, item: None)
+    assert w.run() == [3]
+
+
+@pytest.mark.parametrize("key", [1.5, "a", None, True])
+def test_a_key_that_is_no_whole_number_is_refused(key):
+    w = Work([1], seed=1)
+    w.frame(lambda store, item: None, key=lambda item: key)
+    w.frameEnd(lambda store, item: None)
+    with pytest.raises(PlanError, match="key must give a whole number, not"):
+        w.run()
+
+
+def test_a_key_must_be_a_function():
+    with pytest.raises(PlanError, match="key must be a function, not int: 3"):
+        Work([1], seed=1).frame(lambda store, item: None, key=3)
+
+
+def test_only_frames_take_a_key():
+    with pytest.raises(PlanError, match="does not know the keyword 'key'"):
+        Work([1], seed=1).job(lambda item: None, key=lambda item: 3)

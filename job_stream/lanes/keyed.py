@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from ..errors import PlanError
 from ..plan import Kind, Place, Plan
 from ..values import Multiple
 from . import calls
@@ -21,7 +22,7 @@ from .scopes import Context, Frame
 
 __all__ = ["KeyedEvaluator", "mix", "newEvaluator", "pairs", "roundKey"]
 
-END, EMIT = 1 << 40, 1 << 41
+END, EMIT, KEY = 1 << 40, 1 << 41, 1 << 42
 
 
 def mix(key: int, *numbers: int) -> int:
@@ -47,6 +48,13 @@ def roundKey(frame: Frame) -> int:
 
 def _keyOf(scope: Context) -> int:
     return roundKey(scope) if isinstance(scope, Frame) else scope.key
+
+
+def _number(place: Place, value: Any) -> int:
+    number = calls.apply(place.key, value)  # type: ignore[arg-type]
+    if isinstance(number, bool) or not isinstance(number, int):
+        raise PlanError(f"frame {place.name!r}: key must give a whole number, not {number!r:.80}")
+    return number
 
 
 class KeyedEvaluator(Evaluator):
@@ -134,7 +142,14 @@ class KeyedEvaluator(Evaluator):
     def emitted(self, scope: Context, place: Place, values: list[Any]) -> list[Any]:
         return pairs(values, _keyOf(scope), EMIT, place.number)
 
+    def _firstOf(self, place: Place, first: Pair) -> Pair:
+        """What opens a frame, with the key that the user wants for it, if there is one."""
+        if place.key is None:
+            return first
+        return Pair(mix(self.failures.call(place, "key", first, _number, place, first.value), KEY), first.value)
+
     def storeOfFrame(self, place: Place, first: Any) -> Any:
+        first = self._firstOf(place, first)
         self._begin(place, mix(first.key, EMIT))
         return super().storeOfFrame(place, first)
 
@@ -143,7 +158,8 @@ class KeyedEvaluator(Evaluator):
         return super().emission(frame)
 
     def newFrame(self, context: Context, place: Place, store: Any, first: Any) -> Frame:
-        return Frame(context, place, store, first[1], first[0])
+        key, value = self._firstOf(place, first)
+        return Frame(context, place, store, value, key)
 
     def callFrame(self, frame: Frame) -> Any:
         self._begin(frame.place, roundKey(frame) if frame.round else frame.key)

@@ -1,0 +1,74 @@
+"""What may be said to a sweep about its trials, checked."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from job_stream import Work
+from job_stream.errors import PlanError
+
+from .checks import checkWhole, hint
+from .stopping import Rule
+
+__all__ = ["checkKeywords", "ruleOf"]
+
+PARAMETERS = {"E": "relative", "eps": "absolute", "min": "least", "max": "most"}
+
+
+def ruleOf(trials: int, trialsParms: Mapping[str, Any]) -> Rule:
+    """When a combination has had enough trials.
+
+    Args:
+        trials: so many exactly; 0: as many as the rule asks for; below 0: the same, at most that many without the sign.
+        trialsParms: E, eps, min and max.
+
+    Raises:
+        PlanError: a key is unknown, a value makes no sense, or they contradict each other.
+    """
+    if isinstance(trials, bool) or not isinstance(trials, int):
+        raise PlanError(f"trials must be a whole number, not {trials!r}")
+    for key, value in trialsParms.items():
+        _checkParameter(key, value)
+    given = {PARAMETERS[key]: value for key, value in trialsParms.items()}
+    _checkConflicts(trials, given)
+    rule = Rule(**given)
+    if rule.relative == 0 and rule.absolute == 0:
+        raise PlanError("trialsParms: E and eps are both 0, so no number of trials would be enough")
+    if trials:
+        rule = rule._replace(most=abs(trials), least=trials if trials > 0 else rule.least)
+    if "least" not in given:
+        rule = rule._replace(least=min(rule.least, rule.most))
+    if rule.least > rule.most:
+        raise PlanError(f"trialsParms: min is {rule.least}, which is more than the {rule.most} trials at most")
+    return rule
+
+
+def _checkParameter(key: str, value: Any) -> None:
+    if key not in PARAMETERS:
+        raise PlanError(f"trialsParms does not know {key!r}{hint(key, PARAMETERS)}; it knows {', '.join(PARAMETERS)}")
+    if key in ("min", "max"):
+        checkWhole(f"trialsParms: {key}", value, 1)
+    elif isinstance(value, bool) or not isinstance(value, (int, float)) or not value >= 0:
+        raise PlanError(f"trialsParms: {key} must be a number from 0 on, not {value!r}")
+
+
+def _checkConflicts(trials: int, given: Mapping[str, Any]) -> None:
+    if trials > 0 and "least" in given:
+        raise PlanError(f"trialsParms: min has no meaning with trials={trials}, which is exactly so many")
+    if trials and "most" in given:
+        raise PlanError(f"trialsParms: max has no meaning with trials={trials}, which says how many at most")
+
+
+def checkKeywords(names: Collection[str], own: Collection[str]) -> None:
+    """Makes sure that ``Work`` knows the keywords that are passed on to it.
+
+    Raises:
+        PlanError: it does not; says what may be meant.
+    """
+    known = [name for name, each in inspect.signature(Work).parameters.items() if each.kind != each.VAR_KEYWORD]
+    known.remove("initialWork")
+    for name in names:
+        if name not in known:
+            raise PlanError(f"sweep does not know the keyword {name!r}{hint(name, [*own, *known])}")

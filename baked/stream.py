@@ -1,0 +1,245 @@
+"""The stages of a sweep around those of the user: three frames, each around the next.
+
+::
+
+    overCombinations      opens combinations; one that is done opens the next
+        overTrials        begins trials of its combination; each that ends may begin more
+            oneTrial      sends the parameters into the user's stages
+                ...
+            takeValues    what comes of them: one dict of numbers
+        takeTrial
+    takeRow
+
+Items carry numbers of combinations, not parameters, which every process has. A digest travels along to make sure that
+they are the same everywhere, and in the run that goes on from a checkpoint.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from numbers import Complex, Real
+from typing import Any, NamedTuple
+
+from job_stream import Args, Multiple, Object, getCpuCount
+from job_stream.errors import PlanError
+
+from .board import Board
+from .earlier import earlierTrials
+from .stopping import Rule, Trials, firstTrials
+from .table import Row, checkColumns
+from .triallog import TrialLog
+from .variables import Parameters, described, digestOf, keysOf, textOf
+
+__all__ = ["Combination", "Ended", "Start", "Stream", "Trial"]
+
+
+SAME = "every trial must return the same keys"
+
+
+class Start(NamedTuple):
+    """Opens the outermost frame. ``earlier``: trials of earlier runs by combination."""
+
+    digest: str
+    earlier: dict[int, Trials]
+
+
+class Combination(NamedTuple):
+    """Opens the frame of one combination."""
+
+    id: int
+    trials: Trials
+    digest: str
+
+
+class Trial(NamedTuple):
+    """Opens the frame of one trial."""
+
+    id: int
+    number: int
+    digest: str
+
+
+class Ended(NamedTuple):
+    """What came of a trial; ``values`` None: it failed and was skipped."""
+
+    number: int
+    values: dict[str, float] | None
+
+
+class Stream:
+    """The functions of the stages.
+
+    Args:
+        combinations: the parameters of each.
+        rule: when a combination has had enough trials.
+        board: where progress is noted.
+        log: where trials are noted; None: nowhere.
+        resume: whether trials that are in the log already are taken from there.
+    """
+
+    def __init__(
+        self, combinations: list[Parameters], rule: Rule, board: Board, log: TrialLog | None, resume: bool
+    ) -> None:
+        self.combinations = combinations
+        self.rule = rule
+        self.board = board
+        self.log = log
+        self.resume = resume
+        self.skips = False
+        self._keys = keysOf(textOf(parameters) for parameters in combinations)
+        self.digest = digestOf(self._keys)
+
+    def start(self) -> Start:
+        """Looks into the log; runs once, and not in a run that goes on from a checkpoint."""
+        earlier: dict[int, Trials] = {}
+        if self.log is not None and self.resume:
+            earlier = earlierTrials(self.log, self.combinations, self.rule)
+        elif self.log is not None:
+            self.log.checkNew()
+        for id, trials in earlier.items():
+            self.board.note(id, trials.counted, trials.needed)
+        self.board.begin()
+        return Start(self.digest, earlier)
+
+    # combinations -----------------------------------------------------------------------------------------------------
+
+    def overCombinations(self, store: Any, start: Start) -> Any:
+        if not isinstance(start, Start):
+            raise PlanError(f"an init function in a sweep must return nothing, not {start!r:.80}")
+        self._checkDigest(start.digest)
+        if store.earlier is None:
+            count = len(self.combinations)
+            cpus = getCpuCount()
+            store.first = firstTrials(self.rule, cpus, count)
+            store.earlier = dict(start.earlier)
+            return Multiple([self._combination(store) for _ in range(min(cpus, count))])
+
+    def takeRow(self, store: Any, row: Row) -> Any:
+        if row.values:
+            store.names = store.names or list(row.values)
+            if difference := _difference(row.values, store.names):
+                raise PlanError(f"combination {row.id} ({self._describe(row.id)}) {difference}, unlike others: {SAME}")
+        store.rows.append(row)
+        for other in store.rows if not self.board.isDone(store.rows[0].id) else [row]:  # all of them after a resume
+            self.board.note(other.id, other.trials, other.trials, done=True)
+        if store.opened < len(self.combinations):
+            return self._combination(store)
+
+    def newStore(self) -> Any:
+        return Object(earlier=None, opened=0, rows=[], names=None)
+
+    def rows(self, store: Any) -> list[Row]:
+        return store.rows  # type: ignore[no-any-return]
+
+    def _combination(self, store: Any) -> Combination:
+        """The next combination."""
+        id = store.opened
+        store.opened += 1
+        trials = store.earlier.pop(id, None) or Trials(self.rule)
+        trials.begin(store.first)
+        return Combination(id, trials, self.digest)
+
+    # the trials of one ------------------------------------------------------------------------------------------------
+
+    def newTrials(self) -> Any:
+        return Object(id=None, trials=None)
+
+    def overTrials(self, store: Any, combination: Combination) -> Any:
+        self._checkDigest(combination.digest)
+        if store.trials is None:
+            store.id, store.trials = combination.id, combination.trials
+            return self._due(store)
+
+    def takeTrial(self, store: Any, ended: Ended) -> Any:
+        trials = store.trials
+        if ended.values is not None:
+            difference = _difference(ended.values, trials.values) if trials.values else ""
+            if difference:
+                name = self._nameOf(Trial(store.id, ended.number, self.digest))
+                raise PlanError(f"{name} {difference}, unlike trials before it: {SAME}")
+        trials.take(ended.number, ended.values)
+        return self._due(store)
+
+    def row(self, store: Any) -> Row:
+        return Row(store.id, store.trials.counted - store.trials.lost, store.trials.values)
+
+    def _due(self, store: Any) -> Any:
+        """The trials to be begun now; None: none."""
+        trials = store.trials
+        self.board.note(store.id, trials.counted, trials.needed)
+        due = trials.due()
+        return Multiple([Trial(store.id, number, self.digest) for number in due]) if due else None
+
+    # one trial --------------------------------------------------------------------------------------------------------
+
+    def keyOf(self, trial: Trial) -> int:
+        """What the random numbers of a trial depend on: its parameters and its number."""
+        return self._keys[trial.id] << 64 | trial.number
+
+    def newTrial(self) -> Any:
+        return Object(trial=None, values=None)
+
+    def oneTrial(self, store: Any, trial: Trial) -> Any:
+        if store.trial is None:
+            self._checkDigest(trial.digest)
+            store.trial = trial
+            return Args(id=trial.id, trial=trial.number, **self.combinations[trial.id])
+        if store.values is None and not self.skips:
+            raise PlanError(f"{self._nameOf(trial)} gave nothing: the last stage must return one dict of numbers")
+
+    def takeValues(self, store: Any, *given: Any, **named: Any) -> None:
+        trial = store.trial
+        if store.values is not None:
+            raise PlanError(
+                f"{self._nameOf(trial)} gave several results: the last stage of a sweep cannot emit Multiple"
+            )
+        answer = given[0] if len(given) == 1 and not named else Args(*given, **named)
+        store.values = self._numbers(trial, answer)
+
+    def ended(self, store: Any) -> Ended:
+        id, number, _ = store.trial
+        if self.log is not None and store.values is not None:
+            self.log.append(id, number, self.combinations[id], store.values)
+        return Ended(number, store.values)
+
+    # checks -----------------------------------------------------------------------------------------------------------
+
+    def _numbers(self, trial: Trial, answer: Any) -> dict[str, float]:
+        if not isinstance(answer, dict) or not answer:
+            what = f"{type(answer).__name__} {answer!r:.60}"
+            raise PlanError(f"{self._nameOf(trial)} gave {what}: the last stage must return one dict of numbers")
+        for name, value in answer.items():
+            if not isinstance(name, str):
+                raise PlanError(f"{self._nameOf(trial)} gave a value whose name is no text: {name!r:.60}")
+            if not _isNumber(value):
+                what = f"{type(value).__name__} {value!r:.60}"
+                raise PlanError(f"{self._nameOf(trial)} gave {name!r} = {what}: it must be a number")
+        checkColumns(self.combinations[trial.id], answer)
+        return {name: float(value) for name, value in answer.items()}
+
+    def _checkDigest(self, digest: str) -> None:
+        if digest != self.digest:
+            raise PlanError(
+                "the variables of the sweep are not the same on every rank, or not those of the checkpoint that the "
+                "run goes on from: give random ones a seed, or remove the checkpoint"
+            )
+
+    def _nameOf(self, trial: Trial) -> str:
+        return f"trial {trial.number} of combination {trial.id} ({self._describe(trial.id)})"
+
+    def _describe(self, id: int) -> str:
+        return described(self.combinations[id])
+
+
+def _isNumber(value: Any) -> bool:
+    """Whether it is one real number; those of NumPy and arrays without dimensions are."""
+    if isinstance(value, Complex):
+        return isinstance(value, Real)
+    return getattr(value, "ndim", None) == 0 and isinstance(value.tolist(), Real)
+
+
+def _difference(found: Mapping[str, Any], known: Collection[str]) -> str:
+    """How the keys of a result differ from those that are known."""
+    changes = [f"lacks {name!r}" for name in known if name not in found]
+    changes += [f"has a new {name!r}" for name in found if name not in known]
+    return " and ".join(changes)

@@ -1,0 +1,245 @@
+"""``sweep``: a function of some parameters, tried with all combinations of their values, as often as it takes."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
+from functools import wraps
+from pathlib import Path
+from textwrap import dedent
+from typing import TYPE_CHECKING, Any
+
+from job_stream import Multiple, Work, getRank
+from job_stream.errors import PlanError
+
+from .board import Board
+from .extras import need
+from .options import checkKeywords, ruleOf
+from .plot import Plot
+from .progress import Display
+from .stopping import quantile
+from .stream import Stream
+from .table import Output, Row, checkFolder, tableOf
+from .triallog import TrialLog
+from .variables import Parameters, Variables, combinationsOf, described, plain
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+__all__ = ["Sweep", "sweep"]
+
+Function = Callable[..., Any]
+FilePath = str | os.PathLike[str]
+
+ITS_OWN = {"onError": "raise", "retries": 0}
+"""How the stages of the sweep itself are recorded, whatever the user wants for his own."""
+
+
+def sweep(
+    variables: Variables | None = None,
+    trials: int = 0,
+    output: FilePath | None = None,
+    trialsParms: Mapping[str, float] | None = None,
+    showProgress: bool = True,
+    *,
+    log: FilePath | None = None,
+    resume: bool = False,
+    plot: FilePath | None = None,
+    **workKeywords: Any,
+) -> Sweep:
+    """Tries all combinations of parameters, each as often as it takes to know the means of what comes of it.
+
+    Use it in a ``with`` statement, and record stages inside. The first one gets ``id`` (the number of the combination),
+    ``trial`` (the number of the trial) and the parameters as keyword arguments; the last one returns one dict of
+    numbers. At the end of the block everything runs; then a table is printed.
+
+    Args:
+        variables: a dict of sequences, of which all combinations are made; or a list of dicts with equal keys.
+        trials: above 0: so many for each combination. 0: until each mean is within E or eps, whichever is wider, with
+            95 % confidence. Below 0: the same, at most that many without the sign.
+        output: a file for the table: .csv (also without a suffix), .json or .parquet.
+        trialsParms: ``E``, a part of the mean (0.1), ``eps``, in the unit of the value (0.01), ``min`` (3) and ``max``
+            (10000), numbers of trials.
+        showProgress: whether stderr tells how far it is.
+        log: a file to which each trial is added as it ends, as a line of JSON.
+        resume: whether trials that stand in the log already are taken from there.
+        plot: a file for a picture of the means, in any format that matplotlib writes (.png, .svg, .pdf).
+        workKeywords: as for ``Work``: ``seed``, ``cpus``, ``onError``, ``checkpointFile`` and so on.
+
+    Returns:
+        A ``Work`` to record stages with. After the block, its attribute ``table`` is the table on the primary, and None
+        on other ranks.
+
+    Raises:
+        PlanError: an argument makes no sense, a file cannot be written; in the run, what a trial gave is no dict of
+            numbers, or has other keys than others.
+        ImportError: a library is missing that comes with ``job_stream[sweep]``.
+        JobStreamError: the log cannot be gone on with.
+
+    Example:
+        >>> from job_stream import rng
+        >>> from job_stream.baked import sweep
+        >>> with sweep({"sides": [6, 20]}, trials=100, seed=1) as w:  # doctest: +SKIP
+        ...     @w.job
+        ...     def throw(id, trial, sides):
+        ...         return {"points": rng().integers(1, sides + 1)}
+
+    The rule for the number of trials is that of Driels and Shin, "Determining the number of iterations for Monte Carlo
+    simulations of weapon effectiveness" (2004).
+    """
+    own = ("variables", "trials", "output", "trialsParms", "showProgress", "log", "resume", "plot")
+    checkKeywords(workKeywords, own)
+    need("a sweep", "scipy", "pandas")
+    rule = ruleOf(trials, trialsParms or {})
+    combinations = combinationsOf({} if variables is None else variables)
+    stream = Stream(combinations, rule, Board(len(combinations)), _logFor(log, resume, combinations), bool(resume))
+    report = _Report(combinations, output, plot)
+    quantile(1)  # loads SciPy before workers are forked, once for all of them
+    return Sweep(stream, report, bool(showProgress), workKeywords)
+
+
+def _logFor(log: FilePath | None, resume: bool, combinations: Sequence[Parameters]) -> TrialLog | None:
+    if log is None:
+        if resume:
+            raise PlanError("resume=True needs a log to go on from: give log= the name of a file")
+        return None
+    for combination in combinations:
+        try:
+            plain(combination)
+        except TypeError as error:
+            raise PlanError(f"log= cannot note the parameters {described(combination)}: {error}") from None
+    checkFolder("log", Path(log))
+    return TrialLog(log)
+
+
+class _Report:
+    """What is made of the rows at the end."""
+
+    def __init__(self, combinations: Sequence[Parameters], output: FilePath | None, plot: FilePath | None) -> None:
+        self._combinations = combinations
+        self._output = None if output is None else Output(output, combinations)
+        self._plot = None if plot is None else Plot(plot, combinations)
+
+    def make(self, rows: Sequence[Row]) -> DataFrame:
+        table = tableOf(self._combinations, rows)
+        print(dedent(table.reset_index().to_string(index=False)))
+        if self._output is not None:
+            self._output.save(table)
+        if self._plot is not None:
+            self._plot.save(rows)
+        return table
+
+
+class Sweep(Work):
+    """A ``Work`` whose stages are those of one trial of a sweep; made by ``sweep``.
+
+    Attributes:
+        table: after the run on the primary, the table as a DataFrame; else None.
+    """
+
+    def __init__(self, stream: Stream, report: _Report, showProgress: bool, keywords: dict[str, Any]) -> None:
+        super().__init__(**keywords)
+        self.table: DataFrame | None = None
+        self._stream = stream
+        self._report = report
+        self._display = Display(stream.board) if showProgress and getRank() == 0 else None
+        self._frames = 0
+        self._stages = 0
+        self._lastJob: Function | None = None
+        self._heed(keywords)
+        super().init(stream.start, **ITS_OWN)
+        super().frame(stream.overCombinations, store=stream.newStore, emit=stream.rows, **ITS_OWN)
+        super().frame(stream.overTrials, store=stream.newTrials, emit=stream.row, **ITS_OWN)
+        super().frame(stream.oneTrial, store=stream.newTrial, emit=stream.ended, key=stream.keyOf, **ITS_OWN)
+
+    # recording --------------------------------------------------------------------------------------------------------
+
+    def job(self, func: Function | None = None, **keywords: Any) -> Any:
+        if func is None:
+            return lambda function: self.job(function, **keywords)
+        stage = func if isinstance(func, type) else self._watched(func)
+        super().job(stage, **keywords)
+        self._added(keywords, stage)
+        return func
+
+    def frame(self, func: Function | None = None, **keywords: Any) -> Any:
+        if func is None:
+            return lambda function: self.frame(function, **keywords)
+        super().frame(func, **keywords)
+        self._frames += 1
+        self._added(keywords)
+        return func
+
+    def frameEnd(self, func: Function | None = None, **keywords: Any) -> Any:
+        if func is None:
+            return lambda function: self.frameEnd(function, **keywords)
+        if not self._frames:
+            raise PlanError(f"frameEnd {getattr(func, '__name__', func)!r} has no frame: put a @w.frame before it")
+        super().frameEnd(func, **keywords)
+        self._frames -= 1
+        self._added(keywords)
+        return func
+
+    def reduce(self, func: Function | None = None, **keywords: Any) -> Any:
+        if func is None:
+            return lambda function: self.reduce(function, **keywords)
+        super().reduce(func, **keywords)
+        self._added(keywords)
+        return func
+
+    def result(self, func: Function | None = None, **keywords: Any) -> Any:
+        raise PlanError("a sweep makes a table of its results: there is no result in it. Look at w.table afterwards")
+
+    def finish(self, func: Function | None = None, **keywords: Any) -> Any:
+        raise PlanError("a sweep makes a table of its results: there is no finish in it. Look at w.table afterwards")
+
+    def run(self) -> Any:
+        raise PlanError("a sweep runs at the end of its with block: there is no run()")
+
+    def _added(self, keywords: Mapping[str, Any], job: Function | None = None) -> None:
+        self._heed(keywords)
+        self._stages += 1
+        self._lastJob = job
+
+    def _heed(self, keywords: Mapping[str, Any]) -> None:
+        if keywords.get("onError") == "skip":
+            self._stream.skips = True
+
+    def _watched(self, function: Function) -> Function:
+        """A job that may turn out to be the last one, which must not return a Multiple."""
+
+        @wraps(function)
+        def stage(*arguments: Any, **keywords: Any) -> Any:
+            answer = function(*arguments, **keywords)
+            if isinstance(answer, Multiple) and self._lastJob is stage:
+                raise PlanError("the last stage of a sweep cannot emit Multiple: a trial gives one dict of numbers")
+            return answer
+
+        return stage
+
+    # running ----------------------------------------------------------------------------------------------------------
+
+    def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
+        if kind is not None:
+            return
+        self._close()
+        with self._display or nullcontext():
+            super().__exit__(kind, error, trace)
+
+    def _close(self) -> None:
+        """Records what comes after the stages of the user."""
+        if self._frames:
+            raise PlanError("a frame in the sweep has no end: put a @w.frameEnd after it")
+        if not self._stages:
+            raise PlanError("the sweep has no stages: record at least one @w.job in its with block")
+        super().frameEnd(self._stream.takeValues, **ITS_OWN)
+        super().frameEnd(self._stream.takeTrial, **ITS_OWN)
+        super().frameEnd(self._stream.takeRow, **ITS_OWN)
+        super().finish(self._tabulate, **ITS_OWN)
+
+    def _tabulate(self, results: list[Any]) -> None:
+        if self._display is not None:
+            self._display.close()
+        (rows,) = results
+        self.table = self._report.make(rows)

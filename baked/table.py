@@ -1,0 +1,139 @@
+"""The table of a sweep: a row for each combination, as a DataFrame of pandas and as a file."""
+
+from __future__ import annotations
+
+import io
+import os
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from job_stream import getRank
+from job_stream.errors import PlanError
+
+from .checks import hint
+from .extras import need
+from .stopping import Moments
+from .variables import Parameters
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+__all__ = ["Output", "Row", "checkColumns", "checkFolder", "tableOf"]
+
+LIBRARIES = {".csv": (), ".json": (), ".parquet": ("pyarrow",)}
+
+
+class Row(NamedTuple):
+    """What came of a combination; ``trials`` are those that count."""
+
+    id: int
+    trials: int
+    values: dict[str, Moments]
+
+
+def checkColumns(parameters: Parameters, values: Iterable[str]) -> None:
+    """Makes sure that no two columns of the table have the same name.
+
+    Raises:
+        PlanError: two have.
+    """
+    names = list(values)
+    for name in names:
+        if name in parameters:
+            raise PlanError(f"the key {name!r} of a result is the name of a parameter: give it another name")
+    columns = Counter(["id", "trials", *parameters, *(column for name in names for column in _columns(name))])
+    for column, count in columns.items():
+        if count > 1:
+            raise PlanError(f"the keys {names} of a result would make two columns {column!r}: give one another name")
+
+
+def _columns(name: str) -> tuple[str, str, str]:
+    return name, f"{name}_dev", f"{name}_err"
+
+
+def tableOf(combinations: Sequence[Parameters], rows: Iterable[Row]) -> DataFrame:
+    """The table, in the order of the combinations.
+
+    Returns:
+        A DataFrame with the index ``id`` and the columns ``trials``, the parameters, and for each value NAME its mean
+        NAME, its sample deviation NAME_dev, and NAME_err, half the width of the 95 % confidence interval of the mean.
+    """
+    import pandas
+
+    ordered = sorted(rows, key=lambda row: row.id)
+    records = [{"trials": row.trials, **combinations[row.id], **_numbers(row.values)} for row in ordered]
+    columns = dict.fromkeys(column for record in records for column in record)
+    return pandas.DataFrame(records, index=pandas.Index([row.id for row in ordered], name="id"), columns=list(columns))
+
+
+def _numbers(values: Mapping[str, Moments]) -> dict[str, float]:
+    numbers: dict[str, float] = {}
+    for name, moments in values.items():
+        numbers |= zip(_columns(name), (moments.mean, moments.deviation, moments.halfWidth), strict=True)
+    return numbers
+
+
+class Output:
+    """A file for the table.
+
+    Args:
+        path: its name; the suffix says how it is written.
+        combinations: of the sweep; they are tried out, so that what cannot be written is known before any work.
+
+    Raises:
+        PlanError: the suffix is unknown, the folder is missing, or parameters cannot be written in this way.
+        ImportError: a library for the format is missing.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], combinations: Sequence[Parameters]) -> None:
+        self.path = Path(path)
+        self._suffix = self.path.suffix or ".csv"
+        if self._suffix not in LIBRARIES:
+            what = f"output {str(path)!r} has the suffix {self._suffix!r}, which is none of {', '.join(LIBRARIES)}"
+            raise PlanError(what + hint(self._suffix, LIBRARIES))
+        need(f"output {str(path)!r}", *LIBRARIES[self._suffix])
+        checkFolder("output", self.path)
+        if self._suffix == ".parquet":
+            self._tryOut(combinations)
+
+    def save(self, table: DataFrame) -> None:
+        """Writes the table; a file of that name is replaced when the new one is complete."""
+        part = self.path.with_name(f".{self.path.name}.part")
+        try:
+            self._write(table, part)
+            part.replace(self.path)
+        finally:
+            part.unlink(missing_ok=True)
+
+    def _tryOut(self, combinations: Sequence[Parameters]) -> None:
+        try:
+            self._write(tableOf(combinations, [Row(id, 0, {}) for id in range(len(combinations))]), io.BytesIO())
+        except Exception as error:
+            raise PlanError(f"output {str(self.path)!r} cannot hold the parameters: {error}") from error
+
+    def _write(self, table: DataFrame, file: Any) -> None:
+        if self._suffix == ".csv":
+            table.to_csv(file)
+        elif self._suffix == ".json":
+            table.reset_index().to_json(file, orient="records", indent=1, double_precision=15, default_handler=str)
+        else:
+            table.to_parquet(file, engine="pyarrow")
+
+
+def checkFolder(keyword: str, path: Path) -> None:
+    """Makes sure that a file can be made, on the rank that is going to do so.
+
+    Raises:
+        PlanError: its folder is missing, or cannot be written to.
+    """
+    if getRank() > 0:
+        return
+    folder = path.parent
+    if not folder.is_dir():
+        raise PlanError(f"the folder {str(folder)!r} of {keyword} {str(path)!r} does not exist: create it first")
+    if path.is_dir():
+        raise PlanError(f"{keyword} {str(path)!r} is a folder: give the name of a file")
+    if not os.access(folder, os.W_OK):
+        raise PlanError(f"the folder {str(folder)!r} of {keyword} {str(path)!r} cannot be written to")
