@@ -18,6 +18,7 @@ ALL: tuple[Workload, ...] = (
     resources.MEMORY,
     resources.IDLE,
     checkpoints.CHECKPOINTS,
+    checkpoints.OPEN_WORK,
     *ranks.RANK_WORKLOADS,
     simulated.SIMULATED,
 )
