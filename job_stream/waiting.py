@@ -9,19 +9,13 @@ from contextlib import suppress
 from time import monotonic, sleep
 
 from .lanes.pool import ProcessPool
+from .looks import CALM_S, HOT_PAUSE_S, pauseBetweenLooks
 from .puller import PULL_S, Puller
 
 __all__ = ["Patience", "Wake"]
 
 NO_ROOM_MS = 2
 STOPPED_MS = 1000
-HOT_S = 1e-3
-WAITING_HOT_S = 0.05
-HOT_PAUSE_S = 5e-5
-CALM_S = 0.008
-"""How often to look while lanes have plenty to do: more often would take more from them than it gives."""
-POLLS_MS = ((0.05, 1), (0.5, 3), (float("inf"), 8))
-"""How long to sleep between looks for other ranks, after so many quiet seconds: each look costs 20 to 50 us."""
 
 
 class Wake:
@@ -101,14 +95,15 @@ class Patience:
         return STOPPED_MS if self._pool.stopped else None
 
     def _pollingMs(self) -> float:
-        """The same among several ranks; just after news the next are awaited without leaving the processor for long."""
-        if self.isCalm():
-            return max(self._looked + CALM_S - monotonic(), 0.0) * 1000
-        quiet = monotonic() - self.stirred
-        if not self.isBusy() and quiet < (WAITING_HOT_S if self.awaits() else HOT_S):
-            sleep(HOT_PAUSE_S)
+        """The same among several ranks."""
+        now, calm = monotonic(), self.isCalm()
+        pause = pauseBetweenLooks(now - self.stirred, calm, self.isBusy(), self.awaits())
+        if calm:
+            return max(self._looked + pause - now, 0.0) * 1000
+        if pause == HOT_PAUSE_S:
+            sleep(pause)
             return 0
-        return next(pause for limit, pause in POLLS_MS if quiet < limit)
+        return pause * 1000
 
     def isLookDue(self) -> bool:
         """Whether to look for other ranks now, whatever it was that ended the wait."""

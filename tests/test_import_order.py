@@ -52,6 +52,7 @@ PLACES: tuple[tuple[str, ...], ...] = (
         "engine.rank",
         "engine",
     ),
+    ("looks",),
     (
         "simulate.functions",
         "simulate.serial",

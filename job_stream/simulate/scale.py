@@ -27,6 +27,7 @@ from typing import Any, NamedTuple
 from ..engine import messages as m
 from ..engine.backlog import Part
 from ..engine.rank import Rank
+from ..looks import pauseBetweenLooks
 from ..plan import Builder, Kind, Plan, Stage
 from .functions import mix
 
@@ -56,12 +57,8 @@ class Costs(NamedTuple):
 
 
 NEVER = float("inf")
-HOT_S = 1e-3
-WAITING_HOT_S = 0.05
-HOT_PAUSE_S = 1e-4
-LOOKS_S = ((0.05, 1.1e-3), (0.5, 3.1e-3), (NEVER, 8.1e-3))
-"""After so many quiet seconds, an engine thread looks for messages that often."""
-
+LOOK_S = 5e-5
+"""A look itself."""
 STEP_S = 2e-3
 GROUP_S = 1e-3
 NBYTES = 200
@@ -237,9 +234,8 @@ class Scale:
     def _patience(self, number: int) -> float:
         """How long the engine thread sleeps between two looks for messages; other events wake it."""
         quiet, rank = self.now - self.stirred[number], self.ranks[number]
-        if quiet < (WAITING_HOT_S if rank.debtors and not rank.busy else HOT_S):
-            return HOT_PAUSE_S
-        return next(pause for limit, pause in LOOKS_S if quiet < limit)
+        awaits = bool(rank.debtors) and not rank.busy
+        return pauseBetweenLooks(quiet, rank.hasPlenty and rank.busy, rank.busy, awaits) + LOOK_S
 
     def _wake(self, number: int, time: float) -> None:
         if time < self.awakes[number]:

@@ -1,0 +1,28 @@
+"""How long to wait between two looks for messages of other ranks: MPI wakes nobody, and each look costs 20 to 50 us."""
+
+from __future__ import annotations
+
+__all__ = ["CALM_S", "HOT_PAUSE_S", "pauseBetweenLooks"]
+
+CALM_S = 8e-3
+HOT_S = 1e-3
+WAITING_HOT_S = 5e-2
+HOT_PAUSE_S = 5e-5
+PAUSES_S = ((5e-2, 1e-3), (0.5, 3e-3), (float("inf"), 8e-3))
+"""Pauses after so many quiet seconds."""
+
+
+def pauseBetweenLooks(quiet_s: float, calm: bool, busy: bool, awaits: bool) -> float:
+    """Seconds until the next look.
+
+    Args:
+        quiet_s: since another rank was last heard of.
+        calm: lanes here have plenty to do. Then looking often would take more from them than it gives.
+        busy: they have something to do.
+        awaits: there is nothing to do here but to wait for what other ranks owe.
+    """
+    if calm:
+        return CALM_S
+    if not busy and quiet_s < (WAITING_HOT_S if awaits else HOT_S):
+        return HOT_PAUSE_S  # just after news the next are awaited without leaving the processor for long
+    return next(pause for limit, pause in PAUSES_S if quiet_s < limit)
