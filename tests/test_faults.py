@@ -318,13 +318,16 @@ def test_results_delivered_before_a_death_are_not_delivered_again(once):
     assert sorted(results) == list(range(400))
 
 
-def test_a_process_may_die_in_map(once):
+@pytest.mark.parametrize("seed", [None, 1])
+@pytest.mark.parametrize("make", [range, lambda count: list(range(count)), lambda count: iter(range(count))],
+                         ids=["range", "list", "iterator"])  # fmt: skip
+def test_a_process_may_die_in_map_with_many_items_in_hand(once, make, seed):
     def die_once(work):
-        if work == 77 and once():
+        if work == 2777 and once():
             die()
         return work * 2
 
-    assert job_stream.map(die_once, range(100), cpus=2) == list(range(0, 200, 2))
+    assert job_stream.map(die_once, make(3000), cpus=2, seed=seed) == list(range(0, 6000, 2))
 
 
 def test_a_process_may_die_with_large_items_in_hand(once):

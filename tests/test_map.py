@@ -4,6 +4,7 @@ import builtins
 import itertools
 import operator
 import os
+import time
 
 import pytest
 from hypothesis import given, settings
@@ -35,6 +36,15 @@ def test_the_order_holds_when_later_items_are_done_first(gate):
         return number
 
     assert job_stream.map(slow_first, range(200), cpus=2) == list(range(200))
+
+
+@pytest.mark.parametrize("seed", [None, 1])
+def test_the_order_holds_where_one_lane_hands_over_to_another(seed):
+    def slow_then_quick_then_slow(number):
+        time.sleep(0.004 if number % 100 > 60 else 0)
+        return number
+
+    assert job_stream.map(slow_then_quick_then_slow, range(200), cpus=2, seed=seed) == list(range(200))
 
 
 def test_map_takes_one_item_of_each_sequence():

@@ -172,7 +172,8 @@ class Lane:
     def _carefully(self, home: Home, work: Work) -> None:
         """Makes one call and repays everything that came of it; several items are only told apart."""
         if work.count > 1:
-            self._products.file(home, work.place, self._loader.values(work), parts=8, careful=True)
+            base = None if work.base is None else work.base + work.skip
+            self._products.file(home, work.place, self._loader.values(work), parts=8, base=base, careful=True)
             return
         self._origin, self._originWork = self._loader.load(home, work), work
         evaluator = self._evaluator

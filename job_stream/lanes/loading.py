@@ -54,7 +54,7 @@ class Loader:
             values = values[work.skip :]
         if self._evaluator.keyed and work.base is not None:
             base = work.base + work.skip
-            return [Pair(base + i, value) for i, value in enumerate(values)]
+            return [value if type(value) is Pair else Pair(base + i, value) for i, value in enumerate(values)]
         return values
 
     def _unpack(self, work: Work) -> Any:

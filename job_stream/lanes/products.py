@@ -110,8 +110,6 @@ class Products:
                 values = self._evaluator.bare(values) if self._isResult(place) else values
                 self._append(Output(scope, place, len(values), None), values)
             return
-        if base is not None and self._evaluator.keyed:
-            base = None
         size = -(-len(values) // parts) if parts else self._groupSize(place, len(values))
         for start in range(0, len(values), size):
             group = values[start : start + size]
