@@ -316,7 +316,8 @@ def test_a_primary_whose_script_ends_early_is_named(tmp_path: Path) -> None:
     """
     ended = run(tmp_path, text, 3)
     assert ended.code != 0
-    assert ended.err.count("WorldError: rank 0, the primary, has ended its script, but this stream is not over") == 1
+    assert ended.err.count(", the primary, has ended its script, but this stream is not over") == 1
+    assert "WorldError: rank 0 on " in ended.err
 
 
 @each_mpi

@@ -24,7 +24,7 @@ from job_stream.simulate.__main__ import main
 from job_stream.simulate.cases import caseOf
 
 SEEDS = 2000
-MUTANT_SEEDS = 150
+MUTANT_SEEDS = 400
 
 
 @pytest.mark.parametrize("first", range(0, SEEDS, 200))

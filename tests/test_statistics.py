@@ -17,7 +17,7 @@ from job_stream import Work
 from job_stream.cluster import Cluster
 from job_stream.errors import PlanError
 from job_stream.observe.statistics import Statistics, leastSeconds, report
-from job_stream.transports.base import Left, Lost, Received
+from job_stream.transports.base import Left, Lost, Peer, Received
 from job_stream.wire import Figures, Hello, RankCodec
 
 RANK = re.compile(r"(\d+) (\d+)% user time, (\d+)% user cpu, (\d+) messages")
@@ -277,6 +277,7 @@ class Others:
     """A transport to ranks that say what they are told to say, in that order, and then nothing."""
 
     rank, size, expelled, recovers = 0, 3, False, False
+    peers = tuple(Peer(name, 1, 1) for name in ("alpha", "beta", "gamma"))
 
     def __init__(self, *news: Any) -> None:
         self._news = list(news)
