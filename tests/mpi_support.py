@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import uuid
 from pathlib import Path
 from types import TracebackType
@@ -132,6 +133,12 @@ class World:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         self.process.wait(DEADLINE_S)
+        forget_session(self.process.pid)
+
+
+def forget_session(launcher: int) -> None:
+    """Removes what Open MPI's launcher leaves when it is killed: a later one with the same pid would not start."""
+    shutil.rmtree(Path(tempfile.gettempdir(), f"ompi.{launcher}"), ignore_errors=True)
 
 
 def mpirun(

@@ -11,6 +11,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import uuid
 from collections.abc import Iterator
 from functools import cache
@@ -91,6 +92,8 @@ def run_marked(command: list[str]) -> tuple[int, str, str]:
             out, err = process.communicate()
         finally:
             end_marked(mark)
+            # Where Open MPI's launcher was killed, this stays, and a later one with the same pid would not start.
+            shutil.rmtree(Path(tempfile.gettempdir(), f"ompi.{process.pid}"), ignore_errors=True)
     return process.returncode, out, err
 
 
