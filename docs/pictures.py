@@ -13,8 +13,22 @@ from xml.sax.saxutils import escape
 IMAGES = Path(__file__).resolve().parent / "images"
 
 # From the outside in: what is behind all, areas, boxes for functions, boxes for values, lines, and text.
-LIGHT = {"page": "#ffffff", "area": "#eef2f6", "code": "#d3e5f8", "value": "#fdebc8", "line": "#4a5563", "text": "#15202b"}
-DARK = {"page": "#161b22", "area": "#232b35", "code": "#1f4468", "value": "#5c4514", "line": "#9aa7b4", "text": "#f0f4f8"}
+LIGHT = {
+    "page": "#ffffff",
+    "area": "#eef2f6",
+    "code": "#d3e5f8",
+    "value": "#fdebc8",
+    "line": "#4a5563",
+    "text": "#15202b",
+}
+DARK = {
+    "page": "#161b22",
+    "area": "#232b35",
+    "code": "#1f4468",
+    "value": "#5c4514",
+    "line": "#9aa7b4",
+    "text": "#f0f4f8",
+}
 
 LINE_PX = 18
 STYLE = """\

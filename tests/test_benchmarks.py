@@ -27,7 +27,7 @@ from benchmarks.metrics import cost, efficiency, rate
 from benchmarks.peers import Peer, find_peers
 from benchmarks.ranks import launch
 from benchmarks.report import make_lines, render_number, render_table, to_json
-from benchmarks.workloads import ALL, ranks
+from benchmarks.workloads import ALL, arrays, ranks
 
 SPEED = rate("speed", "items/s")
 THREE_TIMES = Settings(repeat=3)
@@ -162,6 +162,14 @@ def test_a_contender_that_takes_too_long_leaves_the_race() -> None:
 def test_a_wrong_answer_is_an_error() -> None:
     with pytest.raises(WrongAnswer, match=r"expected \[1, 2\], got \[2, 1\]"):
         clock(lambda: [2, 1], expect([1, 2]))
+
+
+def test_sums_of_arrays_may_differ_in_their_last_digits() -> None:
+    check = arrays.expect_sums([2.0, 3.0])
+    check([3.0000000000000004, 2.0])
+    for wrong in ([2.0, 3.000001], [2.0]):
+        with pytest.raises(WrongAnswer):
+            check(wrong)
 
 
 def test_short_runs_are_repeated_more_and_slow_ones_less() -> None:
