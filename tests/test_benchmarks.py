@@ -7,12 +7,15 @@ at their smallest size, to see that their programs work and give right answers u
 import json
 import os
 import signal
+import subprocess
 import sys
+import uuid
 from dataclasses import replace
 from pathlib import Path
 from threading import Event
 
 import pytest
+from support import DEADLINE_S, REPOSITORY, SCRIPT_MARK, marked, wait_until
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
@@ -21,10 +24,10 @@ from benchmarks.budgets import Better, Budget, Verdict
 from benchmarks.contenders import WrongAnswer, clock, expect
 from benchmarks.harness import SUBJECT, Case, Contender, Outcome, Pace, Race, Settings, Size, Workload, run_race
 from benchmarks.metrics import cost, efficiency, rate
-from benchmarks.peers import find_peers
+from benchmarks.peers import Peer, find_peers
 from benchmarks.ranks import launch
 from benchmarks.report import make_lines, render_number, render_table, to_json
-from benchmarks.workloads import ALL, ranks
+from benchmarks.workloads import ALL, arrays, ranks
 
 SPEED = rate("speed", "items/s")
 THREE_TIMES = Settings(repeat=3)
@@ -159,6 +162,14 @@ def test_a_contender_that_takes_too_long_leaves_the_race() -> None:
 def test_a_wrong_answer_is_an_error() -> None:
     with pytest.raises(WrongAnswer, match=r"expected \[1, 2\], got \[2, 1\]"):
         clock(lambda: [2, 1], expect([1, 2]))
+
+
+def test_sums_of_arrays_may_differ_in_their_last_digits() -> None:
+    check = arrays.expect_sums([2.0, 3.0])
+    check([3.0000000000000004, 2.0])
+    for wrong in ([2.0, 3.000001], [2.0]):
+        with pytest.raises(WrongAnswer):
+            check(wrong)
 
 
 def test_short_runs_are_repeated_more_and_slow_ones_less() -> None:
@@ -394,4 +405,53 @@ def test_arguments_that_make_no_sense_are_refused(arguments: list[str], capsys: 
 
 
 def test_every_module_of_the_peers_folder_is_found() -> None:
-    assert [peer.name for peer in find_peers()] == ["executor", "joblib", "pool"]
+    assert [peer.name for peer in find_peers()] == ["dask", "executor", "joblib", "pool", "ray"]
+
+
+# --- the peers themselves ---------------------------------------------------------------------------------------------
+
+PEERS = [
+    pytest.param(peer, id=peer.name, marks=pytest.mark.skipif(not peer.available(), reason=f"no {peer.name} here"))
+    for peer in find_peers()
+]
+# A process of its own for each: some peers start threads, or fork, or warn.
+PEER_SCRIPT = """
+import sys
+from benchmarks.peers import find_peer, started
+from benchmarks.tasks import unchanged
+
+if __name__ == "__main__":
+    with started(find_peer(sys.argv[1]), 2) as peer:
+        print(peer.map(unchanged, range(25)))
+        for chunk in (1, 10):
+            handled = []
+            peer.stream(unchanged, iter(range(25)), handled.append, chunk)
+            print(sorted(handled))
+"""
+
+
+def run_marked_script(path: Path, text: str, *arguments: str) -> str:
+    """What a script prints; when it has ended well, all that it has started must end, too."""
+    path.write_text(text, encoding="utf-8")
+    mark = uuid.uuid4().hex
+    done = subprocess.run(
+        [sys.executable, str(path), *arguments],
+        env={**os.environ, SCRIPT_MARK: mark, "PYTHONPATH": str(REPOSITORY)},
+        capture_output=True,
+        text=True,
+        timeout=2 * DEADLINE_S,
+    )
+    assert done.returncode == 0, done.stderr
+    wait_until(lambda: not marked(mark), "the processes of a peer to end")
+    return done.stdout
+
+
+@pytest.mark.parametrize("peer", PEERS)
+def test_a_peer_maps_in_order_and_hands_over_every_result(peer: type[Peer], tmp_path: Path) -> None:
+    printed = run_marked_script(tmp_path / "peer.py", PEER_SCRIPT, peer.name)
+    assert printed.splitlines() == [str(list(range(25)))] * 3
+
+
+@pytest.mark.parametrize("peer", PEERS)
+def test_the_smallest_script_of_a_peer_prints_its_result(peer: type[Peer], tmp_path: Path) -> None:
+    assert run_marked_script(tmp_path / "smallest.py", peer.startup_script.format(workers=2)) == "[42]\n"

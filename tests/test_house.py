@@ -1,6 +1,9 @@
 """What is promised about the project as a whole: its documentation runs, and it is packaged and imported as it says."""
 
+import doctest
+import importlib
 import importlib.metadata
+import importlib.util
 import itertools
 import re
 import subprocess
@@ -9,6 +12,7 @@ import textwrap
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 
@@ -108,6 +112,93 @@ Prose.
    print(2)
 """
     assert list(scripts(text, "a.rst")) == [Script("a.rst", 2, "if True:\n    print(1)\n", "1\n")]
+
+
+def literal_blocks(text: str) -> Iterator[str]:
+    """What stands in `.. code-block:: text` and behind `::`, which nothing runs."""
+    yield from (block.text for block in code_blocks(text) if block.language not in ("python", "output"))
+    yield from re.findall(r"(?m)^(?!\.\. ).*::\n\n((?:    .*\n|\n)+)", text)
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
+def test_no_script_of_a_document_is_left_out(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    assert not re.search(r"\.\. (code|sourcecode|highlight)::", text), "scripts stand in .. code-block:: python"
+    for block in literal_blocks(text):
+        assert not re.search(r"(?m)^\s*(from \S+ )?import |^\s*\w+ = Work\(|^\s*with \w+\(", block), block
+
+
+@pytest.mark.parametrize("script", [script for script in SCRIPTS if script.document == "docs/recipes.rst"], ids=str)
+def test_every_recipe_shows_what_it_prints(script: Script) -> None:
+    assert script.output
+
+
+# --- the documents' pictures and links --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
+def test_every_picture_is_there_and_is_described(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    for file, options in re.findall(r"\.\. (?:image|figure):: (\S+)\n((?:   +\S.*\n)*)", text):
+        assert (path.parent / file).is_file(), file
+        assert re.search(r":alt: \S.{20}", options), f"{file} needs an :alt: that says what there is to see"
+
+
+def test_the_pictures_are_those_that_the_script_draws() -> None:
+    file = REPOSITORY / "docs" / "pictures.py"
+    spec = importlib.util.spec_from_file_location("pictures", file)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    drawn = {name: draw().render() for name, draw in module.PICTURES.items()}
+    stored = {path.name: path.read_text(encoding="utf-8") for path in (file.parent / "images").glob("*.svg")}
+    assert stored == drawn, "run python docs/pictures.py"
+    for text in drawn.values():
+        ElementTree.fromstring(text)
+
+
+def test_the_links_of_the_readme_lead_somewhere() -> None:
+    text = (REPOSITORY / "README.rst").read_text(encoding="utf-8")
+    links = [link for link in re.findall(r"<([^<>\s]+)>`_", text) if "://" not in link]
+    assert len(links) > 5
+    assert not [link for link in links if not (REPOSITORY / link).is_file()]
+
+
+# --- the reference ----------------------------------------------------------------------------------------------------
+
+
+PUBLIC = ["job_stream", "job_stream.inline", "job_stream.common", "job_stream.errors", "job_stream.baked"]
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_every_public_name_is_in_the_reference(name: str) -> None:
+    text = (REPOSITORY / "docs" / "api.rst").read_text(encoding="utf-8")
+    named = set(re.findall(r"^\.\. auto(?:class|function|module):: (?:\w+\.)*(\w+)$", text, re.MULTILINE))
+    for members in re.findall(r"^\.\. automodule:: (\S+)\n   :members:(.*)$", text, re.MULTILINE):
+        named.update(re.findall(r"\w+", members[1]) or importlib.import_module(members[0]).__all__)
+    described = {"work"}  # in the text of its module
+    assert set(importlib.import_module(name).__all__) <= named | described
+
+
+WITH_EXAMPLES = [
+    f"{package}.{'.'.join(path.relative_to(folder).with_suffix('').parts)}".removesuffix(".__init__")
+    for package, folder in (("job_stream", REPOSITORY / "job_stream"), ("job_stream.baked", REPOSITORY / "baked"))
+    for path in sorted(folder.rglob("*.py"))
+    if ">>>" in path.read_text(encoding="utf-8")
+]
+
+
+@pytest.mark.parametrize("name", WITH_EXAMPLES)
+def test_the_examples_of_docstrings_do_what_they_show(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    if name.startswith("job_stream.baked"):
+        pytest.importorskip("scipy", reason="the libraries of sweep are not installed")
+    monkeypatch.setenv("JOBS_STATS", "0")
+    assert doctest.testmod(importlib.import_module(name)).failed == 0
+
+
+def test_docstrings_with_examples_are_found() -> None:
+    assert {"job_stream", "job_stream.inline", "job_stream.work", "job_stream.baked.sweeping"} <= set(WITH_EXAMPLES)
 
 
 # --- packaging --------------------------------------------------------------------------------------------------------
