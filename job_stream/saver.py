@@ -20,7 +20,7 @@ from time import monotonic, time
 from typing import Any
 
 from .checkpoint import CheckpointError, CheckpointFile, Header, Loaded
-from .cluster import cluster, fingerprint
+from .cluster import cluster
 from .engine.capture import State
 from .errors import PayloadError, PlanError
 from .failures import Failure

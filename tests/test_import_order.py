@@ -103,6 +103,7 @@ PLACES: tuple[tuple[str, ...], ...] = (
         "lanes",
     ),
     ("world",),
+    ("fingerprint",),
     ("cluster",),
     ("failures",),
     ("observe.statistics", "observe"),
