@@ -24,6 +24,7 @@ from .cluster import cluster
 from .engine.capture import State
 from .errors import PayloadError, PlanError
 from .failures import Failure
+from .fingerprint import fingerprint
 from .journal import CallJournal, ResultJournal
 from .lanes.failures import shorten
 from .payload import Parts, pack, unpack
