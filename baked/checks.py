@@ -23,9 +23,8 @@ def whole(what: str, value: Any, least: int | None = None) -> int:
         PlanError: it is none, or below ``least``.
     """
     if isinstance(value, bool) or not isinstance(value, Integral) or (least is not None and value < least):
-        raise PlanError(
-            f"{what} must be a whole number{'' if least is None else f' from {least} on'}, not {value!r:.80}"
-        )
+        bound = "" if least is None else f" from {least} on"
+        raise PlanError(f"{what} must be a whole number{bound}, not {value!r:.80}")
     return int(value)
 
 

@@ -40,7 +40,7 @@ def combinationsOf(variables: Variables) -> list[Parameters]:
 
 def _crossed(variables: Mapping[str, Iterable[Any]]) -> list[Parameters]:
     for name, values in variables.items():
-        if not isinstance(values, Iterable) or isinstance(values, (str, bytes, Mapping)):
+        if isinstance(values, (str, bytes, Mapping)) or not isinstance(values, Iterable):
             raise PlanError(
                 f"variable {name!r} must be a sequence of values, not {values!r:.80}: write [{values!r:.80}]"
             )

@@ -294,7 +294,8 @@ def _adaptJob(instances: _Instances) -> dict[str, Callable[..., Any]]:
     def job(*work: Any, **named: Any) -> Any:  # called for each item, so what it takes counts
         stage = get()
         outbox = stage._emitted
-        outbox.works = works = []
+        works: list[Any] = []
+        outbox.works = works
         try:
             stage.handleWork(*work, **named)
         finally:

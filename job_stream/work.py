@@ -15,7 +15,7 @@ from .handlers import Handlers
 from .lanes.context import current
 from .lanes.failures import describe
 from .plan import Plan, Policy
-from .recorder import checkCpus, checkSeed, decorator, policyOf
+from .recorder import cpusOf, decorator, policyOf, seedOf
 from .recording import Function, Recording
 from .saver import Handle, Saver
 from .source import InitialWork
@@ -82,15 +82,13 @@ class Work:
             raise PlanError(f"Work does not know the keyword {next(iter(unknown))!r}")
         if not isinstance(initialWork, Iterable) and not hasattr(initialWork, "__getitem__"):
             raise PlanError(f"initialWork must be iterable, not {type(initialWork).__name__}: {initialWork!r:.80}")
-        checkSeed(seed)
-        checkCpus(cpus)
         self._checkpoint = Checkpointing(checkpointFile, checkpointInterval, timeLimit)
         self.failures: list[Failure] = []
         self._initialWork = initialWork
         policy = policyOf("Work", Policy(), onError, retries, timeout)
         self._recording = Recording(bool(useMultiprocessing), policy)
-        self._seed = seed
-        self._cpus = cpus
+        self._seed = seedOf(seed)
+        self._cpus = cpusOf(cpus)
         self._hasRun = False
 
     # recording --------------------------------------------------------------------------------------------------------

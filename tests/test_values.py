@@ -169,7 +169,7 @@ def test_args_without_arguments_call_a_job_without_any():
 
 
 def test_any_name_may_be_that_of_an_argument():
-    w = Work([Args(**{"self": 1, "args": 2})])
+    w = Work([Args(self=1, args=2)])
     w.job(lambda self, args: (self, args))
     assert w.run() == [(1, 2)]
 
