@@ -93,4 +93,4 @@ def cpusOf(cpus: Any) -> int | None:
 
 def isWhole(value: Any, least: int) -> bool:
     """Whether it is a whole number of any type, those of NumPy included, and no truth value."""
-    return isinstance(value, Integral) and type(value) is not bool and int(value) >= least
+    return not isinstance(value, bool) and isinstance(value, Integral) and int(value) >= least
