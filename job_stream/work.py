@@ -12,6 +12,7 @@ from .checkpointing import INTERVAL_S, Checkpointing, deaf
 from .errors import PlanError
 from .failures import Failure, summary
 from .handlers import Handlers
+from .hints import meant
 from .lanes.context import current
 from .lanes.failures import describe
 from .plan import Plan, Policy
@@ -79,7 +80,7 @@ class Work:
         **unknown: Any,
     ) -> None:
         if unknown:
-            raise PlanError(f"Work does not know the keyword {next(iter(unknown))!r}")
+            raise _unknown(next(iter(unknown)))
         if not isinstance(initialWork, Iterable) and not hasattr(initialWork, "__getitem__"):
             raise PlanError(f"initialWork must be iterable, not {type(initialWork).__name__}: {initialWork!r:.80}")
         self._checkpoint = Checkpointing(checkpointFile, checkpointInterval, timeLimit)
@@ -271,3 +272,9 @@ class Work:
         for skipped in runSerially(plan, source, self._seed, handle):
             reason = describe(skipped.error)
             self.failures.append(Failure(skipped.item, skipped.stage, skipped.attempts, reason))
+
+
+def _unknown(keyword: str) -> PlanError:
+    from inspect import signature  # slow to load, and only needed when something is wrong
+
+    return PlanError(f"Work does not know the keyword {keyword!r}{meant(keyword, signature(Work).parameters)}")

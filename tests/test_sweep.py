@@ -346,6 +346,10 @@ def test_equal_combinations_draw_different_numbers():
         ({"trialsParms": {"min": 0}}, "min must be a whole number from 1 on, not 0"),
         ({"trialsParms": [3]}, r"trialsParms must be a dict of E, eps, min, max, not \[3\]"),
         ({"trialsParms": {"E": True}}, "E must be a number from 0 on, not True"),
+        (
+            {"variables": dict.fromkeys("abcdef", range(100))},
+            r"would make 1000000000000 combinations \(100 x .* x 100\), which is more than 10000000: .* latinHypercube",
+        ),
         ({"variables": {"a": "abc"}}, r"variable 'a' must be a sequence of values, not 'abc': write \['abc'\]"),
         ({"variables": {"a": {"x": 1}}}, "variable 'a' must be a sequence of values, not {'x': 1}"),
         ({"trialsParms": {"max": 2.5}}, "max must be a whole number from 1 on, not 2.5"),
