@@ -1,23 +1,67 @@
-"""Checks that several recipes make of what they are given."""
+"""Checks that several recipes make: of what they are given, of folders, and of libraries that only they need."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from difflib import get_close_matches
+from importlib.util import find_spec
+from numbers import Integral, Real
+from pathlib import Path
 from typing import Any
 
+from job_stream import getRank
 from job_stream.errors import PlanError
 
-__all__ = ["checkWhole", "hint"]
+__all__ = ["checkFolder", "hint", "isNumber", "need", "whole"]
 
 
-def checkWhole(what: str, value: Any, least: int) -> None:
-    """Raises PlanError for what is no whole number, or below ``least``."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise PlanError(f"{what} must be a whole number from {least} on, not {value!r:.80}")
+def whole(what: str, value: Any, least: int | None = None) -> int:
+    """A whole number of any type, those of NumPy included, as an int.
+
+    Raises:
+        PlanError: it is none, or below ``least``.
+    """
+    if isinstance(value, bool) or not isinstance(value, Integral) or (least is not None and value < least):
+        bound = "" if least is None else f" from {least} on"
+        raise PlanError(f"{what} must be a whole number{bound}, not {value!r:.80}")
+    return int(value)
+
+
+def isNumber(value: Any) -> bool:
+    """Whether it is one real number of any type, and no truth value."""
+    return isinstance(value, Real) and not isinstance(value, bool)
 
 
 def hint(name: str, known: Iterable[str]) -> str:
     """Names what may be meant by an unknown name."""
     near = get_close_matches(name, list(known), 1, 0.4)
     return f"; did you mean {near[0]!r}?" if near else ""
+
+
+def checkFolder(keyword: str, path: Path) -> None:
+    """Makes sure that a file can be made, on the rank that is going to do so.
+
+    Raises:
+        PlanError: its folder is missing, or cannot be written to.
+    """
+    if getRank() > 0:
+        return
+    folder = path.parent
+    if not folder.is_dir():
+        raise PlanError(f"the folder {str(folder)!r} of {keyword} {str(path)!r} does not exist: create it first")
+    if path.is_dir():
+        raise PlanError(f"{keyword} {str(path)!r} is a folder: give the name of a file")
+    if not os.access(folder, os.W_OK):
+        raise PlanError(f"the folder {str(folder)!r} of {keyword} {str(path)!r} cannot be written to")
+
+
+def need(purpose: str, *libraries: str) -> None:
+    """Makes sure that libraries are there, without importing them; they come with the extra ``sweep``.
+
+    Raises:
+        ImportError: one is not; says how to get it.
+    """
+    missing = [library for library in libraries if find_spec(library) is None]
+    if missing:
+        raise ImportError(f"{purpose} needs {' and '.join(missing)}: install with  pip install 'job_stream[sweep]'")

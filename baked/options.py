@@ -9,7 +9,7 @@ from typing import Any
 from job_stream import Work
 from job_stream.errors import PlanError
 
-from .checks import checkWhole, hint
+from .checks import hint, isNumber, whole
 from .stopping import Rule
 
 __all__ = ["checkKeywords", "ruleOf"]
@@ -27,11 +27,10 @@ def ruleOf(trials: int, trialsParms: Mapping[str, Any]) -> Rule:
     Raises:
         PlanError: a key is unknown, a value makes no sense, or they contradict each other.
     """
-    if isinstance(trials, bool) or not isinstance(trials, int):
-        raise PlanError(f"trials must be a whole number, not {trials!r}")
-    for key, value in trialsParms.items():
-        _checkParameter(key, value)
-    given = {PARAMETERS[key]: value for key, value in trialsParms.items()}
+    trials = whole("trials", trials)
+    if not isinstance(trialsParms, Mapping):
+        raise PlanError(f"trialsParms must be a dict of {', '.join(PARAMETERS)}, not {trialsParms!r:.80}")
+    given: dict[str, Any] = dict(_parameter(key, value) for key, value in trialsParms.items())
     _checkConflicts(trials, given)
     rule = Rule(**given)
     if rule.relative == 0 and rule.absolute == 0:
@@ -45,13 +44,15 @@ def ruleOf(trials: int, trialsParms: Mapping[str, Any]) -> Rule:
     return rule
 
 
-def _checkParameter(key: str, value: Any) -> None:
+def _parameter(key: str, value: Any) -> tuple[str, float]:
+    """The name in a rule, and the value."""
     if key not in PARAMETERS:
         raise PlanError(f"trialsParms does not know {key!r}{hint(key, PARAMETERS)}; it knows {', '.join(PARAMETERS)}")
     if key in ("min", "max"):
-        checkWhole(f"trialsParms: {key}", value, 1)
-    elif isinstance(value, bool) or not isinstance(value, (int, float)) or not value >= 0:
-        raise PlanError(f"trialsParms: {key} must be a number from 0 on, not {value!r}")
+        return PARAMETERS[key], whole(f"trialsParms: {key}", value, 1)
+    if not isNumber(value) or not value >= 0:
+        raise PlanError(f"trialsParms: {key} must be a number from 0 on, not {value!r:.80}")
+    return PARAMETERS[key], float(value)
 
 
 def _checkConflicts(trials: int, given: Mapping[str, Any]) -> None:

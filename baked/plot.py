@@ -8,16 +8,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from numbers import Real
 from pathlib import Path
 from typing import Any
 
 from job_stream.errors import PlanError
 
-from .checks import hint
-from .extras import need
+from .checks import checkFolder, hint, isNumber, need
 from .stopping import Moments
-from .table import Row, checkFolder
+from .table import Row
 from .variables import Parameters
 
 __all__ = ["Plot"]
@@ -145,14 +143,10 @@ def _hashable(value: Any) -> Any:
     return value
 
 
-def _isNumber(value: Any) -> bool:
-    return isinstance(value, Real) and not isinstance(value, bool)
-
-
 def _ordered(values: Sequence[Any]) -> list[Any]:
     """Each value once: numbers by their size, anything else as they come."""
     unique = list(dict.fromkeys(values))
-    return sorted(unique) if all(map(_isNumber, unique)) else unique
+    return sorted(unique) if all(map(isNumber, unique)) else unique
 
 
 def _label(value: Any) -> str:
@@ -161,7 +155,7 @@ def _label(value: Any) -> str:
 
 def _axis(values: Sequence[Any]) -> tuple[list[Any], list[str]]:
     """Where values stand on an axis, and their labels: numbers where they belong, without labels of their own."""
-    if all(map(_isNumber, values)):
+    if all(map(isNumber, values)):
         return list(values), []
     unique = _ordered(values)
     return [unique.index(value) for value in values], [_label(value) for value in values]

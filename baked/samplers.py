@@ -8,13 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from math import ceil, exp, log, log2
-from numbers import Real
 from typing import Any
 
 from job_stream.errors import PlanError
 
-from .checks import checkWhole
-from .extras import need
+from .checks import isNumber, need, whole
 from .variables import Parameters
 
 __all__ = ["latinHypercube", "randomPoints", "sobol", "zipped"]
@@ -98,8 +96,8 @@ def zipped(variables: Mapping[str, Sequence[Any]]) -> list[Parameters]:
 
 def _check(space: Space, count: int, seed: int) -> None:
     need("a sampler", "scipy")
-    checkWhole("count", count, 1)
-    checkWhole("seed", seed, 0)
+    whole("count", count, 1)
+    whole("seed", seed, 0)
     if not space:
         raise PlanError("the space to draw from has no parameters")
     for name, source in space.items():
@@ -112,7 +110,7 @@ def _checkSource(name: str, source: Any) -> None:
             raise PlanError(f"{name!r} must be (low, high), (low, high, 'log'), a list or a range, not {source!r:.80}")
         return
     low, high, *scale = source if len(source) > 1 else (None, None)
-    if not (isinstance(low, Real) and isinstance(high, Real)) or scale not in ([], ["log"]):
+    if not (isNumber(low) and isNumber(high)) or scale not in ([], ["log"]):
         raise PlanError(
             f"{name!r} = {source!r:.80} is a tuple, but not (low, high) or (low, high, 'log'); to choose from values "
             "give a list"

@@ -47,9 +47,8 @@ class Moments:
 
     def add(self, value: float) -> None:
         self.count += 1
-        delta = value - self.mean
-        self.mean += delta / self.count
-        self.squares += delta * (value - self.mean)
+        before, self.mean = self.mean, _nearer(self.mean, value, self.count)
+        self.squares += (value - before) * (value - self.mean)
 
     def merge(self, other: Moments) -> None:
         """Takes in all values of another."""
@@ -57,8 +56,8 @@ class Moments:
             return
         count = self.count + other.count
         delta = other.mean - self.mean
-        self.mean += delta * other.count / count
-        self.squares += other.squares + delta**2 * self.count * other.count / count
+        self.mean = _nearer(self.mean, other.mean, count / other.count)
+        self.squares += other.squares + delta * delta * self.count * other.count / count
         self.count = count
 
     @property
@@ -70,6 +69,12 @@ class Moments:
     def halfWidth(self) -> float:
         """Of the 95 % confidence interval of the mean; NaN for less than two values."""
         return quantile(self.count - 1) * self.deviation / sqrt(self.count) if self.count > 1 else nan
+
+
+def _nearer(mean: float, other: float, steps: float) -> float:
+    """The mean after the first of so many steps to another number, from which it may be infinitely far away."""
+    distance = other - mean
+    return mean + distance / steps if isfinite(distance) else mean * (1 - 1 / steps) + other / steps
 
 
 class Rule(NamedTuple):

@@ -215,7 +215,10 @@ class Stream:
                 what = f"{type(value).__name__} {value!r:.60}"
                 raise PlanError(f"{self._nameOf(trial)} gave {name!r} = {what}: it must be a number")
         checkColumns(self.combinations[trial.id], answer)
-        return {name: float(value) for name, value in answer.items()}
+        try:
+            return {name: float(value) for name, value in answer.items()}
+        except OverflowError:
+            raise PlanError(f"{self._nameOf(trial)} gave a whole number that is too large for a float") from None
 
     def _checkDigest(self, digest: str) -> None:
         if digest != self.digest:

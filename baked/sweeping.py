@@ -14,13 +14,13 @@ from job_stream import Multiple, Work, getRank
 from job_stream.errors import PlanError
 
 from .board import Board
-from .extras import need
+from .checks import checkFolder, need
 from .options import checkKeywords, ruleOf
 from .plot import Plot
 from .progress import Display
 from .stopping import quantile
 from .stream import Stream
-from .table import Output, Row, checkFolder, tableOf
+from .table import Output, Row, tableOf
 from .triallog import TrialLog
 from .variables import Parameters, Variables, combinationsOf, described, plain
 

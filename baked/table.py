@@ -9,18 +9,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from job_stream import getRank
 from job_stream.errors import PlanError
 
-from .checks import hint
-from .extras import need
+from .checks import checkFolder, hint, need
 from .stopping import Moments
 from .variables import Parameters
 
 if TYPE_CHECKING:
     from pandas import DataFrame
 
-__all__ = ["Output", "Row", "checkColumns", "checkFolder", "tableOf"]
+__all__ = ["Output", "Row", "checkColumns", "tableOf"]
 
 LIBRARIES = {".csv": (), ".json": (), ".parquet": ("pyarrow",)}
 
@@ -120,20 +118,3 @@ class Output:
             table.reset_index().to_json(file, orient="records", indent=1, double_precision=15, default_handler=str)
         else:
             table.to_parquet(file, engine="pyarrow")
-
-
-def checkFolder(keyword: str, path: Path) -> None:
-    """Makes sure that a file can be made, on the rank that is going to do so.
-
-    Raises:
-        PlanError: its folder is missing, or cannot be written to.
-    """
-    if getRank() > 0:
-        return
-    folder = path.parent
-    if not folder.is_dir():
-        raise PlanError(f"the folder {str(folder)!r} of {keyword} {str(path)!r} does not exist: create it first")
-    if path.is_dir():
-        raise PlanError(f"{keyword} {str(path)!r} is a folder: give the name of a file")
-    if not os.access(folder, os.W_OK):
-        raise PlanError(f"the folder {str(folder)!r} of {keyword} {str(path)!r} cannot be written to")

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from hashlib import blake2b
 from itertools import product
+from math import prod
 from numbers import Integral, Real
 from typing import Any
 
@@ -16,6 +17,9 @@ __all__ = ["Parameters", "Variables", "combinationsOf", "described", "digestOf",
 
 Parameters = dict[str, Any]
 Variables = Mapping[str, Iterable[Any]] | Sequence[Mapping[str, Any]]
+
+MOST = 10_000_000
+"""Combinations that can be kept in memory; it takes hours to try out each of so many once."""
 
 RESERVED = {"id": "the number of the combination", "trial": "the number of the trial", "trials": "a column"}
 
@@ -40,7 +44,7 @@ def combinationsOf(variables: Variables) -> list[Parameters]:
 
 def _crossed(variables: Mapping[str, Iterable[Any]]) -> list[Parameters]:
     for name, values in variables.items():
-        if not isinstance(values, Iterable):
+        if isinstance(values, (str, bytes, Mapping)) or not isinstance(values, Iterable):
             raise PlanError(
                 f"variable {name!r} must be a sequence of values, not {values!r:.80}: write [{values!r:.80}]"
             )
@@ -48,6 +52,13 @@ def _crossed(variables: Mapping[str, Iterable[Any]]) -> list[Parameters]:
     for name, values in lists.items():
         if not values:
             raise PlanError(f"variable {name!r} has no values")
+    count = prod(map(len, lists.values()))
+    if count > MOST:
+        sizes = " x ".join(str(len(values)) for values in lists.values())
+        raise PlanError(
+            f"variables would make {count} combinations ({sizes}), which is more than {MOST}: give fewer values, or "
+            "draw some of the combinations with latinHypercube, sobol or randomPoints"
+        )
     return [dict(zip(lists, values, strict=True)) for values in product(*lists.values())]
 
 

@@ -2,7 +2,8 @@
 
 ``adapt`` gives the functions that a class stands for. Each process, or each thread where a stage runs in threads, makes
 an instance of its own when the first item comes, and calls its ``postSetup`` before anything else. What a call emits is
-gathered, and goes on when the call has returned: nothing of a call that failed goes on.
+gathered, and goes on when the call has returned: nothing of a call that failed goes on. Where a method may not send, as
+there is nobody who would pass it on, it is told so.
 """
 
 from __future__ import annotations
@@ -35,17 +36,50 @@ class Targets(NamedTuple):
 NO_TARGETS = Targets()
 
 
+class _Shut:
+    """Stands for the works of an outbox while nothing may be sent."""
+
+    __slots__ = ("_methods", "_stage", "_verb")
+
+    def __init__(self, stage: str, verb: str, methods: str) -> None:
+        self._stage = stage
+        self._verb = verb
+        self._methods = methods
+
+    def append(self, works: Any) -> Any:
+        raise PlanError(f"{self._verb} in stage {self._stage!r} is possible only while {self._methods} runs")
+
+    extend = __iadd__ = append
+
+
 class _Outbox:
-    """What a stage sends in one direction during a call."""
+    """What a stage sends in one direction during a call.
 
-    __slots__ = ("_stage", "_targets", "_verb", "needsTarget", "works")
+    Args:
+        stage: its name in messages.
+        verb: what this is called.
+        targets: that may be named.
+        methods: those during which it is open, in words.
+    """
 
-    def __init__(self, stage: str, verb: str, targets: Targets) -> None:
+    __slots__ = ("_stage", "_targets", "_verb", "needsTarget", "shut", "works")
+
+    def __init__(self, stage: str, verb: str, targets: Targets, methods: str) -> None:
         self._stage = stage
         self._verb = verb
         self._targets = targets
         self.needsTarget = targets.needed
-        self.works: list[Any] = []
+        self.shut = _Shut(stage, verb, methods)
+        self.works: Any = self.shut
+
+    def __enter__(self) -> list[Any]:
+        """Opens it; gives the list in which works are gathered."""
+        works: list[Any] = []
+        self.works = works
+        return works
+
+    def __exit__(self, *error: object) -> None:
+        self.works = self.shut
 
     def put(self, work: Any, target: str | None) -> None:
         if self.needsTarget if target is None else target not in self._targets.names:
@@ -74,12 +108,6 @@ class _Outbox:
         if not names:
             return PlanError(f"{where} cannot name a target, as there is one way only: leave out {target!r}")
         return PlanError(f"{where} has no target {target!r}, but {listed(names)}{meant(target, names)}")
-
-    def take(self) -> list[Any]:
-        works = self.works
-        if works:
-            self.works = []
-        return works
 
 
 def asAnswer(works: list[Any]) -> Any:
@@ -207,22 +235,27 @@ class _Instances:
         self._local = threading.local()
 
     def get(self) -> Any:
-        """The instance, with nothing left of a call that failed."""
         instance = getattr(self._local, "instance", None)
         if instance is None:
             self._local.instance = instance = self._made()
-        if instance._emitted.works or instance._recurred.works:
-            instance._emitted.take()
-            instance._recurred.take()
         return instance
 
     def _made(self) -> Any:
         instance = self._kind()
+        emitting, recurring = next(methods for base, methods in _SENDING.items() if issubclass(self._kind, base))
         instance.config = _copied(self._config)
-        instance._emitted = _Outbox(self._name, "emit", self._emits)
-        instance._recurred = _Outbox(self._name, "recur", self._recurs)
+        instance._emitted = _Outbox(self._name, "emit", self._emits, emitting)
+        instance._recurred = _Outbox(self._name, "recur", self._recurs, recurring)
         instance.postSetup()
         return instance
+
+
+_SENDING = {
+    Job: ("handleWork", ""),
+    Reducer: ("handleDone", "handleAdd or handleJoin"),
+    Frame: ("handleFirst, handleNext or handleDone",) * 2,
+}
+"""During which methods a class may emit, and during which it may recur."""
 
 
 def _copied(config: Any) -> Any:
@@ -256,10 +289,18 @@ def adapt(role: str, kind: type[Any], name: str, config: Mapping[Any, Any], emit
 
 
 def _adaptJob(instances: _Instances) -> dict[str, Callable[..., Any]]:
-    def job(*work: Any, **named: Any) -> Any:
-        stage = instances.get()
-        stage.handleWork(*work, **named)
-        return asAnswer(stage._emitted.take())
+    get = instances.get
+
+    def job(*work: Any, **named: Any) -> Any:  # called for each item, so what it takes counts
+        stage = get()
+        outbox = stage._emitted
+        works: list[Any] = []
+        outbox.works = works
+        try:
+            stage.handleWork(*work, **named)
+        finally:
+            outbox.works = outbox.shut
+        return works[0] if len(works) == 1 else asAnswer(works) if works else None
 
     return {"function": job}
 
@@ -272,20 +313,18 @@ def _adaptReducer(instances: _Instances) -> dict[str, Callable[..., Any]]:
 
     def reduce(store: Any, works: list[Any], others: list[Any]) -> Any:
         stage = instances.get()
-        for work in works:
-            stage.handleAdd(store, work)
-        for other in others:
-            stage.handleJoin(store, other)
-        if stage._emitted.works:
-            raise TypeError(f"{type(stage).__name__} may emit in handleDone only, when the reduction has drained")
-        return asAnswer(stage._recurred.take())
+        with stage._recurred as recurred:
+            for work in works:
+                stage.handleAdd(store, work)
+            for other in others:
+                stage.handleJoin(store, other)
+        return asAnswer(recurred)
 
     def emit(store: Any) -> Any:
         stage = instances.get()
-        stage.handleDone(store)
-        if stage._recurred.works:
-            raise TypeError(f"{type(stage).__name__} may not recur in handleDone: the reduction has drained")
-        return asAnswer(stage._emitted.take())
+        with stage._emitted as emitted:
+            stage.handleDone(store)
+        return asAnswer(emitted)
 
     return {"function": reduce, "store": store, "emit": emit}
 
@@ -296,27 +335,28 @@ def _adaptFrame(instances: _Instances) -> dict[str, Callable[..., Any]]:
     def newStore() -> Any:
         return Object(begun=False, user=Object(), emitted=[])
 
-    def frame(store: Any, *first: Any, **named: Any) -> Any:
+    def frame(store: Any, /, *first: Any, **named: Any) -> Any:
         stage = instances.get()
         if not store.begun:
-            stage.handleFirst(store.user, *first, **named)
+            recurred = _recurred(stage, store, stage.handleFirst, *first, **named)
             store.begun = True
-            if stage._recurred.works:
-                return _recurred(stage, store)
-        stage.handleDone(store.user)
-        return _recurred(stage, store)
+            if recurred is not None:
+                return recurred
+        return _recurred(stage, store, stage.handleDone)
 
-    def end(store: Any, *work: Any, **named: Any) -> Any:
+    def end(store: Any, /, *work: Any, **named: Any) -> Any:
         stage = instances.get()
-        stage.handleNext(store.user, *work, **named)
-        return _recurred(stage, store)
+        return _recurred(stage, store, stage.handleNext, *work, **named)
 
     return {"function": frame, "end": end, "store": newStore, "emit": lambda store: asAnswer(store.emitted)}
 
 
-def _recurred(stage: Any, store: Any) -> Any:
-    store.emitted += _spread(stage._emitted.take())
-    return asAnswer(stage._recurred.take())
+def _recurred(stage: Any, store: Any, handle: Callable[..., Any], /, *work: Any, **named: Any) -> Any:
+    """What a call recurs; what it emits waits in the store, once the call has come to its end."""
+    with stage._emitted as emitted, stage._recurred as recurred:
+        handle(store.user, *work, **named)
+    store.emitted += list(_spread(emitted))
+    return asAnswer(recurred)
 
 
 _ADAPTERS = {"job": _adaptJob, "reduce": _adaptReducer, "frame": _adaptFrame}

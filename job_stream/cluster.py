@@ -11,15 +11,15 @@ import pickle
 import struct
 import sys
 import time
-import zlib
 from collections import deque
 from collections.abc import Callable
 from functools import cache
 from typing import Any, NamedTuple
 
 from .errors import JobStreamError, PlanError, WorldError
+from .fingerprint import fingerprint
 from .payload import pack
-from .plan import Place, Plan
+from .plan import Plan
 from .transports.base import Left, Received, Transport
 from .wire import Failed, Hello, Ping, Pong, RankCodec
 from .world import world
@@ -170,9 +170,12 @@ class Cluster:
         number = next((i for i, (a, b) in enumerate(zip(ours, theirs, strict=False)) if a != b),
                       min(len(ours), len(theirs)))  # fmt: skip
         here, there = (_nameStage(stages, number) for stages in (ours, theirs))
+        what = f"{here} on rank 0 and {there} on rank {rank}"
+        if here == there:
+            what = f"{here}, whose code or targets are others on rank {rank} than on rank 0"
         found.append(PlanError(
-            f"the ranks run different streams: stage number {number + 1} is {here} on rank 0 and {there} on rank "
-            f"{rank}; start the same script with the same stages everywhere"
+            f"the ranks run different streams: stage number {number + 1} is {what}; start the same script with the "
+            "same stages and the same version of Python everywhere"
         ))  # fmt: skip
 
     def silent(self, debtors: Callable[[], set[int]]) -> list[Gone]:
@@ -231,29 +234,8 @@ def cluster() -> Cluster:
     return Cluster(world())
 
 
-def fingerprint(plan: Plan) -> tuple[tuple[str, str, int], ...]:
-    """What tells two plans apart: kind, name and code of each stage, and where its outputs go."""
-    return tuple((place.kind, place.name, _routesCrc(place, _crc(place.function))) for place in plan.places)
-
-
 def _expulsion(rank: int) -> WorldError:
     return WorldError(f"rank {rank} was given up by the others after {SILENT_S:g} s of silence: has it been stopped?")
-
-
-def _crc(function: Any) -> int:
-    """What tells the code of functions apart; of one that stands for a class, the code of all its methods."""
-    kind, crc = getattr(function, "standsFor", None), 0
-    for part in [getattr(kind, name) for name in dir(kind)] if kind else [function]:
-        code = getattr(part, "__code__", None)
-        if code is not None:
-            constants = [value for value in code.co_consts if not hasattr(value, "co_code")]
-            crc = zlib.crc32(code.co_code + repr((code.co_names, constants)).encode(), crc)
-    return crc
-
-
-def _routesCrc(place: Place, crc: int) -> int:
-    isPlain = place.next == place.number + 1 and not place.routes
-    return crc if isPlain else zlib.crc32(repr((place.next, sorted(place.routes.items()))).encode(), crc)
 
 
 def _nameStage(stages: tuple[tuple[str, str, int], ...], number: int) -> str:

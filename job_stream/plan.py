@@ -135,6 +135,19 @@ class Plan(NamedTuple):
             found[body.frame] = self.places[body.frame]
         return list(found.values())
 
+    def ahead(self, number: int) -> list[Place]:
+        """The places of a segment that values at one of them may come to, that one included."""
+        found = {number: self.places[number]}
+        waiting = [number]
+        for at in waiting:  # grows while it is walked
+            place = self.places[at]
+            if place.kind in (Kind.FOLD, Kind.END):
+                continue
+            goals = [goal for goal in (place.next, *place.routes.values()) if goal not in found]
+            found |= {goal: self.places[goal] for goal in goals}
+            waiting += dict.fromkeys(goals)
+        return list(found.values())
+
 
 def _leadsTo(place: Place, number: int) -> bool:
     return place.kind != Kind.END and (number == place.next or number in place.routes.values())

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from numbers import Integral
 from types import FunctionType, MethodType
 from typing import Any
 
 from .errors import PlanError
 from .plan import Policy
 
-__all__ = ["checkCpus", "checkParameters", "checkSeed", "decorator", "nameOf", "policyOf"]
+__all__ = ["checkParameters", "cpusOf", "decorator", "isWhole", "nameOf", "policyOf", "seedOf"]
 
 _VARIABLE = 4
 _KEYWORDS = 8
@@ -65,22 +66,31 @@ def policyOf(where: str, default: Policy, onError: Any, retries: Any, timeout: A
     """The policy that keywords ask for; None leaves the default."""
     if onError not in (None, "raise", "skip"):
         raise PlanError(f"{where}: onError must be 'raise' or 'skip', not {onError!r}")
-    if retries is not None and (isinstance(retries, bool) or not isinstance(retries, int) or retries < 0):
+    if retries is not None and not isWhole(retries, 0):
         raise PlanError(f"{where}: retries must be a whole number from 0 on, not {retries!r}")
     if timeout is not None and (isinstance(timeout, bool) or not isinstance(timeout, (int, float)) or not timeout > 0):
         raise PlanError(f"{where}: timeout must be a number of seconds above 0, not {timeout!r}")
     return Policy(
         default.skip if onError is None else onError == "skip",
-        default.retries if retries is None else retries,
+        default.retries if retries is None else int(retries),
         default.timeout_s if timeout is None else float(timeout),
     )
 
 
-def checkSeed(seed: Any) -> None:
-    if seed is not None and (isinstance(seed, bool) or not isinstance(seed, int) or seed < 0):
+def seedOf(seed: Any) -> int | None:
+    """The seed that a keyword asks for."""
+    if seed is not None and not isWhole(seed, 0):
         raise PlanError(f"seed must be a whole number from 0 on, or None, not {seed!r}")
+    return None if seed is None else int(seed)
 
 
-def checkCpus(cpus: Any) -> None:
-    if cpus is not None and (isinstance(cpus, bool) or not isinstance(cpus, int) or cpus < 1):
+def cpusOf(cpus: Any) -> int | None:
+    """The number of workers that a keyword asks for."""
+    if cpus is not None and not isWhole(cpus, 1):
         raise PlanError(f"cpus must be a whole number above 0, or None, not {cpus!r}")
+    return None if cpus is None else int(cpus)
+
+
+def isWhole(value: Any, least: int) -> bool:
+    """Whether it is a whole number of any type, those of NumPy included, and no truth value."""
+    return not isinstance(value, bool) and isinstance(value, Integral) and int(value) >= least

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from .classes import adapt, isStage
 from .errors import PlanError
+from .hints import meant
 from .plan import Builder, Kind, Plan, Policy, Stage
 from .recorder import checkParameters, nameOf, policyOf
 from .values import Object
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["Function", "Recording"]
 
 Function = Callable[..., Any]
+KEYWORDS = ("store", "emit", "key", "useMultiprocessing", "onError", "retries", "timeout")
 
 
 class Recording:
@@ -155,7 +157,8 @@ class Recording:
     def _policyFrom(self, where: str, keywords: dict[str, Any]) -> Policy:
         given = {name: keywords.pop(name, None) for name in ("onError", "retries", "timeout")}
         if keywords:
-            raise PlanError(f"{where} does not know the keyword {next(iter(keywords))!r}")
+            unknown = next(iter(keywords))
+            raise PlanError(f"{where} does not know the keyword {unknown!r}{meant(unknown, KEYWORDS)}")
         return policyOf(where, self._policy, **given)
 
 

@@ -20,10 +20,11 @@ from time import monotonic, time
 from typing import Any
 
 from .checkpoint import CheckpointError, CheckpointFile, Header, Loaded
-from .cluster import cluster, fingerprint
+from .cluster import cluster
 from .engine.capture import State
 from .errors import PayloadError, PlanError
 from .failures import Failure
+from .fingerprint import fingerprint
 from .journal import CallJournal, ResultJournal
 from .lanes.failures import shorten
 from .payload import Parts, pack, unpack

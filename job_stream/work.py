@@ -12,10 +12,11 @@ from .checkpointing import INTERVAL_S, Checkpointing, deaf
 from .errors import PlanError
 from .failures import Failure, summary
 from .handlers import Handlers
+from .hints import meant
 from .lanes.context import current
 from .lanes.failures import describe
 from .plan import Plan, Policy
-from .recorder import checkCpus, checkSeed, decorator, policyOf
+from .recorder import cpusOf, decorator, policyOf, seedOf
 from .recording import Function, Recording
 from .saver import Handle, Saver
 from .source import InitialWork
@@ -79,18 +80,16 @@ class Work:
         **unknown: Any,
     ) -> None:
         if unknown:
-            raise PlanError(f"Work does not know the keyword {next(iter(unknown))!r}")
+            raise _unknown(next(iter(unknown)))
         if not isinstance(initialWork, Iterable) and not hasattr(initialWork, "__getitem__"):
             raise PlanError(f"initialWork must be iterable, not {type(initialWork).__name__}: {initialWork!r:.80}")
-        checkSeed(seed)
-        checkCpus(cpus)
         self._checkpoint = Checkpointing(checkpointFile, checkpointInterval, timeLimit)
         self.failures: list[Failure] = []
         self._initialWork = initialWork
         policy = policyOf("Work", Policy(), onError, retries, timeout)
         self._recording = Recording(bool(useMultiprocessing), policy)
-        self._seed = seed
-        self._cpus = cpus
+        self._seed = seedOf(seed)
+        self._cpus = cpusOf(cpus)
         self._hasRun = False
 
     # recording --------------------------------------------------------------------------------------------------------
@@ -273,3 +272,9 @@ class Work:
         for skipped in runSerially(plan, source, self._seed, handle):
             reason = describe(skipped.error)
             self.failures.append(Failure(skipped.item, skipped.stage, skipped.attempts, reason))
+
+
+def _unknown(keyword: str) -> PlanError:
+    from inspect import signature  # slow to load, and only needed when something is wrong
+
+    return PlanError(f"Work does not know the keyword {keyword!r}{meant(keyword, signature(Work).parameters)}")

@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from job_stream import Work, common
+from job_stream import Multiple, Work, common
 from job_stream.errors import PlanError
 
 
@@ -142,12 +142,87 @@ def test_a_class_cannot_end_a_frame_of_a_function():
         w.frameEnd(SumTo)
 
 
-def test_a_reducer_that_emits_too_early_is_an_error():
-    class Early(Sum):
-        def handleAdd(self, store, work):
+class Early(Sum):
+    def handleAdd(self, store, work):
+        self.emit(work)
+
+
+class Late(Sum):
+    def handleDone(self, store):
+        self.recur(1)
+
+
+class Prepared(Sum):
+    def handleInit(self, store):
+        self.recur(1)
+
+
+class Hasty(Double):
+    def postSetup(self):
+        self.emit(1)
+
+
+class Lazily(common.Job):
+    """Emits a Multiple that emits by itself when it is taken, which is after the call."""
+
+    def handleWork(self, work):
+        self.emit(Multiple(self.elements()))
+
+    def elements(self):
+        yield 1
+        self.emit(2)
+        yield 3
+
+
+@pytest.mark.parametrize(
+    ("role", "kind", "said"),
+    [
+        ("reduce", Early, "emit in stage 'Early' is possible only while handleDone runs"),
+        ("reduce", Late, "recur in stage 'Late' is possible only while handleAdd or handleJoin runs"),
+        ("reduce", Prepared, "recur in stage 'Prepared' is possible only while handleAdd or handleJoin runs"),
+        ("job", Hasty, "emit in stage 'Hasty' is possible only while handleWork runs"),
+        ("job", Lazily, "emit in stage 'Lazily' is possible only while handleWork runs"),
+    ],
+)
+def test_what_is_sent_while_nobody_would_pass_it_on_is_an_error(role, kind, said):
+    w = Work([1])
+    getattr(w, role)(kind)
+    with pytest.raises(PlanError, match=said):
+        w.run()
+
+
+def test_what_a_frame_emitted_before_its_end_failed_goes_on_once(once):
+    class Twice(common.Frame):
+        def handleFirst(self, store, work):
             self.emit(work)
 
-    w = Work([1])
-    w.reduce(Early)
-    with pytest.raises(TypeError, match="Early"):
-        w.run()
+        def handleDone(self, store):
+            if once():
+                raise OSError("not yet")
+            self.emit(0)
+
+    w = Work([1], retries=1)
+    w.frame(Twice)
+    w.frameEnd(Twice)
+    assert sorted(w.run()) == [0, 1]
+
+
+def test_what_a_frame_emitted_goes_on_once_when_the_rest_of_it_fails(once):
+    class Broken(common.Frame):
+        def handleFirst(self, store, work):
+            self.emit(work)
+            self.emit(Multiple(self.elements()))
+
+        def elements(self):
+            yield 2
+            if once():
+                raise OSError("not yet")
+            yield 3
+
+        def handleDone(self, store):
+            self.emit(0)
+
+    w = Work([1], retries=1)
+    w.frame(Broken)
+    w.frameEnd(Broken)
+    assert sorted(w.run()) == [0, 1, 2, 3]

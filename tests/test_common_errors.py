@@ -116,7 +116,9 @@ def test_a_cycle_needs_a_way_out():
 
 
 def test_an_unknown_keyword_is_refused():
-    assert "does not know the keyword 'checkpointfile'" in refusal({"jobs": [Same]}, checkpointfile="x")
+    assert "does not know the keyword 'checkpointfile'; did you mean 'checkpointFile'?" in refusal(
+        {"jobs": [Same]}, checkpointfile="x"
+    )
 
 
 def test_what_handles_results_must_be_a_function():

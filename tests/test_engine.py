@@ -9,6 +9,7 @@ from job_stream.engine import messages as m
 from job_stream.engine.backlog import Part
 from job_stream.engine.parcels import Costs
 from job_stream.engine.rank import Rank
+from job_stream.engine.stores import Stores
 from job_stream.plan import Builder, Kind, Stage
 
 
@@ -207,6 +208,39 @@ def test_a_call_that_gave_a_long_multiple_is_never_forgotten():
         rank.handle(m.Answered(call.call, (), Payload("copy") if call.kind == "copy" else None, gave))
     again = only(m.Call, rank.handle(m.KeeperDied(True, 0, 3, "SIGKILL")))
     assert "0" in [str(call.payload) for call in again if call.kind == "end"]
+
+
+def copies_of(store_bytes: int, calls: int, at_once: int = 1) -> int:
+    """How many copies of a store are asked for in so many calls, each of which makes it larger by so many bytes.
+    Answers come when so many calls have been given."""
+    name = (1, 2)
+    stores = Stores(plan_of(Kind.FRAME, Kind.JOB, "frameEnd"), True)
+    stores.adopt(name, Payload("store"))
+    waiting: list[m.Call] = []
+    copies = 0
+    for number in range(1, calls + 1):
+        stores.call("end", name, 2, Payload("output"))
+        waiting += stores.takeActions()
+        if number % at_once == 0:
+            for call in only(m.Call, waiting):
+                copy = Payload("copy")
+                copy.nbytes = store_bytes * number
+                copies += call.kind == "copy"
+                stores.answered(call.call, copy if call.kind == "copy" else None, False)
+            waiting = []
+    return copies
+
+
+def test_a_store_is_copied_once_in_a_while_so_that_not_all_calls_have_to_be_kept():
+    assert copies_of(store_bytes=0, calls=1000) == 5
+
+
+def test_no_second_copy_is_asked_for_while_the_first_is_under_way():
+    assert copies_of(store_bytes=0, calls=1000, at_once=500) == 2
+
+
+def test_a_store_that_grows_is_copied_more_and_more_seldom():
+    assert copies_of(store_bytes=1000, calls=2000) == 3
 
 
 def test_a_frame_that_has_drained_becomes_a_piece_again():

@@ -104,6 +104,7 @@ PLACES: tuple[tuple[str, ...], ...] = (
         "lanes",
     ),
     ("world",),
+    ("fingerprint",),
     ("cluster",),
     ("failures",),
     ("observe.statistics", "observe"),

@@ -131,3 +131,22 @@ def test_the_origins_of_a_value_are_all_the_stages_it_may_come_from() -> None:
         "frame": [], "the end of the stream": ["frame"], "frame (input)": ["frame"], "a": ["frame"],
         "b": ["c", "frame"], "c": ["a", "b"], "c (routes)": ["c"], "frameEnd": ["c"],
     }  # fmt: skip
+
+
+def test_ahead_of_a_place_are_all_that_its_values_may_come_to() -> None:
+    builder = Builder()
+    a, b, _, d = (job(builder, name) for name in "abcd")
+    builder.route(a, {"": d})
+    builder.route(d, {"back": b, "out": LAST})
+    builder.route(b, {"": a})
+    plan = builder.plan()
+    assert [place.name for place in plan.ahead(0)] == ["a", "d", "d (routes)", "b", "the end of the stream"]
+    assert [place.name for place in plan.ahead(2)][:2] == ["c", "d"]
+
+
+def test_ahead_is_nothing_behind_a_reduction() -> None:
+    builder = Builder()
+    job(builder, "a")
+    builder.add(stage(Kind.FOLD, "fold"))
+    job(builder, "b")
+    assert [place.name for place in builder.plan().ahead(0)] == ["a", "fold"]

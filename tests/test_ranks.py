@@ -224,6 +224,34 @@ def test_ranks_with_different_streams_are_told_which_stage_differs(tmp_path: Pat
     assert "'extra' on rank 1" in ended.err
 
 
+@each_mpi
+def test_ranks_with_other_code_in_a_stage_are_told_so(tmp_path: Path, python: str) -> None:
+    text = """
+    from job_stream import Work, getRank
+    with Work(range(10)) as w:
+        w.job((lambda x: x + 1) if getRank() else (lambda x: x + 2))
+    """
+    ended = run(tmp_path, text, 2, python=python)
+    assert ended.code != 0
+    assert "stage number 1 is job '<lambda>', whose code or targets are others on rank 1 than on rank 0" in ended.err
+
+
+@each_mpi
+def test_a_set_in_the_code_of_a_stage_is_the_same_on_all_ranks(tmp_path: Path, python: str) -> None:
+    text = """
+    from job_stream import Work
+    w = Work(["alpha", "delta", "beta", "gamma"])
+    @w.job
+    def known(word):
+        return word if word in {"alpha", "beta", "gamma"} else None
+    words = w.run()
+    print(words and sorted(words))
+    """
+    ended = run(tmp_path, text, 3, python=python)
+    assert ended.code == 0, ended.err
+    assert "['alpha', 'beta', 'gamma']" in ended.out
+
+
 def test_streams_that_fail_and_streams_that_work_follow_each_other(tmp_path: Path) -> None:
     text = """
     from job_stream import Work, getRank

@@ -325,6 +325,13 @@ def test_an_unknown_keyword_of_work_is_refused_by_name():
         Work([], colour="red")
 
 
+def test_the_nearest_keyword_is_named():
+    with pytest.raises(PlanError, match="does not know the keyword 'retrys'; did you mean 'retries'"):
+        Work([]).job(one, retrys=3)
+    with pytest.raises(PlanError, match="does not know the keyword 'cpu'; did you mean 'cpus'"):
+        Work([], cpu=3)
+
+
 def test_an_unknown_keyword_of_map_is_refused_by_name():
     with pytest.raises(PlanError, match="colour"):
         job_stream.map(one, [1], colour="red")

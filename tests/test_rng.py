@@ -9,7 +9,7 @@ import job_stream
 from job_stream import Args, Multiple, Object, Work, rng
 from job_stream.errors import PlanError
 
-pytest.importorskip("numpy")
+np = pytest.importorskip("numpy")
 
 
 def draw():
@@ -348,6 +348,16 @@ def test_a_key_that_is_no_whole_number_is_refused(key):
     w.frameEnd(lambda store, item: None)
     with pytest.raises(PlanError, match="key must give a whole number, not"):
         w.run()
+
+
+def test_seed_and_key_may_be_numbers_of_numpy():
+    def drawn(number):
+        w = Work([3], seed=number(1), cpus=number(1))
+        w.frame(lambda store, item: None, store=lambda: draw(), key=number)
+        w.frameEnd(lambda store, item: None)
+        return w.run()
+
+    assert drawn(np.int64) == drawn(int)
 
 
 def test_a_key_must_be_a_function():

@@ -344,6 +344,14 @@ def test_equal_combinations_draw_different_numbers():
         ({"trialsParms": {"mn": 3}}, "trialsParms does not know 'mn'; did you mean 'min'"),
         ({"trialsParms": {"E": -1}}, "E must be a number from 0 on, not -1"),
         ({"trialsParms": {"min": 0}}, "min must be a whole number from 1 on, not 0"),
+        ({"trialsParms": [3]}, r"trialsParms must be a dict of E, eps, min, max, not \[3\]"),
+        ({"trialsParms": {"E": True}}, "E must be a number from 0 on, not True"),
+        (
+            {"variables": dict.fromkeys("abcdef", range(100))},
+            r"would make 1000000000000 combinations \(100 x .* x 100\), which is more than 10000000: .* latinHypercube",
+        ),
+        ({"variables": {"a": "abc"}}, r"variable 'a' must be a sequence of values, not 'abc': write \['abc'\]"),
+        ({"variables": {"a": {"x": 1}}}, "variable 'a' must be a sequence of values, not {'x': 1}"),
         ({"trialsParms": {"max": 2.5}}, "max must be a whole number from 1 on, not 2.5"),
         ({"variabels": {}}, "sweep does not know the keyword 'variabels'; did you mean 'variables'"),
         ({"initialWork": []}, "sweep does not know the keyword 'initialWork'"),
@@ -355,6 +363,18 @@ def test_equal_combinations_draw_different_numbers():
 def test_a_mistake_is_named_before_any_work(keywords, phrase):
     with pytest.raises(PlanError, match=phrase):
         sweep(**keywords)
+
+
+def test_numbers_may_be_those_of_numpy():
+    parms = {"min": np.int64(2), "E": np.float32(0.5), "eps": np.float64(0)}
+    table = table_of(lambda id, trial, a: {"x": a}, {"a": np.arange(1, 3)}, trials=np.int64(-4), trialsParms=parms)
+    assert list(table["trials"]) == [2, 2]
+
+
+def test_a_parameter_may_have_any_name():
+    names = ("self", "store", "function", "place", "class")
+    table = table_of(lambda id, trial, **parameters: {"x": len(parameters)}, {name: [1] for name in names}, trials=1)
+    assert list(table["x"]) == [len(names)]
 
 
 def test_a_sweep_has_no_result_finish_or_run():
@@ -416,6 +436,7 @@ def test_a_frame_as_the_last_stage_cannot_emit_multiple():
         ({}, "gave dict {}: the last stage must return one dict of numbers"),
         ({"x": "1"}, "gave 'x' = str '1': it must be a number"),
         ({"x": None}, "gave 'x' = NoneType None: it must be a number"),
+        ({"x": 10**400}, "gave a whole number that is too large for a float"),
         ({"x": 1j}, "gave 'x' = complex 1j: it must be a number"),
         ({"x": np.zeros(1)}, "gave 'x' = ndarray .*: it must be a number"),
         ({3: 1}, "gave a value whose name is no text: 3"),

@@ -65,6 +65,7 @@ def test_a_sampler_gives_the_variables_of_a_sweep(sampler):
         ({"a": (1, 2, 3)}, "is a tuple, but not"),
         ({"a": ("u", "v")}, "to choose from values give a list"),
         ({"a": (1,)}, "is a tuple, but not"),
+        ({"a": (False, True)}, "to choose from values give a list"),
         ({"a": (2, 1)}, "low must be below high$"),
         ({"a": (0, 1, "log")}, "low must be below high, and above 0"),
     ],

@@ -42,6 +42,24 @@ def test_merged_moments_are_those_of_both(left, right):
     assert merged.squares == pytest.approx(whole.squares, rel=1e-6, abs=1e-3)
 
 
+@pytest.mark.parametrize(
+    ("values", "mean"),
+    [
+        ([math.inf], math.inf),
+        ([1, math.inf, 1], math.inf),
+        ([-math.inf, 1, 1], -math.inf),
+        ([1, math.inf, -math.inf], math.nan),
+        ([math.nan, 1], math.nan),
+        ([1e308, -1e308, 1.5e308], 0.5e308),
+    ],
+)
+def test_the_mean_is_right_where_values_are_infinite_or_very_large(values, mean):
+    assert moments_of(values).mean == pytest.approx(mean, nan_ok=True)
+    merged = moments_of(values[:2])
+    merged.merge(moments_of(values[2:]))
+    assert merged.mean == pytest.approx(mean, nan_ok=True)
+
+
 def test_a_large_mean_does_not_swallow_a_small_deviation():
     assert moments_of([1e9 + 1, 1e9 + 2, 1e9 + 3]).deviation == 1
 

@@ -168,6 +168,12 @@ def test_args_without_arguments_call_a_job_without_any():
     assert sorted(w.run(), key=str) == [7, "none came"]
 
 
+def test_any_name_may_be_that_of_an_argument():
+    w = Work([Args(self=1, args=2)])
+    w.job(lambda self, args: (self, args))
+    assert w.run() == [(1, 2)]
+
+
 def test_args_are_spread_into_the_next_job():
     w = Work([5])
     w.job(lambda work: Args(work, double=2 * work))

@@ -38,6 +38,7 @@ class Debts:
         self._alone = alone
         self._lastName = NEW_NAMES
         self._samples: dict[int, list[float]] = {}
+        self._holding: dict[int, bool] = {}
         self.deadline: float | None = None
 
     def learn(self, samples: tuple[tuple[int, int, float], ...]) -> None:
@@ -59,7 +60,7 @@ class Debts:
             scope = shared.get((work.scope, body))
             if scope is None:
                 scope = self._books.scopes.borrow(body, Debt(lender, lend.loan))
-                if not self._holdsUp(work):
+                if not self._holdsUp(work.place):
                     shared[work.scope, body] = scope
             self._take(scope, name, work)
 
@@ -71,11 +72,15 @@ class Debts:
         self._books.register(piece)
         self._books.giveBack([piece])
 
-    def _holdsUp(self, work: Work) -> bool:
-        place = self._plan.places[work.place]
-        segment = self._plan.bodies[place.body].segments[place.segment]
-        ahead = self._plan.places[work.place : segment.last]
-        return not segment.folds and any(stage.kind == Kind.FRAME for stage in ahead)
+    def _holdsUp(self, number: int) -> bool:
+        """Whether results that pieces at this place lead to may have to wait for a frame."""
+        known = self._holding.get(number)
+        if known is None:
+            place = self._plan.places[number]
+            folds = self._plan.bodies[place.body].segments[place.segment].folds
+            known = not folds and any(stage.kind == Kind.FRAME for stage in self._plan.ahead(number))
+            self._holding[number] = known
+        return known
 
     def cancelled(self, lender: int, loan: int) -> None:
         """Nobody waits for a loan any more."""

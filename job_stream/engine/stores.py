@@ -23,6 +23,8 @@ __all__ = ["CallState", "Entry", "StoreState", "Stores"]
 Name = tuple[int, int]
 COPY_AFTER_CALLS = 200
 COPY_AFTER_BYTES = 16 << 20
+CALL_BYTES = 512
+"""About what it takes to remember a call, beside its payload."""
 DEATHS = 3
 THREADS = 1 << 32
 """The calls of a keeper that is a thread have numbers from here on, so that every answer is known by its number."""
@@ -78,7 +80,17 @@ class _Record:
         self.live = False
         self.log: list[Entry] = []
         self.bytes = 0
+        self.isCopied = False
         self.lazy = False  # a call gave a long Multiple: a new keeper needs all calls to make it again
+
+    @property
+    def isLong(self) -> bool:
+        """Whether the calls weigh so much that it is time for another copy. If that was so after a fixed number of
+        them, a store that grows with each call would take a time that grows with the square of their number."""
+        copy = getattr(self.copy, "nbytes", 0)
+        if self.bytes > max(COPY_AFTER_BYTES, 4 * copy):
+            return True
+        return len(self.log) >= COPY_AFTER_CALLS and self.bytes + CALL_BYTES * len(self.log) >= copy
 
     @property
     def leaves(self) -> bool:
@@ -163,11 +175,9 @@ class Stores:
     def _remember(self, record: _Record, entry: Entry) -> None:
         record.log.append(entry)
         record.bytes += getattr(entry.payload, "nbytes", 0)
-        large = max(COPY_AFTER_BYTES, 4 * getattr(record.copy, "nbytes", 0))
-        long = len(record.log) >= COPY_AFTER_CALLS or record.bytes > large
-        if long and not record.lazy and entry.kind in ("end", "merge"):
+        if record.isLong and not (record.isCopied or record.lazy) and entry.kind in ("end", "merge"):
             self._give("copy", entry.store, entry.place, None)
-            record.bytes = 0
+            record.isCopied, record.bytes = True, 0
 
     def _send(self, entry: Entry) -> None:
         if self._held is not None:
@@ -205,7 +215,7 @@ class Stores:
     def _copied(self, copy: Entry, payload: Any) -> None:
         record = self._records.get(copy.store)
         if record is not None and not record.lazy:
-            record.copy = payload
+            record.copy, record.isCopied = payload, False
             record.log = [entry for entry in record.log if entry.number > copy.number]
 
     def died(self, index: int, timed: bool) -> tuple[Entry, int, int] | None:
@@ -219,7 +229,7 @@ class Stores:
         return guilty
 
     def _replay(self, name: Name, record: _Record, waiting: Container[int]) -> None:
-        record.live = True
+        record.live, record.isCopied = True, False
         self._give("adopt", name, name[1], record.copy)
         for entry in record.log:
             if entry.number in waiting:

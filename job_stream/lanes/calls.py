@@ -27,6 +27,11 @@ class Pair(NamedTuple):
     key: int
     value: Any
 
+    @property
+    def nbytes(self) -> int:
+        """The size of the value, where it has one."""
+        return int(getattr(self.value, "nbytes", 0))
+
 
 def bare(item: Any) -> Any:
     """The value of a pair, or what is none as it is."""

@@ -9,6 +9,7 @@ such a key, since the grouping is free.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from numbers import Integral
 from typing import Any
 
 from ..errors import PlanError
@@ -52,9 +53,9 @@ def _keyOf(scope: Context) -> int:
 
 def _number(place: Place, value: Any) -> int:
     number = calls.apply(place.key, value)  # type: ignore[arg-type]
-    if isinstance(number, bool) or not isinstance(number, int):
+    if isinstance(number, bool) or not isinstance(number, Integral):
         raise PlanError(f"frame {place.name!r}: key must give a whole number, not {number!r:.80}")
-    return number
+    return int(number)
 
 
 class KeyedEvaluator(Evaluator):

@@ -1,0 +1,62 @@
+"""What tells two plans apart, in all processes and runs: kind, name and code of each stage, and where its outputs go.
+
+Ranks compare it before they exchange work, and a checkpoint holds it. It must be equal wherever the script is: so there
+is nothing in it of where objects lie in memory, nor of the order that strings have in a set, which differs from process
+to process.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterator
+from functools import partial
+from types import CodeType
+from typing import Any
+
+from .plan import Place, Plan
+
+__all__ = ["fingerprint"]
+
+
+def fingerprint(plan: Plan) -> tuple[tuple[str, str, int], ...]:
+    """For each place of a plan its kind, its name, and a number for its code and routes."""
+    return tuple((place.kind, place.name, _placeCrc(place)) for place in plan.places)
+
+
+def _placeCrc(place: Place) -> int:
+    crc = 0
+    for function in (place.function, place.store, place.emit, place.key):
+        for part in _parts(function):
+            crc = zlib.crc32(part.encode(), crc)
+    isPlain = place.next == place.number + 1 and not place.routes
+    return crc if isPlain else zlib.crc32(repr((place.next, sorted(place.routes.items()))).encode(), crc)
+
+
+def _parts(function: Any) -> Iterator[str]:
+    """The code of a function; of one that stands for a class, the code of all its methods."""
+    kind = getattr(function, "standsFor", None)
+    for part in [getattr(kind, name) for name in dir(kind)] if kind else [function]:
+        yield from map(_textOf, _layers(part))
+
+
+def _layers(function: Any) -> Iterator[CodeType]:
+    """The code of a function, and of those that it wraps or completes (functools.wraps, partial)."""
+    seen: list[Any] = []
+    while function is not None and not any(function is other for other in seen):
+        seen.append(function)
+        code = getattr(function, "__code__", None)
+        if isinstance(code, CodeType):
+            yield code
+        isPartial = isinstance(function, partial)
+        function = function.func if isPartial else getattr(function, "__dict__", {}).get("__wrapped__")
+
+
+def _textOf(constant: Any) -> str:
+    """The same text for the same constant of some code, in every process."""
+    if isinstance(constant, CodeType):
+        inner = ",".join(map(_textOf, constant.co_consts))
+        return f"{constant.co_code!r} {constant.co_names} [{inner}]"
+    if isinstance(constant, (tuple, frozenset)):
+        parts = map(_textOf, constant)
+        return f"{type(constant).__name__}({','.join(parts if isinstance(constant, tuple) else sorted(parts))})"
+    return repr(constant)
