@@ -168,6 +168,16 @@ def test_a_program_whose_launcher_has_died_does_not_begin(tmp_path):
     assert "the launcher of rank 0 has died" in err
 
 
+def test_a_program_whose_launcher_dies_before_it_has_answered_does_not_begin(tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        process = usher(tmp_path, "print('done')", launcher=f"{server.getsockname()[1]} token 127.0.0.1")
+        link, _ = server.accept()
+    link.close()
+    code, out, err = ended(process)
+    assert (code, out) == (1, "")
+    assert "the launcher of rank 0 has died" in err
+
+
 def test_a_child_whose_parent_died_before_it_could_ask_to_die_with_it_ends():
     with pytest.raises(subprocess.CalledProcessError):
         subprocess.run(["true"], preexec_fn=diesWith(os.getppid()), check=True)

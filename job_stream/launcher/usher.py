@@ -146,7 +146,7 @@ def connect(where: str) -> socket.socket | None:
     port, token, *addresses = where.split()
     rank = next((os.environ[name] for name in RANKS if name in os.environ), "0")
     hello = f"hello {token} {rank} {socket.gethostname()} {os.getpid()}\n".encode()
-    refused = 0
+    gone = 0
     for address in addresses:
         try:
             link = socket.create_connection((address, int(port)), CONNECT_S)
@@ -157,8 +157,8 @@ def connect(where: str) -> socket.socket | None:
                 return link
             link.close()
         except OSError as error:
-            refused += isinstance(error, ConnectionRefusedError) and isOwn(address)
-    if refused == len(addresses):
+            gone += isinstance(error, ConnectionError) and isOwn(address)
+    if gone == len(addresses):
         sys.exit(f"job_stream: the launcher of rank {rank} has died, so that does not begin")
     print(
         f"job_stream: rank {rank} on {socket.gethostname()} cannot reach the launcher at port {port} of "
@@ -187,10 +187,16 @@ def isOwn(address: str) -> bool:
 
 
 def isWelcome(link: socket.socket) -> bool:
-    """Whether it is the launcher that has answered, and not somebody with the same address elsewhere."""
+    """Whether it is the launcher that has answered, and not somebody with the same address elsewhere.
+
+    Raises:
+        ConnectionError: it has hung up without a word, as a launcher that dies just then, or that of another run.
+    """
     answer = b""
     while len(answer) < len(WELCOME) and (more := link.recv(len(WELCOME) - len(answer))):
         answer += more
+    if not answer:
+        raise ConnectionResetError
     return answer == WELCOME
 
 
