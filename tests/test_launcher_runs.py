@@ -16,7 +16,7 @@ from job_stream.launcher import command as commands
 from job_stream.launcher import run as running
 from job_stream.launcher.command import Job, alone
 from job_stream.launcher.mailbox import Mailbox
-from job_stream.launcher.mpirun import OPEN_MPI, Mpirun, findMpirun, sessions
+from job_stream.launcher.mpirun import OPEN_MPI, Mpirun, findMpirun, folderVariable
 from job_stream.launcher.run import Run
 
 pytestmark = needs_mpirun
@@ -373,8 +373,8 @@ def test_an_mpirun_has_a_folder_of_its_own_which_one_that_was_killed_cannot_have
 
 def test_where_the_user_has_mpirun_keep_its_files_is_left_alone():
     mpirun = Mpirun("mpirun", OPEN_MPI, "5.0.11")
-    with sessions(mpirun, {"PRTE_MCA_prte_tmpdir_base": "/scratch"}) as additions:
-        assert additions == {}
+    assert folderVariable(mpirun, {})
+    assert not folderVariable(mpirun, {"PRTE_MCA_prte_tmpdir_base": "/scratch"})
 
 
 # --- launchers that don't end -------------------------------------------------------------------------------------

@@ -20,8 +20,8 @@ from typing import NamedTuple
 from .trouble import LauncherError
 
 __all__ = [
-    "MPICH", "OPEN_MPI", "SLURM", "Mpirun", "belongs", "findMpirun", "identify", "library", "rootVariables",
-    "sessions", "versionIn",
+    "MPICH", "OPEN_MPI", "SLURM", "Mpirun", "belongs", "findMpirun", "folderVariable", "identify", "library",
+    "ownFolder", "rootVariables", "versionIn",
 ]  # fmt: skip
 
 OPEN_MPI, MPICH, SLURM = "Open MPI", "MPICH", "Slurm"
@@ -159,17 +159,24 @@ def rootVariables() -> dict[str, str]:
     return {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"}
 
 
-@contextmanager
-def sessions(mpirun: Mpirun | None, environment: Mapping[str, str] = os.environ) -> Iterator[dict[str, str]]:
-    """Has an mpirun of Open MPI keep its files in a folder of their own; gives what says so in the environment.
+def folderVariable(mpirun: Mpirun | None, environment: Mapping[str, str] = os.environ) -> str:
+    """What tells an mpirun where to keep its files; empty: it need not be told, or the user has.
 
-    By default the folder is named by the number of its process, and one that was killed leaves it behind: the next with
-    that number cannot start, as is the rule in a container that is started again.
+    By default Open MPI names the folder by the number of the process, and an mpirun that was killed leaves it: the
+    next with that number cannot start, as is the rule in a container that is started again.
+    """
+    isConcerned = mpirun is not None and mpirun.kind == OPEN_MPI and mpirun.major >= 5
+    return _FOLDERS[0] if isConcerned and not any(name in environment for name in _FOLDERS) else ""
+
+
+@contextmanager
+def ownFolder(variable: str) -> Iterator[dict[str, str]]:
+    """A new folder as the value of a variable, if there is one.
 
     Raises:
         LauncherError: there is no place for it.
     """
-    if mpirun is None or mpirun.kind != OPEN_MPI or mpirun.major < 5 or any(name in environment for name in _FOLDERS):
+    if not variable:
         yield {}
         return
     try:
@@ -177,7 +184,7 @@ def sessions(mpirun: Mpirun | None, environment: Mapping[str, str] = os.environ)
     except OSError as error:
         raise LauncherError(f"mpirun needs a folder for its files: {error}; let TMPDIR name one") from None
     with folder as name:
-        yield {_FOLDERS[0]: name}
+        yield {variable: name}
 
 
 def _answer(command: list[str], errors: bool = True) -> str:

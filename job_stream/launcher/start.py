@@ -16,7 +16,7 @@ from . import settings
 from .command import Job, additions, alone, command, isRemote
 from .hosts import Host, allocation, nodeNames, parseHosts, readHostfile
 from .mailbox import Mailbox
-from .mpirun import Mpirun, findMpirun, sessions
+from .mpirun import Mpirun, findMpirun, folderVariable, ownFolder
 from .restarts import LIMIT, Limits, keepRunning, say
 from .run import Run
 from .switchboard import LOOPBACK, addressesTowards
@@ -88,10 +88,10 @@ def _supervise(options: Options, job: Job, mpirun: Mpirun | None, line: list[str
     recovers = mpirun is not None and mpirun.recovers
     ranks = job.allocation.nodes if job.allocation else len(job.hosts) or job.ranks
 
-    with Mailbox() as mailbox, sessions(mpirun) as kept:
+    with Mailbox() as mailbox, ownFolder(folderVariable(mpirun)) as folder:
 
         def again(more: Mapping[str, str]) -> Run:
-            return Run(line, {**added, **kept, **more}, ranks, recovers, addresses, mailbox)
+            return Run(line, {**added, **folder, **more}, ranks, recovers, addresses, mailbox)
 
         return keepRunning(again, _limits(options), mailbox)
 
@@ -206,6 +206,8 @@ def _show(options: Options, job: Job, mpirun: Mpirun | None, line: list[str], ad
     isPlain = mpirun is None and not options.restarts
     for name, value in sorted({**added, **_limitAddition(options)}.items()):
         print(f"{name}={shlex.quote(value)}")
+    if variable := folderVariable(mpirun):
+        print(f"{variable}=...  # a new folder, which is removed at the end: where mpirun keeps its files")
     if not isPlain:
         print(f"{LAUNCHER}=...  # made anew for each start: where the ranks tell how they ended")
     print(shlex.join(job.program if isPlain else line))
