@@ -257,7 +257,7 @@ def test_nothing_is_left_of_a_cluster(tmp_path: Path) -> None:
         assert hosts["one"].run("ssh", "two", "hostname") == "two\n"
         pids = [hosts[name].pid for name in ("one", "two")]
     assert (names_of(links), names_of(mounts)) == before
-    assert not any(is_alive(pid) for pid in pids)
+    wait_until(lambda: not any(is_alive(pid) for pid in pids), "the hosts to end")
 
 
 def names_of(table: Path) -> list[str]:
