@@ -34,7 +34,7 @@ _OF_SLURM_STEPS = (
     *("SLURM_PROCID", "SLURM_LOCALID", "SLURM_NODEID", "SLURM_GTIDS", "SLURM_TASK_PID", "SLURM_STEP", "SLURM_SRUN_"),
     *("SLURM_LAUNCH_NODE_IPADDR", "SLURM_CPU_BIND", "SLURM_MEM_BIND", "SLURM_DISTRIBUTION", "SLURM_PMI"),
 )
-_OURS = ("JOBS_WORLD_PID", "JOBS_CHECKPOINT", "JOBS_TIME_LIMIT")
+_OURS = ("JOBS_WORLD_PID", "JOBS_USHER", "JOBS_CHECKPOINT", "JOBS_TIME_LIMIT")
 """Which process is the rank, and what belongs to this stream: a stream in the program would take it for its own."""
 
 _SETTINGS = ("_MCA_", "_ALLOW_RUN_AS_ROOT", "_PREFIX")

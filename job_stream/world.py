@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import atexit
 import os
+import socket
 import sys
 import threading
 from collections.abc import Mapping
@@ -21,10 +22,13 @@ from .errors import JobStreamError, WorldError
 from .transports.base import Transport
 from .transports.local import LocalTransport
 
-__all__ = ["Launch", "launched", "rankOf", "sizeOf", "world"]
+__all__ = ["OWNER", "Launch", "launched", "rankOf", "sizeOf", "world"]
 
 OWNER = "JOBS_WORLD_PID"
 """Names the process that is the rank: children inherit the launcher's variables, but are no ranks."""
+
+USHER = "JOBS_USHER"
+"""Names the socket of who started this process for ``job_stream``."""
 
 GRACE_S = 1.0
 """How long rank 0 waits for the others to end when all have failed with the same exception."""
@@ -55,14 +59,15 @@ class Launch(NamedTuple):
 
 
 # rank, size, rank on the host, size on the host; the first that are there count, since MPI launchers run inside Slurm.
-_LAUNCHERS: tuple[tuple[str, str, tuple[str, ...], str, str], ...] = (
+# A batch script of Slurm is no rank, though it has SLURM_PROCID=0 and SLURM_NTASKS: only tasks of srun know a step.
+_LAUNCHERS = (
     (
-        *("Open MPI", "OMPI_COMM_WORLD_RANK", ("OMPI_COMM_WORLD_SIZE",)),
+        *("Open MPI", "OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE"),
         *("OMPI_COMM_WORLD_LOCAL_RANK", "OMPI_COMM_WORLD_LOCAL_SIZE"),
     ),
-    ("MPICH", "PMI_RANK", ("PMI_SIZE",), "MPI_LOCALRANKID", "MPI_LOCALNRANKS"),
-    ("Slurm", "PMIX_RANK", ("SLURM_STEP_NUM_TASKS", "SLURM_NTASKS"), "SLURM_LOCALID", ""),
-    ("Slurm", "SLURM_PROCID", ("SLURM_STEP_NUM_TASKS", "SLURM_NTASKS"), "SLURM_LOCALID", ""),
+    ("MPICH", "PMI_RANK", "PMI_SIZE", "MPI_LOCALRANKID", "MPI_LOCALNRANKS"),
+    ("Slurm", "PMIX_RANK", "SLURM_STEP_NUM_TASKS", "SLURM_LOCALID", ""),
+    ("Slurm", "SLURM_PROCID", "SLURM_STEP_NUM_TASKS", "SLURM_LOCALID", ""),
 )
 
 
@@ -76,11 +81,9 @@ def launched(environment: Mapping[str, str] = os.environ) -> Launch | None:
         raise WorldError(f"JOBS_RANKS can only be 1 (this process alone), not {ranks!r}; use mpirun -n for more")
     if ranks:
         return None
-    for launcher, rankName, sizeNames, localRank, localSize in _LAUNCHERS:
-        rank = _number(environment, rankName)
-        sizes = (_number(environment, name) for name in sizeNames)
-        size = next((size for size in sizes if size), None)
-        if rank is not None and size is not None:
+    for launcher, rankName, sizeName, localRank, localSize in _LAUNCHERS:
+        rank, size = _number(environment, rankName), _number(environment, sizeName)
+        if rank is not None and size:
             return Launch(launcher, rank, size, _number(environment, localRank), _number(environment, localSize))
     return None
 
@@ -177,9 +180,17 @@ def _joinMpi(launch: Launch, grant: Grant) -> Transport:
         mpi.Finalize()
         raise WorldError(_mismatch(launch, size, library))
     transport = MpiTransport(mpi, grant)
+    _tellUsher()
     if transport.rank == 0:
         _warn(narrowBinding(transport.grants, UNBOUND[launch.launcher]))
     return transport
+
+
+def _tellUsher() -> None:
+    """Tells who started this rank for ``job_stream`` that it has joined the others, which can do without it now."""
+    if name := os.environ.get(USHER):
+        with suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as link:
+            link.sendto(b"joined", socket.MSG_DONTWAIT, f"\0{name}")
 
 
 def _mismatch(launch: Launch, size: int, library: str) -> str:

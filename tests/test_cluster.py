@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pytest
 from cluster_support import Hosts, missing
+from launcher_support import job_stream
 from mpi_support import MPICH, clean_environment, find_mpirun, is_open_mpi, pythons
 from support import DEADLINE_S, Ended, Gate, Tally, is_alive, wait_until
 
@@ -79,7 +80,7 @@ class Site:
         script, hostfile = self.folder / "script.py", self.folder / "hostfile"
         script.write_text(PRELUDE + textwrap.dedent(text))
         hostfile.write_text("".join(f"{name} cpus={LANES[name]}\n" for name in names))
-        command = [_command(python), "--hostfile", hostfile, *options, "--", python, "-W", "error", script]
+        command = [*job_stream(python), "--hostfile", hostfile, *options, "--", python, "-W", "error", script]
         out, err = self.folder / "out", self.folder / "err"
         with out.open("wb") as out_file, err.open("wb") as err_file:
             process = subprocess.Popen(
@@ -109,10 +110,6 @@ class Site:
         for name in names:
             host = self.hosts[name]
             wait_until(lambda host=host: not host.commands(), f"the end of {host.commands()} on {name}")
-
-
-def _command(python: str) -> Path:
-    return Path(python).with_name("job_stream")
 
 
 @pytest.fixture
@@ -260,7 +257,7 @@ def test_nothing_is_left_of_a_cluster(tmp_path: Path) -> None:
         assert hosts["one"].run("ssh", "two", "hostname") == "two\n"
         pids = [hosts[name].pid for name in ("one", "two")]
     assert (names_of(links), names_of(mounts)) == before
-    assert not any(is_alive(pid) for pid in pids)
+    wait_until(lambda: not any(is_alive(pid) for pid in pids), "the hosts to end")
 
 
 def names_of(table: Path) -> list[str]:

@@ -290,7 +290,7 @@ def test_a_job_of_slurm_gets_a_rank_on_each_node_by_srun(tmp_path):
 def test_a_job_of_slurm_on_this_machine_only_needs_no_mpirun(tmp_path):
     variables, command = dry(tmp_path, env={**SLURM, "SLURM_JOB_NUM_NODES": "1"})
     assert command == ["prog", "a b"]
-    assert variables == {"JOBS_RANKS": "1"}, "the program must not take itself for one of many that srun has started"
+    assert variables == {}
 
 
 def test_the_shell_of_salloc_may_not_be_on_the_node_it_was_given(tmp_path):
@@ -310,6 +310,9 @@ def test_a_job_of_pbs_gets_a_rank_on_each_node(tmp_path):
         (["-n", "2"], SLURM, "this job has 4 nodes of Slurm, each of which gets a rank: leave -n out"),
         ([], {"PBS_NODEFILE": "gone"}, "hostfile gone: cannot be read"),
         (["-n", "2"], {"JOBS_MPIRUN": "no-such-mpirun"}, "JOBS_MPIRUN=no-such-mpirun: there is no such program"),
+        (["-n", "2"], {"JOBS_RANKS": "1"}, "JOBS_RANKS=1 has each process work alone"),
+        (["-n", "2"], {"PMI_RANK": "1", "PMI_SIZE": "3"}, "MPICH has started this command 3 times"),
+        ([], {**SLURM, "SLURM_STEP_NUM_TASKS": "4"}, "Slurm has started this command 4 times"),
         (["-n", "2"], {"JOBS_MPIRUN": "true"}, "is no mpirun of Open MPI or MPICH, nor srun"),
     ],
 )

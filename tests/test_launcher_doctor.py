@@ -42,6 +42,13 @@ def test_hosts_can_be_tested(tmp_path):
     assert ended.out.splitlines()[-1] == "fine  self-test: 3 ranks, right"
 
 
+def test_the_self_test_leaves_the_checkpoint_of_the_user_alone(monkeypatch, tmp_path):
+    monkeypatch.setenv("JOBS_CHECKPOINT", str(tmp_path / "mine"))
+    monkeypatch.setenv("JOBS_TIME_LIMIT", "nonsense")
+    assert not doctor.selfTest(NOTHING).remedy
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_machine_without_any_mpi_is_fine(tmp_path):
     """What is there after installing job_stream and nothing else."""
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(tmp_path / "venv")], check=True)

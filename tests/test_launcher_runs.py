@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import signal
 import sys
+import tempfile
+from pathlib import Path
 
 import pytest
 from launcher_support import Command, needs_mpirun, needs_open_mpi, remote, run, script
-from mpi_support import pythons
+from mpi_support import clean_environment, pythons
 from support import Gate, Tally, wait_until
 
+from job_stream.launcher import command as commands
 from job_stream.launcher import run as running
 from job_stream.launcher.command import Job, alone
 from job_stream.launcher.mailbox import Mailbox
+from job_stream.launcher.mpirun import OPEN_MPI, Mpirun, findMpirun, folderVariable
 from job_stream.launcher.run import Run
 
 pytestmark = needs_mpirun
@@ -44,6 +48,16 @@ def test_ranks_are_one_world(tmp_path, python):
     ended = run(tmp_path, "-n", "2", "--", python, path, python=python)
     assert ended.code == 0, ended.err
     assert sorted(ended.out.split()) == ["0", "100", "2", "2"]
+
+
+@each_mpi
+@pytest.mark.parametrize("step", [{}, {"SLURM_STEP_ID": "4294967290", "SLURM_STEP_NUM_TASKS": "1"}])
+def test_ranks_started_from_a_batch_script_or_the_shell_of_salloc_are_one_world(tmp_path, python, step):
+    """Both look much like a task of srun, but the ranks are those that are started here."""
+    env = {"SLURM_PROCID": "0", "SLURM_LOCALID": "0", "SLURM_NTASKS": "4", **step}
+    path = script(tmp_path, "from job_stream.world import world; print(world().size)")
+    ended = run(tmp_path, "-n", "2", "--", python, path, env=env, python=python)
+    assert (ended.code, ended.out) == (0, "2\n2\n"), ended.err
 
 
 @each_mpi
@@ -300,8 +314,12 @@ def test_the_death_of_ranks_is_survived_where_mpi_can(tmp_path):
     text = """
     import threading
 
+    from job_stream.world import world
+
     def die_amid():
         Gate(here / "amid").wait()
+        while world._transport is None:
+            time.sleep(0.001)
         Tally(here / "dead").note(rank)
         die()
 
@@ -321,6 +339,44 @@ def test_the_death_of_ranks_is_survived_where_mpi_can(tmp_path):
     assert sorted(Tally(tmp_path / "results").numbers()) == [number**2 for number in range(100)]
 
 
+@needs_open_mpi
+def test_a_rank_that_dies_before_it_has_joined_the_others_ends_all(monkeypatch, tmp_path):
+    """MPI survives deaths, but only of ranks that have been there: for this one they would wait for ever."""
+    monkeypatch.setattr(running, "FAILED_S", 0.1)
+    text = """
+    if rank == 1:
+        die()
+    from job_stream.world import world
+    world()
+    """
+    for name, value in clean_environment().items():
+        monkeypatch.setenv(name, value)
+    mpirun, _ = findMpirun()
+    job = Job((sys.executable, str(script(tmp_path, text))), ranks=3)
+    with Mailbox() as mailbox:
+        outcome = Run(commands.command(job, mpirun), {}, 3, True, ["127.0.0.1"], mailbox).wait()
+    assert (outcome.code, outcome.isCrash) == (137, True)
+    assert outcome.why.startswith("rank 1 ")
+
+
+@needs_open_mpi
+def test_an_mpirun_has_a_folder_of_its_own_which_one_that_was_killed_cannot_have_left(tmp_path):
+    path = script(tmp_path, "print(Path(os.environ['PMIX_SERVER_TMPDIR']).parent)")
+    with tempfile.TemporaryDirectory() as folder:
+        ended = run(tmp_path, "-n", "2", "--", sys.executable, path, env={"TMPDIR": folder})
+        assert ended.code == 0, ended.err
+        first, second = map(Path, ended.out.split())
+        assert first == second
+        assert first.parent == Path(folder)
+        assert not first.exists()
+
+
+def test_where_the_user_has_mpirun_keep_its_files_is_left_alone():
+    mpirun = Mpirun("mpirun", OPEN_MPI, "5.0.11")
+    assert folderVariable(mpirun, {})
+    assert not folderVariable(mpirun, {"PRTE_MCA_prte_tmpdir_base": "/scratch"})
+
+
 # --- launchers that don't end -------------------------------------------------------------------------------------
 @pytest.mark.parametrize("status", [0, 3])
 def test_a_launcher_that_does_not_end_after_its_ranks_is_made_to(monkeypatch, status):
@@ -334,8 +390,9 @@ def test_a_launcher_that_does_not_end_after_its_ranks_is_made_to(monkeypatch, st
 
 def test_ranks_whose_launcher_has_died_are_ended(monkeypatch, tmp_path):
     monkeypatch.setattr(running, "FORCE_S", 0.1)
-    usher = alone(Job((sys.executable, "-c", "import time; time.sleep(1e6)")))
-    launcher = ["sh", "-c", f'"$@" & echo $! > {tmp_path / "usher"}; sleep 0.5; kill -9 $$', "sh", *usher]
+    up = tmp_path / "up"
+    usher = alone(Job(("sh", "-c", f"touch {up}; exec sleep 1000000")))
+    launcher = ["sh", "-c", f'"$@" & until [ -e {up} ]; do sleep 0.01; done; kill -9 $$', "sh", *usher]
     with Mailbox() as mailbox:
         outcome = Run(launcher, {}, 1, False, ["127.0.0.1"], mailbox).wait()
     assert outcome.isCrash

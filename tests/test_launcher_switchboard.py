@@ -63,6 +63,13 @@ def test_ends_are_known_in_the_order_in_which_they_come(board):
     assert board.board.running == 0
 
 
+def test_it_is_known_who_had_joined_the_others(board):
+    for rank, text in ((1, b"joined\nend -9\n"), (2, b"end -9\n")):
+        board.usher(rank).sendall(text)
+        board.until(lambda: board.board.ends and board.board.ends[-1].rank == rank)  # noqa: B023
+    assert [end.joined for end in board.board.ends] == [True, False]
+
+
 def test_who_hangs_up_without_a_word_is_lost(board):
     board.usher(4).close()
     board.until(lambda: board.board.ends)

@@ -12,16 +12,18 @@ import threading
 
 import pytest
 from launcher_support import script
+from mpi_support import clean_environment
 from support import DEADLINE_S, Gate, Tally
 
 from job_stream.launcher.command import USHER
+from job_stream.launcher.usher import diesWith
 
 
 def usher(folder, text, *, cpus="-", launcher="", **keywords):
     """An usher whose program is a script."""
     return subprocess.Popen(
         [sys.executable, "-IS", str(USHER), cpus, sys.executable, str(script(folder, text))],
-        env={**os.environ, "JOBS_LAUNCHER": launcher}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        env=clean_environment({"JOBS_LAUNCHER": launcher}), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         **keywords,
     )  # fmt: skip
 
@@ -145,12 +147,40 @@ def test_the_program_ends_with_the_usher(tmp_path):
     assert ended(process)[0] == -signal.SIGKILL  # and the pipes are closed, so the program is gone
 
 
-def test_without_a_launcher_the_program_runs_all_the_same(tmp_path):
+def test_that_the_program_has_joined_the_others_is_told_before_its_end(tmp_path):
+    launcher = Launcher()
+    text = "from job_stream.world import _tellUsher; _tellUsher(); sys.exit(3)"
+    assert ended(usher(tmp_path, text, launcher=launcher.where))[0] == 3
+    assert launcher.lines()[1:] == ["joined", "end 3"]
+
+
+def test_a_program_whose_launcher_cannot_be_reached_runs_all_the_same(tmp_path):
+    code, out, err = ended(usher(tmp_path, "print('done')", launcher="9 token no-such-host.invalid"))
+    assert (code, out) == (0, "done\n")
+    assert "cannot reach the launcher at port 9 of no-such-host.invalid; going on without" in err
+
+
+def test_a_program_whose_launcher_has_died_does_not_begin(tmp_path):
     with socket.create_server(("127.0.0.1", 0)) as closed:
         port = closed.getsockname()[1]
     code, out, err = ended(usher(tmp_path, "print('done')", launcher=f"{port} token 127.0.0.1"))
-    assert (code, out) == (0, "done\n")
-    assert f"cannot reach the launcher at port {port} of 127.0.0.1; going on without" in err
+    assert (code, out) == (1, "")
+    assert "the launcher of rank 0 has died" in err
+
+
+def test_a_program_whose_launcher_dies_before_it_has_answered_does_not_begin(tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        process = usher(tmp_path, "print('done')", launcher=f"{server.getsockname()[1]} token 127.0.0.1")
+        link, _ = server.accept()
+    link.close()
+    code, out, err = ended(process)
+    assert (code, out) == (1, "")
+    assert "the launcher of rank 0 has died" in err
+
+
+def test_a_child_whose_parent_died_before_it_could_ask_to_die_with_it_ends():
+    with pytest.raises(subprocess.CalledProcessError):
+        subprocess.run(["true"], preexec_fn=diesWith(os.getppid()), check=True)
 
 
 def test_a_stranger_is_no_launcher(tmp_path):

@@ -13,8 +13,8 @@ from job_stream.launcher.verdict import End, Outcome, judge
 KILL, TERM, INT = -signal.SIGKILL, -signal.SIGTERM, -signal.SIGINT
 
 
-def ends(*statuses):
-    return [End(rank, status, "host", 7) for rank, status in statuses]
+def ends(*statuses, joined=True):
+    return [End(rank, status, "host", 7, joined) for rank, status in statuses]
 
 
 # --- what it came to ----------------------------------------------------------------------------------------------
@@ -58,6 +58,11 @@ def test_the_first_rank_that_fails_tells_what_happened(statuses, launcher, code,
 def test_deaths_that_mpi_survives_are_no_end(statuses, code, is_crash):
     outcome = judge(ends(*statuses), 0, 137, recovers=True)
     assert (outcome.code, outcome.isCrash) == (code, is_crash)
+
+
+@pytest.mark.parametrize("status", [KILL, None])
+def test_a_rank_for_which_the_others_still_wait_is_not_survived(status):
+    assert judge(ends((1, status), (0, TERM), joined=False), 0, 137, recovers=True).isCrash
 
 
 def test_a_launcher_that_ends_before_its_ranks_has_crashed():

@@ -472,6 +472,24 @@ with Work([0]) as w:
     assert (tmp_path / "shared").exists()
 
 
+# --- the beginning ------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("step", ["_duplicate", "_exchange"])
+def test_a_rank_that_dies_before_all_have_come_together_is_named(tmp_path: Path, step: str) -> None:
+    text = f"""
+    from job_stream.transports.mpi import MpiTransport
+    if rank == 1:
+        MpiTransport.{step} = lambda *_: kill()
+    with Work(range(3)) as w:
+        w.job(lambda x: x)
+    """
+    with World(script(tmp_path, text), 3, ulfm=True) as world:
+        ended = world.ended()
+        world.gone()
+    assert ended.code
+    assert "WorldError: rank 1 died before the ranks had come together, so none can begin" in ended.err
+    assert "mpi4py" not in ended.err
+
+
 # --- size ---------------------------------------------------------------------------------------------------------
 @pytest.mark.skipif(os.environ.get("JOBS_TEST_LARGE") != "1", reason="takes 10 GiB; JOBS_TEST_LARGE=1 asks for it")
 @pytest.mark.parametrize("python", pythons())

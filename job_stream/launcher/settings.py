@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import platformdirs
@@ -83,5 +84,7 @@ def _write(values: dict[str, str]) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         new.write_text(tomli_w.dumps(values), encoding="utf-8")
         new.replace(path)
-    except OSError as error:
+    except (OSError, UnicodeEncodeError) as error:
+        with suppress(OSError):
+            new.unlink()
         raise LauncherError(f"the settings in {path} cannot be written: {error}") from None

@@ -11,11 +11,12 @@ from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from typing import NamedTuple
 
+from ..world import OWNER, launched
 from . import settings
 from .command import Job, additions, alone, command, isRemote
 from .hosts import Host, allocation, nodeNames, parseHosts, readHostfile
 from .mailbox import Mailbox
-from .mpirun import Mpirun, findMpirun
+from .mpirun import Mpirun, findMpirun, folderVariable, ownFolder
 from .restarts import LIMIT, Limits, keepRunning, say
 from .run import Run
 from .switchboard import LOOPBACK, addressesTowards
@@ -63,10 +64,12 @@ def start(options: Options, program: Sequence[str], words: Sequence[str] = ()) -
     """
     job = _job(options, tuple(program))
     needsMpirun = isRemote(job) or job.ranks > 1
+    if needsMpirun:
+        _beOutside()
     mpirun, warning = findMpirun() if needsMpirun else (None, None)
     if warning:
         say(warning)
-    added = {**(additions(mpirun, job) if mpirun else _aloneAddition()), **_checkpointAddition(options)}
+    added = {**(additions(mpirun, job) if mpirun else {}), **_checkpointAddition(options)}
     line = alone(job) if mpirun is None else command(job, mpirun, {**os.environ, **_passed(options, added)})
     if options.dryRun:
         _show(options, job, mpirun, line, added)
@@ -85,10 +88,10 @@ def _supervise(options: Options, job: Job, mpirun: Mpirun | None, line: list[str
     recovers = mpirun is not None and mpirun.recovers
     ranks = job.allocation.nodes if job.allocation else len(job.hosts) or job.ranks
 
-    with Mailbox() as mailbox:
+    with Mailbox() as mailbox, ownFolder(folderVariable(mpirun)) as folder:
 
         def again(more: Mapping[str, str]) -> Run:
-            return Run(line, {**added, **more}, ranks, recovers, addresses, mailbox)
+            return Run(line, {**added, **folder, **more}, ranks, recovers, addresses, mailbox)
 
         return keepRunning(again, _limits(options), mailbox)
 
@@ -136,16 +139,24 @@ def _checkOptions(options: Options) -> None:
         raise LauncherError(f"--restarts needs a checkpoint to go on from: give --checkpoint PATH, or set {CHECKPOINT}")
 
 
+def _beOutside() -> None:
+    """Sees to it that the ranks to be started can be ranks, whatever this process is."""
+    if os.environ.get("JOBS_RANKS"):
+        raise LauncherError("JOBS_RANKS=1 has each process work alone, so several ranks make no sense: unset it")
+    launch = launched()
+    if launch is not None and launch.size > 1:
+        raise LauncherError(
+            f"{launch.launcher} has started this command {launch.size} times, and each would start all ranks: start it "
+            "once, without mpirun or srun before it"
+        )
+    os.environ.pop(OWNER, None)
+
+
 # environment ----------------------------------------------------------------------------------------------------------
 
 
 def _checkpointAddition(options: Options) -> dict[str, str]:
     return {} if options.checkpoint is None else {CHECKPOINT: os.path.abspath(options.checkpoint)}
-
-
-def _aloneAddition() -> dict[str, str]:
-    """Slurm's variables in a batch script look as if srun had started many of it."""
-    return {"JOBS_RANKS": "1"} if "SLURM_PROCID" in os.environ else {}
 
 
 def _limitAddition(options: Options) -> dict[str, str]:
@@ -195,6 +206,8 @@ def _show(options: Options, job: Job, mpirun: Mpirun | None, line: list[str], ad
     isPlain = mpirun is None and not options.restarts
     for name, value in sorted({**added, **_limitAddition(options)}.items()):
         print(f"{name}={shlex.quote(value)}")
+    if variable := folderVariable(mpirun):
+        print(f"{variable}=...  # a new folder, which is removed at the end: where mpirun keeps its files")
     if not isPlain:
         print(f"{LAUNCHER}=...  # made anew for each start: where the ranks tell how they ended")
     print(shlex.join(job.program if isPlain else line))

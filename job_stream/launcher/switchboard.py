@@ -122,6 +122,9 @@ class Switchboard:
                 with suppress(OSError):
                     link.link.sendall(WELCOME)
                 return True
+            case ["joined"] if link.name is not None and not link.hasEnded:
+                link.name = link.name._replace(joined=True)
+                return True
             case ["end", status] if link.name is not None and not link.hasEnded:
                 link.hasEnded = True
                 self.ends.append(link.name._replace(status=int(status)))

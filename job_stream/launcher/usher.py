@@ -8,8 +8,13 @@ It is a script of its own, and imports nothing of job_stream: what a rank is, is
 ``usher.py CPUS PROGRAM ARGUMENTS...``; CPUS is a number of lanes, or - to leave that open.
 
 The environment variable JOBS_LAUNCHER says where the launcher is: ``PORT TOKEN ADDRESS...``. Told are lines:
-``hello TOKEN RANK HOST PID``, ``end STATUS`` (an exit code, or a signal as a negative number); heard are ``welcome``
-and ``signal NUMBER``. An usher that finds no launcher says so, and does without.
+``hello TOKEN RANK HOST PID``, ``joined``, ``end STATUS`` (an exit code, or a signal as a negative number); heard are
+``welcome`` and ``signal NUMBER``. An usher that cannot reach the launcher says so, and does without; one whose launcher
+has died does not begin.
+
+*Joined* means that the program's ranks have found each other through MPI: whoever dies before has the others wait for
+ever, also where MPI survives deaths. The program tells it by a word to the socket that JOBS_USHER names, which lies in
+the abstract namespace: nothing of it has to be removed.
 """
 
 from __future__ import annotations
@@ -22,10 +27,12 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 
 LAUNCHER = "JOBS_LAUNCHER"
+USHER = "JOBS_USHER"
+JOINED, OVER = b"joined", b"over"
 WELCOME = b"welcome\n"
 RANKS = ("OMPI_COMM_WORLD_RANK", "PMI_RANK", "PMIX_RANK", "SLURM_PROCID")
 CONNECT_S = 5.0
@@ -48,6 +55,7 @@ class Usher:
     def __init__(self, command: Sequence[str], cpus: str) -> None:
         self._command = command
         self._link = connect(os.environ.pop(LAUNCHER, ""))
+        self._ear = Ear(self._link) if self._link is not None else None
         self._program: subprocess.Popen[bytes] | None = None
         self._pending: list[int] = []
         if cpus != "-":
@@ -61,7 +69,7 @@ class Usher:
             # Hydra hands an open connection to the program, so descriptors stay open. Open MPI's mpirun never tells
             # a program that its input has ended, so there is none.
             self._program = subprocess.Popen(
-                self._command, stdin=subprocess.DEVNULL, close_fds=False, preexec_fn=dieWithParent
+                self._command, stdin=subprocess.DEVNULL, close_fds=False, preexec_fn=diesWith(os.getpid())
             )
         except OSError as error:
             print(f"job_stream: cannot start {self._command[0]!r}: {error.strerror}", file=sys.stderr, flush=True)
@@ -94,21 +102,53 @@ class Usher:
         self._send(signal.SIGKILL)
 
     def _tell(self, status: int) -> int:
+        if self._ear is not None:
+            self._ear.close()
         if self._link is not None:
             with suppress(OSError):
                 self._link.sendall(f"end {status}\n".encode())
         return status
 
 
+class Ear:
+    """Hears of the program that it has joined the others, and tells the launcher.
+
+    Args:
+        link: to the launcher.
+    """
+
+    def __init__(self, link: socket.socket) -> None:
+        self._link = link
+        name = f"job_stream-{os.urandom(16).hex()}"
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._socket.bind(f"\0{name}")
+        self._thread = threading.Thread(target=self._listen, daemon=True)
+        self._thread.start()
+        os.environ[USHER] = name
+
+    def _listen(self) -> None:
+        while (word := self._socket.recv(len(JOINED))) != OVER:
+            if word == JOINED:
+                with suppress(OSError):
+                    self._link.sendall(JOINED + b"\n")
+
+    def close(self) -> None:
+        """Returns when all that was heard has been told."""
+        self._socket.sendto(OVER, self._socket.getsockname())
+        self._thread.join()
+        self._socket.close()
+
+
 def connect(where: str) -> socket.socket | None:
-    """A connection to the launcher, by the first of its addresses that answers."""
+    """A connection to the launcher, by the first of its addresses that answers; None: it cannot be reached."""
     if not where:
         return None
     port, token, *addresses = where.split()
     rank = next((os.environ[name] for name in RANKS if name in os.environ), "0")
     hello = f"hello {token} {rank} {socket.gethostname()} {os.getpid()}\n".encode()
+    gone = 0
     for address in addresses:
-        with suppress(OSError):
+        try:
             link = socket.create_connection((address, int(port)), CONNECT_S)
             link.sendall(hello)
             if isWelcome(link):
@@ -116,6 +156,10 @@ def connect(where: str) -> socket.socket | None:
                 keepWatch(link)
                 return link
             link.close()
+        except OSError as error:
+            gone += isinstance(error, ConnectionError) and isOwn(address)
+    if gone == len(addresses):
+        sys.exit(f"job_stream: the launcher of rank {rank} has died, so that does not begin")
     print(
         f"job_stream: rank {rank} on {socket.gethostname()} cannot reach the launcher at port {port} of "
         f"{', '.join(addresses)}; going on without, so exit status and signals depend on mpirun",
@@ -133,17 +177,39 @@ def keepWatch(link: socket.socket) -> None:
     link.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 1000 * SILENT_S)
 
 
+def isOwn(address: str) -> bool:
+    """Whether an address is one of this machine."""
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    with suppress(OSError), socket.socket(family) as probe:
+        probe.bind((address, 0))
+        return True
+    return False
+
+
 def isWelcome(link: socket.socket) -> bool:
-    """Whether it is the launcher that has answered, and not somebody with the same address elsewhere."""
+    """Whether it is the launcher that has answered, and not somebody with the same address elsewhere.
+
+    Raises:
+        ConnectionError: it has hung up without a word, as a launcher that dies just then, or that of another run.
+    """
     answer = b""
     while len(answer) < len(WELCOME) and (more := link.recv(len(WELCOME) - len(answer))):
         answer += more
+    if not answer:
+        raise ConnectionResetError
     return answer == WELCOME
 
 
-def dieWithParent() -> None:
-    """Has the kernel kill this process when its parent dies (prctl PR_SET_PDEATHSIG)."""
-    ctypes.CDLL(None).prctl(1, signal.SIGKILL, 0, 0, 0)
+def diesWith(parent: int) -> Callable[[], None]:
+    """What a child has to do that the kernel is to kill when its parent dies (prctl PR_SET_PDEATHSIG)."""
+    prctl = ctypes.CDLL(None).prctl
+
+    def prepare() -> None:
+        prctl(1, signal.SIGKILL, 0, 0, 0)
+        if os.getppid() != parent:  # it has died already
+            os._exit(1)
+
+    return prepare
 
 
 def endAs(status: int) -> None:

@@ -3,8 +3,8 @@
 The rule. Ranks that fail take the others down, so the *first* end that is not 0 is the cause of all. If the program
 ended by itself, with an exit code, that is its answer: Python ends so after an exception, and so does ``sys.exit``.
 If it was killed by a signal, or is gone without a word with its host, it crashed; exit codes above 128 are what shells
-make of signals. Ctrl-C is no crash. Where MPI survives the death of ranks, such ends count for rank 0 only. What mpirun
-ends with is asked only where no rank has an answer.
+make of signals. Ctrl-C is no crash. Where MPI survives the death of ranks, such ends count for rank 0 only, and for
+ranks that the others still wait for. What mpirun ends with is asked only where no rank has an answer.
 """
 
 from __future__ import annotations
@@ -32,12 +32,14 @@ class End(NamedTuple):
         status: exit code; a signal as a negative number; None: gone without a word.
         host: name of its machine.
         pid: its usher's process.
+        joined: whether the rank had found the others before.
     """
 
     rank: int
     status: int | None
     host: str = ""
     pid: int = 0
+    joined: bool = False
 
     def __str__(self) -> str:
         where = f"rank {self.rank} (process {self.pid} on {self.host})"
@@ -67,11 +69,11 @@ def cause(ends: Sequence[End], recovers: bool) -> End | None:
 
     Args:
         ends: in the order in which they came.
-        recovers: MPI survives the death of ranks other than 0.
+        recovers: MPI survives the death of ranks other than 0, once all have joined.
     """
     lost = None
     for end in ends:
-        isSurvived = recovers and end.rank and (end.status is None or end.status < 0)
+        isSurvived = recovers and end.rank and end.joined and (end.status is None or end.status < 0)
         lost = lost or (end if end.status is None else None)
         if end.status != 0 and not isSurvived:
             return lost if lost and end.status in _ABORTED else end

@@ -138,17 +138,21 @@ class MpiTransport:
         mpi: the initialised module ``mpi4py.MPI``.
         grant: CPUs of this rank.
         pieceBytes: size limit of the pieces of a body.
+
+    Raises:
+        WorldError: the ranks cannot come together, since one of them has died.
     """
 
     def __init__(self, mpi: Any, grant: Grant, pieceBytes: int = PIECE_BYTES) -> None:
         self._mpi = mpi
         self._pieceBytes = pieceBytes
-        self._comm, request = mpi.COMM_WORLD.Idup()
-        _wait(request)
-        self._comm.Set_errhandler(mpi.ERRORS_RETURN)
-        self.rank: int = self._comm.Get_rank()
-        self.size: int = self._comm.Get_size()
-        self.grants = self._exchange(grant)
+        self.rank: int = mpi.COMM_WORLD.Get_rank()
+        self.size: int = mpi.COMM_WORLD.Get_size()
+        try:
+            self._comm = self._duplicate()
+            self.grants = self._exchange(grant)
+        except mpi.Exception as error:
+            raise WorldError(_whyNotTogether(mpi, error)) from None
         cpus = shares(self.grants)
         self.peers = tuple(Peer(each.host, cpus[rank], each.pid) for rank, each in enumerate(self.grants))
         self.recovers = _recovers()
@@ -163,6 +167,13 @@ class MpiTransport:
         self._state = _OPEN
         self._whole = True
         self.expelled = False
+
+    def _duplicate(self) -> Any:
+        """A communicator of our own; sleeps until all ranks are there."""
+        comm, request = self._mpi.COMM_WORLD.Idup()
+        _wait(request)
+        comm.Set_errhandler(self._mpi.ERRORS_RETURN)
+        return comm
 
     def _exchange(self, grant: Grant) -> tuple[Grant, ...]:
         """The grants of all ranks; sleeps until all are there."""
@@ -444,6 +455,19 @@ def _wait(request: Any) -> None:
     """Sleeps until a request is complete; MPI's own wait would keep a CPU busy."""
     while not request.Test():
         sleep(JOIN_POLL_S)
+
+
+def _whyNotTogether(mpi: Any, error: Exception) -> str:
+    """What has kept the ranks from coming together, with those that have died as far as MPI can tell."""
+    dead: list[int] = []
+    if _recovers():
+        with suppress(mpi.Exception):
+            dead = mpi.COMM_WORLD.Get_failed().Translate_ranks(None, mpi.COMM_WORLD.Get_group())
+    who = f"rank {' and rank '.join(map(str, dead))} died" if dead else "a rank died, or cannot be reached,"
+    return (
+        f"{who} before the ranks had come together, so none can begin ({error}): look for the reason above, or in the "
+        "log of that host, and start all again; job_stream --restarts does so by itself"
+    )
 
 
 def _recovers() -> bool:
