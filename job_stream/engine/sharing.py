@@ -37,7 +37,7 @@ class _Need:
 
     Attributes:
         lanes: that it wants work for.
-        idleAt: until then they have something to do.
+        idleAt: until then its own lanes have something to do.
         waits: whether it waits until there is work.
         answerBy: when to refuse; None: it has asked for no answer.
     """
@@ -271,7 +271,7 @@ class Sharing:
             self.remind(asking.retryAt)
             return
         asking.asked = victim
-        self._books.actions.append(Send(victim, Ask(own, False, self._secondsLeft(own))))
+        self._books.actions.append(Send(victim, Ask(own, False, self._left)))
 
     def _isEarly(self) -> bool:
         """Whether nobody but rank 0 can have work yet, so that there is no sense in asking others."""
@@ -283,19 +283,21 @@ class Sharing:
         return early
 
     def _waitAt(self, rank: int, lanes: int) -> None:
-        """Registers; again when many more have come to wait here, or when work is needed sooner than was said."""
-        told, now = self.asking.waitingAt.get(rank), self._books.now
+        """Registers; again when many more have come to wait here, or when this rank runs dry sooner than it had said."""
         if rank == self._number or rank in self.asking.dead:
             return
-        if told is not None and lanes < 2 * told.lanes and told.idleAt <= now + ANSWER_S:
-            return
-        left = self._secondsLeft(lanes)
-        if told is None or lanes >= 2 * told.lanes or left <= ANSWER_S:
+        told, now = self.asking.waitingAt.get(rank), self._books.now
+        if told is None or lanes >= 2 * told.lanes or (told.idleAt > now + ANSWER_S and not self._secondsHere):
+            left = self._left
             self.asking.waitingAt[rank] = Told(lanes, now + left)
             self._books.actions.append(Send(rank, Ask(lanes, True, left)))
 
-    def _secondsLeft(self, lanes: int) -> float:
-        """How long so many lanes will have something to do here, if nobody else takes it."""
-        if self.urgent:
-            return 0.0
-        return (self._books.secondsWaiting(LEAST_S) + self._roster.left) / lanes
+    @property
+    def _left(self) -> float:
+        """How long the lanes here will have something to do, if nobody else takes it."""
+        return 0.0 if self.urgent else self._secondsHere / self._lanesOf[self._number]
+
+    @property
+    def _secondsHere(self) -> float:
+        """About how much work there is, waiting or with lanes."""
+        return self._books.secondsWaiting(LEAST_S) + self._roster.left

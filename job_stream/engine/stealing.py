@@ -47,7 +47,7 @@ def behind(rank: int, lanesOf: tuple[int, ...]) -> int:
 
 
 class Told(NamedTuple):
-    """What a rank has told one at which it waits: for how many lanes, and until when they have something to do."""
+    """What a rank has told one at which it waits: for how many lanes, and until when its own have something to do."""
 
     lanes: int
     idleAt: float

@@ -59,8 +59,10 @@ NEVER = float("inf")
 HOT_S = 1e-3
 WAITING_HOT_S = 0.05
 HOT_PAUSE_S = 1e-4
+CALM_S = 8e-3
+"""How often an engine thread looks for messages while its lanes have plenty to do, even if other events wake it."""
 LOOKS_S = ((0.05, 1.1e-3), (0.5, 3.1e-3), (NEVER, 8.1e-3))
-"""After so many quiet seconds, an engine thread looks for messages that often."""
+"""After so many quiet seconds, an engine thread looks for messages that often at least."""
 
 STEP_S = 2e-3
 GROUP_S = 1e-3
@@ -186,6 +188,8 @@ class Scale:
         self.ranks = [Rank(load.plan, parts if i == 0 else (), 1, i, lanesOf) for i in range(ranks)]
         self.lanes: list[dict[int, _Lane]] = [{} for _ in range(ranks)]
         self.inboxes: list[deque[Any]] = [deque() for _ in range(ranks)]
+        self.unseen: list[deque[Any]] = [deque() for _ in range(ranks)]
+        self.looked = [0.0] * ranks
         self.free = [0.0] * ranks
         self.stirred = [0.0] * ranks
         self.busy = [0.0] * ranks
@@ -228,18 +232,30 @@ class Scale:
         self._at(self.now + delay, self._arrive, number, event)
 
     def _arrive(self, number: int, event: Any) -> None:
-        self.inboxes[number].append(event)
+        isHeard = type(event) is m.Heard
+        (self.unseen if isHeard else self.inboxes)[number].append(event)
         start = max(self.now, self.free[number])
-        if type(event) is m.Heard and self.free[number] <= self.now:
-            start += self.chance.random() * self._patience(number)
-        self._wake(number, start)
+        self._wake(number, start + self._patience(number, start) if isHeard else start)
 
-    def _patience(self, number: int) -> float:
-        """How long the engine thread sleeps between two looks for messages; other events wake it."""
-        quiet, rank = self.now - self.stirred[number], self.ranks[number]
-        if quiet < (WAITING_HOT_S if rank.debtors and not rank.busy else HOT_S):
+    def _patience(self, number: int, time: float) -> float:
+        """How long a message lies there until the engine thread looks for it, unless another event wakes the thread."""
+        rank = self.ranks[number]
+        if self._isCalm(rank):
+            return CALM_S - (time - self.looked[number]) % CALM_S
+        quiet = time - self.stirred[number]
+        if not rank.busy and quiet < (WAITING_HOT_S if rank.debtors else HOT_S):
             return HOT_PAUSE_S
-        return next(pause for limit, pause in LOOKS_S if quiet < limit)
+        return self.chance.random() * next(pause for limit, pause in LOOKS_S if quiet < limit)
+
+    def _isCalm(self, rank: Rank) -> bool:
+        return rank.busy and rank.hasPlenty
+
+    def _receive(self, number: int) -> None:
+        """Takes up the messages that have come, if it is time to look for them."""
+        if not self._isCalm(self.ranks[number]) or self.now >= self.looked[number] + CALM_S - 1e-9:
+            self.looked[number] = self.now
+            self.inboxes[number] += self.unseen[number]
+            self.unseen[number].clear()
 
     def _wake(self, number: int, time: float) -> None:
         if time < self.awakes[number]:
@@ -254,7 +270,16 @@ class Scale:
         if rank.halted:
             inbox.clear()
             return
-        event = inbox.popleft()
+        self._receive(number)
+        if inbox:
+            self._handle(number, rank, inbox.popleft())
+        if inbox:
+            self._wake(number, self.free[number])
+        elif self.unseen[number]:
+            self._wake(number, self.free[number] + self._patience(number, self.free[number]))
+        self._watch(number, rank)
+
+    def _handle(self, number: int, rank: Rank, event: Any) -> None:
         cost = self._costOf(number, event)
         started = thread_time()
         actions = rank.handle(event, self.now)
@@ -268,9 +293,6 @@ class Scale:
             self.end = self.now + cost - sum(self._costTo(action) for action in actions)
         for action in actions:
             self._perform(number, action, self.now + cost)
-        if inbox:
-            self._wake(number, self.free[number])
-        self._watch(number, rank)
 
     def _watch(self, number: int, rank: Rank) -> None:
         due = rank.deadline
