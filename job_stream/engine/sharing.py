@@ -186,7 +186,7 @@ class Sharing:
             return []
         wanted = min(max(wanted, LEAST_S), total)
         shared: list[Piece] = []
-        while (piece := backlog.oldest) and (wanted > 0 or not shared):
+        while (piece := backlog.oldest) is not None and (wanted > 0 or not shared):
             each = self._costs.estimate(piece.work.place, 1, LEAST_S)
             count = self._howMany(piece.work, each, wanted)
             shared.append(self._books.cutOff(piece, count) if count < piece.work.count else backlog.share())
@@ -194,7 +194,7 @@ class Sharing:
         return shared
 
     def _howMany(self, work: Work, each: float, seconds: float) -> int:
-        """How many items of the oldest piece take so long; all, where it cannot be cut or next to nothing would stay."""
+        """How many items of a piece take so long; all, where it cannot be cut or next to nothing would stay."""
         if work.count == 1 or each <= 0 or not isCounted(work):
             return work.count
         count = max(int(seconds / each), 1)
@@ -283,7 +283,7 @@ class Sharing:
         return early
 
     def _waitAt(self, rank: int, lanes: int) -> None:
-        """Registers; again when many more have come to wait here, or when this rank runs dry sooner than it had said."""
+        """Registers; again when many more have come to wait here, or when it runs dry sooner than it had said."""
         if rank == self._number or rank in self.asking.dead:
             return
         told, now = self.asking.waitingAt.get(rank), self._books.now
