@@ -176,7 +176,7 @@ class Sharing:
     def _fromBacklog(self, backlog: Backlog, need: _Need) -> list[Piece]:
         """So much of what waits while all lanes here are busy that both will be busy for equally long, the oldest
         first; of a piece that can be cut, as much as is wanted."""
-        if backlog.oldest is None:
+        if not backlog:
             return []
         now, lanes = self._books.now, need.lanes
         everybody = max(self._lanesOf[self._number] + self.lanesWaiting, self.behind // 2)
