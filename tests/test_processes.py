@@ -698,6 +698,20 @@ def test_many_lines_printed_at_once_do_not_block(start):
     assert len(ended.out.splitlines()) == 40_000
 
 
+def test_a_run_goes_on_when_results_that_had_piled_up_are_taken(start):
+    ended = start("""
+        from job_stream import Work
+
+        taken = []
+        w = Work(range(40), cpus=2)
+        w.job(lambda number: bytes(4 << 20))
+        w.result(lambda result: taken.append(len(result)))
+        w.run()
+        print(len(taken))
+    """).ended()
+    assert (ended.code, ended.out) == (0, "40\n"), ended.err
+
+
 def test_a_run_in_a_script_that_has_threads():
     """Threads of the script are not in its forked processes, and must not be waited for."""
     end = threading.Event()

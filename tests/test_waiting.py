@@ -1,11 +1,14 @@
-"""What wakes the engine thread."""
+"""What wakes the engine thread, and how often it looks for other ranks."""
 
+import math
 import os
 import threading
 
+import pytest
 from support import DEADLINE_S
 
-from job_stream.waiting import Wake
+from job_stream import waiting
+from job_stream.waiting import CALM_S, Patience, Wake
 
 
 def test_a_signal_that_interrupts_a_call_may_wake_too(monkeypatch):
@@ -26,3 +29,85 @@ def test_a_signal_that_interrupts_a_call_may_wake_too(monkeypatch):
     assert os.eventfd_read(wake.fd) == 2
     wake.close()
     wake.set()  # nobody is woken any more, and nothing fails
+
+
+# --- looking for other ranks ------------------------------------------------------------------------------------------
+
+
+class Clock:
+    """Time that passes only when somebody sleeps."""
+
+    def __init__(self):
+        self.now = 100.0
+        self.naps = 0
+
+    def nap(self, seconds):
+        self.naps += 1
+        self.now += seconds
+
+    def wait(self, ms):
+        """What ``poll`` does when nothing happens: it sleeps whole milliseconds."""
+        self.now += math.ceil(ms) / 1000
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    clock = Clock()
+    monkeypatch.setattr(waiting, "monotonic", lambda: clock.now)
+    monkeypatch.setattr(waiting, "sleep", clock.nap)
+    return clock
+
+
+def patience_of(clock, busy, calm, due=None):
+    patience = Patience(None, [], lambda: due)
+    patience.polls, patience.stirred = True, clock.now
+    patience.isBusy, patience.isCalm = (lambda: busy), (lambda: calm)
+    return patience
+
+
+def test_a_rank_with_plenty_to_do_looks_once_in_a_while_whatever_wakes_it(clock):
+    patience = patience_of(clock, busy=True, calm=True)
+    assert patience.isLookDue()
+    clock.now += CALM_S / 2
+    assert not patience.isLookDue()
+    clock.now += CALM_S
+    assert patience.isLookDue()
+
+
+def test_a_rank_with_plenty_to_do_sleeps_until_it_is_time_to_look(clock):
+    patience = patience_of(clock, busy=True, calm=True)
+    for _ in range(20):
+        assert patience.isLookDue()
+        before = clock.now
+        clock.wait(patience.ms())
+        assert before + CALM_S <= clock.now < before + CALM_S + 2e-3
+    assert not clock.naps
+
+
+def test_a_rank_that_runs_out_of_work_looks_at_once(clock):
+    patience = patience_of(clock, busy=True, calm=True)
+    assert patience.isLookDue()
+    patience.isCalm = lambda: False
+    assert patience.isLookDue()
+
+
+def test_a_rank_without_work_stays_awake_for_a_moment_after_news(clock):
+    patience = patience_of(clock, busy=False, calm=False)
+    assert patience.ms() == 0
+    assert clock.naps == 1
+    clock.now += 1.0
+    assert patience.ms() > 0
+
+
+def test_a_rank_at_work_leaves_the_processor_to_its_lanes(clock):
+    patience = patience_of(clock, busy=True, calm=False)
+    assert patience.ms() > 0
+    assert patience.isLookDue()
+    assert not clock.naps
+
+
+@pytest.mark.parametrize("calm", [True, False])
+def test_what_is_due_earlier_is_not_slept_over(clock, calm):
+    patience = patience_of(clock, busy=True, calm=calm, due=clock.now + 0.5e-3)
+    patience.isLookDue()
+    assert patience.ms() == pytest.approx(0.5)

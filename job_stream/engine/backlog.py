@@ -6,7 +6,7 @@ pieces that may have killed a lane, come before everything, one at a time.
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from typing import NamedTuple
 
 from .ledger import Piece
@@ -171,7 +171,8 @@ class Backlog:
     def __init__(self, costs: Costs) -> None:
         self._costs = costs
         self._suspects: deque[Piece] = deque()
-        self._stack: list[Piece] = []
+        self._stack: deque[Piece] = deque()
+        self._items: Counter[int] = Counter()
 
     def __len__(self) -> int:
         return len(self._suspects) + len(self._stack)
@@ -183,24 +184,37 @@ class Backlog:
 
     def pop(self) -> Piece:
         """The newest piece."""
-        return self._stack.pop()
+        return self._gone(self._stack.pop())
+
+    def _gone(self, piece: Piece) -> Piece:
+        self._items[piece.work.place] -= piece.work.count
+        return piece
 
     def replace(self, piece: Piece, other: Piece) -> None:
         """Puts a piece in the place of one that waits."""
-        self._stack[self._stack.index(piece)] = other
+        index = -1 if self._stack[-1] is piece else self._stack.index(piece)
+        self._stack[index] = other
+        self._items[piece.work.place] += other.work.count - piece.work.count
 
     def push(self, piece: Piece) -> None:
-        (self._suspects if piece.careful else self._stack).append(piece)
+        if piece.careful:
+            self._suspects.append(piece)
+            return
+        self._stack.append(piece)
+        self._items[piece.work.place] += piece.work.count
 
     @property
-    def shareable(self) -> list[Piece]:
-        """The pieces that another rank could be lent, the oldest first."""
-        return self._stack
+    def oldest(self) -> Piece | None:
+        """The piece that another rank would be lent first."""
+        return self._stack[0] if self._stack else None
 
-    def share(self, count: int) -> list[Piece]:
-        """The oldest pieces, for another rank."""
-        pieces, self._stack = self._stack[:count], self._stack[count:]
-        return pieces
+    def share(self) -> Piece:
+        """The oldest piece, for another rank."""
+        return self._gone(self._stack.popleft())
+
+    def seconds(self, unknown: float) -> float:
+        """How much work other ranks could be lent; an item of which nothing is known takes ``unknown``."""
+        return sum(self._costs.estimate(place, 1, unknown) * items for place, items in self._items.items())
 
     @property
     def pieces(self) -> list[Piece]:
@@ -210,7 +224,11 @@ class Backlog:
     def discard(self, gone: set[int]) -> None:
         """Forgets the pieces of scopes that are gone."""
         self._suspects = deque(piece for piece in self._suspects if piece.work.scope not in gone)
-        self._stack = [piece for piece in self._stack if piece.work.scope not in gone]
+        self._stack, before = deque(), self._stack
+        self._items.clear()
+        for piece in before:
+            if piece.work.scope not in gone:
+                self.push(piece)
 
     def take(self, lanes: int) -> list[Piece]:
         """The pieces of the next parcel."""
@@ -226,5 +244,5 @@ class Backlog:
             seconds += each
             if parcel and (seconds > limit or _isWide(piece)):
                 break
-            parcel.append(self._stack.pop())
+            parcel.append(self.pop())
         return parcel

@@ -103,15 +103,11 @@ class Books:
 
     def lasts(self, seconds: float) -> bool:
         """Whether what waits here is so much work."""
-        if self.source.ready:
-            return True
-        left = seconds
-        for backlog in self.backlogs.values():
-            for piece in backlog.shareable:
-                left -= self.costs.estimate(piece.work.place, piece.work.count, seconds)
-                if left <= 0:
-                    return True
-        return False
+        return self.source.ready or self.secondsWaiting(seconds) >= seconds
+
+    def secondsWaiting(self, unknown: float) -> float:
+        """How much work other ranks could be lent of what waits, but for the source."""
+        return sum(backlog.seconds(unknown) for backlog in self.backlogs.values())
 
     def cutOff(self, piece: Piece, count: int) -> Piece:
         """Cuts so many items off a counted piece that waits."""

@@ -243,8 +243,8 @@ Event = (SourceGave | Repaid | Returned | LaneDied | Answered | KeeperDied | Res
 
 
 class Ask(NamedTuple):
-    """A rank asks for work for so many lanes. ``wait``: it wants no answer before there is some. ``left``: so many
-    seconds of work are left for each of these lanes."""
+    """A rank asks for work for so many lanes, its own and those behind it in the tree. ``wait``: it wants no answer
+    before there is some. ``left``: for so many seconds its own lanes have something to do."""
 
     lanes: int
     wait: bool

@@ -5,9 +5,9 @@ from __future__ import annotations
 from .backlog import Backlog, isCounted
 from .books import Books
 from .ledger import Piece, holderOf
-from .messages import Ask, Lend, Refuse, Send
+from .messages import Ask, Lend, Refuse, Send, Work
 from .roster import Roster
-from .stealing import Asking, behind, treeParent
+from .stealing import Asking, Told, behind, treeParent
 
 __all__ = ["ANSWER_S", "Sharing"]
 
@@ -24,7 +24,6 @@ LEAST_S = 4e-3
 """A loan to another rank holds so much work, where there is as much."""
 TINY_S = 1.5e-3
 """A piece is not cut to leave less work than that."""
-SAMPLE = 32
 MEASURE_S = 0.02
 EARLY_S = 0.03
 PATIENCE_S = 0.002
@@ -38,7 +37,7 @@ class _Need:
 
     Attributes:
         lanes: that it wants work for.
-        idleAt: until then they have something to do.
+        idleAt: until then its own lanes have something to do.
         waits: whether it waits until there is work.
         answerBy: when to refuse; None: it has asked for no answer.
     """
@@ -177,44 +176,29 @@ class Sharing:
     def _fromBacklog(self, backlog: Backlog, need: _Need) -> list[Piece]:
         """So much of what waits while all lanes here are busy that both will be busy for equally long, the oldest
         first; of a piece that can be cut, as much as is wanted."""
-        if not backlog.shareable:
+        if not backlog:
             return []
         now, lanes = self._books.now, need.lanes
         everybody = max(self._lanesOf[self._number] + self.lanesWaiting, self.behind // 2)
-        total, theirs = self._secondsIn(backlog.shareable), max(need.idleAt - now, 0.0) * lanes
+        total, theirs = backlog.seconds(LEAST_S), max(need.idleAt - now, 0.0) * lanes
         wanted = (total + self._roster.left + theirs) * lanes / everybody - theirs
         if wanted < LEAST_S and not self._isUrgent(need):
             return []
         wanted = min(max(wanted, LEAST_S), total)
         shared: list[Piece] = []
-        while backlog.shareable and (wanted > 0 or not shared):
-            piece = self._take(backlog, wanted)
-            wanted -= self._secondsOf(piece)
-            shared.append(piece)
+        while (piece := backlog.oldest) is not None and (wanted > 0 or not shared):
+            each = self._costs.estimate(piece.work.place, 1, LEAST_S)
+            count = self._howMany(piece.work, each, wanted)
+            shared.append(self._books.cutOff(piece, count) if count < piece.work.count else backlog.share())
+            wanted -= each * count
         return shared
 
-    def _secondsIn(self, pieces: list[Piece]) -> float:
-        """About how much work that is."""
-        return sum(self._secondsOf(piece) for piece in pieces[:SAMPLE]) * max(len(pieces) / SAMPLE, 1.0)
-
-    def _secondsOf(self, piece: Piece) -> float:
-        return self._each(piece.work.place) * piece.work.count
-
-    def _each(self, place: int) -> float:
-        """Seconds for an item; a guess while nothing is known."""
-        return self._costs.estimate(place, 1, LEAST_S)
-
-    def _take(self, backlog: Backlog, seconds: float) -> Piece:
-        """The oldest piece, or so much of it."""
-        piece = backlog.shareable[0]
-        work = piece.work
-        each = self._each(work.place)
+    def _howMany(self, work: Work, each: float, seconds: float) -> int:
+        """How many items of a piece take so long; all, where it cannot be cut or next to nothing would stay."""
         if work.count == 1 or each <= 0 or not isCounted(work):
-            return backlog.share(1)[0]
+            return work.count
         count = max(int(seconds / each), 1)
-        if (work.count - count) * each < TINY_S:
-            return backlog.share(1)[0]
-        return self._books.cutOff(piece, count)
+        return count if (work.count - count) * each >= TINY_S else work.count
 
     def remind(self, due: float) -> None:
         self.deadline = due if self.deadline is None else min(self.deadline, due)
@@ -299,16 +283,21 @@ class Sharing:
         return early
 
     def _waitAt(self, rank: int, lanes: int) -> None:
-        """Registers, again when many more have come to wait here."""
-        if rank == self._number or rank in self.asking.dead or lanes < 2 * self.asking.waitingAt.get(rank, 0):
+        """Registers; again when many more have come to wait here, or when it runs dry sooner than it had said."""
+        if rank == self._number or rank in self.asking.dead:
             return
-        self.asking.waitingAt[rank] = lanes
-        self._books.actions.append(Send(rank, Ask(lanes, True, self._left)))
+        told, now = self.asking.waitingAt.get(rank), self._books.now
+        if told is None or lanes >= 2 * told.lanes or (told.idleAt > now + ANSWER_S and not self._secondsHere):
+            left = self._left
+            self.asking.waitingAt[rank] = Told(lanes, now + left)
+            self._books.actions.append(Send(rank, Ask(lanes, True, left)))
 
     @property
     def _left(self) -> float:
         """How long the lanes here will have something to do, if nobody else takes it."""
-        if self.urgent:
-            return 0.0
-        waiting = sum(self._secondsIn(backlog.shareable) for backlog in self._books.backlogs.values())
-        return (waiting + self._roster.left) / self._lanesOf[self._number]
+        return 0.0 if self.urgent else self._secondsHere / self._lanesOf[self._number]
+
+    @property
+    def _secondsHere(self) -> float:
+        """About how much work there is, waiting or with lanes."""
+        return self._books.secondsWaiting(LEAST_S) + self._roster.left

@@ -9,7 +9,9 @@ nothing is sent when nothing is left (after Saraswat et al., "Lifeline-based glo
 
 from __future__ import annotations
 
-__all__ = ["Asking", "behind", "lifelines", "treeParent"]
+from typing import NamedTuple
+
+__all__ = ["Asking", "Told", "behind", "lifelines", "treeParent"]
 
 TRIES = 2
 FEW = 8
@@ -44,6 +46,13 @@ def behind(rank: int, lanesOf: tuple[int, ...]) -> int:
     return sum(lanesOf[rank : rank + (rank & -rank)] if rank else lanesOf)
 
 
+class Told(NamedTuple):
+    """What a rank has told one at which it waits: for how many lanes, and until when its own have something to do."""
+
+    lanes: int
+    idleAt: float
+
+
 class Asking:
     """Which rank to ask next.
 
@@ -57,7 +66,7 @@ class Asking:
         self.size = size
         self.dead: set[int] = set()
         self.asked: int | None = None
-        self.waitingAt: dict[int, int] = {}
+        self.waitingAt: dict[int, Told] = {}
         self.everLent = rank == 0
         self._tries = 0
         self.retryAt = 0.0

@@ -27,7 +27,7 @@ from typing import Any, NamedTuple
 from ..engine import messages as m
 from ..engine.backlog import Part
 from ..engine.rank import Rank
-from ..looks import pauseBetweenLooks
+from ..looks import CALM_S, HOT_PAUSE_S, pauseBetweenLooks
 from ..plan import Builder, Kind, Plan, Stage
 from .functions import mix
 
@@ -183,6 +183,8 @@ class Scale:
         self.ranks = [Rank(load.plan, parts if i == 0 else (), 1, i, lanesOf) for i in range(ranks)]
         self.lanes: list[dict[int, _Lane]] = [{} for _ in range(ranks)]
         self.inboxes: list[deque[Any]] = [deque() for _ in range(ranks)]
+        self.unseen: list[deque[Any]] = [deque() for _ in range(ranks)]
+        self.looked = [0.0] * ranks
         self.free = [0.0] * ranks
         self.stirred = [0.0] * ranks
         self.busy = [0.0] * ranks
@@ -225,17 +227,29 @@ class Scale:
         self._at(self.now + delay, self._arrive, number, event)
 
     def _arrive(self, number: int, event: Any) -> None:
-        self.inboxes[number].append(event)
+        isHeard = type(event) is m.Heard
+        (self.unseen if isHeard else self.inboxes)[number].append(event)
         start = max(self.now, self.free[number])
-        if type(event) is m.Heard and self.free[number] <= self.now:
-            start += self.chance.random() * self._patience(number)
-        self._wake(number, start)
+        self._wake(number, start + self._patience(number, start) if isHeard else start)
 
-    def _patience(self, number: int) -> float:
-        """How long the engine thread sleeps between two looks for messages; other events wake it."""
-        quiet, rank = self.now - self.stirred[number], self.ranks[number]
-        awaits = bool(rank.debtors) and not rank.busy
-        return pauseBetweenLooks(quiet, rank.hasPlenty and rank.busy, rank.busy, awaits) + LOOK_S
+    def _patience(self, number: int, time: float) -> float:
+        """How long a message lies there until the engine thread looks for it, unless another event wakes the thread."""
+        rank = self.ranks[number]
+        calm, awaits = self._isCalm(rank), bool(rank.debtors) and not rank.busy
+        pause = pauseBetweenLooks(time - self.stirred[number], calm, rank.busy, awaits)
+        if calm:
+            return pause - (time - self.looked[number]) % pause
+        return (1.0 if pause == HOT_PAUSE_S else self.chance.random()) * (pause + LOOK_S)
+
+    def _isCalm(self, rank: Rank) -> bool:
+        return rank.busy and rank.hasPlenty
+
+    def _receive(self, number: int) -> None:
+        """Takes up the messages that have come, if it is time to look for them."""
+        if not self._isCalm(self.ranks[number]) or self.now >= self.looked[number] + CALM_S - 1e-9:
+            self.looked[number] = self.now
+            self.inboxes[number] += self.unseen[number]
+            self.unseen[number].clear()
 
     def _wake(self, number: int, time: float) -> None:
         if time < self.awakes[number]:
@@ -250,7 +264,16 @@ class Scale:
         if rank.halted:
             inbox.clear()
             return
-        event = inbox.popleft()
+        self._receive(number)
+        if inbox:
+            self._handle(number, rank, inbox.popleft())
+        if inbox:
+            self._wake(number, self.free[number])
+        elif self.unseen[number]:
+            self._wake(number, self.free[number] + self._patience(number, self.free[number]))
+        self._watch(number, rank)
+
+    def _handle(self, number: int, rank: Rank, event: Any) -> None:
         cost = self._costOf(number, event)
         started = thread_time()
         actions = rank.handle(event, self.now)
@@ -264,9 +287,6 @@ class Scale:
             self.end = self.now + cost - sum(self._costTo(action) for action in actions)
         for action in actions:
             self._perform(number, action, self.now + cost)
-        if inbox:
-            self._wake(number, self.free[number])
-        self._watch(number, rank)
 
     def _watch(self, number: int, rank: Rank) -> None:
         due = rank.deadline
