@@ -11,6 +11,8 @@ import time
 import pytest
 from support import DEADLINE_S, PROMPT_S, QUIET, Counter, Gate, Once, Script, Tally, descendants, describe
 
+from job_stream.lanes.context import current, leave
+
 PR_SET_CHILD_SUBREAPER = 36
 TEST_LIMIT_S = 2 * DEADLINE_S
 
@@ -23,6 +25,16 @@ def pytest_configure(config: pytest.Config) -> None:
     os.environ.update(QUIET)
     # An orphan comes back to this process instead of to init, and so is still found below it.
     ctypes.CDLL(None, use_errno=True).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+@pytest.fixture(autouse=True)
+def _runs_outside_of_lanes():
+    """Fails a test that leaves its thread in the state of a lane: all streams after it would be nested ones."""
+    yield
+    evaluator = current()
+    if evaluator is not None:
+        leave(None)
+        pytest.fail("the test's thread is that of a lane now; run the lane in another one")
 
 
 @pytest.fixture(autouse=True)

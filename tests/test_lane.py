@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 import pytest
+from support import DEADLINE_S
 
 from job_stream import Multiple
 from job_stream.engine.messages import Lend, Work
@@ -53,6 +55,9 @@ def test_no_more_of_a_large_multiple_is_taken_for_others_than_fits(seed: int | N
     board = Board(shared=False)
     link = Link(Lend(1, 1, ((0, Work(0, fan, 1, Live([0]), base=0)),)), board.flags)
     evaluator = newEvaluator(builder.plan(), None, board.note(1), seed)
-    Lane(1, link, evaluator, LivePacking(), None, board.note(1), board.flags, False).run()
+    lane = Lane(1, link, evaluator, LivePacking(), None, board.note(1), board.flags, False)
+    thread = threading.Thread(target=lane.run)  # of its own: a lane makes its thread one in which jobs run
+    thread.start()
+    thread.join(DEADLINE_S)
     assert sum(product.count for product in link.answer.products) == DRAW_ITEMS
     assert [rest.inner for _, rest in link.answer.kept] == [DRAW_ITEMS]
