@@ -139,6 +139,11 @@ class Cluster:
             time.sleep(GATHER_S)
         return found
 
+    @property
+    def isComplete(self) -> bool:
+        """Whether all that are left have begun with the stream; only rank 0 hears of it."""
+        return self.rank > 0 or len(self._begun | self._gone.keys()) >= self.size - 1
+
     def fate(self, rank: int) -> Gone | bool:
         """How a rank has gone; if it has not, whether it has begun with the stream."""
         return self._gone.get(rank, rank in self._begun)

@@ -255,7 +255,7 @@ class Runtime:
         return self._rank.busy and self._cluster is not None and not self._cluster.transport.busy
 
     def _isCalm(self) -> bool:
-        return self._rank.hasPlenty and self._isBusy()
+        return self._rank.hasPlenty and self._isBusy() and self._cluster is not None and self._cluster.isComplete
 
     def _debtors(self) -> set[int]:
         return self._rank.debtors

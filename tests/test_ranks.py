@@ -211,9 +211,10 @@ def test_an_exception_on_any_rank_ends_all_with_one_traceback(tmp_path: Path, py
 @each_mpi
 def test_ranks_with_different_streams_are_told_which_stage_differs(tmp_path: Path, python: str) -> None:
     text = """
+    import time
     from job_stream import Work, getRank
-    with Work(range(10)) as w:
-        w.job(abs)
+    with Work([0.2] * 10) as w:
+        w.job(time.sleep)
         if getRank() == 1:
             @w.job
             def extra(x): return x
@@ -227,9 +228,10 @@ def test_ranks_with_different_streams_are_told_which_stage_differs(tmp_path: Pat
 @each_mpi
 def test_ranks_with_other_code_in_a_stage_are_told_so(tmp_path: Path, python: str) -> None:
     text = """
+    import time
     from job_stream import Work, getRank
-    with Work(range(10)) as w:
-        w.job((lambda x: x + 1) if getRank() else (lambda x: x + 2))
+    with Work([0.2] * 10) as w:
+        w.job((lambda s: time.sleep(s + 0.1)) if getRank() else (lambda s: time.sleep(s + 0.2)))
     """
     ended = run(tmp_path, text, 2, python=python)
     assert ended.code != 0
