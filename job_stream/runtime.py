@@ -386,8 +386,7 @@ class Runtime:
                 loans.append(message.loan)
             else:
                 pool.send(action.lane, message)
-        self._events.append(m.Returned(action.lane, tuple(loans)))
-        self._wake.set()
+        self._post(m.Returned(action.lane, tuple(loans)))
 
     def _signal(self, action: m.Signal) -> None:
         self._board.flags[WANTED] = action.wanted

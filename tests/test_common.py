@@ -3,6 +3,7 @@
 import os
 
 import pytest
+from common_support import Sum
 
 from job_stream import Multiple, Work, common
 from job_stream.errors import PlanError
@@ -11,20 +12,6 @@ from job_stream.errors import PlanError
 class Double(common.Job):
     def handleWork(self, work):
         self.emit(2 * work)
-
-
-class Sum(common.Reducer):
-    def handleInit(self, store):
-        store.total = 0
-
-    def handleAdd(self, store, work):
-        store.total += work
-
-    def handleJoin(self, store, other):
-        store.total += other.total
-
-    def handleDone(self, store):
-        self.emit(store.total)
 
 
 class SumTo(common.Frame):
