@@ -26,7 +26,7 @@ __all__ = [
 
 INLINE_BYTES = 32 << 10
 MESSAGE_FDS = 200
-MAPPED_BYTES = 128 << 20
+MAPPED_BYTES = 256 << 20
 
 
 class UserFailure(NamedTuple):

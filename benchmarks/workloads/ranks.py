@@ -204,7 +204,7 @@ def same_as_first() -> Check[object]:
 
 
 def build_arrays(settings: Settings) -> Iterator[Race]:
-    count = settings.amount(100, 32)
+    count = settings.amount(300, 32)
     work = ARRAY_BYTES * count
     samples = [sample_array(array) for array in stream_of(make_arrays(DISTINCT_ARRAYS), count)]
     check = expect(sorted(samples))
