@@ -149,7 +149,7 @@ def affordable(settings: Settings, count: int) -> int:
 
 
 def build_granularity(settings: Settings) -> Iterator[Race]:
-    total_s = settings.duration_s(1.5, 0.4)
+    total_s = settings.duration_s(3.0, 0.4)
     for name, budgets in EFFICIENCY_BUDGETS.items():
         count = max(2, round(total_s / TASK_S[name]))
         few = affordable(settings, count)
