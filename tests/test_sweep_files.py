@@ -438,6 +438,16 @@ def test_two_parameters_make_a_heat_map(monkeypatch, tmp_path):
     assert bar.get_ylabel() == "x"
 
 
+def test_not_all_of_many_values_are_named_on_an_axis(monkeypatch, tmp_path):
+    names = [f"n{i:02}" for i in range(30)]
+    table = {"a": range(100, 140), "b": names}
+    axes, _ = drawn(monkeypatch, tmp_path, table, lambda id, trial, a, b: {"x": a})
+    assert axes.images[0].get_array().shape == (30, 40)
+    assert [label.get_text() for label in axes.get_xticklabels()] == [str(a) for a in range(100, 140, 4)]
+    assert axes.get_xticks().tolist() == list(range(0, 40, 4))
+    assert [label.get_text() for label in axes.get_yticklabels()] == names[::3]
+
+
 def test_two_parameters_that_make_no_grid_are_points(monkeypatch, tmp_path):
     points = [{"a": 1, "b": 2}, {"a": 3, "b": 5}, {"a": 4, "b": 4}]
     axes, _ = drawn(monkeypatch, tmp_path, points)
