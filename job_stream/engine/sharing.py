@@ -179,7 +179,7 @@ class Sharing:
         if not backlog:
             return []
         now, lanes = self._books.now, need.lanes
-        everybody = max(self._lanesOf[self._number] + self.lanesWaiting, self.behind // 2)
+        everybody = self._lanesOf[self._number] + self.lanesWaiting
         total, theirs = backlog.seconds(LEAST_S), max(need.idleAt - now, 0.0) * lanes
         wanted = (total + self._roster.left + theirs) * lanes / everybody - theirs
         if wanted < LEAST_S and not self._isUrgent(need):
