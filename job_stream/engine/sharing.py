@@ -133,13 +133,17 @@ class Sharing:
         self.deadline = None
         if not self._needs or self._isMeasuring():
             return
+        if any(self._books.backlogs.values()) or (self._source.ready and not full):
+            self._lendToAll(full)
+        for rank, need in list(self._needs.items()):
+            self._answer(rank, need, busy)
+
+    def _lendToAll(self, full: bool) -> None:
         for rank, need in list(self._needs.items()):
             pieces = self._share(need, full)
             if pieces:
                 del self._needs[rank]
                 self._lend(rank, pieces)
-        for rank, need in list(self._needs.items()):
-            self._answer(rank, need, busy)
 
     def _answer(self, rank: int, need: _Need, busy: bool) -> None:
         """Refuses, if it is time; sees to it that the need is looked at again."""
