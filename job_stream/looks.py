@@ -5,7 +5,7 @@ from __future__ import annotations
 __all__ = ["CALM_S", "HOT_PAUSE_S", "pauseBetweenLooks"]
 
 CALM_S = 8e-3
-HOT_S = 1e-3
+HOT_S = 2e-2
 WAITING_HOT_S = 5e-2
 HOT_PAUSE_S = 5e-5
 LATE = 0.02

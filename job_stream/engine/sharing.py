@@ -71,7 +71,7 @@ class Sharing:
         self._cluster = sum(lanesOf)
         self._needs: dict[int, _Need] = {}
         self.behind = behind(self._number, lanesOf)
-        self.asking = Asking(self._number, len(lanesOf))
+        self.asking = Asking(self._number, len(lanesOf), books.ledger.debtors)
         self.deadline: float | None = None
         self._begin = 0.0
         self._firstAsk: float | None = None
