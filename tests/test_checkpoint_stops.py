@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from checkpoint_scripts import SCRIPTS, STOPPED, Saved, right, saved_again, stamp
+from checkpoint_scripts import LONG_FRAMES, SCRIPTS, STOPPED, Saved, are_long, right, saved_again, stamp
 from engine_support import plan_of
 from mpi_support import World, find_mpirun, is_open_mpi, pythons
 from support import DEADLINE_S, FrameModel, JobModel, ReduceModel, Script, SlowModel, serially, wait_until
@@ -212,6 +212,21 @@ def test_a_run_goes_on_with_another_number_of_ranks(saved: Make, kind: str, befo
         ended = world.ended()
     right(ended, expected)
     assert "going on from" in ended.err
+
+
+@open_mpi
+@pytest.mark.parametrize("ranks", [2, 3])  # with three, one has nothing to do
+def test_the_rounds_of_long_frames_on_any_rank_are_not_done_again(saved: Make, ranks: int) -> None:
+    script = saved(LONG_FRAMES)
+    with on_ranks(script, ranks, 2, 1):
+        for item in range(2):
+            script.gate(f"busy {item}").wait()
+        saved_again(script.state, 4)
+    script.go_on()
+    with on_ranks(script, ranks, 2, 1) as world:
+        ended = world.ended()
+    assert ended.code == 0, ended.err
+    are_long(eval(ended.out), script, 2)
 
 
 # --- signals and time limits ------------------------------------------------------------------------------------------
