@@ -26,8 +26,8 @@ class Setup(NamedTuple):
     drop: bool
     board: Board
     patient: bool = False
-    """There are checkpoints: processes stay when they are asked to end, since the script's own process, which is asked too,
-    has to save first, and lanes report now and then what they are at."""
+    """There are checkpoints: processes stay when they are asked to end, since the script's own process, which is asked
+    too, has to save first, and lanes report now and then what they are at."""
 
     ending: Ending | None = None
     """Comes when the run is over, for workers that are threads."""
