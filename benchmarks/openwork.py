@@ -21,8 +21,9 @@ from job_stream.engine.rank import Rank
 from job_stream.engine.scopes import STREAM
 from job_stream.payload import pack
 from job_stream.plan import Plan
-from job_stream.saver import Saver, TimeLimit
+from job_stream.saver import Saver
 from job_stream.source import InitialWork
+from job_stream.stopping import TimeLimit
 
 INTERVAL_S = 0.4
 ARRAY_BYTES = 1 << 20

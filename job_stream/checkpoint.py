@@ -17,10 +17,11 @@ from typing import Any, NamedTuple
 
 from .checkpointformat import FORMAT, Header, Reading, Stages, writeCheckpoint
 from .envelope import dump
-from .safekeeping import CheckpointError, DamagedError, Secret, named, openTrusted, syncFolder
+from .safekeeping import CheckpointError, DamagedError, Secret, named, openTrusted, syncFolder, writeAll
 
 __all__ = ["CheckpointError", "CheckpointFile", "CheckpointInfo", "Header", "Loaded", "infoOf"]
 
+PROBE_BYTES = 1 << 14
 _NO_LINKS = (errno.EPERM, errno.ENOSYS, errno.ENOTSUP)
 
 
@@ -72,13 +73,19 @@ class CheckpointFile:
         try:
             self._probe()
         except OSError as error:
-            raise CheckpointError(f"no checkpoint can be written to {folder}: {error.strerror}") from error
+            raise CheckpointError(f"no checkpoint can be written to {folder}: {error.strerror}; mend that, or give "
+                                  "another checkpointFile") from error  # fmt: skip
         return None
 
     def _probe(self) -> None:
+        """A file can be created and deleted there, and there is room for what is in it."""
         path = self.path + ".probe"
-        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600))
-        os.unlink(path)
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        try:
+            writeAll(fd, bytes(PROBE_BYTES), 0)
+        finally:
+            os.close(fd)
+            os.unlink(path)
 
     def read(self, stages: Stages) -> Loaded | None:
         """The newest whole checkpoint; None: there is none.

@@ -8,7 +8,9 @@ from typing import Any
 
 from .errors import PlanError
 from .plan import Plan
-from .saver import Saver, TimeLimit, answering
+from .recorder import isSeconds
+from .saver import Saver
+from .stopping import TimeLimit, answering
 
 __all__ = ["INTERVAL_S", "Checkpointing", "deaf"]
 
@@ -33,13 +35,13 @@ class Checkpointing:
         checkSeconds("checkpointInterval", interval_s)
         if limit_s is not None:
             checkSeconds("timeLimit", limit_s)
-        given = os.fspath(path) if path is not None else os.environ.get("JOBS_CHECKPOINT")
-        self.path = given or None
+        given = os.fsdecode(path) if path is not None else os.environ.get("JOBS_CHECKPOINT")
+        self.path = _whole(given) if given else None
         self.isKeyword = path is not None
         if limit_s is not None and self.path is None:
             raise PlanError("timeLimit needs a checkpoint to go on from: give checkpointFile= or set JOBS_CHECKPOINT")
-        self._interval_s = interval_s
-        self._limit_s = limit_s
+        self._interval_s = float(interval_s)
+        self._limit_s = None if limit_s is None else float(limit_s)
 
     def claim(self) -> None:
         """Makes sure that no other stream of this script has checkpoints, too.
@@ -64,8 +66,13 @@ class Checkpointing:
 
 
 def checkSeconds(name: str, value: Any) -> None:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not value > 0:
+    if not isSeconds(value):
         raise PlanError(f"{name} must be a number of seconds above 0, not {value!r}")
+
+
+def _whole(path: str) -> str:
+    """The same file, wherever the script goes."""
+    return path if os.path.isabs(path) else os.path.join(os.getcwd(), path)
 
 
 def deaf() -> AbstractContextManager[None]:

@@ -47,6 +47,11 @@ class Handlers:
             return "call"
         return "" if drop else "keep"
 
+    @property
+    def finishes(self) -> bool:
+        """Whether there is a function that gets all results at once."""
+        return self._last is not None and self._last.kind == "finish"
+
     def taker(self) -> Callable[[list[Any]], None]:
         """What takes lists of results: it calls the result function with each, or else keeps them."""
         stage = self._last

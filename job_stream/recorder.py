@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from numbers import Integral
+from numbers import Integral, Real
 from types import FunctionType, MethodType
 from typing import Any
 
 from .errors import PlanError
 from .plan import Policy
 
-__all__ = ["checkParameters", "cpusOf", "decorator", "isWhole", "nameOf", "policyOf", "seedOf"]
+__all__ = ["checkParameters", "cpusOf", "decorator", "isSeconds", "isWhole", "nameOf", "policyOf", "seedOf"]
 
 _VARIABLE = 4
 _KEYWORDS = 8
@@ -68,7 +68,7 @@ def policyOf(where: str, default: Policy, onError: Any, retries: Any, timeout: A
         raise PlanError(f"{where}: onError must be 'raise' or 'skip', not {onError!r}")
     if retries is not None and not isWhole(retries, 0):
         raise PlanError(f"{where}: retries must be a whole number from 0 on, not {retries!r}")
-    if timeout is not None and (isinstance(timeout, bool) or not isinstance(timeout, (int, float)) or not timeout > 0):
+    if timeout is not None and not isSeconds(timeout):
         raise PlanError(f"{where}: timeout must be a number of seconds above 0, not {timeout!r}")
     return Policy(
         default.skip if onError is None else onError == "skip",
@@ -94,3 +94,8 @@ def cpusOf(cpus: Any) -> int | None:
 def isWhole(value: Any, least: int) -> bool:
     """Whether it is a whole number of any type, those of NumPy included, and no truth value."""
     return not isinstance(value, bool) and isinstance(value, Integral) and int(value) >= least
+
+
+def isSeconds(value: Any) -> bool:
+    """Whether it is a number above 0 of any type, those of NumPy included, and no truth value."""
+    return not isinstance(value, bool) and isinstance(value, Real) and float(value) > 0

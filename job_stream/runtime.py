@@ -160,7 +160,7 @@ class Runtime:
         else:
             self._saver.deliver(payload, values, delivery.base, handle)
         self._events.append(m.ResultsTaken(delivery.count, delivery.payload.nbytes))
-        if self._rank.full:  # else there is time; the engine thread looks at events before it sleeps
+        if self._rank.full or self._rank.halted:  # else there is time; the engine thread looks before it sleeps
             self._wake.set()
 
     def _post(self, event: Any) -> None:
@@ -339,7 +339,21 @@ class Runtime:
         if self._puller:
             self._puller.close()
         self.statistics.gather(self._stowage.room)
+        if self._isOver and self._saver is not None:
+            self._linger(self._saver)
         self._deliveries.put(None)
+
+    def _linger(self, saver: Saver) -> None:
+        """Saves on while results are handled, which may take longer than all the work; and the state after that."""
+        try:
+            while self._rank.awaits and not (self._stopping or self._failed):
+                self._wake.wait(saver.due)
+                self._takePosted()
+                if saver.isDue(monotonic()):
+                    saver.save(self._rank.capture())
+            saver.last = self._rank.capture()
+        except BaseException as error:
+            self._fail(error)
 
     def _figures(self) -> Figures:
         spent = [pool.spent_ns() for pool in (self._processes, self._threads) if pool is not None]

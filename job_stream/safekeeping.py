@@ -77,6 +77,8 @@ def openTrusted(path: str, flags: int = os.O_RDONLY) -> int:
             raise CheckpointError(f"{path} is a symbolic link: give the name of the file itself") from None
         if error.errno == errno.EISDIR:
             raise CheckpointError(f"{path} is a folder: give the name of a file") from None
+        if error.errno == errno.EACCES:
+            raise CheckpointError(f"{path} cannot be opened, since it {_denial(path)}") from None
         raise
     reason = _distrust(os.fstat(fd))
     if reason:
@@ -94,6 +96,14 @@ def _distrust(status: os.stat_result) -> str:
     if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
         return f"can be written by others (mode {status.st_mode & 0o777:o}): if nobody has, chmod go-w it"
     return ""
+
+
+def _denial(path: str) -> str:
+    """Why this user may not open a file."""
+    with suppress(OSError):
+        if reason := _distrust(os.lstat(path)):
+            return reason
+    return "is not to be read and written by this user: if it is yours, chmod u+rw it, or else give another name"
 
 
 def named(error: OSError, path: str) -> OSError:

@@ -8,7 +8,6 @@ beside it tells which have been.
 
 from __future__ import annotations
 
-import os
 import signal
 import sys
 import threading
@@ -16,55 +15,24 @@ import uuid
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from time import monotonic, time
+from time import monotonic
 from typing import Any
 
 from .checkpoint import CheckpointError, CheckpointFile, Header, Loaded
 from .cluster import cluster
 from .engine.capture import State
-from .errors import PayloadError, PlanError
+from .errors import PayloadError
 from .failures import Failure
 from .fingerprint import fingerprint
 from .journal import CallJournal, ResultJournal
 from .lanes.failures import shorten
 from .payload import Parts, pack, unpack
 from .plan import Plan
+from .stopping import STOPPED, TimeLimit, answering, terminating
 
-__all__ = ["STOPPED", "Handle", "Saver", "TimeLimit", "answering"]
-
-STOPPED = 75
-"""The exit code of a run that was stopped and can go on: EX_TEMPFAIL of sysexits.h, "try again later"."""
-MARGIN_S = 30.0
-MARGIN_SHARE = 0.1
+__all__ = ["Handle", "Saver"]
 
 Handle = Callable[[list[Any], int | None], None]
-
-
-class TimeLimit:
-    """When the run has to be over.
-
-    Args:
-        seconds: from now; None: what JOBS_TIME_LIMIT or, in seconds since 1970, SLURM_JOB_END_TIME says.
-    """
-
-    def __init__(self, seconds: float | None) -> None:
-        if seconds is None and (text := os.environ.get("JOBS_TIME_LIMIT")):
-            seconds = _number("JOBS_TIME_LIMIT", text)
-        if seconds is None and (text := os.environ.get("SLURM_JOB_END_TIME")):
-            seconds = _number("SLURM_JOB_END_TIME", text) - time()
-        self._end = None if seconds is None else monotonic() + seconds
-        self._margin_s = 0.0 if seconds is None else min(MARGIN_S, MARGIN_SHARE * max(seconds, 0.0))
-
-    def due(self, save_s: float) -> float | None:
-        """When to begin to stop, on the monotonic clock, if saving takes so long."""
-        return None if self._end is None else self._end - self._margin_s - 2 * save_s
-
-
-def _number(name: str, text: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        raise PlanError(f"{name} is not a number of seconds: {text!r}") from None
 
 
 class Saver:
@@ -93,6 +61,7 @@ class Saver:
         self._loaded: Loaded | None = None if self.ended else self._file.read(self._stages)
         self._runId = self._loaded.header.runId if self._loaded else uuid.uuid4().hex
         self.state: State | None = None
+        self.last: State | None = None
         self.failures: list[Failure] = []
         self._initial = pack([])
         self._lengths: tuple[int | None, ...] = ()
@@ -100,7 +69,7 @@ class Saver:
         self._post: Callable[[Any], None] = lambda event: None
         self._wake: Callable[[], None] = lambda: None
         self._next = 0.0
-        self._asked = self._stops = self._isLast = False
+        self._asked = self._stops = self._isLast = self._isStopped = self._isFinishing = False
         self._writer: threading.Thread | None = None
         self._isWriting = False
         self._isSafe = threading.Event()
@@ -151,11 +120,16 @@ class Saver:
 
     def _openJournal(self) -> None:
         kind = ResultJournal if self._kind == "keep" else CallJournal
-        if self._loaded is None:
-            self._journal = kind.create(self._file.journalPath, self._runId)
-        else:
-            self._journal = kind.open(self._file.journalPath, self._runId, self._loaded.header.mark)
-            self._taken = self._loaded.header.delivered
+        path = self._file.journalPath
+        try:
+            if self._loaded is None:
+                self._journal = kind.create(path, self._runId)
+            else:
+                self._journal = kind.open(path, self._runId, self._loaded.header.mark)
+                self._taken = self._loaded.header.delivered
+        except OSError as error:
+            raise CheckpointError(f"{path}, which belongs to the checkpoint, cannot be used: {error.strerror}; mend "
+                                  "that, or give another checkpointFile") from error  # fmt: skip
         self._marks.append((self._taken, self._journal.mark()))
 
     def _tellResumed(self, loaded: Loaded) -> None:
@@ -180,6 +154,8 @@ class Saver:
         self._stops = self._stops or number == signal.SIGTERM  # first: the engine's thread may look at any moment
         self._asked = True
         self._wake()
+        if self._isFinishing:
+            self._stopFinishing()
 
     # the main thread's side -------------------------------------------------------------------------------------------
 
@@ -193,15 +169,44 @@ class Saver:
         """Gives results to whom they are for, and notes that in the journal."""
         count = len(values)
         self._isSafe.wait()
+        self._stopHere()
         if self._kind == "keep":
             self._journal.add(payload, count, base)
             handle(values, base)
         elif self._kind == "call":
             for value in self._journal.begin(values):
+                self._stopHere()
                 handle([value], None)
                 self._journal.handled()
         self._taken += count
         self._marks.append((self._taken, self._journal.mark()))
+
+    def _stopHere(self) -> None:
+        """Ends the script if the last checkpoint has been written. What waits to be handled is in it: there may be so
+        much of it that nobody would wait."""
+        if self._isStopped:
+            raise SystemExit(STOPPED)
+
+    @contextmanager
+    def finishing(self) -> Iterator[None]:
+        """Within, the finish function is called with all that was computed, which is saved, so whatever asks for the
+        end stops it at once."""
+        if self.last is not None:
+            self.save(self.last)
+        self._isFinishing = True
+        try:
+            with terminating(self._limit.due(self._save_s)):
+                self._stopFinishing()
+                yield
+        finally:
+            self._isFinishing = False
+            self._join()
+
+    def _stopFinishing(self) -> None:
+        if self._stops:
+            self._isFinishing = False  # whoever asks twice shall not keep it from being saved
+            self._tellStopped()
+            raise SystemExit(STOPPED)
 
     def finish(self) -> None:
         """All is done. That this cannot be noted is no reason to lose what the run has given."""
@@ -226,8 +231,8 @@ class Saver:
 
     @property
     def due(self) -> float | None:
-        """When the next checkpoint is to be taken, on the monotonic clock; None: one is under way."""
-        if self._isWriting:
+        """When the next checkpoint is to be taken, on the monotonic clock; None: one is under way, or was the last."""
+        if self._isWriting or self._isStopped:
             return None
         limit = self._limit.due(self._save_s)
         if self._asked:
@@ -282,25 +287,16 @@ class Saver:
         except Exception as error:
             self._post(error)
         self._save_s = monotonic() - started
+        if self._isLast:
+            self._tellStopped()
+            self._isStopped = True
+            self._post(SystemExit(STOPPED))
         self._isSafe.set()
         self._isWriting = False
-        if self._isLast:
-            self._post(SystemExit(STOPPED))
         self._wake()
 
-
-@contextmanager
-def answering(handler: Callable[[int, Any], None]) -> Iterator[None]:
-    """Within, SIGUSR1 and SIGTERM call a function; only the main thread may say so."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = {number: signal.signal(number, handler) for number in (signal.SIGUSR1, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, earlier in before.items():
-            signal.signal(number, earlier)
+    def _tellStopped(self) -> None:
+        _say(f"stopped, with exit code {STOPPED}; started again, it goes on from {self._file.path}")
 
 
 def _packed(failures: list[Failure]) -> Parts:

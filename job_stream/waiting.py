@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import threading
 from collections.abc import Callable
 from contextlib import suppress
@@ -16,6 +17,8 @@ __all__ = ["Patience", "Wake"]
 
 NO_ROOM_MS = 2
 STOPPED_MS = 1000
+LONGEST_MS = 3_600_000
+"""The system doesn't take any number; who sleeps for so long may as well look around once."""
 
 
 class Wake:
@@ -33,6 +36,13 @@ class Wake:
         with self._lock:
             if not self._closed:
                 os.eventfd_write(self.fd, 1)
+
+    def wait(self, until: float | None) -> None:
+        """Sleeps until somebody wakes this thread, or until this time of the monotonic clock."""
+        poll = select.poll()
+        poll.register(self.fd, select.POLLIN)
+        poll.poll(None if until is None else min(max((until - monotonic()) * 1000, 0), LONGEST_MS))
+        self.clear()
 
     def clear(self) -> None:
         with suppress(BlockingIOError):
@@ -78,7 +88,7 @@ class Patience:
         most, due = self._ms(), self._due()
         if due is None:
             return most
-        left = max((due - monotonic()) * 1000, 0)
+        left = min(max((due - monotonic()) * 1000, 0), LONGEST_MS)
         return left if most is None else min(most, left)
 
     def _ms(self) -> float | None:

@@ -10,7 +10,7 @@ from typing import Any
 
 from .checkpointing import INTERVAL_S, Checkpointing, deaf
 from .errors import PlanError
-from .failures import Failure, summary
+from .failures import Failure, raisedByAll, summary
 from .handlers import Handlers
 from .hints import meant
 from .lanes.context import current
@@ -215,9 +215,11 @@ class Work:
             source = InitialWork([*handlers.initialParts(), self._initialWork])
             self._runSerially(plan, source, handlers.taker())
             return self._outcome(handlers)
-        saver = self._checkpoint.saver(plan, handlers.journal(drop))
+        with raisedByAll(plan):
+            saver = self._checkpoint.saver(plan, handlers.journal(drop))
         if saver is None:
-            source = InitialWork([*handlers.initialParts(), self._initialWork])
+            with raisedByAll(plan):
+                source = InitialWork([*handlers.initialParts(), self._initialWork])
             self._runInParallel(plan, source, handlers.taker(), drop)
             return self._outcome(handlers)
         return self._runSaved(plan, handlers, drop, saver)
@@ -225,8 +227,9 @@ class Work:
     def _runSaved(self, plan: Plan, handlers: Handlers, drop: bool, saver: Saver) -> Any:
         """Runs with checkpoints, from the one that is there if there is one."""
         saver.stopIfEnded()
-        source = InitialWork([*saver.initialParts(handlers.initialParts), self._initialWork])
-        saver.begin(tuple(part.length for part in source.parts))
+        with raisedByAll(plan):
+            source = InitialWork([*saver.initialParts(handlers.initialParts), self._initialWork])
+            saver.begin(tuple(part.length for part in source.parts))
         self.failures += saver.failures
         saver.failures = self.failures
         with saver.signals():
@@ -234,7 +237,8 @@ class Work:
                 self._runInParallel(plan, source, handlers.taker(), drop, saver)
             finally:
                 saver.close()
-            outcome = self._outcome(handlers)
+            with saver.finishing() if handlers.finishes else nullcontext():
+                outcome = self._outcome(handlers)
             saver.finish()
         return outcome
 

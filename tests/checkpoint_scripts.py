@@ -231,6 +231,37 @@ def power(base, exponent):
 print(job_stream.map(power, range(300), [2] * 300, cpus=2, **keywords))
 """
 
+LONG_FRAMES = """
+w = Work(range(int(sys.argv[1])), cpus=int(sys.argv[2]), **keywords)
+@w.frame(store=lambda: Object(rounds=0, total=0), emit=lambda store: (store.rounds, store.total))
+def loop(store, first):
+    store.first = first if store.rounds == 0 else store.first
+    note(f"rounds {went_on} {store.first}", store.rounds)
+    if not went_on and store.rounds == 500:
+        Gate(here / f"busy {store.first}").open()
+    if store.rounds < 500 or (store.rounds < 1000 and went_on) or not went_on:
+        time.sleep(0.001)
+        store.rounds += 1
+        return store.rounds
+w.job(abs)
+@w.frameEnd
+def add(store, x):
+    store.total += x
+results = w.run()
+if results is not None:
+    print(results)
+"""
+
+
+def are_long(results: list[tuple[int, int]], script: Saved, items: int) -> None:
+    """Checks that frames are right, and that their rounds before the last checkpoint were not done again."""
+    assert len(results) == items
+    for rounds, total in results:
+        assert (rounds >= 1000, total) == (True, rounds * (rounds + 1) // 2)
+    for item in range(items):
+        assert int(script.notes(f"rounds True {item}")[0]) > 250
+
+
 SCRIPTS = {
     "jobs": (FAN_OUT, sorted(-x for x in range(300) for _ in range(x % 3))),
     "frames": (NESTED, [3 * 2 * sum(3 * (x + i) + 2 for i in range(4)) for x in range(12)]),

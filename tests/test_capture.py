@@ -463,10 +463,10 @@ def test_a_rank_that_owes_nothing_answers_at_once():
     assert sent(0, m.Reported, rank.handle(m.Heard(0, m.Report(1)))) == [m.Reported(1)]
 
 
-def test_a_report_that_has_been_heard_already_is_answered_at_once():
+def test_a_report_that_is_over_is_answered_at_once():
     rank, _ = borrower(JOBS, m.Work(0, 0, 1, A), ranks=3)
-    assert not sent(0, m.Reported, rank.handle(m.Heard(0, m.Report(1))))
-    assert sent(2, m.Reported, rank.handle(m.Heard(2, m.Report(1)))) == [m.Reported(1)]
+    report(rank)
+    assert sent(2, m.Reported, rank.handle(m.Heard(2, m.Report(1)), 2.0)) == [m.Reported(1)]
 
 
 def test_folded_stores_go_home_with_the_rest():
@@ -573,3 +573,92 @@ def test_a_borrower_asks_its_own_borrowers_and_waits_for_them():
     assert sent(2, m.Report, actions) == [m.Report(1)]
     assert not sent(0, m.Reported, rank.handle(m.Nothing(), 1.2))
     assert sent(0, m.Reported, rank.handle(m.Heard(2, m.Reported(1)), 1.3)) == [m.Reported(1)]
+
+
+# ranks that borrow from each other ------------------------------------------------------------------------------------
+
+
+def with_borrowed_frame(rank: Rank, lender: int) -> Rank:
+    """The rank, with a frame that came of an item of another rank, and a child of it with its lane."""
+    (lend,) = only(m.Lend, rank.handle(m.Heard(lender, m.Lend(0, 9, ((0, m.Work(0, 0, 1, A)),))), 1.0))
+    opened = (m.Open(-1, lend.units[0][1].scope, 0, STORE, ()), m.Work(-1, 2, 1, CHILD))
+    assert only(m.Lend, rank.handle(repay(lend, *opened), 1.0))
+    return rank
+
+
+def kinds_sent(rank: int, actions: list) -> list[type]:
+    return [type(action.message) for action in only(m.Send, actions) if action.rank == rank]
+
+
+def lending_frames() -> Rank:
+    """Rank 0 of 2, which has lent all it had to the other, and has borrowed an item back that is an open frame."""
+    rank, lends = begun(*FRAME, items=8, lanes=1, ranks=2)
+    lent_to(1, rank)
+    while lends:
+        lends += only(m.Lend, rank.handle(repay(lends.pop(0)), 1.0))
+    return with_borrowed_frame(rank, 1)
+
+
+def test_what_rank_0_has_borrowed_goes_home_before_the_state_is_captured():
+    rank = lending_frames()
+    rank.handle(m.Save(), 2.0)
+    rank.handle(m.Heard(1, m.Report(1)), 2.01)
+    actions = rank.handle(m.Nothing(), 2.2)
+    assert kinds_sent(1, actions) == [m.Repaid, m.Reported]
+    assert not only(m.Saved, actions)
+
+
+def test_rank_0_asks_again_until_nobody_was_told_anything_new():
+    rank = lending_frames()
+    rank.handle(m.Save(), 2.0)
+    rank.handle(m.Heard(1, m.Report(1)), 2.01)
+    rank.handle(m.Nothing(), 2.2)
+    again = m.Send(1, m.Report(2, again=True))
+    assert rank.handle(m.Heard(1, m.Reported(1)), 2.3) == [again]  # it was told of the frame
+    assert rank.handle(m.Heard(1, m.Reported(2, moved=True)), 2.4) == [again._replace(message=m.Report(3, again=True))]
+    assert only(m.Saved, rank.handle(m.Heard(1, m.Reported(3)), 2.5))
+
+
+def test_rank_0_does_not_ask_again_when_it_is_late():
+    rank = lending_frames()
+    rank.handle(m.Save(), 2.0)
+    rank.handle(m.Heard(1, m.Report(1)), 2.01)
+    rank.handle(m.Nothing(), 2.2)
+    assert only(m.Saved, rank.handle(m.Heard(1, m.Reported(1)), 3.1))
+
+
+def test_lanes_are_not_asked_again_by_the_same_wish():
+    rank, _ = borrower(JOBS, m.Work(0, 0, 1, A))
+    assert only(m.Report, rank.handle(m.Heard(0, m.Report(1)), 1.0))
+    rank.handle(m.Nothing(), 1.2)
+    actions = rank.handle(m.Heard(0, m.Report(2, again=True)), 1.3)
+    assert not only(m.Report, actions)
+    assert sent(0, m.Reported, actions) == [m.Reported(2)]
+
+
+def test_who_told_others_of_a_rest_says_so():
+    rank = with_borrowed_frame(borrower(FRAME, ranks=3)[0], 2)
+    rank.handle(m.Heard(0, m.Lend(0, 5, ((0, m.Work(0, 0, 1, A)),))), 1.0)
+    rank.handle(m.Heard(0, m.Report(1)), 1.0)
+    rank.handle(m.Heard(2, m.Report(1)), 1.01)
+    actions = rank.handle(m.Nothing(), 1.2)
+    assert sent(2, m.Reported, actions) == [m.Reported(1)]
+    assert sent(0, m.Reported, actions) == [m.Reported(1, moved=True)]
+
+
+def test_what_rank_0_has_borrowed_goes_home_also_if_its_lender_has_not_asked():
+    rank = lending_frames()
+    rank.handle(m.Save(), 2.0)
+    actions = rank.handle(m.Heard(1, m.Reported(1)), 2.3)
+    assert kinds_sent(1, actions) == [m.Repaid, m.Report]
+    assert only(m.Saved, rank.handle(m.Heard(1, m.Reported(2)), 2.4))
+
+
+def test_who_asks_later_is_answered_before_borrowers_have_answered():
+    rank, _ = borrower(JOBS, *(m.Work(0, 0, 1, A) for _ in range(6)), ranks=3)
+    lent_to(2, rank)
+    rank.handle(m.Heard(0, m.Report(1)), 1.0)
+    rank.handle(m.Heard(2, m.Report(1)), 1.01)
+    actions = rank.handle(m.Nothing(), 1.2)
+    assert (kinds_sent(0, actions), kinds_sent(2, actions)) == ([], [m.Reported])
+    assert kinds_sent(0, rank.handle(m.Heard(2, m.Reported(1)), 1.3)) == [m.Reported]

@@ -393,6 +393,21 @@ def test_a_file_of_another_user_is_refused(file, monkeypatch):
     refused(file, f"belongs to user {me}")
 
 
+def test_a_file_that_this_user_cannot_open_is_refused(tmp_path, file, path):
+    def work():
+        who = "belongs to user 0" if started_as_root else "chmod u\\+rw"
+        for look in (lambda: file.read(STAGES), lambda: job_stream.checkpointInfo(path)):
+            with pytest.raises(CheckpointError, match=f"run.checkpoint cannot be opened, since it .*{who}"):
+                look()
+
+    started_as_root = os.geteuid() == 0
+    written(file)
+    path.chmod(0)
+    for folder in (tmp_path, *tmp_path.parents[:2]):
+        folder.chmod(folder.stat().st_mode | 0o055)
+    without_rights(tmp_path, work)
+
+
 def test_a_link_a_pipe_and_a_folder_are_refused(file, path):
     target = path.with_name("target")
     os.rename(written(file).path, target)
@@ -498,6 +513,13 @@ def test_a_folder_that_cannot_be_written_is_found_before_any_work(tmp_path):
             CheckpointFile("run.checkpoint").check()
 
     without_rights(tmp_path, work)
+
+
+def test_a_disk_without_room_is_found_before_any_work(file, path, monkeypatch):
+    monkeypatch.setattr(os, "pwrite", full_disk)
+    with pytest.raises(CheckpointError, match="No space left on device; mend that, or give another checkpointFile"):
+        file.check()
+    assert names(path) == set()
 
 
 def test_a_run_that_has_ended_is_done(file, path):

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 from collections.abc import Callable, Iterator
+from fractions import Fraction
 from pathlib import Path
 
+import numpy as np
 import pytest
 from checkpoint_scripts import FAN_OUT, SCRIPTS, Saved, edited, right
 from support import Gate
+
+from job_stream.checkpointing import Checkpointing
 
 Make = Callable[[str], Saved]
 
@@ -199,6 +204,30 @@ def test_a_checkpoint_that_cannot_be_written_is_an_error_before_init(saved: Make
     assert "CheckpointError: " + text.format(folder=script.folder) in ended.err
 
 
+@pytest.mark.parametrize("name", ["JOBS_TIME_LIMIT", "SLURM_JOB_END_TIME"])
+@pytest.mark.parametrize("text", ["soon", "01:00:00", "0", "-5", "nan"])
+def test_a_time_limit_that_is_none_is_an_error_before_init(
+    saved: Make, monkeypatch: pytest.MonkeyPatch, name: str, text: str
+) -> None:
+    script = saved(SHORT)
+    monkeypatch.setenv(name, text)
+    ended = script.run()
+    assert (ended.code, ended.out, script.notes("inits")) == (1, "", [])
+    assert f"PlanError: {name} must be a number of seconds above 0, not {text!r}" in ended.err
+
+
+@pytest.mark.parametrize("seconds", [math.inf, 1e12, np.float32(1e9), np.int64(10**9), Fraction(10**9)])
+def test_an_interval_may_be_a_number_of_any_type_and_size(tmp_path: Path, seconds: float) -> None:
+    assert Checkpointing(tmp_path / "state", seconds, seconds).path == str(tmp_path / "state")
+
+
+def test_an_interval_may_be_longer_than_the_run(saved: Make) -> None:
+    script = saved(
+        SHORT.replace("**keywords", "checkpointFile=state, checkpointInterval=float('inf'), timeLimit=1e300")
+    )
+    right(script.run(), f"{list(range(20))}\nthe script goes on")
+
+
 CHANGED = """
 w = Work(range(60), cpus=1, **keywords)
 @w.job
@@ -242,6 +271,25 @@ def test_a_damaged_checkpoint_is_told_and_the_one_before_is_used(saved: Make) ->
     right(ended, SCRIPTS["jobs"][1])
     assert f"job_stream: checkpoint {script.state} is damaged" in ended.err
     assert f"going on from {script.state}.previous of " in ended.err
+
+
+def test_a_checkpoint_stays_where_it_is_when_the_script_goes_elsewhere(saved: Make) -> None:
+    script = saved(
+        """
+        (here / "elsewhere").mkdir(exist_ok=True)
+        w = Work(range(60), cpus=1, checkpointFile="state", checkpointInterval=0.03)
+        os.chdir(here / "elsewhere")
+        @w.job
+        def work(x):
+            hold(x == 30)
+            return x
+        print(sorted(w.run()))
+        """
+    )
+    script.killed()
+    right(script.run(), list(range(60)))
+    assert script.done.exists()
+    assert not list((script.folder / "elsewhere").iterdir())
 
 
 # --- other processes --------------------------------------------------------------------------------------------------

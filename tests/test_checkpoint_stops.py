@@ -1,4 +1,4 @@
-"""Checkpoints where runs are stopped: by kills at any moment, by signals, by time limits, and by disks that are full.
+"""Checkpoints where runs are stopped: by kills at any moment, by signals and by time limits.
 
 JOBS_TEST_KILLS=200 asks for that many kills at random moments instead of a few.
 """
@@ -9,8 +9,6 @@ import contextlib
 import json
 import os
 import random
-import resource
-import shutil
 import signal
 import sys
 import threading
@@ -21,13 +19,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from checkpoint_scripts import SCRIPTS, STOPPED, Saved, right, saved_again, stamp
+from checkpoint_scripts import LONG_FRAMES, SCRIPTS, STOPPED, Saved, are_long, right, saved_again, stamp
 from engine_support import plan_of
 from mpi_support import World, find_mpirun, is_open_mpi, pythons
 from support import DEADLINE_S, FrameModel, JobModel, ReduceModel, Script, SlowModel, serially, wait_until
 
 from job_stream.engine.rank import Rank
-from job_stream.saver import Saver, TimeLimit
+from job_stream.saver import Saver
+from job_stream.stopping import TimeLimit
 
 Make = Callable[[str], Saved]
 KILLS = int(os.environ.get("JOBS_TEST_KILLS", "12"))
@@ -214,6 +213,21 @@ def test_a_run_goes_on_with_another_number_of_ranks(saved: Make, kind: str, befo
     assert "going on from" in ended.err
 
 
+@open_mpi
+@pytest.mark.parametrize("ranks", [2, 3])  # with three, one has nothing to do
+def test_the_rounds_of_long_frames_on_any_rank_are_not_done_again(saved: Make, ranks: int) -> None:
+    script = saved(LONG_FRAMES)
+    with on_ranks(script, ranks, 2, 1):
+        for item in range(2):
+            script.gate(f"busy {item}").wait()
+        saved_again(script.state, 4)
+    script.go_on()
+    with on_ranks(script, ranks, 2, 1) as world:
+        ended = world.ended()
+    assert ended.code == 0, ended.err
+    are_long(eval(ended.out), script, 2)
+
+
 # --- signals and time limits ------------------------------------------------------------------------------------------
 STOPPING = """
 import json
@@ -378,84 +392,108 @@ def test_ranks_are_told_that_there_is_nothing_to_do(saved: Make, python: str) ->
     assert len(script.notes("calls True")) == 300
 
 
-# --- a disk that takes nothing ----------------------------------------------------------------------------------------
-DISK = """
-(here / "disk").mkdir(exist_ok=True)
-def source():
-    for x in range(300):
-        if x == 100 and not went_on:
-            Gate(here / "ready").open()
-            Gate(here / "failed").wait()
-        hold(x == 200 and sys.argv[1] == "kill")
-        yield x
-w = Work(source(), cpus=2, checkpointFile=here / "disk" / "state", checkpointInterval=0.05)
-@w.init
-def large():
-    return bytes(50_000)  # is in each checkpoint
-@w.job
-def work(x):
-    return x if type(x) is bytes else bytes(1000) + bytes([x % 100])
-print(sum(len(result) for result in w.run()))
+@open_mpi
+@pytest.mark.parametrize("fails", ["checkpoint", "init"])
+@pytest.mark.parametrize("python", pythons())
+def test_all_ranks_end_when_the_first_cannot_begin(saved: Make, fails: str, python: str) -> None:
+    script = saved(
+        """
+        w = Work(range(300), **keywords)
+        @w.init
+        def begin():
+            raise ValueError("nothing to begin with")
+        w.job(abs)
+        w.run()
+        """
+    )
+    if fails == "checkpoint":
+        script.state.write_text("something else")
+    with on_ranks(script, 2, python=python) as world:
+        ended = world.ended()
+        world.gone()
+    assert (ended.code, ended.out) == (1, "")
+    assert ended.err.count("CheckpointError: ") == (fails == "checkpoint"), ended.err
+    assert ended.err.count("\nValueError: nothing to begin with") == 2 * (fails == "init"), "its cause has it, too"
+
+
+# --- functions that run in the script ---------------------------------------------------------------------------------
+HANDLING = """
+w = Work(range(100), cpus=2, checkpointFile=state, checkpointInterval=600)
+w.job(abs)
+@w.result
+def handle(x):
+    note("results", x)
+    if not went_on and len(Tally(here / "results").lines()) == 5:
+        Gate(here / "held").open()
+        Gate(here / "let go").wait()
+w.run()
 """
-FREE_BYTES = 20_000
-COULD_NOT = "the checkpoint could not be written: "
 
 
-@contextlib.contextmanager
-def full(script: Saved, pid: int) -> Iterator[None]:
-    """No file of a process can grow beyond some size."""
-    _, hard = resource.prlimit(pid, resource.RLIMIT_FSIZE, (FREE_BYTES, resource.RLIM_INFINITY))
-    yield
-    with contextlib.suppress(ProcessLookupError):
-        resource.prlimit(pid, resource.RLIMIT_FSIZE, (hard, hard))
-
-
-@contextlib.contextmanager
-def gone(script: Saved, pid: int) -> Iterator[None]:
-    """The folder of the checkpoint is not there."""
-    disk = script.folder / "disk"
-    disk.rename(script.folder / "elsewhere")
-    yield
-    if disk.exists():
-        shutil.rmtree(disk)
-    (script.folder / "elsewhere").rename(disk)
-
-
-def begun(script: Saved, *arguments: object) -> Script:
-    script.state = script.folder / "disk" / "state"
-    started = script.start(*arguments)
-    script.gate("ready").wait()
-    saved_again(script.state, 1)
+def handling(script: Saved) -> Script:
+    """Starts it, and waits until the function is called with the fifth result, while all others wait."""
+    started = script.start()
+    script.gate("held").wait()
+    wait_until(script.state.exists, "the first checkpoint")
     return started
 
 
-def fails(started: Script, script: Saved) -> None:
-    wait_until(lambda: COULD_NOT in started.err.read_text(), "the writing of a checkpoint to fail")
-    script.gate("failed").open()
-
-
-@pytest.mark.parametrize("trouble", [full, gone])
-def test_a_run_that_cannot_write_checkpoints_any_more_goes_on_to_its_end(saved: Make, trouble: Callable) -> None:
-    script = saved(DISK)
-    started = begun(script, "end")
-    with trouble(script, started.pid):
-        fails(started, script)
-        ended = started.ended()
-    right(ended, 50_000 + 300 * 1001)
-    assert "going on, and trying again in 0.05 s" in ended.err
-
-
-@pytest.mark.parametrize("trouble", [full, gone])
-def test_checkpoints_are_written_again_as_soon_as_the_disk_takes_them(saved: Make, trouble: Callable) -> None:
-    script = saved(DISK)
-    started = begun(script, "kill")
-    with trouble(script, started.pid):
-        fails(started, script)
-        script.gate("held").wait()
-    saved_again(script.state, 2)
-    delivered = script.info().delivered
-    started.kill()
+def test_a_run_of_which_only_results_wait_to_be_handled_stops_between_two_of_them(saved: Make) -> None:
+    script = saved(HANDLING)
+    started = handling(script)
+    os.kill(started.pid, signal.SIGTERM)
+    saved_again(script.state, 1)
+    script.gate("let go").open()
+    ended = started.ended()
+    assert ended.code == STOPPED, ended.err
+    assert f"stopped, with exit code 75; started again, it goes on from {script.state}" in ended.err
+    assert len(script.notes("results")) == 5
     script.go_on()
-    ended = script.run("end")
-    right(ended, 50_000 + 300 * 1001)
-    assert f"{delivered:,} results delivered" in ended.err
+    ended = script.run()
+    assert ended.code == 0, ended.err
+    assert sorted(map(int, script.notes("results"))) == list(range(100))
+
+
+def test_checkpoints_are_written_as_long_as_results_wait_to_be_handled(saved: Make) -> None:
+    script = saved(HANDLING)
+    started = handling(script)
+    for _ in range(2):
+        os.kill(started.pid, signal.SIGUSR1)
+        saved_again(script.state, 1)
+    assert script.info().open == 0
+    script.gate("let go").open()
+    ended = started.ended()
+    assert ended.code == 0, ended.err
+    assert sorted(map(int, script.notes("results"))) == list(range(100))
+
+
+FINISHING = """
+w = Work(range(300), cpus=2, checkpointFile=state, checkpointInterval=600, **eval(sys.argv[1]))
+@w.job
+def work(x):
+    note(f"calls {went_on}", x)
+    return x
+@w.finish
+def finish(results):
+    if not went_on and sys.argv[2] == "raise":
+        raise ValueError("full")
+    hold()
+    return sum(results)
+print(w.run())
+"""
+
+
+@pytest.mark.parametrize("end", ["SIGTERM", "SIGKILL", "time limit", "raise"])
+def test_nothing_is_computed_again_for_a_finish_function_that_was_stopped(saved: Make, end: str) -> None:
+    script = saved(FINISHING)
+    started = script.start({"timeLimit": 1} if end == "time limit" else {}, end)
+    if end.startswith("SIG"):
+        script.gate("held").wait()
+        if end == "SIGKILL":
+            wait_until(lambda: script.state.exists() and script.info().open == 0, "the checkpoint of the end")
+        os.kill(started.pid, signal.Signals[end])
+    ended = started.ended()
+    assert ended.code == {"SIGKILL": -9, "raise": 1}.get(end, STOPPED), ended.err
+    script.go_on()
+    right(script.run({}, end), sum(range(300)))
+    assert not script.notes("calls True")

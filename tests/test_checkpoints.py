@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from checkpoint_scripts import SCRIPTS, Saved, right, saved_again
+from checkpoint_scripts import LONG_FRAMES, SCRIPTS, Saved, are_long, right, saved_again
 from support import wait_until
 
 Make = Callable[[str], Saved]
@@ -331,36 +331,17 @@ def test_in_threads_items_come_back_as_they_were_given(saved: Make, source: str)
 
 
 # --- long work in one lane --------------------------------------------------------------------------------------------
-def test_the_rounds_of_a_long_frame_are_not_done_again(saved: Make) -> None:
-    script = saved(
-        """
-        w = Work([0], cpus=1, **keywords)
-        @w.frame(store=lambda: Object(rounds=0, total=0), emit=lambda store: (store.rounds, store.total))
-        def loop(store, first):
-            note(f"rounds {went_on}", store.rounds)
-            if not went_on and store.rounds == 500:
-                Gate(here / "busy").open()
-            if store.rounds < 500 or (store.rounds < 1000 and went_on) or not went_on:
-                time.sleep(0.001)
-                store.rounds += 1
-                return store.rounds
-        w.job(abs)
-        @w.frameEnd
-        def add(store, x):
-            store.total += x
-        print(w.run())
-        """
-    )
-    started = script.start()
-    script.gate("busy").wait()
+@pytest.mark.parametrize("cpus", [1, 2])  # with two, one has nothing to do
+def test_the_rounds_of_a_long_frame_are_not_done_again(saved: Make, cpus: int) -> None:
+    script = saved(LONG_FRAMES)
+    started = script.start(1, cpus)
+    script.gate("busy 0").wait()
     saved_again(script.state, 4)
     started.kill()
     script.go_on()
-    ended = script.run()
+    ended = script.run(1, cpus)
     assert ended.code == 0, ended.err
-    [(rounds, total)] = eval(ended.out)
-    assert (rounds >= 1000, total) == (True, rounds * (rounds + 1) // 2)
-    assert int(script.notes("rounds True")[0]) > 250
+    are_long(eval(ended.out), script, 1)
 
 
 def test_the_elements_of_a_long_multiple_are_not_worked_on_again(saved: Make) -> None:

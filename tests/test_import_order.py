@@ -108,6 +108,7 @@ PLACES: tuple[tuple[str, ...], ...] = (
     ("cluster",),
     ("failures",),
     ("observe.statistics", "observe"),
+    ("stopping",),
     ("saver",),
     ("checkpointing",),
     ("puller",),

@@ -8,7 +8,7 @@ import pytest
 from support import DEADLINE_S
 
 from job_stream import waiting
-from job_stream.waiting import CALM_S, Patience, Wake
+from job_stream.waiting import CALM_S, LONGEST_MS, Patience, Wake
 
 
 def test_a_signal_that_interrupts_a_call_may_wake_too(monkeypatch):
@@ -29,6 +29,15 @@ def test_a_signal_that_interrupts_a_call_may_wake_too(monkeypatch):
     assert os.eventfd_read(wake.fd) == 2
     wake.close()
     wake.set()  # nobody is woken any more, and nothing fails
+
+
+@pytest.mark.parametrize("due", [math.inf, 1e15])
+def test_what_is_due_in_a_very_long_time_is_no_trouble(due):
+    wake = Wake()
+    wake.set()
+    wake.wait(due)
+    assert Patience(None, [], lambda: due).ms() == LONGEST_MS
+    wake.close()
 
 
 # --- looking for other ranks ------------------------------------------------------------------------------------------

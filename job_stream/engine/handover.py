@@ -30,21 +30,30 @@ class Handover:
         self._books = books
         self._debts = debts
 
-    def repayAll(self) -> None:
-        """Repays everything that can be repaid at once; what the keeper is busy with stays."""
+    def repayAll(self) -> set[int]:
+        """Repays everything that can be repaid at once; what the keeper is busy with stays.
+
+        Returns:
+            the ranks that have been told of a rest.
+        """
         pieces: dict[int, list[Piece]] = {}
         for piece in self._books.pieces:
             pieces.setdefault(piece.work.scope, []).append(piece)
+        told: set[int] = set()
         for scope, *frames in self._books.scopes.families().values():
             debt = scope.debt
-            if debt is not None and self._debts.closing(debt) and all(map(self._isFresh, (scope, *frames))):
-                self._repay(scope, debt, frames, pieces)
+            if debt is None or not self._debts.closing(debt) or not all(map(self._isFresh, (scope, *frames))):
+                continue
+            if self._repay(scope, debt, frames, pieces):
+                told.add(debt.lender)
+        return told
 
     def _isFresh(self, scope: Scope) -> bool:
         return all(self._books.storesAt(place).isFresh((number, place))
                    for number, place in self._books.storesOf(scope.number))  # fmt: skip
 
-    def _repay(self, scope: Scope, debt: Debt, frames: list[Scope], pieces: dict[int, list[Piece]]) -> None:
+    def _repay(self, scope: Scope, debt: Debt, frames: list[Scope], pieces: dict[int, list[Piece]]) -> bool:
+        """Repays what came of one scope; gives whether something is left of it."""
         standIns = {scope.number: HOME, **{frame.number: -frame.number for frame in frames}}
         for frame in frames:
             debt.products.append(self._opened(frame, standIns))
@@ -58,6 +67,7 @@ class Handover:
         scope.calls = 0
         self._books.touched.update(standIns)
         self._debts.repay(debt, tuple(new), standIns)
+        return bool(new)
 
     def _opened(self, frame: Scope, standIns: dict[int, int]) -> Open:
         """A frame with its store, and what stands for it in this repayment."""

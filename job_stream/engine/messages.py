@@ -269,15 +269,19 @@ class Cancel(NamedTuple):
 
 class Report(NamedTuple):
     """The state is to be saved, for the ``number``-th time. To a rank: repay what you owe as it stands, and answer with
-    ``Reported``. As an action: have lanes hand over what they are at when their time slice ends."""
+    ``Reported``; ``again``: lanes need not be asked, they have been just now. As an action: have lanes hand over what
+    they are at when their time slice ends."""
 
     number: int
+    again: bool = False
 
 
 class Reported(NamedTuple):
-    """What was owed when this ``Report`` came has been repaid as it stood, as far as that was possible."""
+    """What was owed when this ``Report`` came has been repaid as it stood, as far as that was possible. ``moved``:
+    others have been told of a rest, too, and may have to tell it in their turn."""
 
     number: int
+    moved: bool = False
 
 
 # actions -------------------------------------------------------------------------------------------------------------

@@ -111,6 +111,11 @@ class Rank:
         return self._filing.full
 
     @property
+    def awaits(self) -> bool:
+        """Whether results have been delivered that are not taken yet."""
+        return bool(self._filing.outstanding)
+
+    @property
     def debtors(self) -> set[int]:
         """The ranks that have borrowed something here."""
         return self._books.ledger.debtors
@@ -141,7 +146,7 @@ class Rank:
         """
         books = self._books
         books.now = now
-        if type(event) is ResultsTaken and not self.full:
+        if type(event) is ResultsTaken and (self._halted or not self.full):
             self._onResultsTaken(event)  # and nobody had waited for that
         elif not self._halted:
             _HANDLERS[type(event)](self, event)

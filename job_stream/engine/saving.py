@@ -4,6 +4,11 @@ Rank 0 can be captured at any time; but what it has on record of work that is le
 borrowers report: they repay what they have as it stands. Then calls of the keeper are held back for as long as it takes
 to get fresh copies of its stores, and the capture is taken. A borrower does the same towards its own lanes and
 borrowers, and then repays. Nobody is waited for any longer than it takes those who are not stuck in a long item.
+
+Ranks may have borrowed from each other, rank 0 from others too, and in circles. So only the rank that asked first waits
+for all that is done here. Whoever asks later is repaid as soon as the lanes have reported: those who asked first make a
+tree with rank 0 at its root, and along a tree nobody waits for himself. But what somebody was told off the tree may
+concern rank 0 as well, if a piece was lent to and fro, so rank 0 asks again until nothing of that kind is left.
 """
 
 from __future__ import annotations
@@ -24,6 +29,8 @@ REPORT_S = 0.1
 BORROWERS_S = 1.0
 SAVE_S = 2.0
 """So long it may take in all."""
+ROUNDS = 8
+"""So often borrowers are asked at most."""
 
 
 class Saving:
@@ -49,10 +56,13 @@ class Saving:
         share = 1.0 if self._primary else 0.5  # so that the lender gets what it is waiting for
         self._borrowers_s, self._save_s = BORROWERS_S * share, SAVE_S * share
         self._number = 0
-        self._begun = 0.0
-        self._holding = False
+        self._rounds = 0
+        self._moved = False
+        self._begun = self._lanesUntil = 0.0
+        self._then: Callable[[], None] | None = None
         self._debtors: set[int] = set()
         self._askers: dict[int, int] = {}
+        self._parent: int | None = None
         self.active = False
         self.deadline: float | None = None
 
@@ -63,72 +73,124 @@ class Saving:
         if not self._primary:
             raise EngineError("only rank 0 knows the state of the stream")
         if not self.active:
-            self._begin(self._number + 1)
+            self._rounds = ROUNDS
+            self._begin(Report(self._number + 1))
 
     def heardReport(self, rank: int, report: Report) -> None:
-        """A lender wants its work back as it stands; ranks that borrow from each other don't wait for each other."""
-        if report.number <= self._number or self._primary:
+        """A lender wants its work back as it stands."""
+        if report.number < self._number or (report.number == self._number and not self.active):
             self._books.actions.append(Send(rank, Reported(report.number)))
             return
         self._askers[rank] = report.number
-        if self.active:
-            self._number = report.number
-        else:
-            self._begin(report.number)
+        if not self.active:
+            self._parent = rank
+            self._begin(report)
+        elif report.number > self._number:
+            self._parent = rank
+            self._ask(report)
 
     def heardReported(self, rank: int, reported: Reported) -> None:
         if reported.number == self._number:
+            self._moved = self._moved or reported.moved
             self._debtors.discard(rank)
 
     def rankDied(self, rank: int) -> None:
         self._debtors.discard(rank)
         self._askers.pop(rank, None)
+        if rank == self._parent:
+            self._parent = None
 
-    def _begin(self, number: int) -> None:
+    def _begin(self, report: Report) -> None:
         self.active = True
-        self._number = number
         self._begun = self._books.now
-        self._holding = False
+        if not report.again:
+            self._books.actions.append(report)
+            self._roster.flushAll()
+        self._lanesUntil = self._begun + (0.0 if report.again else REPORT_S)
+        self._ask(report)
+
+    def _ask(self, report: Report) -> None:
+        """Has borrowers repay what they owe."""
+        self._number = report.number
+        self._moved = False
         self._debtors = set(self._books.ledger.debtors)
-        self._books.actions.append(Report(number))
-        self._roster.flushAll()
-        self._books.actions += [Send(rank, Report(number)) for rank in sorted(self._debtors)]
+        self._books.actions += [Send(rank, report) for rank in sorted(self._debtors)]
 
     # going on ---------------------------------------------------------------------------------------------------------
 
     def advance(self) -> None:
         """Goes on if what was waited for has come, or is late."""
         self.deadline = None
-        if not self._holding and not self._reportsAreDue:
-            self._holding = True
-            for stores in self._books.stores.values():
-                stores.hold()
-        if self._holding and not self._waits(self._save_s, not self._isQuiet):
-            self._finish()
+        if self._then is None and not self._waits(self._lanesUntil, self._roster.owes):
+            self._goOn()
+        while self._then is not None and not self._waits(self._begun + self._save_s, not self._isQuiet):
+            self._then()
 
-    @property
-    def _reportsAreDue(self) -> bool:
-        return self._waits(REPORT_S, self._roster.owes) or self._waits(self._borrowers_s, bool(self._debtors))
+    def _goOn(self) -> None:
+        """The lanes have reported."""
+        if self._early:
+            self._hold(self._repayEarly)
+        elif not self._waits(self._begun + self._borrowers_s, bool(self._debtors)):
+            self._hold(self._finish)
 
-    def _waits(self, seconds: float, wanting: bool) -> bool:
-        """Whether something is wanting, and worth waiting for after so many seconds."""
-        due = self._begun + seconds
+    def _waits(self, due: float, wanting: bool) -> bool:
+        """Whether something is wanting, and worth waiting for until then."""
         if not wanting or self._books.now >= due:
             return False
         self.deadline = due
         return True
 
+    def _hold(self, then: Callable[[], None]) -> None:
+        """Keeps calls back; ``then`` follows when copies of the stores are here."""
+        self._then = then
+        for stores in self._books.stores.values():
+            stores.hold()
+
     @property
     def _isQuiet(self) -> bool:
         return all(stores.quiet for stores in self._books.stores.values())
 
+    @property
+    def _early(self) -> list[int]:
+        """Who asked when somebody else had asked already; rank 0 asks itself first."""
+        return [rank for rank in self._askers if rank != self._parent]
+
+    def _repayEarly(self) -> None:
+        """Repays what is here, but not what comes from borrowers: they may be waiting for those that are repaid."""
+        self._repay()
+        self._release()
+        self._answer(self._early, False)
+        self._goOn()
+
     def _finish(self) -> None:
+        self._repay()
+        if self._isRoundDue:
+            self._release()
+            self._rounds -= 1
+            self._ask(Report(self._number + 1, again=True))
+            self._goOn()
+            return
         if self._primary:
             self._books.actions.append(Saved(self._capture()))
-        else:
-            self._handover.repayAll()
+        self._release()
+        self._answer(list(self._askers), self._moved)
+        self._parent = None
+        self.active = False
+
+    @property
+    def _isRoundDue(self) -> bool:
+        """Whether others may have something for rank 0 that they had not before."""
+        inTime = self._books.now < self._begun + self._borrowers_s
+        return self._primary and self._moved and inTime and self._rounds > 1 and bool(self._books.ledger.debtors)
+
+    def _repay(self) -> None:
+        if self._handover.repayAll() - {self._parent}:
+            self._moved = True
+
+    def _release(self) -> None:
+        self._then = None
         for stores in self._books.stores.values():
             stores.release()
-        self._books.actions += [Send(rank, Reported(number)) for rank, number in self._askers.items()]
-        self._askers.clear()
-        self.active = False
+
+    def _answer(self, ranks: list[int], moved: bool) -> None:
+        self._books.actions += [Send(rank, Reported(self._askers.pop(rank), moved)) for rank in ranks]

@@ -6,13 +6,16 @@ When it repays:
   cover, they stay here over several parcels, which remain lent until they are repaid (``Repaid.computed``);
 - at the end of a slice (40 ms) of a parcel that goes on, what has come of it so far, keeping the rest;
 - as soon as others have nothing to do (``wanted``): the rest is handed over, if it is worth a journey;
-- at the end of a slice after the state of the stream was asked for: the rest is handed over.
+- at the end of a slice after the state of the stream was asked for: the rest is handed over. Where checkpoints are
+  written, also when it has not been for half a second: whoever asks does not wait for long items, and lanes that are
+  asked within one would be too late each time.
 """
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from math import inf
 from time import perf_counter
 from typing import Any
 
@@ -34,6 +37,9 @@ __all__ = ["Lane"]
 
 SLICE_S = 4e-2
 WORTH_S = 1e-3
+REPORT_S = 0.5
+REPORT_SHARE = 50
+"""Reporting unasked may take one part in so many."""
 DRAW_S = 20e-3
 DRAW_ITEMS = 8
 DRAW_BYTES = 32 << 20
@@ -53,10 +59,11 @@ class Lane:
         note: numbers that others see, also when this lane has died; see ``Board.note``.
         flags: two numbers that the rank sets: wanted and paused.
         drop: results are of no interest to anybody.
+        saved: what is under way is to be found in checkpoints.
     """
 
     def __init__(self, number: int, link: Any, evaluator: Evaluator, packing: Packing, source: Any, note: Any,
-                 flags: Any, drop: bool) -> None:  # fmt: skip
+                 flags: Any, drop: bool, saved: bool = False) -> None:  # fmt: skip
         self._number = number
         self._link = link
         self._evaluator = evaluator
@@ -76,6 +83,8 @@ class Lane:
         self._products = Products(evaluator, packing, drop)
         self._kept = 0
         self._reports = flags[REPORTS]
+        self._pause_s = REPORT_S if saved else inf
+        self._reportAt = inf
         self._worked = 0.0
         self._sliceStart = 0.0
         self._origin: Any = None
@@ -108,11 +117,14 @@ class Lane:
         self._loan, self._closing, self._kept = lend.loan, [], len(lend.units)
         self._note[NOTE_LOAN] = lend.loan
         self._sliceStart = self._evaluator.now = perf_counter()
+        self._reportAt = self._sliceStart + self._pause_s
         self._watch.start()
         self._waiting.extend(lend.units)
         while self._waiting:
             number, work = self._waiting.popleft()
             self._unit(number, work, lend.careful)
+            if self._waiting and self._evaluator.now >= self._reportAt:
+                self._aside(self._handHome)
         self._watch.stop()
         self._endParcel()
         self._note[NOTE_LOAN] = 0
@@ -156,14 +168,20 @@ class Lane:
             if evaluator.parked:
                 self._aside(self._partWithParked)
             elif flags[WANTED] and stack:
-                if self._waiting:
-                    self._returnWaiting()
-                if self._worth():
-                    self._aside(self._handOver)
+                self._give()
             elif evaluator.now - self._sliceStart > SLICE_S:
                 self._aside(self._report)
 
-    def _aside(self, action: Callable[[], None]) -> None:
+    def _give(self) -> None:
+        """Others have nothing to do: hands over what is worth a journey."""
+        if self._waiting:
+            self._returnWaiting()
+        if self._worth():
+            self._aside(self._handOver)
+        elif self._isReportDue:  # it may never be worth one: in a frame one thing follows the other
+            self._aside(self._handHome)
+
+    def _aside(self, action: Callable[[], Any]) -> None:
         """Does what is not the user's work."""
         self._watch.stop()
         action()
@@ -343,11 +361,8 @@ class Lane:
     def _report(self) -> None:
         """At the end of a slice: repays what has come so far and goes on with the rest."""
         self._sliceStart = self._evaluator.now
-        if self._reports != self._flags[REPORTS]:
-            self._reports = self._flags[REPORTS]
-            if self._loosen():  # the state is to be saved: all that is left goes to the rank, open frames too
-                self._handOver()
-                return
+        if self._isReportDue and self._handHome():
+            return
         if self._drop:
             for home in self._homes.values():
                 if self._plan.places[home.end].body == 0:
@@ -367,6 +382,21 @@ class Lane:
             if type(message) is Resume:
                 break
             self._ahead.append(message)
+
+    @property
+    def _isReportDue(self) -> bool:
+        return self._reports != self._flags[REPORTS] or self._evaluator.now >= self._reportAt
+
+    def _handHome(self) -> bool:
+        """For a checkpoint: all that is left goes to the rank, open frames too; False: there is too much of it."""
+        began = perf_counter()
+        self._reports = self._flags[REPORTS]
+        found = self._loosen()
+        if found:
+            self._handOver()
+        now = perf_counter()
+        self._reportAt = now + max(self._pause_s, REPORT_SHARE * (now - began))
+        return found
 
     def _keepEntry(self, entry: Any) -> tuple[int, Work]:
         if type(entry) is Rest:

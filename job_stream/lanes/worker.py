@@ -26,7 +26,8 @@ class Setup(NamedTuple):
     drop: bool
     board: Board
     patient: bool = False
-    """Processes stay when they are asked to end: the script's own process, which is asked too, has to save first."""
+    """There are checkpoints: processes stay when they are asked to end, since the script's own process, which is asked
+    too, has to save first, and lanes report now and then what they are at."""
 
     ending: Ending | None = None
     """Comes when the run is over, for workers that are threads."""
@@ -40,4 +41,4 @@ def newWorker(setup: Setup, number: int, processes: bool, link: Any, packing: Pa
     evaluator.ending = setup.ending
     if number == KEEPER:
         return Keeper(link, evaluator, packing, note)
-    return Lane(number, link, evaluator, packing, setup.source, note, flags, setup.drop)
+    return Lane(number, link, evaluator, packing, setup.source, note, flags, setup.drop, setup.patient)
