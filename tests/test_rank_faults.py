@@ -436,8 +436,8 @@ except WorldError as error:
     host = socket.gethostname()
     assert ended.code != 0
     assert sorted(ended.out.splitlines()) == [
-        f"{rank} rank 1 on {host} has not answered for {SILENT_S} s: it has been stopped, or its host is down, or there "
-        f"is no way to it from {host}"
+        f"{rank} rank 1 on {host} has not answered for {SILENT_S} s: it has been stopped, or its host is down, or "
+        f"there is no way to it from {host}"
         for rank in (0, 2)
     ]
     assert ended.err.count("Traceback (most recent call last)") == 1, ended.err

@@ -2,8 +2,8 @@
 
 A rank without work tells the one before it in a binomial tree around rank 0 that it is waiting, for itself and for all
 that are behind it, so that work spreads from rank 0 in large loans, and nobody has to hear of everybody. Then it asks
-whoever lent to it last and some others by chance; then it tells its *lifelines*, and sleeps. These are its neighbours in a
-hypercube (ranks whose numbers differ in one bit), so that everybody can be reached from everybody in few steps and
+whoever lent to it last and some others by chance; then it tells its *lifelines*, and sleeps. These are its neighbours
+in a hypercube (ranks whose numbers differ in one bit), so that everybody can be reached from everybody in few steps and
 nothing is sent when nothing is left (after Saraswat et al., "Lifeline-based global load balancing", 2011).
 """
 
