@@ -10,6 +10,7 @@ from engine_support import Payload, only, plan_of
 from job_stream.engine import messages as m
 from job_stream.engine.backlog import Part, SourceState
 from job_stream.engine.capture import KeeperState, PieceState, State
+from job_stream.engine.debts import NEW_NAMES
 from job_stream.engine.rank import Rank
 from job_stream.engine.scopes import ScopeState
 from job_stream.engine.stores import THREADS, CallState, StoreState
@@ -543,6 +544,15 @@ def test_a_frame_that_came_home_goes_on_there():
         actions = lender.handle(repay(lend), 1.2)
         lends += only(m.Lend, actions)
     raise AssertionError("the frame did not go on")
+
+
+def test_a_reduction_that_nothing_has_come_to_is_still_empty_when_it_was_reported():
+    lender, _ = begun(Kind.FRAME, Kind.JOB, Kind.FOLD, "frameEnd", items=3, lanes=1, ranks=2)
+    lent = lent_to(1, lender)
+    opened, empty = m.Open(-1, m.HOME, 0, STORE, ()), m.Work(-1, 3, 1, None, resume=True)
+    repaid = m.Repaid(0, lent.loan, ((lent.loan, (0,)),), (opened,), kept=((NEW_NAMES + 1, empty),))
+    lender.handle(m.Heard(1, repaid), 1.0)
+    assert [saved.work.payload for saved in lender.capture().pieces if saved.work.resume] == [None]
 
 
 def test_calls_that_were_kept_back_go_home_too():

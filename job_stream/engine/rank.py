@@ -195,7 +195,7 @@ class Rank:
         for name, work in event.kept:
             work = work._replace(scope=standIns.get(work.scope, work.scope))
             payload = work.payload
-            if payload is None:
+            if payload is None and event.lane > 0:  # a rank may go on with a reduction that nothing has come to
                 payload = books.ledger.payload(*_lastOf(event.closed))
             elif type(payload) is Same:
                 payload = books.ledger.payload(event.closed[0][0], payload.name)
