@@ -66,8 +66,7 @@ def _values(variable: Variable, generator: Any) -> Iterator[float]:
 
 def _sweep(rule: Rule, values: Iterator[float]) -> Trials:
     """One sweep; in which order its trials end makes no difference."""
-    trials = Trials(rule)
-    trials.begin(rule.least)
+    trials = Trials(rule, rule.least)
     while due := trials.due():
         for number in due:
             trials.take(number, {"value": next(values)})

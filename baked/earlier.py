@@ -1,4 +1,4 @@
-"""The trials that a log holds from earlier runs, as the books of the combinations they belong to.
+"""The trials that a log holds from earlier runs, by the combinations they belong to.
 
 A trial belongs to the combination with the same parameters, so a sweep may be extended: numbers of combinations may
 change, parameters may not.
@@ -6,35 +6,41 @@ change, parameters may not.
 
 from __future__ import annotations
 
+import sys
 from collections import defaultdict
 from collections.abc import Sequence
 
 from job_stream.errors import JobStreamError
 
-from .stopping import Rule, Trials
+from .stopping import Rule
 from .triallog import Logged, TrialLog
 from .variables import Parameters, textOf
 
-__all__ = ["earlierTrials"]
+__all__ = ["Results", "earlierTrials"]
 
 Results = dict[int, dict[str, float]]
+"""What came of the trials of a combination, by their numbers."""
 
 
-def earlierTrials(log: TrialLog, combinations: Sequence[Parameters], rule: Rule) -> dict[int, Trials]:
-    """The trials in a log, by the number of the combination.
+def earlierTrials(log: TrialLog, combinations: Sequence[Parameters], rule: Rule) -> dict[int, Results]:
+    """The trials in a log, by the number of the combination; those that the rule has no use for are left out.
+
+    stderr tells when the stages have changed since: what they give now may be something else, or may not.
 
     Raises:
-        JobStreamError: the log is of another sweep: it has other parameters or other values.
+        JobStreamError: the log is of another sweep: it has other parameters, other values or another seed.
     """
     entries = log.read()
     _checkNames(log, entries, combinations[0])
+    _checkSeeds(log, entries)
+    _tellChanges(log, entries)
     found = _sorted(entries, combinations)
     if entries and not found:
         raise JobStreamError(
             f"{log}: none of its {len(entries)} trials has parameters of this sweep, so it is the log of another one. "
             "Give log= another name, or remove the file"
         )
-    return {id: _taken(results, rule) for id, results in found.items()}
+    return {id: _used(results, rule) for id, results in found.items()}
 
 
 def _checkNames(log: TrialLog, entries: Sequence[Logged], parameters: Parameters) -> None:
@@ -45,23 +51,41 @@ def _checkNames(log: TrialLog, entries: Sequence[Logged], parameters: Parameters
             raise log.wrong(number, f"has the values {sorted(entry.values)}, line 1 {sorted(entries[0].values)}")
 
 
+def _checkSeeds(log: TrialLog, entries: Sequence[Logged]) -> None:
+    for number, entry in enumerate(entries, 1):
+        if entry.seed != log.seed:
+            raise JobStreamError(
+                f"{log}, line {number}: this trial was made with seed={entry.seed}, but the sweep has seed={log.seed}. "
+                f"They are not to be mixed: give seed={entry.seed} to go on, or log= another name"
+            )
+
+
+def _tellChanges(log: TrialLog, entries: Sequence[Logged]) -> None:
+    changed = [number for number, entry in enumerate(entries, 1) if entry.code != log.code]
+    if changed:
+        print(
+            f"sweep: WARNING: {len(changed)} of the {len(entries)} trials in {log} (line {changed[0]} is the first) "
+            "were made with other code of the stages than there is now, and are taken as they are. If the trials give "
+            "something else now, the table is wrong: stop, and give log= another name",
+            file=sys.stderr,
+            flush=True,
+        )
+
+
 def _sorted(entries: Sequence[Logged], combinations: Sequence[Parameters]) -> dict[int, Results]:
     """The results of each combination by the number of the trial; of equal numbers the last one counts."""
     texts = [textOf(parameters) for parameters in combinations]
     first = {text: id for id, text in reversed(list(enumerate(texts)))}
     found: dict[int, Results] = defaultdict(dict)
+    names = list(entries[0].values) if entries else []  # the same objects for all, which makes a pickle small
     for entry in entries:
         text = textOf(entry.parameters)
         same = entry.id < len(texts) and texts[entry.id] == text  # equal combinations are told apart by their numbers
         id = entry.id if same else first.get(text)
         if id is not None:
-            found[id][entry.trial] = entry.values
+            found[id][entry.trial] = {name: entry.values[name] for name in names}
     return found
 
 
-def _taken(results: Results, rule: Rule) -> Trials:
-    trials = Trials(rule)
-    for number in sorted(results):
-        if number < rule.most:
-            trials.take(number, results[number])
-    return trials
+def _used(results: Results, rule: Rule) -> Results:
+    return {number: results[number] for number in sorted(results) if number < rule.most}

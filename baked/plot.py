@@ -7,7 +7,8 @@ same value of that parameter are put together. A row of panels for each value th
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from math import ceil
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,11 @@ DECADES = 100
 
 MANY = 25
 """With more points than this on a heat map, their means are not written on it."""
+
+NAMES = 12
+"""So many names of values have room on an axis."""
+
+SLANTED = {"rotation": 30, "ha": "right"}
 
 
 class Plot:
@@ -87,7 +93,7 @@ class Plot:
             capsize=3,
         )
         if labels:
-            panel.set_xticks(places, labels, rotation=30, ha="right")
+            _name(panel.xaxis, places, labels, **SLANTED)
         elif points[0][0] > 0 and points[-1][0] >= DECADES * points[0][0]:
             panel.set_xscale("log")
         panel.set_xlabel(name)
@@ -100,15 +106,15 @@ class Plot:
         if len(rows) == len(set(pairs)) == len(columns) * len(lines):
             cells = {pair: row.values[value] for pair, row in zip(pairs, rows, strict=True)}
             drawn = _grid(panel, [[cells[column, line] for column in columns] for line in lines])
-            panel.set_xticks(range(len(columns)), map(_label, columns), rotation=30, ha="right")
-            panel.set_yticks(range(len(lines)), map(_label, lines))
+            _name(panel.xaxis, range(len(columns)), map(_label, columns), **SLANTED)
+            _name(panel.yaxis, range(len(lines)), map(_label, lines))
         else:
             (x, xLabels), (y, yLabels) = (_axis([pair[part] for pair in pairs]) for part in (0, 1))
             drawn = panel.scatter(x, y, c=[row.values[value].mean for row in rows])
             if xLabels:
-                panel.set_xticks(x, xLabels, rotation=30, ha="right")
+                _name(panel.xaxis, x, xLabels, **SLANTED)
             if yLabels:
-                panel.set_yticks(y, yLabels)
+                _name(panel.yaxis, y, yLabels)
         panel.set_xlabel(self._names[0])
         panel.set_ylabel(self._names[1])
         figure.colorbar(drawn, ax=panel, label=value)
@@ -133,6 +139,13 @@ def _grid(panel: Any, cells: Sequence[Sequence[Moments]]) -> Any:
                 text = f"{moments.mean:.3g}\n±{moments.halfWidth:.2g}"
                 panel.text(x, y, text, ha="center", va="center", fontsize="x-small", bbox={"fc": "w", "alpha": 0.6})
     return drawn
+
+
+def _name(axis: Any, places: Iterable[Any], labels: Iterable[str], **look: Any) -> None:
+    """Writes names on an axis; only some of them where all would run into each other."""
+    names = sorted(dict(zip(places, labels, strict=True)).items())
+    chosen = names[:: ceil(len(names) / NAMES)]
+    axis.set_ticks([place for place, _ in chosen], [name for _, name in chosen], **look)
 
 
 def _hashable(value: Any) -> Any:

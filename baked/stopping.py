@@ -121,35 +121,36 @@ def firstTrials(rule: Rule, cpus: int, combinations: int) -> int:
 class Trials:
     """The trials of one combination: what came of them, and which are to be begun.
 
+    Trials of an earlier run are taken in before any is begun. The rule looks at them one after the other, too, as it
+    may have asked for more than it asks for in the end: so both runs together make the trials that one would make.
+
+    Args:
+        rule: when they are enough.
+        first: with how many to begin.
+
     Attributes:
         values: number, mean and deviation of each value.
         counted: trials that have been taken in; those with a lower number have been, too.
         lost: those among them that failed and were skipped.
     """
 
-    def __init__(self, rule: Rule) -> None:
+    def __init__(self, rule: Rule, first: int) -> None:
         self.values: dict[str, Moments] = {}
         self.counted = 0
         self.lost = 0
         self._rule = rule
         self._early: dict[int, Mapping[str, float] | None] = {}
-        self._first = 0
-        self._begun = 0
-        self._goal = 0
-
-    def begin(self, first: int) -> None:
-        """Says with how many trials to begin; some may have been taken in before."""
         self._first = first
-        known = max(self._early, default=-1) + 1
-        self._goal = max(first, known, self._aim() if self.counted else 0)
+        self._begun = 0
+        self._goal = first
 
     def take(self, number: int, values: Mapping[str, float] | None) -> None:
-        """Takes in what came of a trial; None: it failed and was skipped."""
+        """Takes in what came of a trial, of an earlier run maybe; None: it failed and was skipped."""
         self._early[number] = values
+        self._goal = max(self._goal, number + 1)  # so that what is missing before a trial of an earlier run is made
         while self.counted in self._early:
             self._count(self._early.pop(self.counted))
-            if self._first:
-                self._goal = max(self._goal, self._aim())
+            self._goal = max(self._goal, self._aim())
 
     def due(self) -> list[int]:
         """The numbers of the trials to begin now; each is told once."""

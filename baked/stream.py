@@ -24,7 +24,7 @@ from job_stream import Args, Multiple, Object, getCpuCount
 from job_stream.errors import PlanError
 
 from .board import Board
-from .earlier import earlierTrials
+from .earlier import Results, earlierTrials
 from .stopping import Rule, Trials, firstTrials
 from .table import Row, checkColumns
 from .triallog import TrialLog
@@ -40,7 +40,7 @@ class Start(NamedTuple):
     """Opens the outermost frame. ``earlier``: trials of earlier runs by combination."""
 
     digest: str
-    earlier: dict[int, Trials]
+    earlier: dict[int, Results]
 
 
 class Combination(NamedTuple):
@@ -75,10 +75,17 @@ class Stream:
         board: where progress is noted.
         log: where trials are noted; None: nowhere.
         resume: whether trials that are in the log already are taken from there.
+        seed: of the sweep.
     """
 
     def __init__(
-        self, combinations: list[Parameters], rule: Rule, board: Board, log: TrialLog | None, resume: bool
+        self,
+        combinations: list[Parameters],
+        rule: Rule,
+        board: Board,
+        log: TrialLog | None,
+        resume: bool,
+        seed: int | None = None,
     ) -> None:
         self.combinations = combinations
         self.rule = rule
@@ -87,16 +94,17 @@ class Stream:
         self.resume = resume
         self.skips = False
         self._keys = keysOf(textOf(parameters) for parameters in combinations)
-        self.digest = digestOf(self._keys)
+        self.digest = digestOf(self._keys, rule, seed)
 
     def start(self) -> Start:
         """Looks into the log; runs once, and not in a run that goes on from a checkpoint."""
-        earlier: dict[int, Trials] = {}
+        earlier: dict[int, Results] = {}
         if self.log is not None and self.resume:
             earlier = earlierTrials(self.log, self.combinations, self.rule)
         elif self.log is not None:
             self.log.checkNew()
-        for id, trials in earlier.items():
+        for id, results in earlier.items():
+            trials = self._trials(results, self.rule.least)
             self.board.note(id, trials.counted, trials.needed)
         self.board.begin()
         return Start(self.digest, earlier)
@@ -111,7 +119,7 @@ class Stream:
             count = len(self.combinations)
             cpus = getCpuCount()
             store.first = firstTrials(self.rule, cpus, count)
-            store.earlier = dict(start.earlier)
+            store.earlier = {id: self._trials(results, store.first) for id, results in start.earlier.items()}
             return Multiple([self._combination(store) for _ in range(min(cpus, count))])
 
     def takeRow(self, store: Any, row: Row) -> Any:
@@ -135,9 +143,14 @@ class Stream:
         """The next combination."""
         id = store.opened
         store.opened += 1
-        trials = store.earlier.pop(id, None) or Trials(self.rule)
-        trials.begin(store.first)
+        trials = store.earlier.pop(id, None) or Trials(self.rule, store.first)
         return Combination(id, trials, self.digest)
+
+    def _trials(self, earlier: Results, first: int) -> Trials:
+        trials = Trials(self.rule, first)
+        for number, values in earlier.items():
+            trials.take(number, values)
+        return trials
 
     # the trials of one ------------------------------------------------------------------------------------------------
 
@@ -223,8 +236,9 @@ class Stream:
     def _checkDigest(self, digest: str) -> None:
         if digest != self.digest:
             raise PlanError(
-                "the variables of the sweep are not the same on every rank, or not those of the checkpoint that the "
-                "run goes on from: give random ones a seed, or remove the checkpoint"
+                "the variables of the sweep, its trials or its seed are not the same on every rank, or not those of "
+                "the checkpoint that the run goes on from: give random variables a seed, say the same as before, or "
+                "remove the checkpoint"
             )
 
     def _nameOf(self, trial: Trial) -> str:

@@ -93,13 +93,17 @@ def sweep(
     need("a sweep", "scipy", "pandas")
     rule = ruleOf(trials, trialsParms or {})
     combinations = combinationsOf({} if variables is None else variables)
-    stream = Stream(combinations, rule, Board(len(combinations)), _logFor(log, resume, combinations), bool(resume))
+    seed = workKeywords.get("seed")
+    trialLog = _logFor(log, resume, combinations, seed)
+    stream = Stream(combinations, rule, Board(len(combinations)), trialLog, bool(resume), seed)
     report = _Report(combinations, output, plot)
     quantile(1)  # loads SciPy before workers are forked, once for all of them
     return Sweep(stream, report, bool(showProgress), workKeywords)
 
 
-def _logFor(log: FilePath | None, resume: bool, combinations: Sequence[Parameters]) -> TrialLog | None:
+def _logFor(
+    log: FilePath | None, resume: bool, combinations: Sequence[Parameters], seed: int | None
+) -> TrialLog | None:
     if log is None:
         if resume:
             raise PlanError("resume=True needs a log to go on from: give log= the name of a file")
@@ -110,7 +114,7 @@ def _logFor(log: FilePath | None, resume: bool, combinations: Sequence[Parameter
         except TypeError as error:
             raise PlanError(f"log= cannot note the parameters {described(combination)}: {error}") from None
     checkFolder("log", Path(log))
-    return TrialLog(log)
+    return TrialLog(log, seed)
 
 
 class _Report:
@@ -160,7 +164,7 @@ class Sweep(Work):
             return lambda function: self.job(function, **keywords)
         stage = func if isinstance(func, type) else self._watched(func)
         super().job(stage, **keywords)
-        self._added(keywords, stage)
+        self._added(func, keywords, stage)
         return func
 
     def frame(self, func: Function | None = None, **keywords: Any) -> Any:
@@ -168,7 +172,7 @@ class Sweep(Work):
             return lambda function: self.frame(function, **keywords)
         super().frame(func, **keywords)
         self._frames += 1
-        self._added(keywords)
+        self._added(func, keywords)
         return func
 
     def frameEnd(self, func: Function | None = None, **keywords: Any) -> Any:
@@ -178,14 +182,14 @@ class Sweep(Work):
             raise PlanError(f"frameEnd {getattr(func, '__name__', func)!r} has no frame: put a @w.frame before it")
         super().frameEnd(func, **keywords)
         self._frames -= 1
-        self._added(keywords)
+        self._added(func, keywords)
         return func
 
     def reduce(self, func: Function | None = None, **keywords: Any) -> Any:
         if func is None:
             return lambda function: self.reduce(function, **keywords)
         super().reduce(func, **keywords)
-        self._added(keywords)
+        self._added(func, keywords)
         return func
 
     def result(self, func: Function | None = None, **keywords: Any) -> Any:
@@ -197,8 +201,10 @@ class Sweep(Work):
     def run(self) -> Any:
         raise PlanError("a sweep runs at the end of its with block: there is no run()")
 
-    def _added(self, keywords: Mapping[str, Any], job: Function | None = None) -> None:
+    def _added(self, func: Function, keywords: Mapping[str, Any], job: Function | None = None) -> None:
         self._heed(keywords)
+        if self._stream.log is not None:
+            self._stream.log.addSource(func)
         self._stages += 1
         self._lastJob = job
 

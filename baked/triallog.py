@@ -2,6 +2,8 @@
 
 Workers append to it by themselves, each line under a lock of the file, so it has to lie where all machines see it. A
 trial may stand there twice, if its worker died right after it had written the line; the last one counts.
+
+Each line says what the trial depends on besides its parameters: the seed, and a number for the source of the stages.
 """
 
 from __future__ import annotations
@@ -11,15 +13,17 @@ import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
+from zlib import crc32
 
 from job_stream.errors import JobStreamError, PlanError
 
+from .sources import sourceOf
 from .variables import Parameters, plain
 
 __all__ = ["Logged", "TrialLog"]
 
-FIELDS = {"id": int, "trial": int, "parameters": dict, "values": dict}
+FIELDS = {"id": int, "trial": int, "parameters": dict, "values": dict, "seed": int | None, "code": int}
 
 
 class Logged(NamedTuple):
@@ -29,13 +33,29 @@ class Logged(NamedTuple):
     trial: int
     parameters: Parameters
     values: dict[str, float]
+    seed: int | None
+    code: int
 
 
 class TrialLog:
-    """A log at a path."""
+    """A log at a path.
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
+    Args:
+        path: of the file.
+        seed: of the sweep.
+
+    Attributes:
+        code: a number for the source of the stages that ``addSource`` was told.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], seed: int | None = None) -> None:
         self.path = Path(path)
+        self.seed = seed
+        self.code = 0
+
+    def addSource(self, function: Any) -> None:
+        """Notes that trials run a function."""
+        self.code = crc32(sourceOf(function).encode(errors="replace"), self.code)
 
     def checkNew(self) -> None:
         """Makes sure that trials of an earlier run are not mixed up with those of this one.
@@ -54,8 +74,8 @@ class TrialLog:
         Raises:
             OSError: it cannot be written. The file is left as it was.
         """
-        logged = {"id": id, "trial": trial, "parameters": plain(parameters), "values": values}
-        line = json.dumps(logged).encode() + b"\n"
+        logged = Logged(id, trial, plain(parameters), dict(values), plain(self.seed), self.code)
+        line = json.dumps(logged._asdict()).encode() + b"\n"
         with self.path.open("ab", buffering=0) as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             end = file.seek(0, os.SEEK_END)

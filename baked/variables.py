@@ -130,6 +130,6 @@ def keysOf(texts: Iterable[str]) -> list[int]:
     return keys
 
 
-def digestOf(keys: Iterable[int]) -> str:
-    """What tells whether two processes have the same combinations."""
-    return blake2b(",".join(map(str, keys)).encode(), digest_size=8).hexdigest()
+def digestOf(keys: Iterable[int], *others: Any) -> str:
+    """What tells whether two processes have the same combinations, and the same of other things."""
+    return blake2b(",".join(map(str, [*keys, *others])).encode(), digest_size=8).hexdigest()

@@ -5,11 +5,12 @@ from __future__ import annotations
 __all__ = ["CALM_S", "HOT_PAUSE_S", "pauseBetweenLooks"]
 
 CALM_S = 8e-3
-HOT_S = 1e-3
+HOT_S = 2e-2
 WAITING_HOT_S = 5e-2
 HOT_PAUSE_S = 5e-5
-PAUSES_S = ((5e-2, 1e-3), (0.5, 3e-3), (float("inf"), 8e-3))
-"""Pauses after so many quiet seconds."""
+LATE = 0.02
+"""Of the time that it has been quiet, so much may be lost by looking too late."""
+SHORTEST_S, LONGEST_S = 1e-3, 2.5e-2
 
 
 def pauseBetweenLooks(quiet_s: float, calm: bool, busy: bool, awaits: bool) -> float:
@@ -25,4 +26,4 @@ def pauseBetweenLooks(quiet_s: float, calm: bool, busy: bool, awaits: bool) -> f
         return CALM_S
     if not busy and quiet_s < (WAITING_HOT_S if awaits else HOT_S):
         return HOT_PAUSE_S  # just after news the next are awaited without leaving the processor for long
-    return next(pause for limit, pause in PAUSES_S if quiet_s < limit)
+    return min(max(LATE * quiet_s, SHORTEST_S), LONGEST_S)

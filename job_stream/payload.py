@@ -14,10 +14,13 @@ from collections.abc import Sequence
 from typing import Any
 
 from .errors import PayloadError
+from .mappings import mappings
 
 __all__ = ["Blob", "Live", "Parts", "Segment", "pack", "readOnce", "unpack"]
 
 OUT_OF_BAND = 16 << 10
+MAPPED_FROM = 1 << 20
+"""Payloads from this size on are copied from memory that stays mapped."""
 Buffer = bytes | bytearray | memoryview
 
 
@@ -74,7 +77,10 @@ class Blob:
             assert self.data is not None
             return _split(self.data, self.lengths)
         rooms = [_room(length) for length in self.lengths]
-        _read(self.segment.fd, rooms, self.offset)
+        if self.nbytes < MAPPED_FROM:
+            _read(self.segment.fd, rooms, self.offset)
+        else:
+            _fill(rooms, mappings.stretch(self.segment.fd, self.offset, self.nbytes))
         return rooms
 
     def bytes(self) -> bytes:
@@ -99,6 +105,13 @@ def _room(length: int) -> Buffer:
     if numpy is None or length < OUT_OF_BAND:
         return bytearray(length)
     return memoryview(numpy.empty(length, numpy.uint8))
+
+
+def _fill(rooms: list[Buffer], data: memoryview) -> None:
+    start = 0
+    for room in rooms:
+        memoryview(room)[:] = data[start : start + len(room)]
+        start += len(room)
 
 
 def _read(fd: int, rooms: list[Buffer], offset: int) -> None:

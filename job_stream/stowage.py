@@ -23,7 +23,6 @@ class Stowage:
         self._free = bytearray(SEGMENTS)
         self._arena = Arena(self._free)
         self._lock = threading.Lock()
-        self._mappings: dict[int, tuple[int, memoryview]] = {}
 
     def stow(self, parts: Parts) -> Blob:
         lengths = [len(frame) for frame in parts.frames]
@@ -48,16 +47,8 @@ class Stowage:
                 self._arena.sent()
                 memory = memoryview(mmap.mmap(fd, size))
             else:
-                memory = self._mapping(number, fd, size)
+                memory = self._arena.memory(number, size)
         return memory[:size], Segment(fd, -1, number, self._release)
-
-    def _mapping(self, number: int, fd: int, size: int) -> memoryview:
-        """A segment's memory; touching it anew each time would cost more than the copy."""
-        file = os.fstat(fd)
-        known = self._mappings.get(number)
-        if known is None or known[0] != file.st_ino or len(known[1]) < size:
-            known = self._mappings[number] = (file.st_ino, memoryview(mmap.mmap(fd, file.st_size)))
-        return known[1]
 
     def _release(self, owner: int, number: int, fd: int) -> None:
         if number == SEGMENTS:
@@ -66,7 +57,6 @@ class Stowage:
             self._free[number] = 1
 
     def close(self) -> None:
-        self._mappings.clear()
         self._arena.close()
 
 

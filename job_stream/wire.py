@@ -6,10 +6,7 @@ codec turns ``Parts`` into blobs on the way out, so nobody else needs to know wh
 
 from __future__ import annotations
 
-import mmap
-import os
 import resource
-from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -17,6 +14,7 @@ import msgpack
 
 from .engine import messages
 from .errors import EngineError
+from .mappings import mappings
 from .payload import Blob, Parts, Segment
 
 __all__ = [
@@ -26,7 +24,6 @@ __all__ = [
 
 INLINE_BYTES = 32 << 10
 MESSAGE_FDS = 200
-MAPPED_BYTES = 128 << 20
 
 
 class UserFailure(NamedTuple):
@@ -161,12 +158,9 @@ class Codec:
 class RankCodec:
     """Packs and unpacks messages between ranks: large payloads follow as one body."""
 
-    def __init__(self) -> None:
-        self._mappings = _Mappings()
-
     def encode(self, message: Any) -> tuple[bytes, list[Any]]:
         """The head of a message and the buffers that make its body, where they lie."""
-        outward = _Ashore(self._mappings)
+        outward = _Ashore()
         return _dumps(outward.plain(message)), outward.large
 
     def decode(self, head: bytes, body: Any) -> Any:
@@ -221,38 +215,13 @@ class _Outward:
 class _Ashore(_Outward):
     """A message that leaves the machine: there is no passing of descriptors."""
 
-    def __init__(self, mappings: _Mappings) -> None:
-        super().__init__()
-        self._mappings = mappings
-
     def _blob(self, blob: Blob) -> list[Any]:
         if blob.segment is None:
             return [_BLOB, blob.lengths, _NO_SEGMENT, 0, blob.data]
         offset = self._size
-        self.large.append(self._mappings.stretch(blob.segment.fd, blob.offset, blob.nbytes))
+        self.large.append(mappings.stretch(blob.segment.fd, blob.offset, blob.nbytes))
         self._size += blob.nbytes
         return [_BLOB, blob.lengths, 0, offset, None]
-
-
-class _Mappings:
-    """Segments that this process has mapped to send from them, the last few: touching them anew takes longer."""
-
-    def __init__(self) -> None:
-        self._known: OrderedDict[int, memoryview] = OrderedDict()
-        self._bytes = 0
-
-    def stretch(self, fd: int, offset: int, size: int) -> memoryview:
-        """A stretch of shared memory to read."""
-        file = os.fstat(fd)
-        whole = self._known.pop(file.st_ino, None)
-        if whole is None or len(whole) < offset + size:
-            self._bytes -= len(whole or b"")
-            whole = memoryview(mmap.mmap(fd, file.st_size, mmap.MAP_SHARED | mmap.MAP_POPULATE, mmap.PROT_READ))
-            self._bytes += len(whole)
-        self._known[file.st_ino] = whole  # as long as it is here, no other file can have this number
-        while self._bytes > MAPPED_BYTES and len(self._known) > 1:
-            self._bytes -= len(self._known.popitem(last=False)[1])
-        return whole[offset : offset + size]
 
 
 _MANY_FDS = resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2

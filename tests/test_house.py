@@ -20,7 +20,7 @@ import job_stream
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 TIMEOUT_S = 60
-DOCUMENTS = [REPOSITORY / "README.rst", *sorted((REPOSITORY / "docs").glob("*.rst"))]
+DOCUMENTS = [REPOSITORY / "README.rst", *sorted((REPOSITORY / "docs").rglob("*.rst"))]
 
 
 # --- the documents' scripts -------------------------------------------------------------------------------------------
@@ -90,7 +90,16 @@ def test_a_script_in_the_documentation_prints_what_it_says(script: Script, tmp_p
 
 
 def test_the_documentation_holds_scripts() -> None:
-    assert {"README.rst", "docs/start.rst", "docs/recipes.rst"} <= {script.document for script in SCRIPTS}
+    assert {"README.rst", "docs/start.rst", "docs/sweep.rst"} <= {script.document for script in SCRIPTS}
+
+
+RECIPES = ["for", "nested_for", "aggregate", "while_until", "fan_out_fan_in", "map", "external_programs"]
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_there_is_a_recipe_for_each_loop(name: str) -> None:
+    assert f"docs/recipes/{name}.rst" in {script.document for script in SCRIPTS}
+    assert f":doc:`recipes/{name}`" in (REPOSITORY / "docs" / "recipes.rst").read_text(encoding="utf-8")
 
 
 def test_blocks_are_read_with_their_options_and_their_output() -> None:
@@ -128,7 +137,7 @@ def test_no_script_of_a_document_is_left_out(path: Path) -> None:
         assert not re.search(r"(?m)^\s*(from \S+ )?import |^\s*\w+ = Work\(|^\s*with \w+\(", block), block
 
 
-@pytest.mark.parametrize("script", [script for script in SCRIPTS if script.document == "docs/recipes.rst"], ids=str)
+@pytest.mark.parametrize("script", [script for script in SCRIPTS if "/recipes/" in script.document], ids=str)
 def test_every_recipe_shows_what_it_prints(script: Script) -> None:
     assert script.output
 

@@ -65,6 +65,7 @@ PLACES: tuple[tuple[str, ...], ...] = (
         "simulate.__main__",
         "simulate",
     ),
+    ("mappings",),
     ("payload",),
     ("source",),
     ("wire",),

@@ -87,6 +87,7 @@ def test_a_script_that_is_not_executable_is_told_how_to_start(tmp_path):
         (["-n", "2", "--host", "a", "--", "x"], "leave -n out"),
         (["--host", "a", "--hostfile", "b", "--", "x"], "give one of them"),
         (["--restarts", "2", "--", "x"], "--restarts needs a checkpoint"),
+        (["--time-limit", "9", "--", "x"], "--time-limit needs a checkpoint to stop with"),
         (["--restarts", "-1", "-c", "c", "--", "x"], "-1 is not in the range"),
         (["--time-limit", "soon", "--", "x"], "neither a number of seconds nor HH:MM:SS"),
         (["--time-limit", "02:00", "--", "x"], "neither a number of seconds nor HH:MM:SS"),
@@ -121,7 +122,7 @@ def test_settings_are_set_listed_and_unset(tmp_path):
     [
         ("hostfil=x", "the key 'hostfil' is not known; did you mean 'hostfile'? (known: hostfile)"),
         ("colour=blue", "the key 'colour' is not known (known: hostfile)"),
-        ("hostfile", "write KEY=VALUE, or KEY= to unset"),
+        ("hostfile", "write KEY=VALUE, or KEY= to unset (known: hostfile)"),
         ("hostfile=nowhere", "there is no file"),
     ],
 )
@@ -153,6 +154,15 @@ def test_the_default_hostfile_is_used_where_nothing_else_is_said(tmp_path):
     assert "node7" in run(tmp_path, "--dry-run", "--", "prog").out
     assert "node7" not in run(tmp_path, "--dry-run", "-n", "2", "--", "prog").out
     assert "node7" not in run(tmp_path, "--dry-run", "--host", "other", "--", "prog").out
+
+
+def test_a_mistake_in_the_default_hostfile_says_whose_it_is(tmp_path):
+    (tmp_path / "hosts").write_text("node7 slots=2\n")
+    run(tmp_path, "config", "hostfile=hosts")
+    ended = run(tmp_path, "--", "prog")
+    assert ended.code == 2
+    assert f"hostfile {tmp_path / 'hosts'}, line 1: host 'node7' has the unknown property 'slots'" in ended.err
+    assert "'job_stream config hostfile=' unsets it" in ended.err
 
 
 # --- progress -----------------------------------------------------------------------------------------------------
@@ -259,7 +269,7 @@ def test_checkpoint_and_time_limit_go_into_the_environment(tmp_path):
 
 @pytest.mark.parametrize(("text", "seconds"), [("90", "90"), ("48:00:00", "172800"), ("0.5", "0.5")])
 def test_time_limits_are_seconds_or_a_clock(tmp_path, text, seconds):
-    variables, _ = dry(tmp_path, "--time-limit", text)
+    variables, _ = dry(tmp_path, "-c", "state", "--time-limit", text)
     assert variables["JOBS_TIME_LIMIT"] == seconds
 
 
@@ -271,7 +281,7 @@ def test_a_job_of_slurm_gets_a_rank_on_each_node_by_open_mpi(tmp_path):
     _, command = dry(tmp_path, env=SLURM)
     assert command[:4] == ["--bind-to", "none", "--map-by", "ppr:1:node"]
     assert "-x" in command
-    assert "SLURM_PROCID" not in command
+    assert not {"SLURM_PROCID", "SLURMD_NODENAME"} & set(command)
 
 
 def test_a_job_of_slurm_gets_a_rank_on_each_node_by_mpich(tmp_path):
@@ -308,7 +318,7 @@ def test_a_job_of_pbs_gets_a_rank_on_each_node(tmp_path):
     ("words", "env", "complaint"),
     [
         (["-n", "2"], SLURM, "this job has 4 nodes of Slurm, each of which gets a rank: leave -n out"),
-        ([], {"PBS_NODEFILE": "gone"}, "hostfile gone: cannot be read"),
+        ([], {"PBS_NODEFILE": "gone"}, "PBS_NODEFILE gone: cannot be read"),
         (["-n", "2"], {"JOBS_MPIRUN": "no-such-mpirun"}, "JOBS_MPIRUN=no-such-mpirun: there is no such program"),
         (["-n", "2"], {"JOBS_RANKS": "1"}, "JOBS_RANKS=1 has each process work alone"),
         (["-n", "2"], {"PMI_RANK": "1", "PMI_SIZE": "3"}, "MPICH has started this command 3 times"),

@@ -183,6 +183,15 @@ def test_a_default_hostfile_that_is_gone_is_to_be_mended(monkeypatch, tmp_path):
     assert "job_stream config hostfile=" in finding.remedy
 
 
+def test_a_file_of_settings_that_cannot_be_used_is_to_be_mended(monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    settings.settingsPath().parent.mkdir()
+    settings.settingsPath().write_text("colour = 'blue'\n")
+    finding = doctor.userSettings(NOTHING)
+    assert "the key 'colour' is not known" in finding.text
+    assert finding.remedy == f"mend or remove {settings.settingsPath()}"
+
+
 def test_a_self_test_that_hangs_is_to_be_mended(monkeypatch):
     def hang(command, **keywords):
         raise subprocess.TimeoutExpired(command, keywords["timeout"])

@@ -61,8 +61,14 @@ def test_some_nodes_of_slurm_are_known_by_name(nodelist, names):
 
 
 def test_what_pbs_has_allocated(tmp_path):
-    path = hostfile(tmp_path, "n1\nn1\nn2\n")
+    path = hostfile(tmp_path, "n1\nn2\nn1\n")
     assert allocation({"PBS_NODEFILE": str(path)}) == Allocation("PBS", 2, (Host("n1"), Host("n2")))
+
+
+def test_a_mistake_in_the_nodes_of_pbs_is_named_with_its_line(tmp_path):
+    path = hostfile(tmp_path, "n1\nn1\nn2 x\n")
+    with pytest.raises(LauncherError, match=f"^PBS_NODEFILE {path}, line 3: 'x' after host 'n2'"):
+        allocation({"PBS_NODEFILE": str(path)})
 
 
 def test_one_node_of_pbs_is_this_machine(tmp_path):

@@ -77,6 +77,13 @@ def test_who_hangs_up_without_a_word_is_lost(board):
     assert board.board.connected == 0
 
 
+def test_an_end_is_noted_and_the_usher_told_so(board):
+    link = board.usher(4)
+    link.sendall(b"end 3\n")
+    board.until(lambda: board.board.ends)
+    assert link.recv(99) == b"noted\n"
+
+
 def test_who_hangs_up_after_the_end_has_said_all(board):
     with board.usher(4) as link:
         link.sendall(b"end 3\n")

@@ -13,7 +13,7 @@ import threading
 import pytest
 from launcher_support import script
 from mpi_support import clean_environment
-from support import DEADLINE_S, Gate, Tally
+from support import DEADLINE_S, Gate, Tally, wait_until
 
 from job_stream.launcher.command import USHER
 from job_stream.launcher.usher import diesWith
@@ -36,7 +36,8 @@ def ended(process):
 class Launcher:
     """Listens as the launcher does; answers with what the test says, and keeps what it hears."""
 
-    def __init__(self, answer=b"welcome\n"):
+    def __init__(self, answer=b"welcome\n", *, notes=True):
+        self._notes = notes
         self._server = socket.create_server(("127.0.0.1", 0))
         self._answer = answer
         self.heard = b""
@@ -51,6 +52,8 @@ class Launcher:
             self.link.sendall(self._answer)
             while more := self.link.recv(4096):
                 self.heard += more
+                if self._notes and b"\nend " in self.heard and more.endswith(b"\n"):
+                    self.link.sendall(b"noted\n")
 
     def lines(self):
         self._thread.join(DEADLINE_S)
@@ -66,6 +69,26 @@ def test_exit_codes_are_passed_on_and_told(tmp_path, code):
     hello, end = launcher.lines()
     assert hello == f"hello token 0 {socket.gethostname()} {process.pid}"
     assert end == f"end {code}"
+
+
+def test_it_ends_when_its_end_has_been_noted(tmp_path):
+    launcher = Launcher(notes=False)
+    process = usher(tmp_path, "sys.exit(3)", launcher=launcher.where)
+    wait_until(lambda: launcher.heard.endswith(b"end 3\n"), "the end to be told")
+    with pytest.raises(subprocess.TimeoutExpired):
+        process.wait(0.5)
+    launcher.link.sendall(b"noted\n")
+    assert ended(process)[0] == 3
+    assert launcher.lines()[-1] == "end 3"
+
+
+def test_it_ends_when_the_launcher_is_gone_before_it_has_noted(tmp_path):
+    launcher = Launcher(notes=False)
+    process = usher(tmp_path, "sys.exit(3)", launcher=launcher.where)
+    wait_until(lambda: launcher.heard.endswith(b"end 3\n"), "the end to be told")
+    launcher.link.shutdown(socket.SHUT_RDWR)
+    assert ended(process)[0] == 3
+    launcher.lines()
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSEGV, signal.SIGTERM])

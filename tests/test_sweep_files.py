@@ -1,5 +1,6 @@
 """The files of a sweep: the table, the log of trials and how a later run goes on from it, and the picture."""
 
+import functools
 import json
 import math
 import sys
@@ -8,6 +9,7 @@ import pytest
 
 from job_stream import rng
 from job_stream.baked import sweep
+from job_stream.baked.sources import sourceOf
 from job_stream.errors import JobStreamError, PlanError
 
 np = pytest.importorskip("numpy")
@@ -97,9 +99,11 @@ def lines_of(path):
 
 def test_every_trial_is_logged_with_its_parameters_and_values(tmp_path):
     path = tmp_path / "trials.jsonl"
-    swept({"a": [10, 20], "b": [0.5]}, log=path)
-    assert sorted(lines_of(path), key=lambda line: (line["id"], line["trial"])) == [
-        {"id": id, "trial": trial, "parameters": {"a": a, "b": 0.5}, "values": {"x": a + 0.5 + trial}}
+    swept({"a": [10, 20], "b": [0.5]}, log=path, seed=6)
+    lines = lines_of(path)
+    assert len({line.pop("code") for line in lines}) == 1
+    assert sorted(lines, key=lambda line: (line["id"], line["trial"])) == [
+        {"id": id, "trial": trial, "parameters": {"a": a, "b": 0.5}, "values": {"x": a + 0.5 + trial}, "seed": 6}
         for id, a in enumerate([10, 20])
         for trial in range(3)
     ]
@@ -277,6 +281,84 @@ def test_a_log_without_any_trial_of_this_sweep_is_refused(resumed, tmp_path):
     assert "none of its 3 trials has parameters of this sweep" in text
 
 
+@pytest.mark.parametrize(("before", "now"), [(1, 2), (1, None), (None, 1)])
+def test_a_log_with_another_seed_is_refused(resumed, tmp_path, before, now):
+    resumed({"a": [1]}, seed=before)
+    text = going_on_fails(tmp_path, seed=now)
+    assert f"trials.jsonl, line 1: this trial was made with seed={before}, but the sweep has seed={now}" in text
+    assert f"give seed={before} to go on, or log= another name" in text
+
+
+def test_a_seed_of_another_type_is_the_same_seed(resumed):
+    resumed({"a": [1]}, seed=np.int64(7))
+    _, made = resumed({"a": [1]}, seed=7)
+    assert made == []
+
+
+def first_stage(id, trial, a):
+    return {"x": a + trial}
+
+
+def other_stage(id, trial, a):
+    return {"x": 2 * a + trial}
+
+
+def test_a_log_of_stages_with_other_code_is_told(tmp_path, capfd):
+    keywords = {"log": tmp_path / "trials.jsonl", "resume": True}
+    for stage, trials in ((first_stage, 3), (first_stage, 4)):
+        swept({"a": [1]}, stage, trials=trials, **keywords)
+    assert "WARNING" not in capfd.readouterr().err
+    table = swept({"a": [1]}, other_stage, trials=5, **keywords).table
+    warning = capfd.readouterr().err
+    assert f"4 of the 4 trials in {tmp_path / 'trials.jsonl'} (line 1 is the first)" in warning
+    assert "made with other code of the stages than there is now, and are taken as they are" in warning
+    assert table.x[0] == (1 + 2 + 3 + 4 + 6) / 5
+    swept({"a": [1]}, first_stage, trials=5, **keywords)
+    assert "1 of the 5 trials in" in capfd.readouterr().err
+
+
+def commented(id, trial, a):  # as the first one
+    # nothing is different
+    return {
+        "x": a + trial,
+    }
+
+
+def body_of(function):
+    return sourceOf(function).partition("\n")[2]
+
+
+def test_comments_and_layout_make_no_other_code():
+    assert body_of(commented) == body_of(first_stage) != body_of(other_stage)
+
+
+def test_the_code_of_a_partial_function_is_that_of_the_function():
+    assert sourceOf(functools.partial(first_stage, a=2)) == sourceOf(first_stage)
+
+
+def test_the_keywords_of_a_stage_belong_to_its_code():
+    def decorated(**keywords):
+        return lambda function: function
+
+    @decorated(emit=lambda store: store.x + 1)
+    def stage(store):
+        pass
+
+    assert "store.x + 1" in sourceOf(stage)
+
+
+@pytest.mark.parametrize("function", [len, eval("lambda id, trial: {}")], ids=["built in", "typed in"])
+def test_what_has_no_source_has_no_code(function):
+    assert sourceOf(function) == ""
+
+
+def test_a_lambda_in_the_middle_of_a_statement_has_code(tmp_path):
+    (function,) = [
+        lambda id, trial: {"x": trial + 1},
+    ]
+    assert "trial + 1" in sourceOf(function)
+
+
 def test_a_stage_that_gives_other_values_than_the_log_has_is_refused(resumed):
     resumed({"a": [1]})
     with pytest.raises(PlanError, match="lacks 'x' and has a new 'y', unlike trials before it"):
@@ -354,6 +436,16 @@ def test_two_parameters_make_a_heat_map(monkeypatch, tmp_path):
     assert [label.get_text() for label in axes.get_yticklabels()] == ["1", "2", "3"]
     assert "12\n±2.5" in {text.get_text() for text in axes.texts}
     assert bar.get_ylabel() == "x"
+
+
+def test_not_all_of_many_values_are_named_on_an_axis(monkeypatch, tmp_path):
+    names = [f"n{i:02}" for i in range(30)]
+    table = {"a": range(100, 140), "b": names}
+    axes, _ = drawn(monkeypatch, tmp_path, table, lambda id, trial, a, b: {"x": a})
+    assert axes.images[0].get_array().shape == (30, 40)
+    assert [label.get_text() for label in axes.get_xticklabels()] == [str(a) for a in range(100, 140, 4)]
+    assert axes.get_xticks().tolist() == list(range(0, 40, 4))
+    assert [label.get_text() for label in axes.get_yticklabels()] == names[::3]
 
 
 def test_two_parameters_that_make_no_grid_are_points(monkeypatch, tmp_path):

@@ -235,7 +235,7 @@ def test_variables_that_differ_between_ranks_are_noticed(tmp_path):
     """
     ended = mpirun(script_of(tmp_path, text), 2, env={"JOBS_CPUS": "1"})
     assert ended.code != 0
-    assert "the variables of the sweep are not the same on every rank" in ended.err
+    assert "the variables of the sweep, its trials or its seed are not the same on every rank" in ended.err
 
 
 # --- killed, and gone on with -----------------------------------------------------------------------------------------
@@ -308,11 +308,12 @@ def test_a_killed_sweep_goes_on_from_its_log(start, tmp_path):
     assert out == sweep.expected()
 
 
-def test_a_checkpoint_of_a_sweep_with_other_variables_is_refused(start, tmp_path):
+@pytest.mark.parametrize("changed", [{"variables": {"a": [1, 3]}}, {"trials": 45}, {"seed": 2}], ids=str)
+def test_a_checkpoint_of_another_sweep_is_refused(start, tmp_path, changed):
     keywords = {"checkpointFile": str(tmp_path / "state"), "checkpointInterval": 0.02}
     text = """
-    import sys
-    with sweep({"a": [1, int(sys.argv[1])]}, trials=50, cpus=2, showProgress=False, **KEYWORDS) as w:
+    given = {"variables": {"a": [1, 2]}, "trials": 50, "seed": 1, **eval(sys.argv[1])}
+    with sweep(**given, cpus=2, showProgress=False, **KEYWORDS) as w:
         @w.job
         def stage(id, trial, a):
             if trial == 40 and a == 1:
@@ -321,13 +322,14 @@ def test_a_checkpoint_of_a_sweep_with_other_variables_is_refused(start, tmp_path
             return {"x": a}
     """
     source = PRELUDE + textwrap.dedent(text).replace("KEYWORDS", repr(keywords))
-    script = start(source, 2)
+    script = start(source, {})
     Gate(tmp_path / "held").wait()
+    wait_until((tmp_path / "state").exists, "a checkpoint")
     stamp = (tmp_path / "state").stat().st_mtime_ns
-    wait_until(lambda: (tmp_path / "state").stat().st_mtime_ns > stamp, "a checkpoint")
+    wait_until(lambda: (tmp_path / "state").stat().st_mtime_ns > stamp, "another one")
     script.kill()
     Gate(tmp_path / "gate").open()
-    ended = start(source, 3).ended()
+    ended = start(source, changed).ended()
     assert ended.code == 1
     assert "not those of the checkpoint that the run goes on from" in ended.err.replace("\n", " ")
-    assert start(source, 2).ended().code == 0
+    assert start(source, {}).ended().code == 0

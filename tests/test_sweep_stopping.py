@@ -2,6 +2,7 @@
 
 import math
 import statistics
+from random import Random
 
 import pytest
 from hypothesis import given, settings
@@ -157,10 +158,11 @@ def test_the_first_trials(rule, cpus, combinations, first):
 # --- which trials are begun -------------------------------------------------------------------------------------------
 
 
-def finished(rule, values, pick=min, first=3):
-    """The trials at their end; ``pick`` chooses which of those under way ends next."""
-    trials = Trials(rule)
-    trials.begin(first)
+def finished(rule, values, pick=min, first=3, earlier=()):
+    """The trials at their end; ``pick`` chooses which of those under way ends next, ``earlier`` are known before."""
+    trials = Trials(rule, first)
+    for number in earlier:
+        trials.take(number, values(number))
     under_way = set(trials.due())
     while under_way:
         number = pick(under_way)
@@ -182,8 +184,7 @@ def test_trials_go_on_until_the_rule_is_satisfied():
 
 
 def test_no_trial_is_begun_that_the_rule_does_not_ask_for():
-    trials = Trials(Rule())
-    trials.begin(3)
+    trials = Trials(Rule(), 3)
     begun = trials.due()
     assert begun == [0, 1, 2]
     while begun:
@@ -206,8 +207,7 @@ def test_the_order_in_which_trials_end_changes_nothing(random, first):
 
 def test_a_trial_is_begun_once():
     begun = []
-    trials = Trials(Rule())
-    trials.begin(3)
+    trials = Trials(Rule(), 3)
     while due := trials.due():
         begun += due
         for number in reversed(due):
@@ -224,8 +224,7 @@ def test_the_most_is_never_exceeded():
 
 
 def test_the_rule_is_not_asked_before_the_least_number_of_trials_is_there():
-    trials = Trials(Rule(least=5))
-    trials.begin(5)
+    trials = Trials(Rule(least=5), 5)
     assert trials.due() == [0, 1, 2, 3, 4]
     for number in range(4):
         trials.take(number, {"x": 10.0**number})
@@ -233,8 +232,7 @@ def test_the_rule_is_not_asked_before_the_least_number_of_trials_is_there():
 
 
 def test_an_estimate_from_few_trials_does_not_start_very_many():
-    trials = Trials(Rule())
-    trials.begin(3)
+    trials = Trials(Rule(), 3)
     for number in trials.due():
         trials.take(number, {"x": 10.0**number})
     assert Rule().needed(trials.values) > 1000
@@ -242,8 +240,7 @@ def test_an_estimate_from_few_trials_does_not_start_very_many():
 
 
 def test_when_many_more_are_needed_many_are_under_way():
-    trials = Trials(Rule(relative=1e-4, absolute=0))
-    trials.begin(3)
+    trials = Trials(Rule(relative=1e-4, absolute=0), 3)
     under_way = trials.due()
     for _ in range(200):
         number = under_way.pop(0)
@@ -272,10 +269,9 @@ def test_a_combination_of_which_every_trial_fails_is_given_up():
 
 
 def test_trials_that_are_known_are_not_begun_again():
-    trials = Trials(Rule(least=5, most=5))
+    trials = Trials(Rule(least=5, most=5), 5)
     for number in (0, 2, 3):
         trials.take(number, wave(number))
-    trials.begin(5)
     assert trials.due() == [1, 4]
     for number in (4, 1):
         trials.take(number, wave(number))
@@ -284,18 +280,33 @@ def test_trials_that_are_known_are_not_begun_again():
 
 
 def test_a_gap_below_a_known_trial_is_filled_so_that_it_counts():
-    trials = Trials(Rule())
+    trials = Trials(Rule(), 3)
     for number in (0, 1, 2, 3, 9):
         trials.take(number, {"x": 1.0})
-    trials.begin(3)
     assert trials.due() == [4, 5, 6, 7, 8]
 
 
+@given(st.integers(0, 1 << 32), st.integers(3, 30))
+@settings(max_examples=50, deadline=None)
+def test_two_runs_make_together_the_trials_that_one_would_make(seed, first):
+    random = Random(seed)
+    values = [random.gauss(1, 0.7) for _ in range(2000)]
+    taken = []
+
+    def value(number):
+        taken.append(number)
+        return {"x": values[number]}
+
+    whole = finished(Rule(relative=0.2), value, lambda under_way: random.choice(sorted(under_way)), first)
+    for ended in range(whole.counted):
+        both = finished(Rule(relative=0.2), value, first=first, earlier=sorted(taken[:ended]))
+        assert (both.counted, both.values["x"].mean) == (whole.counted, whole.values["x"].mean)
+
+
 def test_nothing_is_begun_where_the_known_trials_are_enough():
-    trials = Trials(Rule())
+    trials = Trials(Rule(), 3)
     for number in range(4):
         trials.take(number, {"x": 1.0})
-    trials.begin(3)
     assert trials.due() == []
 
 

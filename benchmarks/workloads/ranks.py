@@ -149,7 +149,7 @@ def affordable(settings: Settings, count: int) -> int:
 
 
 def build_granularity(settings: Settings) -> Iterator[Race]:
-    total_s = settings.duration_s(1.5, 0.4)
+    total_s = settings.duration_s(3.0, 0.4)
     for name, budgets in EFFICIENCY_BUDGETS.items():
         count = max(2, round(total_s / TASK_S[name]))
         few = affordable(settings, count)
@@ -204,7 +204,7 @@ def same_as_first() -> Check[object]:
 
 
 def build_arrays(settings: Settings) -> Iterator[Race]:
-    count = settings.amount(100, 32)
+    count = settings.amount(300, 32)
     work = ARRAY_BYTES * count
     samples = [sample_array(array) for array in stream_of(make_arrays(DISTINCT_ARRAYS), count)]
     check = expect(sorted(samples))

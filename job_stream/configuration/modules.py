@@ -8,7 +8,7 @@ is the way out.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from itertools import pairwise
 from typing import Any
 
@@ -24,9 +24,15 @@ GATHERERS = ("reducer", "frame")
 
 
 class Mapped(dict[Any, Any]):
-    """A mapping of a file. ``place``: where it stands."""
+    """A mapping of a file.
+
+    Attributes:
+        place: where it stands.
+        places: where its values do, by (key,), and the elements of those that are lists, by (key, index).
+    """
 
     place = ""
+    places: Mapping[tuple[Any, ...], str] = {}
 
 
 class _Entry:
@@ -98,7 +104,7 @@ class Parser:
         module = Module(name, where, outer)
         for role in GATHERERS:
             if config.get(role) is not None:
-                setattr(module, role, self._leaf(role, config[role], _below(name, role), module))
+                setattr(module, role, self._leaf(role, _whole(config[role], config, role), _below(name, role), module))
         _check(not (module.reducer and module.frame), where, "it has a reducer and a frame; put one into a module of "
                "its own, around this one or in its jobs")  # fmt: skip
         self._addJobs(module, config)
@@ -120,7 +126,7 @@ class Parser:
         if not isinstance(jobs, (list, tuple, Mapping)):
             raise PlanError(f"{where}: jobs must be a list or a mapping, not {_kindOf(jobs)}")
         _check(jobs or module.gatherer, where, "its jobs are empty; only beside a reducer or frame there may be none")
-        named = dict(jobs) if isinstance(jobs, Mapping) else dict(_numbered(jobs))
+        named = dict(_named(jobs) if isinstance(jobs, Mapping) else _numbered(config))
         for key, entry in named.items():
             _check(isinstance(key, str), where, f"the name of a job must be text, not {key!r}; put it in quotes")
             _check(key not in ("", OUTPUT), where, f"a job cannot be named {key!r}; output is the way out of a module")
@@ -131,21 +137,19 @@ class Parser:
             self._chain(module, named)
         module.input = _inputOf(module, config)
 
-    def _entry(self, config: Any, name: str, module: Module) -> Leaf | Module:
-        if not isinstance(config, Mapping) or "type" in config:
+    def _entry(self, config: Mapping[Any, Any], name: str, module: Module) -> Leaf | Module:
+        if "type" in config:
             return self._leaf("job", config, name, module)
         if any(key in config for key in ("jobs", *GATHERERS)):
             return self._module(config, name, module)
         raise PlanError(f"{_whereOf('job', name, config)}: it has neither type, as a job, nor jobs, as a module"
                         f"{_typo(config)}")  # fmt: skip
 
-    def _leaf(self, role: str, config: Any, name: str, module: Module) -> Leaf:
-        """A class with its configuration; the class alone, or its name, will do."""
-        whole = config if isinstance(config, Mapping) else {"type": config}
+    def _leaf(self, role: str, config: Mapping[Any, Any], name: str, module: Module) -> Leaf:
         where = _whereOf(role, name, config)
-        if whole.get("type") is None:
-            raise PlanError(f"{where}: it has no type, which is the class to use{_typo(whole)}")
-        return Leaf(name, where, module, self._classes.find(role, where, whole["type"]), whole)
+        if config.get("type") is None:
+            raise PlanError(f"{where}: it has no type, which is the class to use{_typo(config)}")
+        return Leaf(name, where, module, self._classes.find(role, where, config["type"]), config)
 
     def _route(self, module: Module, configs: dict[str, Any]) -> None:
         """Routes of a mapping: as each entry says, or else out."""
@@ -176,23 +180,38 @@ def _below(name: str, key: str) -> str:
 
 
 def _whereOf(role: str, name: str, config: Any) -> str:
-    place = f" ({config.place})" if isinstance(config, Mapped) else ""
+    place = f" ({config.place})" if isinstance(config, Mapped) and config.place else ""
     if not name:
         return f"the outermost module{place}"
     return f"{name!r}{place}" if role in GATHERERS else f"{role} {name!r}{place}"
 
 
 def _typo(config: Mapping[Any, Any]) -> str:
-    return next(filter(None, (meant(key, ("type", "jobs")) for key in config)), "")
+    return next(filter(None, (meant(key, ("type", "jobs")) for key in config if key != "type")), "")
 
 
-def _numbered(jobs: Sequence[Any]) -> Iterator[tuple[str, Any]]:
+def _whole(entry: Any, group: Mapping[Any, Any], *way: Any) -> Mapping[Any, Any]:
+    """An entry as a mapping: a class alone, or its name, stands for its type, and where the group has it."""
+    if isinstance(entry, Mapping):
+        return entry
+    whole = Mapped(type=entry)
+    whole.place = group.places.get(way, "") if isinstance(group, Mapped) else ""
+    return whole
+
+
+def _named(jobs: Mapping[Any, Any]) -> Iterator[tuple[Any, Mapping[Any, Any]]]:
+    """The jobs of a mapping."""
+    yield from ((key, _whole(entry, jobs, key)) for key, entry in jobs.items())
+
+
+def _numbered(config: Mapping[Any, Any]) -> Iterator[tuple[str, Mapping[Any, Any]]]:
     """The jobs of a list, named after their classes; the second of a name has a 2 behind it."""
     seen: Counter[str] = Counter()
-    for config in jobs:
-        label = _labelOf(config)
+    for index, entry in enumerate(config["jobs"]):
+        job = _whole(entry, config, "jobs", index)
+        label = _labelOf(job)
         seen[label] += 1
-        yield (label if seen[label] == 1 else f"{label} {seen[label]}"), config
+        yield (label if seen[label] == 1 else f"{label} {seen[label]}"), job
 
 
 def _labelOf(config: Any) -> str:

@@ -1,4 +1,4 @@
-"""Reads YAML files: plain data only, no key twice, and every mapping knows the line where it stands.
+"""Reads YAML files: plain data only, no key twice, and everything knows the line where it stands.
 
 Plain values are read by the core schema of YAML 1.2 (https://yaml.org/spec/1.2.2/#103-core-schema), since that of
 YAML 1.1, PyYAML's own, takes ``1e3`` for text, ``no`` for a boolean, ``12:30`` and ``2024-01-01`` for something else
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterator
 from typing import Any, ClassVar
 
 import yaml
@@ -54,8 +55,16 @@ class _Loader(yaml.SafeLoader):  # type: ignore[misc]
         self._checkKeys(node)
         self.flatten_mapping(node)
         mapped = Mapped(self.construct_mapping(node, deep=True))
-        mapped.place = f"{node.start_mark.name}, line {node.start_mark.line + 1}"
+        mapped.place = _place(node)
+        mapped.places = dict(self._places(node))
         return mapped
+
+    def _places(self, node: Any) -> Iterator[tuple[tuple[Any, ...], str]]:
+        for key, value in node.value:
+            name = self.construct_object(key)
+            yield (name,), _place(value)
+            if isinstance(value, yaml.SequenceNode):
+                yield from (((name, index), _place(element)) for index, element in enumerate(value.value))
 
     def _checkKeys(self, node: Any) -> None:
         seen: dict[Any, int] = {}
@@ -74,6 +83,10 @@ class _Loader(yaml.SafeLoader):  # type: ignore[misc]
     def integer(self, node: Any) -> int:
         text = self.construct_scalar(node)
         return int(text, 0) if text[:2] in ("0o", "0x") else int(text)
+
+
+def _place(node: Any) -> str:
+    return f"{node.start_mark.name}, line {node.start_mark.line + 1}"
 
 
 _Loader.add_constructor("tag:yaml.org,2002:map", _Loader.mapping)

@@ -214,6 +214,8 @@ class Backlog:
 
     def seconds(self, unknown: float) -> float:
         """How much work other ranks could be lent; an item of which nothing is known takes ``unknown``."""
+        if not self._stack:
+            return 0.0
         return sum(self._costs.estimate(place, 1, unknown) * items for place, items in self._items.items())
 
     @property

@@ -125,6 +125,8 @@ class Progress:
 
     def askForMore(self, full: bool) -> None:
         """Has the keeper go on with the long Multiples it holds, while lanes have little to do."""
+        if not self._more:
+            return
         books = self._books
         while self._more and not full and sum(map(len, books.backlogs.values())) <= 2 * books.lanes:
             entry = self._more.pop()

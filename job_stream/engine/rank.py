@@ -318,8 +318,9 @@ class Rank:
         self._roster.signal(Signal(hungry, full))
 
     def _available(self, processes: bool, full: bool) -> bool:
-        fromSource = processes == self._sourceKind and self._books.source.ready and not full
-        return bool(self._books.backlogs[processes]) or fromSource
+        if self._books.backlogs[processes]:
+            return True
+        return processes == self._sourceKind and self._books.source.ready and not full
 
     def _lendOne(self, processes: bool, full: bool, depth: int) -> bool:
         if not self._available(processes, full):

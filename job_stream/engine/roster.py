@@ -38,9 +38,13 @@ class Roster:
 
     Args:
         books: of the rank.
+
+    Attributes:
+        running: how many parcels are with lanes.
     """
 
     def __init__(self, books: Books) -> None:
+        self.running = 0
         self._books = books
         self._plan: Plan = books.plan
         self._lanes: dict[int, _Lane] = {}
@@ -49,11 +53,6 @@ class Roster:
 
     def __contains__(self, lane: int) -> bool:
         return lane in self._lanes
-
-    @property
-    def running(self) -> int:
-        """How many parcels are with lanes."""
-        return sum(lane.running for lane in self._lanes.values())
 
     # lending ----------------------------------------------------------------------------------------------------------
 
@@ -83,6 +82,7 @@ class Roster:
         """Notes until when a lane will be busy with these pieces too, as far as it can be known."""
         lane.until = (lane.until if lane.running else self._books.now) + self._seconds(pieces)
         lane.running += 1
+        self.running += 1
 
     def _seconds(self, pieces: Collection[Piece]) -> float:
         """About how long they will take."""
@@ -111,6 +111,7 @@ class Roster:
     def _recount(self, number: int) -> None:
         lane, loans = self._lanes[number], self._books.ledger.of(number)
         running = [loan for _, loan in loans if loan.running]
+        self.running += len(running) - lane.running
         lane.running = len(running)
         lane.until = self._books.now + sum(self._seconds(loan.units.values()) for loan in running)
         lane.computed = len(loans) - lane.running
@@ -124,7 +125,7 @@ class Roster:
         self._recount(number)
 
     def died(self, number: int) -> None:
-        del self._lanes[number]
+        self.running -= self._lanes.pop(number).running
 
     # asking for what lanes hold ---------------------------------------------------------------------------------------
 

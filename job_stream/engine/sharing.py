@@ -71,7 +71,7 @@ class Sharing:
         self._cluster = sum(lanesOf)
         self._needs: dict[int, _Need] = {}
         self.behind = behind(self._number, lanesOf)
-        self.asking = Asking(self._number, len(lanesOf))
+        self.asking = Asking(self._number, len(lanesOf), books.ledger.debtors)
         self.deadline: float | None = None
         self._begin = 0.0
         self._firstAsk: float | None = None
@@ -133,13 +133,17 @@ class Sharing:
         self.deadline = None
         if not self._needs or self._isMeasuring():
             return
+        if any(self._books.backlogs.values()) or (self._source.ready and not full):
+            self._lendToAll(full)
+        for rank, need in list(self._needs.items()):
+            self._answer(rank, need, busy)
+
+    def _lendToAll(self, full: bool) -> None:
         for rank, need in list(self._needs.items()):
             pieces = self._share(need, full)
             if pieces:
                 del self._needs[rank]
                 self._lend(rank, pieces)
-        for rank, need in list(self._needs.items()):
-            self._answer(rank, need, busy)
 
     def _answer(self, rank: int, need: _Need, busy: bool) -> None:
         """Refuses, if it is time; sees to it that the need is looked at again."""
@@ -179,7 +183,7 @@ class Sharing:
         if not backlog:
             return []
         now, lanes = self._books.now, need.lanes
-        everybody = max(self._lanesOf[self._number] + self.lanesWaiting, self.behind // 2)
+        everybody = self._lanesOf[self._number] + self.lanesWaiting
         total, theirs = backlog.seconds(LEAST_S), max(need.idleAt - now, 0.0) * lanes
         wanted = (total + self._roster.left + theirs) * lanes / everybody - theirs
         if wanted < LEAST_S and not self._isUrgent(need):

@@ -2,18 +2,18 @@
 
 A rank without work tells the one before it in a binomial tree around rank 0 that it is waiting, for itself and for all
 that are behind it, so that work spreads from rank 0 in large loans, and nobody has to hear of everybody. Then it asks
-whoever lent to it last and another by chance; then it tells its *lifelines*, and sleeps. These are its neighbours in a
-hypercube (ranks whose numbers differ in one bit), so that everybody can be reached from everybody in few steps and
+whoever lent to it last and some others by chance; then it tells its *lifelines*, and sleeps. These are its neighbours
+in a hypercube (ranks whose numbers differ in one bit), so that everybody can be reached from everybody in few steps and
 nothing is sent when nothing is left (after Saraswat et al., "Lifeline-based global load balancing", 2011).
 """
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import NamedTuple
 
 __all__ = ["Asking", "Told", "behind", "lifelines", "treeParent"]
 
-TRIES = 2
 FEW = 8
 """Among so many ranks, all are the lifelines of all."""
 RETRY_S, RETRY_MOST_S = 0.02, 1.0
@@ -59,11 +59,15 @@ class Asking:
     Args:
         rank: this one.
         size: how many there are.
+        debtors: those that owe this one something. Among many ranks they are not asked: what they have came from here,
+            and each time it goes to and fro it takes longer until it is repaid.
     """
 
-    def __init__(self, rank: int, size: int) -> None:
+    def __init__(self, rank: int, size: int, debtors: Collection[int] = ()) -> None:
         self.rank = rank
         self.size = size
+        self._debtors = debtors if size > FEW else ()
+        self._most = max(2, size.bit_length() // 2)
         self.dead: set[int] = set()
         self.asked: int | None = None
         self.waitingAt: dict[int, Told] = {}
@@ -78,10 +82,10 @@ class Asking:
 
     def next(self) -> int | None:
         """The next rank to ask; None: wait at the lifelines."""
-        while self._tries < TRIES:
+        while self._tries < self._most:
             victim = self._random() if self._tries else self._last
             self._tries += 1
-            if victim not in self._never and victim not in self.dead and victim not in self._tried:
+            if not any(victim in those for those in (self._never, self.dead, self._tried, self._debtors)):
                 self._tried.add(victim)
                 return victim
         return None

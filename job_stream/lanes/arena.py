@@ -1,16 +1,18 @@
 """Shared memory for large payloads.
 
-A writer owns segments (memory files without a name, so nothing is left behind whatever dies), copies parts into them
-with one system call, and passes the descriptor along. A reader copies them out into memory of its own and marks the
-segment as free. Reuse is the point: memory that has been touched before is many times faster to write than fresh.
+A writer owns segments (memory files without a name, so nothing is left behind whatever dies), copies parts into them,
+and passes the descriptor along. A reader copies them out into memory of its own and marks the segment as free. Reuse is
+the point: memory that has been touched before is many times faster to write than fresh, and to copy into memory that
+stays mapped takes half as long as to write to a file.
 """
 
 from __future__ import annotations
 
+import mmap
 import os
 from collections.abc import Sequence
 
-from ..payload import Buffer
+from ..payload import MAPPED_FROM, Buffer
 
 __all__ = ["Arena"]
 
@@ -29,14 +31,19 @@ class Arena:
         self._fds: dict[int, int] = {}
         self._sizes: dict[int, int] = {}
         self._once: list[int] = []
+        self._memory: dict[int, memoryview] = {}
 
     def write(self, parts: Sequence[Buffer]) -> tuple[int, int]:
         """Copies parts into a segment, one after the other; gives its number and descriptor."""
         size = sum(len(part) for part in parts)
-        number, fd = self._segment(size)
+        number, fd = self.reserve(size)
+        memory = self._memory.get(number)
+        if memory is not None and len(memory) >= size:
+            _copy(memory, parts)
+            return number, fd
         _write(fd, parts)
-        if number in self._sizes:
-            self._sizes[number] = max(self._sizes[number], size)
+        if size >= MAPPED_FROM and number in self._fds:
+            self.memory(number, size)  # for the next time
         return number, fd
 
     def reserve(self, size: int) -> tuple[int, int]:
@@ -47,6 +54,15 @@ class Arena:
             if number in self._sizes:
                 self._sizes[number] = size
         return number, fd
+
+    def memory(self, number: int, size: int) -> memoryview:
+        """The memory of a segment that can be used again; it stays mapped."""
+        known = self._memory.get(number)
+        if known is None or len(known) < size:
+            fd = self._fds[number]
+            whole = mmap.mmap(fd, os.fstat(fd).st_size, mmap.MAP_SHARED | mmap.MAP_POPULATE)
+            known = self._memory[number] = memoryview(whole)
+        return known
 
     def _segment(self, size: int) -> tuple[int, int]:
         """A segment that nobody reads: one to be used again, or one for this time only."""
@@ -88,6 +104,7 @@ class Arena:
         while total > FREE_BYTES and len(free) > 1:
             number = free.pop()
             total -= self._sizes.pop(number)
+            self._memory.pop(number, None)
             os.close(self._fds.pop(number))
 
     def close(self) -> None:
@@ -95,6 +112,14 @@ class Arena:
         for fd in self._fds.values():
             os.close(fd)
         self._fds.clear()
+        self._memory.clear()
+
+
+def _copy(memory: memoryview, parts: Sequence[Buffer]) -> None:
+    start = 0
+    for part in parts:
+        memory[start : start + len(part)] = memoryview(part).cast("B")
+        start += len(part)
 
 
 def _write(fd: int, parts: Sequence[Buffer]) -> None:

@@ -8,7 +8,9 @@ import socket
 import sys
 from typing import Any
 
+from ..mappings import mappings
 from .arena import Arena
+from .board import OWN_CPUS
 from .links import ProcessLink
 from .packing import PicklePacking
 from .worker import Setup, newWorker
@@ -42,6 +44,7 @@ def work(setup: Setup, number: int, inbox: socket.socket, outbox: socket.socket)
     setup.board.clear(number)
     note = setup.board.note(number)
     link = ProcessLink(number, inbox, outbox, Arena(setup.board.free(number)))
+    mappings.share(max(setup.board.flags[OWN_CPUS], 1))
     _prepareStreams()
     _reseed()
     newWorker(setup, number, True, link, PicklePacking(), note).run()

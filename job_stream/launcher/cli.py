@@ -86,7 +86,7 @@ def _seconds(text: str) -> float:
 @click.option("--restarts", type=click.IntRange(0), default=0, metavar="N",
               help="Start again from the checkpoint, N times at most, after a crash.")  # fmt: skip
 @click.option("--time-limit", type=_seconds, metavar="TIME",
-              help="Seconds or HH:MM:SS; shortly before, a checkpoint is written, and the status is 75.")  # fmt: skip
+              help="Seconds or HH:MM:SS; shortly before, the checkpoint is written, and the status is 75.")  # fmt: skip
 @click.option("--dry-run", is_flag=True, help="Print the command and what it adds to the environment; start nothing.")
 @click.version_option(__version__, "--version", prog_name="job_stream")
 @click.pass_context

@@ -22,7 +22,7 @@ __all__ = ["Job", "additions", "alone", "command", "isRemote"]
 
 USHER = Path(__file__).with_name("usher.py")
 
-_OWN_PREFIXES = ("OMPI_", "PMIX_", "PRTE_", "PMI_", "SLURM_", "PBS_", "SSH_", "XDG_")
+_OWN_PREFIXES = ("OMPI_", "PMIX_", "PRTE_", "PMI_", "SLURM", "PBS_", "SSH_", "XDG_")
 _OWN = {"HOSTNAME", "PWD", "OLDPWD", "SHLVL", "_"}
 _SSH_ARGUMENTS = "PRTE_MCA_plm_ssh_args"
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")

@@ -220,16 +220,16 @@ def batchSystem(machine: Machine) -> Finding:
 
 def userSettings(machine: Machine) -> Finding:
     """Whether the settings can be used."""
+    where = settings.settingsPath()
     try:
         path = settings.read().get("hostfile")
+    except LauncherError as error:
+        return Finding("settings", str(error), f"mend or remove {where}")
+    try:
         hosts = readHostfile(path) if path else ()
     except LauncherError as error:
-        return Finding("settings", str(error), f"mend that, or unset it: job_stream config hostfile= ({_where()})")
-    return Finding("settings", f"hostfile={path}, {len(hosts)} hosts" if path else f"none ({_where()})")
-
-
-def _where() -> str:
-    return str(settings.settingsPath())
+        return Finding("settings", str(error), f"mend that, or unset it: job_stream config hostfile= ({where})")
+    return Finding("settings", f"hostfile={path}, {len(hosts)} hosts" if path else f"none ({where})")
 
 
 # a real run -----------------------------------------------------------------------------------------------------------

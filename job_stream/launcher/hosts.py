@@ -64,23 +64,23 @@ def readHostfile(path: str | Path) -> tuple[Host, ...]:
     Raises:
         LauncherError: the file cannot be read, has no host, or has one twice; a line cannot be understood.
     """
-    lines = [(where, line) for where, line in _lines(path) if line]
+    lines = [(where, line) for where, line in _lines("hostfile", path) if line]
     hosts = _distinct([(where, _entry(where, line)) for where, line in lines])
     if not hosts:
         raise LauncherError(f"hostfile {path}: there is no host in it; write a host a line, as in 'node1 cpus=4'")
     return hosts
 
 
-def _lines(path: str | Path) -> list[tuple[str, str]]:
-    """(where, text without its comment) of each line."""
+def _lines(kind: str, path: str | Path) -> list[tuple[str, str]]:
+    """(where, text without its comment) of each line of a file of some kind."""
     try:
         text = Path(path).read_text(encoding="utf-8")
     except OSError as error:
-        raise LauncherError(f"hostfile {path}: cannot be read: {error.strerror}") from None
+        raise LauncherError(f"{kind} {path}: cannot be read: {error.strerror}") from None
     except UnicodeDecodeError:
-        raise LauncherError(f"hostfile {path}: is not a text in UTF-8") from None
+        raise LauncherError(f"{kind} {path}: is not a text in UTF-8") from None
     lines = enumerate(text.split("\n"), 1)
-    return [(f"hostfile {path}, line {number}", line.partition("#")[0].strip()) for number, line in lines]
+    return [(f"{kind} {path}, line {number}", line.partition("#")[0].strip()) for number, line in lines]
 
 
 def _distinct(entries: Iterable[tuple[str, Host]]) -> tuple[Host, ...]:
@@ -169,7 +169,9 @@ def allocation(environment: Mapping[str, str]) -> Allocation | None:
         isHere = count == 1 and "SLURMD_NODENAME" in environment  # the shell of salloc may be on another machine
         return None if isHere else Allocation("Slurm", count)
     if path := environment.get("PBS_NODEFILE"):
-        names = dict.fromkeys(line for _, line in _lines(path) if line)
-        hosts = _distinct([(f"PBS_NODEFILE {path}", _entry(f"PBS_NODEFILE {path}", name)) for name in names])
+        places: dict[str, str] = {}
+        for where, line in _lines("PBS_NODEFILE", path):
+            places.setdefault(line, where)
+        hosts = _distinct([(where, _entry(where, line)) for line, where in places.items() if line])
         return Allocation("PBS", len(hosts), hosts) if len(hosts) > 1 else None
     return None

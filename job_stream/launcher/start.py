@@ -118,7 +118,7 @@ def _job(options: Options, program: tuple[str, ...]) -> Job:
     if allocated:
         return Job(program, hosts=allocated.hosts, allocation=None if allocated.hosts else allocated)
     if options.ranks is None and (path := settings.read().get("hostfile")):
-        return Job(program, hosts=readHostfile(path))
+        return Job(program, hosts=_usualHosts(path))
     return Job(program, options.ranks or 1)
 
 
@@ -128,6 +128,16 @@ def _hosts(options: Options) -> tuple[Host, ...]:
     return parseHosts(options.host) if options.host else ()
 
 
+def _usualHosts(path: str) -> tuple[Host, ...]:
+    """The hosts of the user's settings."""
+    try:
+        return readHostfile(path)
+    except LauncherError as error:
+        raise LauncherError(
+            f"{error}; the settings name this file, and 'job_stream config hostfile=' unsets it"
+        ) from None
+
+
 def _checkOptions(options: Options) -> None:
     if options.checkpoint == "":
         raise LauncherError("--checkpoint needs the name of a file")
@@ -135,8 +145,13 @@ def _checkOptions(options: Options) -> None:
         raise LauncherError("--host and --hostfile both say where to run: give one of them")
     if options.ranks is not None and (options.host or options.hostfile is not None):
         raise LauncherError("-n is for ranks on this machine; a host has one rank, so leave -n out")
-    if options.restarts and not (options.checkpoint or os.environ.get(CHECKPOINT)):
-        raise LauncherError(f"--restarts needs a checkpoint to go on from: give --checkpoint PATH, or set {CHECKPOINT}")
+    if not (options.checkpoint or os.environ.get(CHECKPOINT)):
+        for option, given, purpose in (("--restarts", options.restarts, "to go on from"),
+                                       ("--time-limit", options.timeLimit, "to stop with")):  # fmt: skip
+            if given:
+                raise LauncherError(
+                    f"{option} needs a checkpoint {purpose}: give --checkpoint PATH, or set {CHECKPOINT}"
+                )
 
 
 def _beOutside() -> None:

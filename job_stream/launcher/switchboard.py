@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from typing import Any
 
-from .usher import LAUNCHER, WELCOME, keepWatch
+from .usher import LAUNCHER, NOTED, WELCOME, keepWatch
 from .verdict import End
 
 __all__ = ["Switchboard", "addressesTowards"]
@@ -128,6 +128,8 @@ class Switchboard:
             case ["end", status] if link.name is not None and not link.hasEnded:
                 link.hasEnded = True
                 self.ends.append(link.name._replace(status=int(status)))
+                with suppress(OSError):
+                    link.link.sendall(NOTED)
                 return True
         return False
 

@@ -9,8 +9,11 @@ It is a script of its own, and imports nothing of job_stream: what a rank is, is
 
 The environment variable JOBS_LAUNCHER says where the launcher is: ``PORT TOKEN ADDRESS...``. Told are lines:
 ``hello TOKEN RANK HOST PID``, ``joined``, ``end STATUS`` (an exit code, or a signal as a negative number); heard are
-``welcome`` and ``signal NUMBER``. An usher that cannot reach the launcher says so, and does without; one whose launcher
-has died does not begin.
+``welcome``, ``signal NUMBER`` and ``noted``. An usher that cannot reach the launcher says so, and does without; one
+whose launcher has died does not begin.
+
+An usher ends when its program's end has been *noted*, not before: when it ends, mpirun kills the ushers of other ranks,
+and the launcher might hear first that these are gone, and take them for the cause.
 
 *Joined* means that the program's ranks have found each other through MPI: whoever dies before has the others wait for
 ever, also where MPI survives deaths. The program tells it by a word to the socket that JOBS_USHER names, which lies in
@@ -34,8 +37,10 @@ LAUNCHER = "JOBS_LAUNCHER"
 USHER = "JOBS_USHER"
 JOINED, OVER = b"joined", b"over"
 WELCOME = b"welcome\n"
+NOTED = b"noted\n"
 RANKS = ("OMPI_COMM_WORLD_RANK", "PMI_RANK", "PMIX_RANK", "SLURM_PROCID")
 CONNECT_S = 5.0
+NOTED_S = 5.0
 SILENT_S = 20
 """A connection is lost when the kernel of the other end has not answered for so long. That is before ranks miss each
 other: what they say then would look like an error of the program."""
@@ -58,6 +63,7 @@ class Usher:
         self._ear = Ear(self._link) if self._link is not None else None
         self._program: subprocess.Popen[bytes] | None = None
         self._pending: list[int] = []
+        self._noted = threading.Event()
         if cpus != "-":
             os.environ["JOBS_CPUS"] = cpus
 
@@ -73,11 +79,11 @@ class Usher:
             )
         except OSError as error:
             print(f"job_stream: cannot start {self._command[0]!r}: {error.strerror}", file=sys.stderr, flush=True)
+            self._listen()
             return self._tell(NOT_FOUND if isinstance(error, FileNotFoundError) else NOT_EXECUTABLE)
         for number in self._pending:
             self._send(number)
-        if self._link is not None:
-            threading.Thread(target=self._listen, args=(self._link,), daemon=True).start()
+        self._listen()
         return self._tell(self._program.wait())
 
     def _onSignal(self, number: int, frame: object) -> None:
@@ -94,12 +100,20 @@ class Usher:
             with suppress(ProcessLookupError):
                 self._program.send_signal(number)
 
-    def _listen(self, link: socket.socket) -> None:
+    def _listen(self) -> None:
+        if self._link is not None:
+            threading.Thread(target=self._obey, args=(self._link,), daemon=True).start()
+
+    def _obey(self, link: socket.socket) -> None:
         """Does what the launcher says until that is gone, which is the end of the program, too."""
-        with suppress(OSError), link.makefile("r", encoding="utf-8") as lines:
+        with suppress(OSError), link.makefile("rb") as lines:
             for line in lines:
-                self._send(int(line.split()[1]))
+                if line == NOTED:
+                    self._noted.set()
+                else:
+                    self._send(int(line.split()[1]))
         self._send(signal.SIGKILL)
+        self._noted.set()
 
     def _tell(self, status: int) -> int:
         if self._ear is not None:
@@ -107,6 +121,7 @@ class Usher:
         if self._link is not None:
             with suppress(OSError):
                 self._link.sendall(f"end {status}\n".encode())
+                self._noted.wait(NOTED_S)
         return status
 
 

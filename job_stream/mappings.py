@@ -1,0 +1,56 @@
+"""Shared memory that this process keeps mapped: to copy from there takes half as long as to read it from its file."""
+
+from __future__ import annotations
+
+import mmap
+import os
+import threading
+from collections import OrderedDict
+
+from .errors import PayloadError
+
+__all__ = ["Mappings", "mappings"]
+
+MAPPED_BYTES = 256 << 20
+
+
+class Mappings:
+    """The segments that were read last.
+
+    Attributes:
+        limit: bytes that may stay mapped; what is mapped is not given back to the system by its owner.
+    """
+
+    def __init__(self) -> None:
+        self.limit = MAPPED_BYTES
+        self._known: OrderedDict[int, memoryview] = OrderedDict()
+        self._bytes = 0
+        self._lock = threading.Lock()
+
+    def share(self, processes: int) -> None:
+        """Says how many processes like this one there are."""
+        self.limit = MAPPED_BYTES // processes
+
+    def stretch(self, fd: int, offset: int, size: int) -> memoryview:
+        """A stretch of shared memory to read.
+
+        Raises:
+            PayloadError: it is shorter.
+        """
+        file = os.fstat(fd)
+        if file.st_size < offset + size:
+            raise PayloadError("a segment of shared memory is shorter than announced")
+        with self._lock:
+            whole = self._known.pop(file.st_ino, None)
+            if whole is None or len(whole) < offset + size:
+                self._bytes -= len(whole or b"")
+                whole = memoryview(mmap.mmap(fd, file.st_size, mmap.MAP_SHARED | mmap.MAP_POPULATE, mmap.PROT_READ))
+                self._bytes += len(whole)
+            self._known[file.st_ino] = whole  # as long as it is here, no other file can have this number
+            while self._bytes > self.limit and len(self._known) > 1:
+                self._bytes -= len(self._known.popitem(last=False)[1])
+        return whole[offset : offset + size]
+
+
+mappings = Mappings()
+"""Those of this process."""
