@@ -153,8 +153,8 @@ class Repaid(NamedTuple):
 
     ``closed``: pairs of a loan and the numbers of its units; a lane may owe several loans. ``returned`` units of
     ``loan`` were not begun. ``computed`` ones are done, but what came of them is still with the lane. ``kept``: pairs
-    of a unit's new number and the work that the lane goes on with under it; no payload: that of the unit closed last,
-    if it is from a lane.
+    of a unit's new number and the work that the lane goes on with under it; no payload, from a lane: that of the unit
+    closed last.
     ``samples``: (place, items, seconds) of finished units.
     """
 
