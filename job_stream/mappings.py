@@ -19,12 +19,13 @@ class Mappings:
 
     Attributes:
         limit: bytes that may stay mapped; what is mapped is not given back to the system by its owner.
+        mapped: bytes that are.
     """
 
     def __init__(self) -> None:
         self.limit = MAPPED_BYTES
         self._known: OrderedDict[int, memoryview] = OrderedDict()
-        self._bytes = 0
+        self.mapped = 0
         self._lock = threading.Lock()
 
     def share(self, processes: int) -> None:
@@ -43,12 +44,12 @@ class Mappings:
         with self._lock:
             whole = self._known.pop(file.st_ino, None)
             if whole is None or len(whole) < offset + size:
-                self._bytes -= len(whole or b"")
+                self.mapped -= len(whole or b"")
                 whole = memoryview(mmap.mmap(fd, file.st_size, mmap.MAP_SHARED | mmap.MAP_POPULATE, mmap.PROT_READ))
-                self._bytes += len(whole)
+                self.mapped += len(whole)
             self._known[file.st_ino] = whole  # as long as it is here, no other file can have this number
-            while self._bytes > self.limit and len(self._known) > 1:
-                self._bytes -= len(self._known.popitem(last=False)[1])
+            while self.mapped > self.limit:
+                self.mapped -= len(self._known.popitem(last=False)[1])
         return whole[offset : offset + size]
 
 
