@@ -10,9 +10,11 @@ All is verified before any of the state is looked at, and nothing is unpickled h
 from __future__ import annotations
 
 import errno
+import gc
 import os
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import Any, NamedTuple
 
 from .checkpointformat import FORMAT, Header, Reading, Stages, writeCheckpoint
@@ -134,7 +136,8 @@ class CheckpointFile:
             header = reading.header()
             reading.verify()
             changed = _compare(path, header.stages, stages)
-            return Loaded(path, header, reading.state(), changed, "")
+            with _uncollected():
+                return Loaded(path, header, reading.state(), changed, "")
 
     # during the run ---------------------------------------------------------------------------------------------------
 
@@ -206,6 +209,18 @@ class CheckpointFile:
         finally:
             with suppress(OSError):
                 os.unlink(between)  # also there if both names had been one file before
+
+
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """Within, no garbage is collected: again and again all would be looked at that is being made, and none of it is."""
+    wasOn = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if wasOn:
+            gc.enable()
 
 
 def _compare(path: str, theirs: Stages, ours: Stages) -> tuple[str, ...]:
