@@ -101,13 +101,8 @@ def test_a_run_that_cannot_write_checkpoints_any_more_goes_on_to_its_end(saved: 
     assert "going on, and trying again in 0.05 s" in ended.err
 
 
-@pytest.mark.parametrize("trouble", [full, gone])
-def test_checkpoints_are_written_again_as_soon_as_the_disk_takes_them(saved: Make, trouble: Callable) -> None:
-    script = saved(DISK)
-    started = begun(script, "kill")
-    with trouble(script, started.pid):
-        fails(started, script)
-        script.gate("held").wait()
+def is_saved_again_and_goes_on(started: Script, script: Saved) -> None:
+    """There is a newer checkpoint, from which a run goes on after a kill."""
     saved_again(script.state, 2)
     delivered = script.info().delivered
     started.kill()
@@ -115,6 +110,16 @@ def test_checkpoints_are_written_again_as_soon_as_the_disk_takes_them(saved: Mak
     ended = script.run("end")
     right(ended, 50_000 + 300 * 1001)
     assert f"{delivered:,} results delivered" in ended.err
+
+
+@pytest.mark.parametrize("trouble", [full, gone])
+def test_checkpoints_are_written_again_as_soon_as_the_disk_takes_them(saved: Make, trouble: Callable) -> None:
+    script = saved(DISK)
+    started = begun(script, "kill")
+    with trouble(script, started.pid):
+        fails(started, script)
+        script.gate("held").wait()
+    is_saved_again_and_goes_on(started, script)
 
 
 # --- a file system without room ---------------------------------------------------------------------------------------
@@ -135,13 +140,7 @@ def test_a_run_goes_on_while_there_is_no_room_and_saves_when_there_is_some(small
     script.gate("held").wait()
     assert "No space left on device" in started.err.read_text()
     filling.unlink()
-    saved_again(script.state, 2)
-    delivered = script.info().delivered
-    started.kill()
-    script.go_on()
-    ended = script.run("end")
-    right(ended, 50_000 + 300 * 1001)
-    assert f"{delivered:,} results delivered" in ended.err
+    is_saved_again_and_goes_on(started, script)
 
 
 def test_a_run_without_room_for_its_end_ends_and_gives_its_results(small_disk: Path, saved: Make) -> None:
