@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 from mpi_support import clean_environment, find_mpirun, is_open_mpi
-from support import DEADLINE_S, SCRIPT_MARK, Ended, marked, wait_until
+from support import DEADLINE_S, SCRIPT_MARK, Ended, end_of, marked, wait_until
 
 MPIRUN_HERE = find_mpirun() is not None
 needs_mpirun = pytest.mark.skipif(not MPIRUN_HERE, reason="there is no mpirun")
@@ -66,8 +66,7 @@ class Command:
 
     def ended(self, deadline_s: float = DEADLINE_S) -> Ended:
         """Waits for the end: exit status, and all that was written."""
-        code = self.process.wait(deadline_s)
-        return Ended(code, self.out.read_text(), self.err.read_text())
+        return end_of(self.process, self.out, self.err, self.mark, deadline_s)
 
     def gone(self) -> None:
         """Waits until nothing is left of it."""

@@ -16,7 +16,7 @@ from types import TracebackType
 from typing import Any
 
 import pytest
-from support import DEADLINE_S, QUIET, REPOSITORY, SCRIPT_MARK, Ended, marked, wait_until
+from support import DEADLINE_S, QUIET, REPOSITORY, SCRIPT_MARK, Ended, end_of, marked, wait_until
 
 MPICH = "JOBS_TEST_MPICH"
 """Names the python of an environment with MPICH, for the tests that are run with it too."""
@@ -118,8 +118,7 @@ class World:
 
     def ended(self, deadline_s: float = DEADLINE_S) -> Ended:
         """Waits for the end: the launcher's exit code, and all that was written."""
-        code = self.process.wait(deadline_s)
-        return Ended(code, self.out.read_text(), self.err.read_text())
+        return end_of(self.process, self.out, self.err, self.mark, deadline_s)
 
     def gone(self, deadline_s: float = DEADLINE_S) -> None:
         """Waits until nothing is left of it."""

@@ -187,6 +187,17 @@ class Ended(NamedTuple):
     err: str
 
 
+def end_of(process: subprocess.Popen[bytes], out: Path, err: Path, mark: str, deadline_s: float) -> Ended:
+    """Waits for the end of a program; one that doesn't end says what it wrote and what is left of it."""
+    try:
+        code = process.wait(deadline_s)
+    except subprocess.TimeoutExpired:
+        wrote = f"wrote {out.read_text()!r} and {err.read_text()!r}"
+        left = "\n".join(map(describe, sorted(marked(mark))))
+        raise AssertionError(f"{process.args} ran for more than {deadline_s} s, {wrote}:\n{left}") from None
+    return Ended(code, out.read_text(), err.read_text())
+
+
 class Script:
     """A program in a process group of its own, as a user starts one from a shell."""
 
@@ -216,8 +227,7 @@ class Script:
 
     def ended(self, deadline_s: float = DEADLINE_S) -> Ended:
         """Waits for the script's end: its exit code and all that it wrote."""
-        code = self.process.wait(deadline_s)
-        return Ended(code, self.out.read_text(), self.err.read_text())
+        return end_of(self.process, self.out, self.err, self.mark, deadline_s)
 
     def kill(self) -> None:
         for pid in self.living():

@@ -186,6 +186,39 @@ def test_a_process_alone_needs_neither_mpi_nor_numpy(start):
     assert script.ended().out == "[]\n"
 
 
+def test_a_rank_that_takes_nothing_up_does_not_keep_the_others_from_talking(script, python, tmp_path):
+    awake = tmp_path / "awake"
+    ended = mpirun(
+        script(
+            """
+            awake = Path(sys.argv[1])
+            transport = world()
+            sizes = [(70_000, 10, 20_000)[i % 3] for i in range(1500)]
+            if transport.rank == 0:
+                for i, size in enumerate(sizes):
+                    transport.send(2, b"%d" % i, [bytes(size)])
+                for i in range(20):
+                    transport.send(1, b"", [bytes(3_000_000)])
+                take(transport, 1, 1)
+                awake.touch()
+            elif transport.rank == 1:
+                take(transport, 0, 20)
+                transport.send(0, b"heard")
+            else:
+                while not awake.exists():
+                    time.sleep(0.005)
+                for i, message in enumerate(take(transport, 0, len(sizes))):
+                    assert (int(message.head), len(message.body)) == (i, sizes[i]), (i, message.head)
+                say("in order")
+            """
+        ),
+        3,
+        awake,
+        python=python,
+    )
+    assert (ended.code, ended.out) == (0, "in order\n"), ended.err
+
+
 # --- deaths -------------------------------------------------------------------------------------------------------
 @with_open_mpi
 def test_the_death_of_a_rank_is_reported_once_and_the_others_go_on(script):

@@ -5,7 +5,9 @@ of its own, sent from where its buffers lie. The head tells the sizes of the pie
 into their place. MPI keeps the order between two ranks on each tag; since bodies are received in the order of their
 heads, that is all that is needed to match them.
 
-Nothing here waits once the ranks have come together: all sends and receives are started and then tested.
+Nothing here waits once the ranks have come together: all sends and receives are started and then tested. Only so many
+sends to one rank are under way at once: each holds a fragment of MPI's shared memory until that rank takes it up, so
+one that is stopped, or dead and not yet known to be, would use them up and silence this rank for all the others.
 
 With fault tolerance (``mpirun --with-ft ulfm``) MPI reports dead ranks; the others go on exchanging messages. A rank
 is reported as lost only after what it had sent has been taken. MPI cannot be finalised after that: it would hang.
@@ -40,6 +42,10 @@ INLINE_BYTES = 32 << 10
 """Bodies up to this size travel with the head."""
 JOIN_BYTES = 64 << 10
 """Buffers below this size are copied together, since a piece costs more than the copy."""
+EAGER_BYTES = 2 << 10
+"""MPI copies messages up to this size at once, so their number is not limited."""
+SENDS_AT_ONCE = 16
+"""Larger messages under way to one rank. Open MPI has 512 fragments of 32 KiB for all the ranks of a host."""
 HEADS_AT_ONCE = 256
 """Messages taken up in one poll, so that a flood doesn't keep it from returning."""
 
@@ -84,14 +90,19 @@ def start() -> Any:
 
 
 class _Sending:
-    """What must not be touched or freed before MPI has sent it."""
+    """What must not be touched or freed before MPI has sent it; without a request, MPI has not been given it yet."""
 
-    __slots__ = ("data", "large", "request")
+    __slots__ = ("data", "keep", "request", "tag")
 
-    def __init__(self, request: Any, data: Any, large: bool) -> None:
-        self.request = request
+    def __init__(self, tag: int, data: Buffer, keep: Any) -> None:
+        self.tag = tag
         self.data = data
-        self.large = large
+        self.keep = keep
+        self.request: Any = None
+
+    @property
+    def limited(self) -> bool:
+        return len(self.data) > EAGER_BYTES
 
 
 class _Arriving:
@@ -109,11 +120,13 @@ class _Arriving:
 class _Channel:
     """What is under way between this rank and another."""
 
-    __slots__ = ("arriving", "broken", "deadline", "ended", "heads", "left", "rank", "sending")
+    __slots__ = ("arriving", "broken", "deadline", "ended", "heads", "left", "limited", "rank", "sending", "waiting")
 
     def __init__(self, rank: int) -> None:
         self.rank = rank
+        self.waiting: deque[_Sending] = deque()
         self.sending: deque[_Sending] = deque()
+        self.limited = 0
         self.heads: deque[tuple[bytearray, Any]] = deque()
         self.arriving: deque[_Arriving] = deque()
         self.ended = False
@@ -123,12 +136,15 @@ class _Channel:
 
     @property
     def busy(self) -> bool:
-        return bool(self.sending or self.heads or self.arriving)
+        return bool(self.sending or self.waiting or self.heads or self.arriving)
 
     @property
     def large(self) -> bool:
         """Whether a body is under way."""
-        return bool(self.arriving) or any(sending.large for sending in self.sending)
+        return bool(self.arriving or self.waiting) or any(sending.tag == BODY for sending in self.sending)
+
+    def mayStart(self, sending: _Sending) -> bool:
+        return self.limited < SENDS_AT_ONCE or not sending.limited
 
 
 class MpiTransport:
@@ -224,21 +240,30 @@ class MpiTransport:
         if sum(view.nbytes for view in views) <= INLINE_BYTES:
             inline = b"".join(views)
             data = b"".join((_PREFIX.pack(kind | _INLINE, len(inline)), inline, head))
-            self._start(channel, HEAD, data, None)
+            self._start(channel, _Sending(HEAD, data, None))
             return
         pieces = list(_pieces(views, self._pieceBytes))
         sizes = struct.pack(f"<{len(pieces)}Q", *map(len, pieces))
-        self._start(channel, HEAD, b"".join((_PREFIX.pack(kind, len(pieces)), sizes, head)), None)
+        self._start(channel, _Sending(HEAD, b"".join((_PREFIX.pack(kind, len(pieces)), sizes, head)), None))
         for piece in pieces:
-            self._start(channel, BODY, piece, keep)
+            self._start(channel, _Sending(BODY, piece, keep))
 
-    def _start(self, channel: _Channel, tag: int, data: Buffer, keep: Any) -> None:
+    def _start(self, channel: _Channel, sending: _Sending) -> None:
+        """Sends, or waits until there is room for it; what comes after something that waits does so, too."""
+        if channel.waiting or not channel.mayStart(sending):
+            channel.waiting.append(sending)
+        else:
+            self._post(channel, sending)
+
+    def _post(self, channel: _Channel, sending: _Sending) -> None:
+        data = sending.data
         try:
-            request = self._comm.Isend([data, len(data), self._mpi.BYTE], channel.rank, tag)
+            sending.request = self._comm.Isend([data, len(data), self._mpi.BYTE], channel.rank, sending.tag)
         except self._mpi.Exception as error:
             self._check(error)
             return
-        channel.sending.append(_Sending(request, (data, keep), tag == BODY))
+        channel.sending.append(sending)
+        channel.limited += sending.limited
         self._moving.add(channel)
 
     # receiving --------------------------------------------------------------------------------------------------------
@@ -267,9 +292,11 @@ class MpiTransport:
 
     def _move(self, channel: _Channel, room: Room, news: list[News]) -> None:
         """Moves on what is under way with one rank."""
-        sending, heads, arriving = channel.sending, channel.heads, channel.arriving
+        sending, waiting, heads, arriving = channel.sending, channel.waiting, channel.heads, channel.arriving
         while sending and self._sent(channel, sending[0].request):
-            sending.popleft()
+            channel.limited -= sending.popleft().limited
+        while waiting and channel.mayStart(waiting[0]):
+            self._post(channel, waiting.popleft())
         while heads and self._received(channel, heads[0][1]):
             arriving.append(self._open(channel.rank, heads.popleft()[0], room))
         while arriving and self._isWhole(channel, arriving[0].requests):
@@ -371,7 +398,7 @@ class MpiTransport:
             return
         self._whole = False
         for sending in channel.sending:
-            self._bury(sending.request, sending.data)
+            self._bury(sending.request, sending)
         for data, request in channel.heads:
             self._bury(request, data)
         for message in channel.arriving:
@@ -380,6 +407,7 @@ class MpiTransport:
                     request.Cancel()
                 self._bury(request, message.token)
         channel.sending.clear()
+        channel.waiting.clear()
         self._end(channel)
 
     def _bury(self, request: Any, data: Any) -> None:
