@@ -171,7 +171,8 @@ def _othersWait(failed: bool) -> bool:
 
 
 def _joinMpi(launch: Launch, grant: Grant) -> Transport:
-    from .transports.mpi import MpiTransport, start
+    from .transports.meeting import start
+    from .transports.mpi import MpiTransport
 
     mpi = start()
     size = mpi.COMM_WORLD.Get_size()

@@ -75,7 +75,15 @@ PLACES: tuple[tuple[str, ...], ...] = (
     ("checkpoint",),
     ("logfile",),
     ("journal",),
-    ("transports.base", "transports.local", "transports.mpi", "transports"),
+    (
+        "transports.base",
+        "transports.local",
+        "transports.channel",
+        "transports.pieces",
+        "transports.meeting",
+        "transports.mpi",
+        "transports",
+    ),
     (
         "lanes.board",
         "lanes.stopwatch",

@@ -474,12 +474,12 @@ with Work([0]) as w:
 
 
 # --- the beginning ------------------------------------------------------------------------------------------------
-@pytest.mark.parametrize("step", ["_duplicate", "_exchange"])
+@pytest.mark.parametrize("step", ["duplicate", "exchange"])
 def test_a_rank_that_dies_before_all_have_come_together_is_named(tmp_path: Path, step: str) -> None:
     text = f"""
-    from job_stream.transports.mpi import MpiTransport
+    from job_stream.transports import meeting
     if rank == 1:
-        MpiTransport.{step} = lambda *_: kill()
+        meeting.{step} = lambda *_: kill()
     with Work(range(3)) as w:
         w.job(lambda x: x)
     """

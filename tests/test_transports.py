@@ -14,7 +14,7 @@ from support import PROMPT_S, Gate, wait_until
 from job_stream.errors import EngineError
 from job_stream.transports.base import Transport
 from job_stream.transports.local import LocalTransport
-from job_stream.transports.mpi import _pieces
+from job_stream.transports.pieces import cutUp
 
 PRELUDE = """
 import os, signal, sys, time, atexit
@@ -81,7 +81,8 @@ def script(tmp_path):
 # --- the seam -----------------------------------------------------------------------------------------------------
 CONFORMANCE = """
 from job_stream.cpus import ownGrant
-from job_stream.transports.mpi import MpiTransport, start
+from job_stream.transports.meeting import start
+from job_stream.transports.mpi import MpiTransport
 
 usual = world()
 tiny = MpiTransport(start(), ownGrant(), pieceBytes=1000)
@@ -146,20 +147,20 @@ def test_messages_of_all_sizes_come_whole_and_in_order(script, python):
 
 
 def test_a_message_larger_than_a_count_of_32_bits_is_cut_up():
-    pieces = list(_pieces([memoryview(bytearray(2500))], 1000))
+    pieces = list(cutUp([memoryview(bytearray(2500))], 1000))
     assert [len(piece) for piece in pieces] == [1000, 1000, 500]
 
 
 def test_only_small_neighbours_are_copied_together():
     large = bytearray(100_000)
-    pieces = list(_pieces([memoryview(b"a"), memoryview(b"b"), memoryview(large), memoryview(b"c")], 1 << 20))
+    pieces = list(cutUp([memoryview(b"a"), memoryview(b"b"), memoryview(large), memoryview(b"c")], 1 << 20))
     assert [len(piece) for piece in pieces] == [2, 100_000, 1]
     assert isinstance(pieces[1], memoryview)
     assert pieces[1].obj is large
 
 
 def test_many_small_buffers_make_few_pieces_whose_sizes_add_up():
-    pieces = list(_pieces([memoryview(bytes(20_000))] * 1000, 1 << 29))
+    pieces = list(cutUp([memoryview(bytes(20_000))] * 1000, 1 << 29))
     assert sum(map(len, pieces)) == 20_000_000
     assert len(pieces) < 25
 

@@ -13,7 +13,7 @@ from mpi_support import clean_environment, find_mpirun, is_open_mpi, mpirun
 from job_stream import cpus
 from job_stream.cpus import Grant, narrowBinding, shares
 from job_stream.errors import WorldError
-from job_stream.transports.mpi import _RECORD, _packGrant, _unpackGrant
+from job_stream.transports.meeting import GRANT, packGrant, unpackGrant
 from job_stream.world import Launch, launched
 
 OPEN_MPI = {
@@ -110,7 +110,7 @@ def test_every_rank_has_a_lane_and_no_cpu_is_given_twice(given_masks):
 @given(st.frozensets(st.integers(0, 2047)), st.none() | st.integers(1, 99), st.none() | st.integers(1, 99))
 def test_a_grant_travels_unchanged(mask, quota, wanted):
     sent = Grant("node-17.cluster", 4711, mask, 96, quota, wanted)
-    assert _unpackGrant(_RECORD.unpack(_packGrant(sent))) == sent
+    assert unpackGrant(GRANT.unpack(packGrant(sent))) == sent
 
 
 # --- binding ------------------------------------------------------------------------------------------------------

