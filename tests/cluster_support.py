@@ -19,7 +19,7 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 from types import TracebackType
 
-from support import DEADLINE_S, REPOSITORY, descendants, wait_until
+from support import DEADLINE_S, REPOSITORY, children, wait_until
 
 TOOLS = ("unshare", "nsenter", "ip", "mount", "hostname", "ssh", "ssh-keygen", "sshd")
 NAMESPACES = ("--net", "--uts", "--ipc", "--pid", "--mount")
@@ -98,7 +98,7 @@ class Host:
             env=_environment(),
             preexec_fn=_die_with_parent,
         )
-        self.pid: int = min(wait_until(lambda: descendants(self._holder.pid), f"{name} to start"))
+        (self.pid,) = wait_until(lambda: children(self._holder.pid), f"{name} to start")
 
     def command(self, *words: object) -> list[str]:
         """What runs a program on this host."""

@@ -16,7 +16,7 @@ from types import TracebackType
 from typing import Any
 
 import pytest
-from support import DEADLINE_S, QUIET, REPOSITORY, SCRIPT_MARK, Ended, end_of, marked, wait_until
+from support import DEADLINE_S, QUIET, REPOSITORY, SCRIPT_MARK, Ended, end_of, marked, parents, wait_until
 
 MPICH = "JOBS_TEST_MPICH"
 """Names the python of an environment with MPICH, for the tests that are run with it too."""
@@ -105,16 +105,12 @@ class World:
         return marked(self.mark)
 
     def pids(self) -> dict[int, int]:
-        """The process of each living rank; children of ranks inherit its number, but come later."""
-        found: dict[int, int] = {}
-        for pid in sorted(self.living(), reverse=True):
-            with contextlib.suppress(OSError):
-                lines = Path("/proc", str(pid), "environ").read_bytes().split(b"\0")
-                entries = dict(line.decode(errors="replace").partition("=")[::2] for line in lines)
-                rank = next((entries[name] for name in RANK_VARIABLES if name in entries), None)
-                if rank is not None:
-                    found[int(rank)] = pid
-        return found
+        """The process of each living rank: the one whose parent is of no rank, since children inherit the number."""
+        ranks = {pid: _rank(pid) for pid in self.living()}
+        above = parents()
+        return {
+            rank: pid for pid, rank in ranks.items() if rank is not None and ranks.get(above.get(pid, 0), rank) is None
+        }
 
     def ended(self, deadline_s: float = DEADLINE_S) -> Ended:
         """Waits for the end: the launcher's exit code, and all that was written."""
@@ -133,6 +129,15 @@ class World:
                 os.kill(pid, signal.SIGKILL)
         self.process.wait(DEADLINE_S)
         forget_session(self.process.pid)
+
+
+def _rank(pid: int) -> int | None:
+    """What the launcher, or an ancestor, told a process."""
+    with contextlib.suppress(OSError):
+        lines = Path("/proc", str(pid), "environ").read_bytes().split(b"\0")
+        entries = dict(line.decode(errors="replace").partition("=")[::2] for line in lines)
+        return next((int(entries[name]) for name in RANK_VARIABLES if name in entries), None)
+    return None
 
 
 def forget_session(launcher: int) -> None:

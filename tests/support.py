@@ -149,6 +149,15 @@ def descendants(root: int | None = None) -> set[int]:
     return {pid for pid, _, state in table if pid in found and state not in "ZX"} - {root or os.getpid()}
 
 
+def parents() -> dict[int, int]:
+    """The parent of every process."""
+    return {pid: parent for pid, parent, _ in _table()}
+
+
+def children(pid: int) -> list[int]:
+    return [child for child, parent in parents().items() if parent == pid]
+
+
 def is_alive(pid: int) -> bool:
     return any(found == pid and state not in "ZX" for found, _, state in _table())
 
