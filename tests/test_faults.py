@@ -641,7 +641,8 @@ def stopped(tally):
     return wait_until(lambda: next(filter(is_stopped, tally.numbers()), None), "a process to stop")
 
 
-def test_others_do_the_work_of_a_process_that_has_stopped(once, tally):
+@pytest.mark.parametrize("ending", [signal.SIGCONT, signal.SIGKILL])
+def test_others_do_the_work_of_a_process_that_has_stopped(once, tally, ending):
     results = []
     w = Work(range(200), cpus=2)
 
@@ -653,35 +654,14 @@ def test_others_do_the_work_of_a_process_that_has_stopped(once, tally):
         return work
 
     @w.result
-    def wake_at_last(result):
+    def end_it_at_last(result):
         results.append(result)
         if len(results) == 150:
-            os.kill(stopped(tally), signal.SIGCONT)
+            os.kill(stopped(tally), ending)
 
     w.run()
     assert sorted(results) == list(range(200))
     assert once.happened()
-
-
-def test_a_process_that_has_stopped_can_be_killed(once, tally):
-    results = []
-    w = Work(range(200), cpus=2)
-
-    @w.job
-    def stop_once(work):
-        if work == 0 and once():
-            tally.note(os.getpid())
-            os.kill(os.getpid(), signal.SIGSTOP)
-        return work
-
-    @w.result
-    def kill_at_last(result):
-        results.append(result)
-        if len(results) == 150:
-            os.kill(stopped(tally), signal.SIGKILL)
-
-    w.run()
-    assert sorted(results) == list(range(200))
 
 
 def test_a_run_that_fails_ends_a_process_that_has_stopped(tally):

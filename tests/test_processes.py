@@ -591,9 +591,10 @@ def test_no_process_outlives_its_script(start, tmp_path, kind, number):
     none_living(script)
 
 
-def test_no_process_outlives_a_script_that_leaves_at_once(start):
-    script = start("""
-        import os
+@pytest.mark.parametrize("leave", ["os._exit", "sys.exit"])
+def test_a_script_that_leaves_in_a_handler_ends_with_its_code_and_all_processes(start, leave):
+    script = start(f"""
+        import os, sys
         from job_stream import Work
 
         w = Work(range(100), cpus=2)
@@ -601,25 +602,7 @@ def test_no_process_outlives_a_script_that_leaves_at_once(start):
 
         @w.result
         def leave(result):
-            os._exit(5)
-
-        w.run()
-    """)
-    assert script.ended().code == 5
-    none_living(script)
-
-
-def test_sys_exit_in_a_handler_ends_the_script_with_its_code(start):
-    script = start("""
-        import sys
-        from job_stream import Work
-
-        w = Work(range(100), cpus=2)
-        w.job(lambda work: work)
-
-        @w.result
-        def leave(result):
-            sys.exit(5)
+            {leave}(5)
 
         w.run()
     """)

@@ -318,6 +318,15 @@ job_stream.cluster.SILENT_S = {SILENT_S}
 """
 
 
+def stop(world: World, rank: int, folder: Path) -> int:
+    """Stops a rank, and tells the others when it has; returns its process."""
+    pid = world.pids()[rank]
+    os.kill(pid, signal.SIGSTOP)
+    wait_until(lambda: is_stopped(pid), f"rank {rank} to stop")
+    (folder / "stopped").touch()
+    return pid
+
+
 @pytest.mark.parametrize("moment", ["in a stream", "when all is over"])
 def test_a_rank_that_is_stopped_is_given_up_and_ends_alone_when_it_goes_on(tmp_path: Path, moment: str) -> None:
     text = f"""{PATIENCE}
@@ -345,10 +354,7 @@ with Work(range(60)) as w:
 """
     with started(tmp_path, text, 3, moment, ulfm=True) as world:
         Gate(tmp_path / "busy 1").wait()
-        primary, stopped = world.pids()[0], world.pids()[1]
-        os.kill(stopped, signal.SIGSTOP)
-        wait_until(lambda: is_stopped(stopped), "rank 1 to stop")
-        (tmp_path / "stopped").touch()
+        primary, stopped = world.pids()[0], stop(world, 1, tmp_path)
         Gate(tmp_path / "done").wait()
         if moment == "when all is over":
             wait_until(lambda: not is_alive(primary), "rank 0 to end")
@@ -375,13 +381,11 @@ with Work(range(60)) as w:
     with started(tmp_path, text, 3, ulfm=True) as world:
         Gate(tmp_path / "busy 1").wait()
         ranks = world.pids()
-        os.kill(ranks[1], signal.SIGSTOP)
-        wait_until(lambda: is_stopped(ranks[1]), "rank 1 to stop")
-        (tmp_path / "stopped").touch()
+        stopped = stop(world, 1, tmp_path)
         for rank in (0, 2):  # they end, though rank 1 never tells that it has
             wait_until(lambda pid=ranks[rank]: not is_alive(pid), f"rank {rank} to end")
-        assert is_stopped(ranks[1])
-        os.kill(ranks[1], signal.SIGCONT)
+        assert is_stopped(stopped)
+        os.kill(stopped, signal.SIGCONT)
         ended = world.ended()
     assert ended.out == "right\n", ended.err
     assert f"rank 1 on {socket.gethostname()} is lost" in ended.err
@@ -401,10 +405,7 @@ with Work(range(60)) as w:
 """
     with started(tmp_path, text, 2, ulfm=ulfm) as world:
         wait_for_all(tmp_path, 2)
-        primary, other = world.pids()[0], world.pids()[1]
-        os.kill(primary, signal.SIGSTOP)
-        wait_until(lambda: is_stopped(primary), "rank 0 to stop")
-        (tmp_path / "stopped").touch()
+        other, primary = world.pids()[1], stop(world, 0, tmp_path)
         wait_until(lambda: not is_alive(other), "rank 1 to end")
         told = f"WorldError: rank 0 on {socket.gethostname()} has not answered for 1 s"
         wait_until(lambda: told in world.err.read_text(), "the launcher to pass it on")
@@ -427,10 +428,7 @@ except WorldError as error:
 """
     with started(tmp_path, text, 3) as world:
         wait_for_all(tmp_path, 3)
-        stopped = world.pids()[1]
-        os.kill(stopped, signal.SIGSTOP)
-        wait_until(lambda: is_stopped(stopped), "rank 1 to stop")
-        (tmp_path / "stopped").touch()
+        stop(world, 1, tmp_path)
         ended = world.ended()
         world.gone()
     host = socket.gethostname()
