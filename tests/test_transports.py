@@ -293,26 +293,33 @@ def test_a_rank_given_up_is_not_heard_of_again(script, python):
     assert "fine" in ended.out, ended.err
 
 
-def test_a_rank_that_one_has_given_up_is_lost_for_all_and_hears_of_it(script, python, tmp_path):
+@pytest.mark.parametrize("messages", [0, 50])
+def test_a_rank_that_one_has_given_up_is_lost_for_all_and_hears_of_it(script, python, tmp_path, messages):
     said = tmp_path / "said"
     said.mkdir()
     ended = mpirun(
         script(
             """
             transport = world()
+            said, count = Path(sys.argv[1]), int(sys.argv[2])
             if transport.rank == 0:
+                for _ in range(count):
+                    transport.send(1, b"", [bytes(1_000_000)])
                 transport.giveUp(1)
+                (said / "given up").touch()
             else:
-                assert receive(transport, 1) == [Lost(1)]
+                while transport.rank == 1 and not (said / "given up").exists():
+                    time.sleep(0.005)
+                poll_until(transport, lambda news: Lost(1) in news)
             say(transport.rank, transport.expelled)
-            said = Path(sys.argv[1])
             (said / str(transport.rank)).touch()
-            poll_until(transport, lambda news: len(list(said.iterdir())) == 3)
+            poll_until(transport, lambda news: len(list(said.iterdir())) == 4)
             transport.abort()
             """
         ),
         3,
         said,
+        messages,
         python=python,
     )
     assert {"0 False", "1 True", "2 False"} <= set(ended.out.splitlines()), ended.err

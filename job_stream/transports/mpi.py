@@ -116,6 +116,7 @@ class MpiTransport:
 
     def giveUp(self, rank: int) -> None:
         with self._lock:
+            self._channels[rank].waiting.clear()  # so that it hears of it, if it can
             for channel in self._channels:
                 self._send(channel, GIVEN_UP, _RANK.pack(rank), (), None)
             self._drop(self._channels[rank])
@@ -188,7 +189,11 @@ class MpiTransport:
         while waiting and channel.mayStart(waiting[0]):
             self._post(channel, waiting.popleft())
         while heads and self._received(channel, heads[0][1]):
-            arriving.append(self._open(channel.rank, heads.popleft()[0], room))
+            message = self._open(channel.rank, heads.popleft()[0], room)
+            if message.kind == GIVEN_UP and _RANK.unpack(message.head) == (self.rank,):
+                self._arrived(channel, message, news)  # what came before may never be whole
+            else:
+                arriving.append(message)
         while arriving and self._isWhole(channel, arriving[0].requests):
             self._arrived(channel, arriving.popleft(), news)
         if not channel.busy:
