@@ -241,11 +241,19 @@ class _Ending:
             return
         self._error = self._error or error
         try:
-            if not self._left():
+            if not self._leftOnKeyPress():
                 self._transport.abort()
         except BaseException:
             self._transport.abort()
             raise
+
+    def _leftOnKeyPress(self) -> bool:
+        try:
+            return self._left()
+        except KeyboardInterrupt:
+            if not isinstance(self._error, KeyboardInterrupt):
+                raise
+            return self._left()  # the same key press: another rank told of it before it came here
 
     def _left(self) -> bool:
         """Whether all ranks have come to their ends."""
