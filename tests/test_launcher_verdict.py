@@ -53,6 +53,7 @@ def test_the_first_rank_that_fails_tells_what_happened(statuses, launcher, code,
         ([(2, 1), (0, TERM)], 1, False),  # a death is survived, a mistake is not
         ([(2, None), (1, 1), (0, 1)], 137, True),  # mpirun went with the host, and MPI ended the others
         ([(2, None), (0, 120)], 137, True),  # ... whose output nobody took any more
+        ([(2, None), (1, 14), (0, 120)], 137, True),  # ... which MPI ended with its unknown error
     ],
 )
 def test_deaths_that_mpi_survives_are_no_end(statuses, code, is_crash):

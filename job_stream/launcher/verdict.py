@@ -19,9 +19,9 @@ _SIGNALLED = 128
 INTERRUPTED = _SIGNALLED + signal.SIGINT
 LOST = _SIGNALLED + signal.SIGKILL
 """The exit status where a rank is gone and nobody knows how."""
-_ABORTED = 1, 120
-"""How other ranks end when mpirun is lost with a host: MPI ends them with 1, as Python does after an exception; 120 is
-Python's when nobody takes its output any more."""
+_ABORTED = 1, 14, 120
+"""How other ranks end when mpirun is lost with a host: MPI ends them with 1, as Python does after an exception, or with
+its unknown error, 14 in Open MPI; 120 is Python's when nobody takes its output any more."""
 
 
 class End(NamedTuple):
