@@ -11,7 +11,7 @@ from support import FrameModel, JobModel, ReduceModel, SlowModel, gather, record
 import job_stream
 from job_stream import Multiple, Object, Work, getCpuCount, getHostCpuCount, getRank
 
-FAR_TOO_MANY = 3_000_000
+FAR_TOO_MANY = 50_000_000
 
 
 class Enough(Exception):
