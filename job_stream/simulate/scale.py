@@ -82,8 +82,8 @@ class Report(NamedTuple):
         efficiency: time in items, over ranks and the time until rank 0 knew the end.
         makespan_s: that time.
         messages: sent per rank, on average.
-        rootLoad: share of the time in which rank 0's engine thread was busy.
-        rootMessages: that rank 0 sent and received.
+        rootLoad: share of that time in which rank 0's engine thread was busy.
+        rootMessages: that rank 0 sent and received until then.
         notice_s: from the end of the last item until rank 0 knew.
         engine_s: what an event took in ``Rank.handle``, on average.
     """
@@ -175,7 +175,8 @@ class Scale:
     def __init__(self, ranks: int, load: Load, item_s: float, costs: Costs) -> None:
         self.load, self.item_s, self.costs = load, item_s, costs
         self.chance = random.Random(ranks)
-        self.now = self.lastItem = self.engineTime = self.end = 0.0
+        self.now = self.lastItem = self.engineTime = self.end = self.rootBusy = 0.0
+        self.rootMessages = 0
         self.counts: Counter[str] = Counter()
         self.done = 0
         parts = (Part(load.source, counted=True),)
@@ -214,7 +215,7 @@ class Scale:
         events = self.counts["events"]
         return Report(
             ranks, self.done, self.done * self.item_s / (end * ranks), end, sum(self.sent) / ranks,
-            self.busy[0] / end, self.sent[0] + self.received[0], end - self.lastItem, self.engineTime / events,
+            self.rootBusy / end, self.rootMessages, end - self.lastItem, self.engineTime / events,
         )  # fmt: skip
 
     def _at(self, time: float, function: Callable[..., None], *arguments: Any) -> None:
@@ -274,19 +275,25 @@ class Scale:
         self._watch(number, rank)
 
     def _handle(self, number: int, rank: Rank, event: Any) -> None:
-        cost = self._costOf(number, event)
+        taking = self._costOf(number, event)
         started = thread_time()
         actions = rank.handle(event, self.now)
         taken = thread_time() - started
         self.engineTime += taken
         self.counts["events"] += 1
-        cost += taken + sum(self._costTo(action) for action in actions)
+        if number == 0 and any(type(action) is m.Deliver for action in actions):
+            self._conclude(self.now + taking + taken)
+        cost = taking + taken + sum(self._costTo(action) for action in actions)
         self.busy[number] += cost
         self.free[number] = self.now + cost
-        if number == 0 and any(type(action) is m.Deliver for action in actions):
-            self.end = self.now + cost - sum(self._costTo(action) for action in actions)
         for action in actions:
             self._perform(number, action, self.now + cost)
+
+    def _conclude(self, time: float) -> None:
+        """Rank 0 knows the end; telling the others comes after it."""
+        self.end = time
+        self.rootBusy = self.busy[0] + time - self.now
+        self.rootMessages = self.sent[0] + self.received[0]
 
     def _watch(self, number: int, rank: Rank) -> None:
         due = rank.deadline
