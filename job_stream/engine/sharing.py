@@ -15,7 +15,9 @@ ANSWER_S = 0.01
 """What an answer of another rank may take; whoever will have nothing to do by then needs work now."""
 FAIR = 0.75
 """Of what would be a fair share of the source, so much is lent, so that something is left for those who come later."""
-LOAN_S = 0.5
+LOAN_S = 1.0
+"""Work from the source that a loan holds for each lane at most. What is folded there comes home once for each loan, and
+large stores take long to merge; what a rank holds is lost with it."""
 LOAN_BYTES = 32 << 20
 WORTH_S = 3e-4
 AHEAD, AHEAD_BYTES = 4, 64 << 20
