@@ -13,7 +13,7 @@ from typing import Any
 from ..cpus import Grant
 from ..errors import WorldError
 
-__all__ = ["meet", "recovers", "start", "withoutNetworks"]
+__all__ = ["meet", "recovers", "start"]
 
 JOIN_POLL_S = 1e-3
 FT_VARIABLE = "OMPI_MCA_mpi_ft_enable"
