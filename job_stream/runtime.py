@@ -24,7 +24,7 @@ from .engine.rank import Rank
 from .errors import WorldError
 from .failures import Failure, Reporter, markShared
 from .freight import Freight
-from .lanes.board import ALL_CPUS, OWN_CPUS, PAUSED, REPORTS, WANTED, Board
+from .lanes.board import ALL_CPUS, ENDING, OWN_CPUS, PAUSED, REPORTS, WANTED, Board
 from .lanes.packing import LivePacking, unpackAny
 from .lanes.pool import Death, ProcessPool
 from .lanes.threads import ThreadPool
@@ -135,6 +135,7 @@ class Runtime:
 
     def _stop(self) -> None:
         self._stopping = True
+        self._board.flags[ENDING] = 1
         self._wake.set()
         while self._thread.is_alive():
             self._thread.join(WAIT_S)

@@ -11,8 +11,8 @@ import mmap
 from typing import Any
 
 __all__ = [
-    "ALL_CPUS", "NOTE_CPU", "NOTE_LOAN", "NOTE_PLACE", "NOTE_STARTED", "NOTE_UNIT", "NOTE_WALL", "OWN_CPUS", "PAUSED",
-    "REPORTS", "SEGMENTS", "WANTED", "Board",
+    "ALL_CPUS", "ENDING", "NOTE_CPU", "NOTE_LEAVING", "NOTE_LOAN", "NOTE_PLACE", "NOTE_STARTED", "NOTE_UNIT",
+    "NOTE_WALL", "OWN_CPUS", "PAUSED", "REPORTS", "SEGMENTS", "WANTED", "Board",
 ]  # fmt: skip
 
 WANTED, PAUSED = 0, 1
@@ -21,7 +21,10 @@ WANTED, PAUSED = 0, 1
 OWN_CPUS, ALL_CPUS, REPORTS = 2, 3, 4
 """Flags that hold how many lanes this rank has, and all ranks together; and how often lanes were asked to report."""
 
-NOTE_UNIT, NOTE_PLACE, NOTE_STARTED, NOTE_LOAN, NOTE_WALL, NOTE_CPU = range(6)
+ENDING = 5
+"""A flag that is up when the run ends early: what lanes still have is of no interest. WANTED is up as well."""
+
+NOTE_UNIT, NOTE_PLACE, NOTE_STARTED, NOTE_LOAN, NOTE_WALL, NOTE_CPU, NOTE_LEAVING = range(7)
 """The words of a note."""
 
 _HEADER = 64
@@ -41,8 +44,8 @@ class Board:
         self.flags = self._words[: _HEADER // 8]
 
     def note(self, child: int) -> Any:
-        """The words in which a child notes its work: unit, place, start of a timed call in ns, loan; and the time that
-        it has spent on user code so far, wall and CPU, in ns.
+        """The words in which a child notes its work: unit, place, start of a timed call in ns, loan; the time that it
+        has spent on user code so far, wall and CPU, in ns; and whether it has begun to leave.
 
         A place below 0 is one whose values are being unpickled: -1 less its number.
         """

@@ -6,12 +6,16 @@ import os
 import signal
 import socket
 import sys
+from contextlib import suppress
 from typing import Any
 
 from ..mappings import mappings
 from .arena import Arena
-from .board import OWN_CPUS
+from .board import NOTE_LEAVING, OWN_CPUS
+from .leaving import disown, leave
 from .links import ProcessLink
+from .nested import keepSequential
+from .orphans import brand
 from .packing import PicklePacking
 from .worker import Setup, newWorker
 
@@ -40,14 +44,20 @@ def dieWithParent() -> None:
 
 
 def work(setup: Setup, number: int, inbox: socket.socket, outbox: socket.socket) -> None:
-    """Runs a lane or the keeper until the rank closes the inbox."""
+    """Runs a lane or the keeper until the rank closes the inbox, and leaves."""
+    disown()
+    brand()
+    keepSequential()
     setup.board.clear(number)
     note = setup.board.note(number)
     link = ProcessLink(number, inbox, outbox, Arena(setup.board.free(number)))
     mappings.share(max(setup.board.flags[OWN_CPUS], 1))
     _prepareStreams()
     _reseed()
-    newWorker(setup, number, True, link, PicklePacking(), note).run()
+    with suppress(SystemExit, BrokenPipeError):  # it was to end between two calls, or the rank hears nothing any more
+        newWorker(setup, number, True, link, PicklePacking(), note).run()
+    note[NOTE_LEAVING] = 1
+    leave()
 
 
 def _prepareStreams() -> None:

@@ -22,7 +22,7 @@ from typing import Any
 from ..engine.messages import Flush, Lend, Repaid, Resume, Work
 from ..errors import PlanError
 from ..plan import Kind
-from .board import NOTE_LOAN, NOTE_PLACE, NOTE_UNIT, PAUSED, REPORTS, WANTED
+from .board import ENDING, NOTE_LOAN, NOTE_PLACE, NOTE_UNIT, PAUSED, REPORTS, WANTED
 from .context import enter
 from .entries import Mark, Rest, Run
 from .evaluator import Evaluator
@@ -174,6 +174,8 @@ class Lane:
 
     def _give(self) -> None:
         """Others have nothing to do: hands over what is worth a journey."""
+        if self._flags[ENDING]:
+            raise SystemExit
         if self._waiting:
             self._returnWaiting()
         if self._worth():

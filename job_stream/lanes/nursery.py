@@ -16,18 +16,22 @@ import sys
 from collections.abc import Callable
 from contextlib import suppress
 from functools import lru_cache
-from time import monotonic, sleep
+from time import monotonic
 from typing import Any
 
 from ..wire import Codec, Died, Fork, Forked, Kill, Stopped
+from .board import ENDING, NOTE_LEAVING
 from .child import settle, work
 from .links import receive, send
+from .orphans import adopt, awaited, endAdopted, killTree
 from .worker import Setup
 
 __all__ = ["Nursery", "forkNursery"]
 
-EVERYBODY = -1
-GRACE_S = 0.25
+NOTICE_S, LEAVE_S = 2.0, 10.0
+"""How long a worker may take to notice that the run is over, and then to leave."""
+HURRIED_NOTICE_S, HURRIED_LEAVE_S = 0.25, 2.0
+"""The same where the run ends early. Who has not noticed by then is inside user code."""
 
 
 class Nursery:
@@ -54,6 +58,7 @@ class Nursery:
     def run(self) -> None:
         """Obeys until the rank is gone, then ends all children."""
         settle(self._parent, self._setup.patient)
+        adopt()
         self._limitThreads()
         gc.freeze()
         awake, wake = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
@@ -105,8 +110,8 @@ class Nursery:
 
     def _kill(self, lane: int) -> None:
         for pid, number in self._children.items():
-            if lane in (number, EVERYBODY):
-                os.kill(pid, signal.SIGKILL)
+            if lane == number:
+                killTree(pid)
 
     def _reap(self) -> None:
         while True:
@@ -134,17 +139,46 @@ class Nursery:
             os._exit(1)
 
     def _endAll(self) -> None:
-        """Children end by themselves when their inbox is closed, unless they are inside user code."""
-        deadline = monotonic() + GRACE_S
-        while self._children and monotonic() < deadline:
+        """Children leave by themselves when their inbox is closed, unless they are inside user code."""
+        self._giveTime(NOTICE_S, HURRIED_NOTICE_S)
+        self._force([pid for pid, lane in self._children.items() if not self._setup.board.note(lane)[NOTE_LEAVING]])
+        self._giveTime(LEAVE_S, HURRIED_LEAVE_S)
+        if not self._isHurried():
+            self._tellOfForce()
+        self._force(list(self._children))
+        endAdopted(self._isHurried())
+
+    def _isHurried(self) -> bool:
+        """Whether the run ends early; that may come while its workers leave."""
+        return bool(self._setup.board.flags[ENDING])
+
+    def _giveTime(self, seconds: float, hurried: float) -> None:
+        """Waits until all children have ended, for so long at most."""
+        if not awaited(lambda: self._areGone() or self._isHurried(), seconds):
+            return
+        awaited(self._areGone, hurried)
+
+    def _areGone(self) -> bool:
+        while self._children:
             pid, _ = os.waitpid(-1, os.WNOHANG)
-            self._children.pop(pid, None)
             if pid == 0:
-                sleep(2e-4)
-        for pid in self._children:
+                return False
+            self._children.pop(pid, None)
+        return True
+
+    def _force(self, pids: list[int]) -> None:
+        for pid in pids:
             os.kill(pid, signal.SIGKILL)
-        for pid in self._children:
+        for pid in pids:
             os.waitpid(pid, 0)
+            del self._children[pid]
+
+    def _tellOfForce(self) -> None:
+        """What a job has started and is lost now must not be lost without a word."""
+        for pid in self._children:
+            what = f"worker process {pid} was killed: {LEAVE_S:g} s after the stream it had not ended"
+            why = "a thread that is no daemon still runs in it, or nobody reads what it put into a multiprocessing.Queue"
+            print(f"job_stream: {what}. Probably {why}", file=sys.stderr, flush=True)
 
 
 def _runChild(body: Any) -> None:

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from ..errors import EngineError
 from ..wire import Codec, Died, Fork, Forked, Kill, Stopped
 from .arena import Arena
-from .board import NOTE_CPU, NOTE_STARTED, NOTE_WALL
+from .board import ENDING, NOTE_CPU, NOTE_STARTED, NOTE_WALL, WANTED
 from .links import closeSegment, openPair, receiveAll, send
 from .nursery import forkNursery
 from .worker import KEEPER, Setup
@@ -212,15 +212,15 @@ class ProcessPool:
 
     def close(self, atOnce: bool) -> None:
         """Ends all children and the nursery, and waits until they are gone; ``atOnce``: whatever they are doing."""
+        self._replies.close()  # who still had something to say hears that it is over
         if atOnce:
-            self._command(Kill(-1), [])
+            self._board.flags[ENDING] = self._board.flags[WANTED] = 1
         for child in self._children.values():
             child.inbox.close()
         self._commands.close()
         os.waitpid(self.pid, 0)
         for child in self._children.values():
             child.close()
-        self._replies.close()
         self._children.clear()
 
 
