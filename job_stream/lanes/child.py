@@ -22,12 +22,12 @@ from .worker import Setup, newWorker
 __all__ = ["settle", "work"]
 
 
-def settle(parent: int, patient: bool) -> None:
+def settle(parent: int, patient: bool, atItsDeath: int = signal.SIGKILL) -> None:
     """Makes a fresh process a quiet child: Ctrl-C is the script's business, and the death of ``parent`` is ours."""
     signal.signal(signal.SIGINT, _ignore)
     signal.signal(signal.SIGTERM, _ignore if patient else signal.SIG_DFL)
     signal.signal(signal.SIGUSR1, _ignore if patient else signal.SIG_DFL)
-    dieWithParent()
+    _hearOfDeath(atItsDeath)
     if os.getppid() != parent:
         os._exit(1)
 
@@ -36,11 +36,11 @@ def _ignore(number: int, frame: Any) -> None:
     """A handler, not SIG_IGN: programs that a job starts would inherit that."""
 
 
-def dieWithParent() -> None:
-    """Has the kernel kill this process when its parent dies (prctl PR_SET_PDEATHSIG)."""
+def _hearOfDeath(number: int) -> None:
+    """Has the kernel send this process a signal when its parent dies (prctl PR_SET_PDEATHSIG)."""
     from ctypes import CDLL  # loaded by the pool already, before it forked
 
-    CDLL(None).prctl(1, signal.SIGKILL, 0, 0, 0)
+    CDLL(None).prctl(1, number, 0, 0, 0)
 
 
 def work(setup: Setup, number: int, inbox: socket.socket, outbox: socket.socket) -> None:

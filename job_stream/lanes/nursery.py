@@ -16,7 +16,6 @@ import sys
 from collections.abc import Callable
 from contextlib import suppress
 from functools import lru_cache
-from time import monotonic
 from typing import Any
 
 from ..wire import Codec, Died, Fork, Forked, Kill, Stopped
@@ -32,6 +31,8 @@ NOTICE_S, LEAVE_S = 2.0, 10.0
 """How long a worker may take to notice that the run is over, and then to leave."""
 HURRIED_NOTICE_S, HURRIED_LEAVE_S = 0.25, 2.0
 """The same where the run ends early. Who has not noticed by then is inside user code."""
+ORPHANED = signal.SIGRTMAX
+"""Comes when the script has died. SIGKILL, as for workers, would leave no time to end what they have started."""
 
 
 class Nursery:
@@ -57,13 +58,14 @@ class Nursery:
 
     def run(self) -> None:
         """Obeys until the rank is gone, then ends all children."""
-        settle(self._parent, self._setup.patient)
+        awake, wake = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        for number in (signal.SIGCHLD, ORPHANED):
+            signal.signal(number, lambda number, frame: None)
+        signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
+        settle(self._parent, self._setup.patient, ORPHANED)
         adopt()
         self._limitThreads()
         gc.freeze()
-        awake, wake = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
-        signal.signal(signal.SIGCHLD, lambda number, frame: None)
-        signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
         poll = select.poll()
         poll.register(awake, select.POLLIN)
         poll.register(self._commands, select.POLLIN)
@@ -72,6 +74,8 @@ class Nursery:
             if awake in ready:
                 os.read(awake, 4096)
                 self._reap()
+            if self._isOrphan:
+                break
             if self._commands.fileno() in ready and not self._obey():
                 break
         self._endAll()
@@ -103,7 +107,8 @@ class Nursery:
 
     def _child(self, nursery: int, lane: int, inbox: socket.socket) -> None:
         signal.set_wakeup_fd(-1)
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        for number in (signal.SIGCHLD, ORPHANED):
+            signal.signal(number, signal.SIG_DFL)
         self._commands.close()
         settle(nursery, self._setup.patient)
         work(self._setup, lane, inbox, self._outbox)
@@ -132,11 +137,8 @@ class Nursery:
 
     def _report(self, message: Any) -> None:
         data, _ = self._codec.encode(message)
-        try:
+        with suppress(OSError):  # the rank is gone, which is noticed elsewhere
             send(self._commands, data, [])
-        except OSError:
-            self._endAll()
-            os._exit(1)
 
     def _endAll(self) -> None:
         """Children leave by themselves when their inbox is closed, unless they are inside user code."""
@@ -150,13 +152,17 @@ class Nursery:
 
     def _isHurried(self) -> bool:
         """Whether the run ends early; that may come while its workers leave."""
-        return bool(self._setup.board.flags[ENDING])
+        return self._isOrphan or bool(self._setup.board.flags[ENDING])
+
+    @property
+    def _isOrphan(self) -> bool:
+        """Whether the script has died."""
+        return os.getppid() != self._parent
 
     def _giveTime(self, seconds: float, hurried: float) -> None:
-        """Waits until all children have ended, for so long at most."""
-        if not awaited(lambda: self._areGone() or self._isHurried(), seconds):
-            return
-        awaited(self._areGone, hurried)
+        """Waits until all children have ended, for so long at most; not at all if the script has died."""
+        if awaited(lambda: self._areGone() or self._isHurried(), seconds):
+            awaited(lambda: self._areGone() or self._isOrphan, hurried)
 
     def _areGone(self) -> bool:
         while self._children:
@@ -177,7 +183,7 @@ class Nursery:
         """What a job has started and is lost now must not be lost without a word."""
         for pid in self._children:
             what = f"worker process {pid} was killed: {LEAVE_S:g} s after the stream it had not ended"
-            why = "a thread that is no daemon still runs in it, or nobody reads what it put into a multiprocessing.Queue"
+            why = "a thread that is no daemon runs in it, or nobody reads what it put into a multiprocessing.Queue"
             print(f"job_stream: {what}. Probably {why}", file=sys.stderr, flush=True)
 
 
