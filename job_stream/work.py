@@ -15,6 +15,7 @@ from .handlers import Handlers
 from .hints import meant
 from .lanes.context import current
 from .lanes.failures import describe
+from .lanes.streams import occupy
 from .plan import Plan, Policy
 from .recorder import cpusOf, decorator, policyOf, seedOf
 from .recording import Function, Recording
@@ -200,6 +201,7 @@ class Work:
 
     def _run(self, drop: bool) -> Any:
         plan = self._recording.plan()
+        occupy()
         self._hasRun = True
         self.failures = []
         nested = current() is not None

@@ -106,6 +106,8 @@ PLACES: tuple[tuple[str, ...], ...] = (
         "lanes.serial",
         "lanes.keeper",
         "lanes.worker",
+        "lanes.lines",
+        "lanes.streams",
         "lanes.leaving",
         "lanes.nested",
         "lanes.orphans",

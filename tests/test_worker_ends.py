@@ -63,38 +63,33 @@ def test_jobs_can_put_into_a_queue_that_the_script_has_put_into():
     queue.join_thread()
 
 
-def test_jobs_share_an_object_of_a_manager_with_the_script():
+def test_each_worker_speaks_to_a_manager_on_its_own():
     with multiprocessing.get_context("fork").Manager() as manager:
-        squares = manager.dict({-1: 1})
-        job_stream.map(lambda number: squares.__setitem__(number, number**2), range(50), cpus=3)
-        assert dict(squares) == {number: number**2 for number in range(-1, 50)}
+        squares = manager.dict({number: number**2 for number in range(500)})
+        assert squares[2] == 4  # the script has a connection now; workers that shared it would get others' answers
+        assert job_stream.map(squares.__getitem__, range(500), cpus=3) == [number**2 for number in range(500)]
+
+
+def note_when_open(gate, tally, number):
+    gate.wait()
+    tally.note(number)
 
 
 def test_workers_wait_for_threads_that_are_no_daemons(tally, gate):
-    w = Work(range(6), cpus=2)
-
-    def write(number):
-        gate.wait()
-        tally.note(number)
-
-    @w.job
     def start_thread(number):
-        threading.Thread(target=write, args=(number,)).start()
-        return number
+        threading.Thread(target=note_when_open, args=(gate, tally, number)).start()
+        threading._register_atexit(gate.open)  # when a worker begins to leave
 
-    @w.result
-    def open_gate(number):
-        gate.open()
-
-    w.run()
+    job_stream.map(start_thread, range(6), cpus=2)
     assert sorted(tally.numbers()) == list(range(6))
 
 
 @pytest.mark.parametrize("executor", [concurrent.futures.ThreadPoolExecutor, concurrent.futures.ProcessPoolExecutor])
-def test_workers_wait_for_what_they_have_given_to_an_executor(executor, tally):
+def test_workers_wait_for_what_they_have_given_to_an_executor(executor, tally, gate):
     def submit(number):
         kept.append(executor(1))
-        kept[-1].submit(tally.note, number)
+        kept[-1].submit(note_when_open, gate, tally, number)
+        threading._register_atexit(gate.open)
 
     job_stream.map(submit, range(4), cpus=2)
     assert sorted(tally.numbers()) == list(range(4))

@@ -17,6 +17,7 @@ from .links import ProcessLink
 from .nested import keepSequential
 from .orphans import brand
 from .packing import PicklePacking
+from .streams import settleOutput
 from .worker import Setup, newWorker
 
 __all__ = ["settle", "work"]
@@ -52,19 +53,12 @@ def work(setup: Setup, number: int, inbox: socket.socket, outbox: socket.socket)
     note = setup.board.note(number)
     link = ProcessLink(number, inbox, outbox, Arena(setup.board.free(number)))
     mappings.share(max(setup.board.flags[OWN_CPUS], 1))
-    _prepareStreams()
     _reseed()
-    with suppress(SystemExit, BrokenPipeError):  # it was to end between two calls, or the rank hears nothing any more
-        newWorker(setup, number, True, link, PicklePacking(), note).run()
-    note[NOTE_LEAVING] = 1
-    leave()
-
-
-def _prepareStreams() -> None:
-    """What is printed must not be lost when this process is killed."""
-    for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):
-            stream.reconfigure(line_buffering=True)
+    with settleOutput(setup.forwarding):
+        with suppress(SystemExit, BrokenPipeError):  # it was to end between two calls, or nobody hears it any more
+            newWorker(setup, number, True, link, PicklePacking(), note).run()
+        note[NOTE_LEAVING] = 1
+        leave()
 
 
 def _reseed() -> None:

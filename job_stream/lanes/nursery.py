@@ -23,6 +23,7 @@ from .board import ENDING, NOTE_LEAVING
 from .child import settle, work
 from .links import receive, send
 from .orphans import adopt, awaited, endAdopted, killTree
+from .streams import flushStandard, settleInput, settleOutput
 from .worker import Setup
 
 __all__ = ["Nursery", "forkNursery"]
@@ -64,6 +65,7 @@ class Nursery:
         signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
         settle(self._parent, self._setup.patient, ORPHANED)
         adopt()
+        settleInput()
         self._limitThreads()
         gc.freeze()
         poll = select.poll()
@@ -181,7 +183,7 @@ class Nursery:
 
     def _tellOfForce(self) -> None:
         """What a job has started and is lost now must not be lost without a word."""
-        for pid in self._children:
+        for pid in self._children if sys.stderr is not None else ():
             what = f"worker process {pid} was killed: {LEAVE_S:g} s after the stream it had not ended"
             why = "a thread that is no daemon runs in it, or nobody reads what it put into a multiprocessing.Queue"
             print(f"job_stream: {what}. Probably {why}", file=sys.stderr, flush=True)
@@ -208,15 +210,14 @@ def _runChild(body: Any) -> None:
 
 def forkNursery(setup: Setup, commands: socket.socket, outbox: socket.socket, foreign: list[socket.socket]) -> int:
     """Forks the nursery and gives its pid; ``foreign``: the rank's ends, which the nursery closes."""
-    for stream in (sys.stdout, sys.stderr):
-        if stream is not None:
-            stream.flush()
+    flushStandard()
     script, limitThreads = os.getpid(), threadLimiter()
     pid = os.fork()
     if pid == 0:
         for end in foreign:
             end.close()
-        _runChild(Nursery(setup, script, commands, outbox, limitThreads).run)
+        with settleOutput(setup.forwarding):
+            _runChild(Nursery(setup, script, commands, outbox, limitThreads).run)
     return pid
 
 

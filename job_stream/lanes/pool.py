@@ -16,6 +16,7 @@ from .arena import Arena
 from .board import ENDING, NOTE_CPU, NOTE_STARTED, NOTE_WALL, WANTED
 from .links import closeSegment, openPair, receiveAll, send
 from .nursery import forkNursery
+from .streams import Forwarding
 from .worker import KEEPER, Setup
 
 __all__ = ["Death", "ProcessPool"]
@@ -66,11 +67,14 @@ class ProcessPool:
         self._buried_ns = [0, 0]
         self._commands, commands = openPair()
         self._replies, outbox = openPair()
+        self._forwarding = Forwarding()
+        setup = setup._replace(forwarding=self._forwarding)
         import ctypes  # noqa: F401  # for the children: once here is faster than in each of them
 
         self.pid = forkNursery(setup, commands, outbox, [self._commands, self._replies])
         commands.close()
         outbox.close()
+        self._forwarding.start()
 
     def _release(self, owner: int, number: int, fd: int) -> None:
         os.close(fd)
@@ -219,6 +223,7 @@ class ProcessPool:
             child.inbox.close()
         self._commands.close()
         os.waitpid(self.pid, 0)
+        self._forwarding.close()
         for child in self._children.values():
             child.close()
         self._children.clear()

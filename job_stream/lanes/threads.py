@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from time import monotonic
 from typing import Any
 
 from .board import NOTE_CPU, NOTE_WALL
 from .ending import Ending
+from .lines import Lines
 from .links import ThreadLink
 from .packing import Packing
+from .streams import linesOfThreads
 from .worker import KEEPER, Setup, newWorker
 
 __all__ = ["ThreadPool"]
 
 JOIN_S = 0.5
+"""How long all lanes together may take to end."""
 
 
 class ThreadPool:
@@ -33,11 +37,14 @@ class ThreadPool:
         self._links: dict[int, ThreadLink] = {}
         self._threads: list[threading.Thread] = []
         self._notes: list[list[int]] = []
+        self._lines: list[Lines] = []
 
     def __contains__(self, lane: int) -> bool:
         return lane in self._links
 
     def start(self, lane: int) -> None:
+        if not self._links:
+            self._lines = linesOfThreads()
         link = self._links[lane] = ThreadLink(self._deliver)
         note = [0] * 8
         self._notes.append(note)
@@ -62,5 +69,8 @@ class ThreadPool:
         for link in self._links.values():
             link.close()
         self._ending.come()
+        deadline = monotonic() + JOIN_S
         for thread in self._threads:
-            thread.join(JOIN_S)
+            thread.join(max(deadline - monotonic(), 0))
+        for lines in self._lines:
+            lines.detach()
