@@ -27,12 +27,13 @@ from .freight import Freight
 from .lanes.board import ALL_CPUS, ENDING, OWN_CPUS, PAUSED, REPORTS, WANTED, Board
 from .lanes.packing import LivePacking, unpackAny
 from .lanes.pool import Death, ProcessPool
+from .lanes.surroundings import Surroundings
 from .lanes.threads import ThreadPool
 from .lanes.worker import KEEPER, Setup
 from .observe.statistics import Statistics
 from .payload import readOnce
 from .plan import Plan
-from .puller import Puller
+from .puller import Puller, ThreadPuller
 from .saver import Saver
 from .source import InitialWork
 from .stowage import Stowage, StowedPacking
@@ -42,6 +43,8 @@ from .wire import Figures, UserFailure
 __all__ = ["Runtime"]
 
 WAIT_S = 0.5
+_PULL = object()
+"""Among deliveries: items of the source are wanted that only the main thread can pull."""
 MESSAGES = frozenset((m.Lend, m.Call, m.Flush, m.Resume, m.Send))
 
 
@@ -80,14 +83,17 @@ class Runtime:
         self._processes = ProcessPool(setup) if plan.usesProcesses else None
         self._stowage = Stowage()
         packing = LivePacking() if self._isLive else StowedPacking(self._stowage)
-        self._threads = ThreadPool(setup, self._post, packing)
+        self._surroundings = Surroundings()
+        self._threads = ThreadPool(setup, self._post, packing, self._surroundings)
         self._reporter = Reporter(plan, source)
         self._freight = Freight(source, self._stowage, self._reporter)
         self._events: deque[Any] = deque()
         self._wake = Wake()
         self._deliveries: SimpleQueue[Any] = SimpleQueue()
         self._puller: Puller | None = None
-        self._iterators = source.iterators()
+        state = saver.state if saver is not None else None
+        left = source.left(state.source.part, state.source.next) if state is not None else (source.iterators(), 0)
+        self._iterators, self._passed = left
         self._limits = [place.policy.timeout_s for place in plan.places if place.policy.timeout_s is not None]
         self._patience = Patience(self._processes, self._limits, self._due)
         self._stopping = False
@@ -120,6 +126,9 @@ class Runtime:
                 delivery = self._next()
                 if delivery is None:
                     return
+                if delivery is _PULL:
+                    self._pullHere()
+                    continue
                 if isinstance(delivery, BaseException):
                     raise delivery
                 self._deliver(delivery, handle)
@@ -143,6 +152,10 @@ class Runtime:
         self._stowage.close()  # not before: deliveries may lie in it
         self._performers.clear()
         self._deliveries = SimpleQueue()
+
+    def _pullHere(self) -> None:
+        assert self._puller is not None
+        self._puller.pull()
 
     def _next(self) -> Any:
         """The next delivery. A signal that comes just before a wait without end would be noticed only after it."""
@@ -409,12 +422,15 @@ class Runtime:
 
     def _pull(self, action: m.Pull) -> None:
         if self._puller is None:
-            live = self._isLive and not self._plan.places[0].processes
-            state = self._saver.state if self._saver is not None else None
-            iterators, done = self._source.left(state.source.part, state.source.next) if state else (self._iterators, 0)
-            self._puller = Puller(iterators, live, self._stowage.stow, self._post, self._wake.set, done)
-            self._patience.puller = self._puller
+            self._puller = self._patience.puller = self._newPuller()
         self._puller.request(action.items)
+
+    def _newPuller(self) -> Puller:
+        live = self._isLive and not self._plan.places[0].processes
+        arguments = self._iterators, live, self._stowage.stow, self._post, self._wake.set, self._passed
+        if self._source.isBound:
+            return Puller(*arguments, lambda: self._deliveries.put(_PULL))
+        return ThreadPuller(self._surroundings, *arguments)
 
     def _report(self, action: m.Report) -> None:
         self._board.flags[REPORTS] = action.number

@@ -69,6 +69,11 @@ class InitialWork:
         """The iterators of the parts that are pulled, in order, made when they are needed."""
         return [iter(part) for part in self._parts if isinstance(part, _Pulled)]
 
+    @property
+    def isBound(self) -> bool:
+        """Whether a part is pulled that no other thread may use."""
+        return any(isinstance(part, _Pulled) and part.isBound for part in self._parts)
+
     def left(self, part: int, done: int) -> tuple[list[Iterator[Any]], int]:
         """The iterators that a run still needs that has come to item number ``done`` of a part; and how many items of
         the first one it has had."""
@@ -102,3 +107,8 @@ class _Pulled:
 
     def __iter__(self) -> Iterator[Any]:
         return iter(self._iterable)
+
+    @property
+    def isBound(self) -> bool:
+        sqlite3 = sys.modules.get("sqlite3")
+        return sqlite3 is not None and isinstance(self._iterable, sqlite3.Cursor)

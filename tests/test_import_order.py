@@ -106,6 +106,7 @@ PLACES: tuple[tuple[str, ...], ...] = (
         "lanes.serial",
         "lanes.keeper",
         "lanes.worker",
+        "lanes.surroundings",
         "lanes.lines",
         "lanes.streams",
         "lanes.leaving",

@@ -127,7 +127,15 @@ def describe(error: BaseException) -> str:
     trace = error.__traceback__
     while trace is not None and trace.tb_next is not None and ours(trace.tb_frame.f_globals.get("__name__", "")):
         trace = trace.tb_next
-    return "".join(traceback.format_exception(type(error), error, trace))
+    return "".join(traceback.format_exception(type(error), error, trace)) + _wayOut(error)
+
+
+def _wayOut(error: BaseException) -> str:
+    """What to do about an object that was made in another thread."""
+    if type(error).__module__ != "sqlite3" or "thread" not in str(error):
+        return ""
+    return ("This ran in a thread of job_stream's. Open the connection in the function or generator that uses it, or "
+            "with sqlite3.connect(..., check_same_thread=False)\n")  # fmt: skip
 
 
 def ours(where: str, error: Exception) -> Failed:

@@ -13,6 +13,7 @@ from .lines import Lines
 from .links import ThreadLink
 from .packing import Packing
 from .streams import linesOfThreads
+from .surroundings import Surroundings
 from .worker import KEEPER, Setup, newWorker
 
 __all__ = ["ThreadPool"]
@@ -27,13 +28,16 @@ class ThreadPool:
     Args:
         deliver: called in a lane's thread with each message it sends.
         packing: of values into payloads.
+        surroundings: of user code.
     """
 
-    def __init__(self, setup: Setup, deliver: Callable[[Any], None], packing: Packing) -> None:
+    def __init__(self, setup: Setup, deliver: Callable[[Any], None], packing: Packing,
+                 surroundings: Surroundings) -> None:  # fmt: skip
         self._ending = Ending()
         self._setup = setup._replace(ending=self._ending)
         self._deliver = deliver
         self._packing = packing
+        self._surroundings = surroundings
         self._links: dict[int, ThreadLink] = {}
         self._threads: list[threading.Thread] = []
         self._notes: list[list[int]] = []
@@ -50,7 +54,7 @@ class ThreadPool:
         self._notes.append(note)
         worker = newWorker(self._setup, lane, False, link, self._packing, note)
         name = f"job_stream-{'keeper' if lane == KEEPER else f'lane-{lane}'}"
-        thread = threading.Thread(target=worker.run, name=name, daemon=True)
+        thread = threading.Thread(target=self._surroundings.call, args=(worker.run,), name=name, daemon=True)
         self._threads.append(thread)
         thread.start()
 
