@@ -27,6 +27,7 @@ from .freight import Freight
 from .lanes.board import ALL_CPUS, ENDING, OWN_CPUS, PAUSED, REPORTS, WANTED, Board
 from .lanes.packing import LivePacking, unpackAny
 from .lanes.pool import Death, ProcessPool
+from .lanes.streams import Forwarding
 from .lanes.surroundings import Surroundings
 from .lanes.threads import ThreadPool
 from .lanes.worker import KEEPER, Setup
@@ -79,8 +80,11 @@ class Runtime:
         self._isLive = not patient
         self.statistics = Statistics()
         self._messages = 0
-        setup = Setup(plan, source, seed, drop, self._board, patient)
+        self._forwarding = Forwarding() if plan.usesProcesses else None
+        setup = Setup(plan, source, seed, drop, self._board, patient, forwarding=self._forwarding)
         self._processes = ProcessPool(setup) if plan.usesProcesses else None
+        if self._forwarding is not None:
+            self._forwarding.start()
         self._stowage = Stowage()
         packing = LivePacking() if self._isLive else StowedPacking(self._stowage)
         self._surroundings = Surroundings()
@@ -144,7 +148,7 @@ class Runtime:
 
     def _stop(self) -> None:
         self._stopping = True
-        self._board.flags[ENDING] = 1
+        self._hurry()
         self._wake.set()
         while self._thread.is_alive():
             self._thread.join(WAIT_S)
@@ -336,10 +340,15 @@ class Runtime:
         """Ends the run with an error; the first one counts. ``shared``: another rank will print it."""
         if not self._failed:
             self._failed = True
+            self._hurry()
             self._given = error
             if self._cluster is not None and shared:
                 markShared(error)
             self._deliveries.put(error)
+
+    def _hurry(self) -> None:
+        """Has workers drop what they have; where that takes long, they are ended by force."""
+        self._board.flags[ENDING] = self._board.flags[WANTED] = 1
 
     def _close(self) -> None:
         if self._cluster is not None and self._given is not None:
@@ -348,7 +357,9 @@ class Runtime:
         if self._isOver:
             self.statistics.note(self._figures(), self._cluster)
         if self._processes:
-            self._processes.close(atOnce=self._failed or self._stopping)
+            self._processes.close()
+        if self._forwarding is not None:
+            self._forwarding.close()
         self._threads.close()
         if self._puller:
             self._puller.close()

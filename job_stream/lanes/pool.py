@@ -13,10 +13,9 @@ from typing import Any, NamedTuple
 from ..errors import EngineError
 from ..wire import Codec, Died, Fork, Forked, Kill, Stopped
 from .arena import Arena
-from .board import ENDING, NOTE_CPU, NOTE_STARTED, NOTE_WALL, WANTED
+from .board import NOTE_CPU, NOTE_STARTED, NOTE_WALL
 from .links import closeSegment, openPair, receiveAll, send
 from .nursery import forkNursery
-from .streams import Forwarding
 from .worker import KEEPER, Setup
 
 __all__ = ["Death", "ProcessPool"]
@@ -67,14 +66,11 @@ class ProcessPool:
         self._buried_ns = [0, 0]
         self._commands, commands = openPair()
         self._replies, outbox = openPair()
-        self._forwarding = Forwarding()
-        setup = setup._replace(forwarding=self._forwarding)
         import ctypes  # noqa: F401  # for the children: once here is faster than in each of them
 
         self.pid = forkNursery(setup, commands, outbox, [self._commands, self._replies])
         commands.close()
         outbox.close()
-        self._forwarding.start()
 
     def _release(self, owner: int, number: int, fd: int) -> None:
         os.close(fd)
@@ -214,16 +210,13 @@ class ProcessPool:
         """Whether a child is stopped by a signal."""
         return any(child.stoppedAt is not None for child in self._children.values())
 
-    def close(self, atOnce: bool) -> None:
-        """Ends all children and the nursery, and waits until they are gone; ``atOnce``: whatever they are doing."""
+    def close(self) -> None:
+        """Ends all children and the nursery, and waits until they are gone. The board says if that is to be soon."""
         self._replies.close()  # who still had something to say hears that it is over
-        if atOnce:
-            self._board.flags[ENDING] = self._board.flags[WANTED] = 1
         for child in self._children.values():
             child.inbox.close()
         self._commands.close()
         os.waitpid(self.pid, 0)
-        self._forwarding.close()
         for child in self._children.values():
             child.close()
         self._children.clear()
