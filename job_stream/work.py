@@ -34,14 +34,15 @@ class Work:
 
     Args:
         initialWork: any iterable of items. Lists, tuples, ranges and arrays are shared with the workers; anything else
-            is pulled little by little, in a thread of its own.
+            is pulled little by little, in a thread of its own that has the context of this one. (Cursors of SQLite are
+            pulled by this thread.)
         useMultiprocessing: whether stages run in worker processes. Otherwise they run in threads of this process.
         seed: of the generators that ``rng()`` gives, a whole number from 0 on; None: not reproducible.
         onError: what to do with an item whose stage raised: 'raise' stops the run, 'skip' leaves the item out and
             records it in ``failures``.
         retries: how often a call that raised is repeated.
         timeout: seconds that a call of a job, frame, frameEnd or reduce may take; None: any time. It counts from the
-            call's begin, and ends the worker process.
+            call's begin, and ends the worker process with the programs that it has started.
         cpus: how many workers to use; by default one for each CPU that this process may use.
         checkpointFile: where checkpoints are written, and gone on from if there is one; by default what the environment
             variable JOBS_CHECKPOINT says; none: no checkpoints. One stream of a script may have them.
