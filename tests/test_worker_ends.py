@@ -84,6 +84,17 @@ def test_workers_wait_for_threads_that_are_no_daemons(tally, gate):
     assert sorted(tally.numbers()) == list(range(6))
 
 
+def test_workers_of_a_run_in_a_thread_wait_for_threads_too(tally, gate):
+    def start_thread(number):
+        threading.Thread(target=note_when_open, args=(gate, tally, number)).start()
+        threading._register_atexit(gate.open)
+
+    thread = threading.Thread(target=lambda: job_stream.map(start_thread, range(6), cpus=2))
+    thread.start()
+    thread.join()
+    assert sorted(tally.numbers()) == list(range(6))
+
+
 @pytest.mark.parametrize("executor", [concurrent.futures.ThreadPoolExecutor, concurrent.futures.ProcessPoolExecutor])
 def test_workers_wait_for_what_they_have_given_to_an_executor(executor, tally, gate):
     def submit(number):

@@ -62,6 +62,7 @@ class Nursery:
         awake, wake = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         for number in (signal.SIGCHLD, ORPHANED):
             signal.signal(number, lambda number, frame: None)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGCHLD, ORPHANED])  # the script may block signals
         signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
         settle(self._parent, self._setup.patient, ORPHANED)
         adopt()
