@@ -5,22 +5,19 @@ from __future__ import annotations
 import os
 import pickle
 import socket
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from typing import Any, NamedTuple
 
-from .cluster import cluster
 from .engine.messages import COUNTED, Fail, Skip
-from .errors import JobStreamError, LaneDied, StageError, StageTimeout
+from .errors import LaneDied, StageError, StageTimeout
 from .lanes.calls import bare
 from .lanes.failures import describe, shorten
 from .lanes.packing import unpackAny
 from .plan import Kind, Plan
 from .source import InitialWork
 from .wire import UserFailure
-from .world import sizeOf
 
-__all__ = ["Failure", "Reporter", "caused", "markShared", "raisedByAll", "summary"]
+__all__ = ["Failure", "Reporter", "caused", "markShared", "summary"]
 
 
 class Failure(NamedTuple):
@@ -57,25 +54,6 @@ def markShared(error: BaseException) -> None:
     """All ranks raise this exception, so only the primary has to print it."""
     with suppress(Exception):
         error._jobStreamShared = True  # type: ignore[attr-defined]
-
-
-@contextmanager
-def raisedByAll(plan: Plan) -> Iterator[None]:
-    """Within, the primary prepares a stream, and the others wait for it: what is raised here is raised there, too."""
-    try:
-        yield
-    except Exception as error:
-        if sizeOf() > 1:
-            _raiseElsewhere(plan, error)
-        raise
-
-
-def _raiseElsewhere(plan: Plan, error: Exception) -> None:
-    with suppress(JobStreamError):  # the ranks don't come together: then that is not what matters here
-        ranks = cluster()
-        ranks.begin(plan)
-        markShared(error)
-        ranks.tell(error)
 
 
 class Reporter:

@@ -11,6 +11,7 @@ from typing import Any
 from .engine.messages import SourceGave
 from .errors import CheckpointError
 from .payload import Blob, Live, Parts, pack
+from .together import beWithin
 
 __all__ = ["PULL_S", "Puller"]
 
@@ -76,6 +77,7 @@ class Puller:
         self._thread.join(0.2)
 
     def _run(self) -> None:
+        beWithin()
         try:
             for iterator in self._iterators:
                 with self._changed:

@@ -21,7 +21,6 @@ from .cluster import Cluster, Gone, cluster
 from .cpus import hostCpuCount
 from .engine import messages as m
 from .engine.rank import Rank
-from .errors import WorldError
 from .failures import Failure, Reporter, markShared
 from .freight import Freight
 from .lanes.board import ALL_CPUS, OWN_CPUS, PAUSED, REPORTS, WANTED, Board
@@ -36,8 +35,10 @@ from .puller import Puller
 from .saver import Saver
 from .source import InitialWork
 from .stowage import Stowage, StowedPacking
+from .together import quietly
 from .waiting import Patience, Wake
 from .wire import Figures, UserFailure
+from .world import sizeOf
 
 __all__ = ["Runtime"]
 
@@ -58,6 +59,7 @@ class Runtime:
         drop: results are of no interest.
         saver: writes checkpoints; only where the stream is at home.
         patient: processes stay when they are asked to end, since a checkpoint is to be written first.
+        joining: joins the ranks that the stream is for.
 
     Attributes:
         failures: what was skipped.
@@ -65,11 +67,13 @@ class Runtime:
     """
 
     def __init__(self, plan: Plan, source: InitialWork, cpus: int | None, seed: int | None, drop: bool,
-                 saver: Saver | None = None, patient: bool = False) -> None:  # fmt: skip
+                 saver: Saver | None = None, patient: bool = False,
+                 joining: Callable[[], Cluster] = cluster) -> None:  # fmt: skip
         self._plan = plan
         self._source = source
         self._cpus = cpus
         self._rank: Rank
+        self._joining = joining
         self._cluster: Cluster | None = None
         self._board = Board(shared=plan.usesProcesses)
         self._saver = saver
@@ -77,7 +81,8 @@ class Runtime:
         self.statistics = Statistics()
         self._messages = 0
         setup = Setup(plan, source, seed, drop, self._board, patient)
-        self._processes = ProcessPool(setup) if plan.usesProcesses else None
+        with quietly():
+            self._processes = ProcessPool(setup) if plan.usesProcesses else None
         self._stowage = Stowage()
         packing = LivePacking() if self._isLive else StowedPacking(self._stowage)
         self._threads = ThreadPool(setup, self._post, packing)
@@ -184,9 +189,8 @@ class Runtime:
 
     def _join(self) -> None:
         """Meets the other ranks, and so learns how many lanes this one may have."""
-        joined = cluster()
-        peers = joined.transport.peers
-        shares = [peer.cpus for peer in peers] if joined.size > 1 else [hostCpuCount()]
+        joined = self._joining()
+        shares = [peer.cpus for peer in joined.transport.peers] if sizeOf() > 1 else [hostCpuCount()]
         lanesOf = tuple(self._cpus or share for share in shares)
         own = lanesOf[joined.rank]
         self._board.flags[OWN_CPUS], self._board.flags[ALL_CPUS] = own, sum(lanesOf)
@@ -264,9 +268,7 @@ class Runtime:
         """Goes on without a rank, unless it is the primary."""
         if gone.rank == 0:
             assert self._cluster is not None
-            how = "has ended its script, but this stream is not over" if gone.left else "died"
-            what = f"{self._cluster.nameOf(0)}, the primary, {how}"
-            self._fail(WorldError(what), shared=not self._cluster.isSpokesman)
+            self._fail(self._cluster.withoutPrimary(gone), shared=not self._cluster.isSpokesman)
         else:
             self._handle(m.RankDied(gone.rank))
 
@@ -341,7 +343,19 @@ class Runtime:
         self.statistics.gather(self._stowage.room)
         if self._isOver and self._saver is not None:
             self._linger(self._saver)
+        if self._cluster is not None:
+            self._stay(self._cluster)
         self._deliveries.put(None)
+
+    def _stay(self, joined: Cluster) -> None:
+        """The work is done, but functions of the script may still be called, on the primary; nobody goes on before."""
+        try:
+            if joined.rank == 0:
+                joined.attend()
+            elif self._isOver:
+                joined.awaitPrimary(self._stowage.room, lambda: self._stopping)
+        except BaseException as error:
+            self._fail(error)
 
     def _linger(self, saver: Saver) -> None:
         """Saves on while results are handled, which may take longer than all the work; and the state after that."""

@@ -19,7 +19,6 @@ from time import monotonic
 from typing import Any
 
 from .checkpoint import CheckpointError, CheckpointFile, Header, Loaded
-from .cluster import cluster
 from .engine.capture import State
 from .errors import PayloadError
 from .failures import Failure
@@ -80,14 +79,10 @@ class Saver:
     # before the run ---------------------------------------------------------------------------------------------------
 
     def stopIfEnded(self) -> None:
-        """Ends the script, on all ranks, if there is nothing to do any more."""
+        """Ends the script if there is nothing to do any more."""
         if self.ended is None:
             return
         _say(self.ended)
-        ranks = cluster()
-        if ranks.size > 1:
-            ranks.begin(self._plan)
-            ranks.tell(SystemExit(0))
         raise SystemExit(0)
 
     def initialParts(self, make: Callable[[], list[Any]]) -> list[Any]:

@@ -1,11 +1,12 @@
-"""The values with a meaning of their own in a stream: ``Args``, ``Multiple`` and ``Object``; ``Sent`` within it."""
+"""The values with a meaning of their own in a stream: ``Args``, ``Multiple`` and ``Object``; within it ``Sent``, and
+what a reduction is that may go on at its end."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
-__all__ = ["Args", "Multiple", "Object", "Sent", "whole"]
+__all__ = ["Again", "Args", "Multiple", "Object", "Reduction", "Sent", "whole"]
 
 
 class _Final:
@@ -81,6 +82,26 @@ class Sent(NamedTuple):
     def nbytes(self) -> int:
         """The size of the work, where it has one."""
         return int(getattr(self.work, "nbytes", 0))
+
+
+class Again(NamedTuple):
+    """What a reduction gives at its end that is none: ``recurred`` goes through its stages again, and the others on."""
+
+    recurred: Any
+    emitted: list[Any]
+
+
+class Reduction:
+    """A store, and how often its reduction has gone on at its end."""
+
+    __slots__ = ("rounds", "store")
+
+    def __init__(self, store: Any) -> None:
+        self.store = store
+        self.rounds = 0
+
+    def __repr__(self) -> str:
+        return repr(self.store)
 
 
 class Object:

@@ -19,7 +19,7 @@ from .payload import Blob, Parts, Segment
 
 __all__ = [
     "INLINE_BYTES", "MESSAGE_FDS", "Codec", "Died", "Failed", "Figures", "Fork", "Forked", "Hello", "Kill",
-    "Ping", "Pong", "RankCodec", "Stopped", "UserFailure",
+    "Ping", "Pong", "RankCodec", "Stopped", "Through", "UserFailure",
 ]  # fmt: skip
 
 INLINE_BYTES = 32 << 10
@@ -90,6 +90,10 @@ class Pong(NamedTuple):
     """Between ranks: yes."""
 
 
+class Through(NamedTuple):
+    """Between ranks: the primary's ``run()`` has come to its end, and gone well."""
+
+
 class Figures(NamedTuple):
     """Between ranks: what a rank has done in the run that is over.
 
@@ -110,7 +114,7 @@ _KINDS: tuple[type, ...] = (
     messages.Answered, messages.Lend, messages.Flush, messages.Resume, messages.Call, UserFailure, Fork,
     Kill, Forked, Died, Stopped, messages.Fail, messages.Same, messages.Ask, messages.Refuse, messages.Pause,
     messages.Cancel, messages.Halt, Hello, Failed, Ping, Pong, messages.Stretch, messages.Report,
-    messages.Reported, Figures,
+    messages.Reported, Figures, Through,
 )  # fmt: skip
 _CODES = {kind: code for code, kind in enumerate(_KINDS, 2)}
 _TUPLE, _BLOB = 0, 1

@@ -10,7 +10,7 @@ from typing import Any
 
 from .checkpointing import INTERVAL_S, Checkpointing, deaf
 from .errors import PlanError
-from .failures import Failure, raisedByAll, summary
+from .failures import Failure, summary
 from .handlers import Handlers
 from .hints import meant
 from .lanes.context import current
@@ -20,7 +20,7 @@ from .recorder import cpusOf, decorator, policyOf, seedOf
 from .recording import Function, Recording
 from .saver import Handle, Saver
 from .source import InitialWork
-from .world import rankOf
+from .together import isElsewhere, throughout
 
 __all__ = ["Work"]
 
@@ -202,34 +202,26 @@ class Work:
         plan = self._recording.plan()
         self._hasRun = True
         self.failures = []
-        nested = current() is not None
-        if not nested:
-            self._checkpoint.claim()
-        elif self._checkpoint.isKeyword:
-            raise PlanError("a Work inside a job cannot have checkpoints of its own: leave out checkpointFile=")
-        if rankOf() and not nested:
-            self._runElsewhere(plan, drop)
-            return None
         handlers = Handlers(self._recording.inits, self._recording.last, self.failures)
-        if nested:
-            source = InitialWork([*handlers.initialParts(), self._initialWork])
-            self._runSerially(plan, source, handlers.taker())
-            return self._outcome(handlers)
-        with raisedByAll(plan):
-            saver = self._checkpoint.saver(plan, handlers.journal(drop))
-        if saver is None:
-            with raisedByAll(plan):
-                source = InitialWork([*handlers.initialParts(), self._initialWork])
-            self._runInParallel(plan, source, handlers.taker(), drop)
-            return self._outcome(handlers)
-        return self._runSaved(plan, handlers, drop, saver)
+        if current() is not None:
+            return self._runInJob(plan, handlers)
+        self._checkpoint.claim()
+        with throughout(plan) as self._joining:
+            return self._runElsewhere(plan, drop) if isElsewhere() else self._runHere(plan, handlers, drop)
+
+    def _runHere(self, plan: Plan, handlers: Handlers, drop: bool) -> Any:
+        saver = self._checkpoint.saver(plan, handlers.journal(drop))
+        if saver is not None:
+            return self._runSaved(plan, handlers, drop, saver)
+        source = InitialWork([*handlers.initialParts(), self._initialWork])
+        self._runInParallel(plan, source, handlers.taker(), drop)
+        return self._outcome(handlers)
 
     def _runSaved(self, plan: Plan, handlers: Handlers, drop: bool, saver: Saver) -> Any:
         """Runs with checkpoints, from the one that is there if there is one."""
         saver.stopIfEnded()
-        with raisedByAll(plan):
-            source = InitialWork([*saver.initialParts(handlers.initialParts), self._initialWork])
-            saver.begin(tuple(part.length for part in source.parts))
+        source = InitialWork([*saver.initialParts(handlers.initialParts), self._initialWork])
+        saver.begin(tuple(part.length for part in source.parts))
         self.failures += saver.failures
         saver.failures = self.failures
         with saver.signals():
@@ -256,7 +248,7 @@ class Work:
 
         if saver is not None:
             saver.restore(handle)
-        runtime = Runtime(plan, source, self._cpus, self._seed, drop, saver, saver is not None)
+        runtime = Runtime(plan, source, self._cpus, self._seed, drop, saver, saver is not None, self._joining)
         runtime.failures = self.failures
         runtime.run(handle)
         runtime.statistics.show()
@@ -267,15 +259,19 @@ class Work:
 
         saved = self._checkpoint.path is not None
         with deaf() if saved else nullcontext():
-            runtime = Runtime(plan, InitialWork([]), self._cpus, self._seed, drop, None, saved)
+            runtime = Runtime(plan, InitialWork([]), self._cpus, self._seed, drop, None, saved, self._joining)
             runtime.run(lambda values, base: None)
 
-    def _runSerially(self, plan: Plan, source: InitialWork, handle: Callable[[list[Any]], None]) -> None:
+    def _runInJob(self, plan: Plan, handlers: Handlers) -> Any:
         from .lanes.serial import runSerially
 
-        for skipped in runSerially(plan, source, self._seed, handle):
+        if self._checkpoint.isKeyword:
+            raise PlanError("a Work inside a job cannot have checkpoints of its own: leave out checkpointFile=")
+        source = InitialWork([*handlers.initialParts(), self._initialWork])
+        for skipped in runSerially(plan, source, self._seed, handlers.taker()):
             reason = describe(skipped.error)
             self.failures.append(Failure(skipped.item, skipped.stage, skipped.attempts, reason))
+        return self._outcome(handlers)
 
 
 def _unknown(keyword: str) -> PlanError:

@@ -116,6 +116,7 @@ PLACES: tuple[tuple[str, ...], ...] = (
     ("fingerprint",),
     ("cluster",),
     ("failures",),
+    ("together",),
     ("observe.statistics", "observe"),
     ("stopping",),
     ("saver",),

@@ -14,7 +14,7 @@ from typing import Any
 
 from ..errors import PlanError
 from ..plan import Kind, Place, Plan
-from ..values import Multiple
+from ..values import Multiple, Reduction
 from . import calls
 from .calls import Pair, Stop
 from .entries import Rest, Run
@@ -136,12 +136,14 @@ class KeyedEvaluator(Evaluator):
             self._begin(place, context.key)
         return super().storeOf(context, place)
 
-    def emitFold(self, scope: Context, place: Place) -> list[Any]:
-        self._begin(place, mix(_keyOf(scope), EMIT))
-        return super().emitFold(scope, place)
+    def emitFold(self, scope: Context, place: Place, home: Context | None = None) -> list[Any]:
+        store = scope.stores.get(place.number)
+        rounds = [store.rounds] if type(store) is Reduction and store.rounds else []
+        self._begin(place, mix(_keyOf(scope), EMIT, *rounds))
+        return super().emitFold(scope, place, home)
 
-    def emitted(self, scope: Context, place: Place, values: list[Any]) -> list[Any]:
-        return pairs(values, _keyOf(scope), EMIT, place.number)
+    def emitted(self, scope: Context, place: Place, values: list[Any], *number: int) -> list[Any]:
+        return pairs(values, _keyOf(scope), EMIT, place.number, *number)
 
     def _firstOf(self, place: Place, first: Pair) -> Pair:
         """What opens a frame, with the key that the user wants for it, if there is one."""

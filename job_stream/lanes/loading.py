@@ -104,7 +104,7 @@ class Loader:
         if work.payload is not None:
             (context.stores[place.number],) = self._unpack(work)
         self._note[NOTE_PLACE] = work.place
-        values = evaluator.emitFold(context, place)
+        values = evaluator.emitFold(context, place, home)
         evaluator.go(home, work.place, place.next, values, Emitted(work), again=True)
         self._passOver(work)
 

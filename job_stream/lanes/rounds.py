@@ -6,7 +6,7 @@ from time import perf_counter
 from typing import Any
 
 from ..plan import Place
-from ..values import Object
+from ..values import Again, Object
 from . import calls
 from .board import NOTE_PLACE
 from .calls import Lazy
@@ -46,8 +46,8 @@ class Rounds(Machine):
             scope.active.add(place.segment + 1)
         self.go(scope, place.number, place.next, self.emitFold(scope, place))
 
-    def emitFold(self, scope: Context, place: Place) -> list[Any]:
-        """What a drained reduction emits."""
+    def emitFold(self, scope: Context, place: Place, home: Context | None = None) -> list[Any]:
+        """What a drained reduction emits; if it goes on, it does so in ``home``, or where it is."""
         try:
             store = self.storeOf(scope, place)
             del scope.stores[place.number]
@@ -55,9 +55,20 @@ class Rounds(Machine):
         except Skipped as skipped:
             self.failures.record(skipped)
             return []
+        if values and type(values[0]) is Again:
+            return self._foldOn(scope, place, store, values[0], home or scope)
         return self.emitted(scope, place, values)
 
-    def emitted(self, scope: Context, place: Place, values: list[Any]) -> list[Any]:
+    def _foldOn(self, scope: Context, place: Place, store: Any, again: Again, home: Context) -> list[Any]:
+        """Goes on with a reduction whose end has recurred something; gives what it has emitted already."""
+        home.stores[place.number] = store
+        home.active.add(place.segment)
+        recurred = self.emitted(scope, place, calls.elements(again.recurred), store.rounds)
+        self.go(home, place.number, place.first, recurred)
+        return self.emitted(scope, place, again.emitted, store.rounds, 0)
+
+    def emitted(self, scope: Context, place: Place, values: list[Any], *number: int) -> list[Any]:
+        """What is to go on of values that the end of a reduction gave; ``number`` tells one set of them from others."""
         return values
 
     # frames -----------------------------------------------------------------------------------------------------------

@@ -21,7 +21,7 @@ import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from time import monotonic, sleep
 from typing import Any
 
@@ -120,6 +120,9 @@ class MpiTransport:
             for channel in self._channels:
                 self._send(channel, GIVEN_UP, _RANK.pack(rank), (), None)
             self._drop(self._channels[rank])
+
+    def still(self) -> AbstractContextManager[Any]:
+        return self._lock
 
     # sending ----------------------------------------------------------------------------------------------------------
 
