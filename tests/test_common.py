@@ -212,7 +212,7 @@ class Lazily(common.Job):
     ("role", "kind", "said"),
     [
         ("reduce", Early, "emit in stage 'Early' is possible only while handleDone runs"),
-        ("reduce", Prepared, "recur in stage 'Prepared' is possible only while handleAdd, handleJoin or handleDone run"),
+        ("reduce", Prepared, "recur in stage 'Prepared' is possible only while handleAdd, handleJoin or"),
         ("job", Hasty, "emit in stage 'Hasty' is possible only while handleWork runs"),
         ("job", Lazily, "emit in stage 'Lazily' is possible only while handleWork runs"),
     ],

@@ -59,7 +59,7 @@ def test_words_of_the_program_are_its_own(tmp_path):
     assert run(tmp_path, sys.executable, path, *words).out == f"{words}\n"
 
 
-@pytest.mark.parametrize("words", [["--"], ["-c", "x", "--"]])
+@pytest.mark.parametrize("words", [["--"], ["--checkpoint", "x", "--"]])
 def test_what_stands_behind_two_dashes_is_a_program_whatever_its_name(tmp_path, words):
     program = fake_program(tmp_path / "bin", "config", "I am a program")
     ended = run(tmp_path, *words, "config", env={"PATH": f"{program.parent}:{os.environ['PATH']}"})
@@ -88,16 +88,16 @@ def test_a_script_that_is_not_executable_is_told_how_to_start(tmp_path):
         (["--host", "a", "--hostfile", "b", "--", "x"], "give one of them"),
         (["--restarts", "2", "--", "x"], "--restarts needs a checkpoint"),
         (["--time-limit", "9", "--", "x"], "--time-limit needs a checkpoint to stop with"),
-        (["--restarts", "-1", "-c", "c", "--", "x"], "-1 is not in the range"),
+        (["--restarts", "-1", "--checkpoint", "c", "--", "x"], "-1 is not in the range"),
         (["--time-limit", "soon", "--", "x"], "neither a number of seconds nor HH:MM:SS"),
         (["--time-limit", "02:00", "--", "x"], "neither a number of seconds nor HH:MM:SS"),
         (["--time-limit", "0", "--", "x"], "is not above 0"),
         (["--time-limit", "1:75:00", "--", "x"], "neither a number of seconds nor HH:MM:SS"),
-        (["-c", "", "--", "x"], "--checkpoint needs the name of a file"),
+        (["--checkpoint", "", "--", "x"], "--checkpoint needs the name of a file"),
         (["-n", "2", "config"], "config takes no such options"),
-        (["--restarts", "1", "-c", "x", "doctor"], "doctor takes no such options"),
+        (["--restarts", "1", "--checkpoint", "x", "doctor"], "doctor takes no such options"),
         (["git-results-progress"], "needs --checkpoint PATH"),
-        (["-n", "2", "-c", "x", "git-results-progress"], "git-results-progress takes no such options"),
+        (["-n", "2", "--checkpoint", "x", "git-results-progress"], "git-results-progress takes no such options"),
     ],
 )
 def test_options_that_make_no_sense_are_refused(tmp_path, words, complaint):
@@ -262,14 +262,14 @@ def test_root_is_let_start_ranks_with_open_mpi_only(tmp_path):
 
 
 def test_checkpoint_and_time_limit_go_into_the_environment(tmp_path):
-    variables, _ = dry(tmp_path, "-n", "2", "-c", "state", "--time-limit", "1:30:00")
+    variables, _ = dry(tmp_path, "-n", "2", "--checkpoint", "state", "--time-limit", "1:30:00")
     assert variables["JOBS_CHECKPOINT"] == str(tmp_path / "state")
     assert variables["JOBS_TIME_LIMIT"] == "5400"
 
 
 @pytest.mark.parametrize(("text", "seconds"), [("90", "90"), ("48:00:00", "172800"), ("0.5", "0.5")])
 def test_time_limits_are_seconds_or_a_clock(tmp_path, text, seconds):
-    variables, _ = dry(tmp_path, "-c", "state", "--time-limit", text)
+    variables, _ = dry(tmp_path, "--checkpoint", "state", "--time-limit", text)
     assert variables["JOBS_TIME_LIMIT"] == seconds
 
 

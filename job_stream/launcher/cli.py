@@ -14,7 +14,7 @@ from .. import __version__
 from . import settings
 from .doctor import checks, examine
 from .restarts import say
-from .start import CHECKPOINT, Options, start
+from .start import CHECKPOINT, USUAL_CHECKPOINT, Options, start
 from .trouble import LauncherError
 from .verdict import INTERRUPTED
 
@@ -79,7 +79,8 @@ def _seconds(text: str) -> float:
     subcommand_metavar="[--] PROG [ARGS]... | COMMAND",
     epilog="docs/clusters.rst tells more: ssh, containers, Slurm and PBS.",
 )
-@click.option("-c", "--checkpoint", metavar="PATH", help="Where checkpoints are written, and gone on from.")
+@click.option("-c/--no-c", "usual", help=f"Checkpoints in {USUAL_CHECKPOINT} of the current folder, or none there.")
+@click.option("--checkpoint", metavar="PATH", help="Where checkpoints are written, and gone on from.")
 @click.option("--host", multiple=True, metavar="A,B [cpus=N]", help="Hosts to run on, a rank each.")
 @click.option("--hostfile", metavar="FILE", help="Hosts to run on: one a line, as in 'node1 cpus=4  # comment'.")
 @click.option("-n", "ranks", type=click.IntRange(1), metavar="RANKS", help="Ranks on this machine.")
@@ -90,7 +91,7 @@ def _seconds(text: str) -> float:
 @click.option("--dry-run", is_flag=True, help="Print the command and what it adds to the environment; start nothing.")
 @click.version_option(__version__, "--version", prog_name="job_stream")
 @click.pass_context
-def commands(ctx: click.Context, checkpoint: str | None, host: tuple[str, ...], hostfile: str | None,
+def commands(ctx: click.Context, usual: bool, checkpoint: str | None, host: tuple[str, ...], hostfile: str | None,
              ranks: int | None, restarts: int, time_limit: float | None, dry_run: bool) -> None:  # fmt: skip
     """Starts PROG on one rank a host, and ends with its exit status.
 
@@ -100,10 +101,13 @@ def commands(ctx: click.Context, checkpoint: str | None, host: tuple[str, ...], 
     job_stream -- python script.py                        here, on all cores
     job_stream -n 2 -- python script.py                   two ranks here
     job_stream --host a,b cpus=3 -- python script.py      on a, and on b with 3 lanes
-    job_stream -c sweep.checkpoint --restarts 5 --hostfile hosts -- python sweep.py
+    job_stream -c --restarts 5 --hostfile hosts -- python sweep.py
     """
     if ctx.invoked_subcommand is None:
         raise click.UsageError("There is no program to start: job_stream [OPTIONS] -- PROG [ARGS]...")
+    if usual and checkpoint is not None:
+        raise LauncherError(f"-c is --checkpoint {USUAL_CHECKPOINT}, and --checkpoint says another: give one of them")
+    checkpoint = USUAL_CHECKPOINT if usual else checkpoint
     ctx.obj = Options(checkpoint, host, hostfile, ranks, restarts, time_limit, dry_run)
 
 
@@ -132,8 +136,8 @@ def config(options: Options, words: tuple[str, ...]) -> None:
         settings.change(word)
     if not words:
         values = settings.read()
-        for key, meaning in settings.KEYS.items():
-            click.echo(f"{key}={values.get(key, '')}  # {meaning}")
+        for key in settings.KEYS:
+            click.echo(f"{key}={values.get(key, '')}")
 
 
 @commands.command()
@@ -156,11 +160,14 @@ def doctor(options: Options) -> int:
 @commands.command("git-results-progress")
 @click.pass_obj
 def gitResultsProgress(options: Options) -> None:
-    """Print when the checkpoint was last written, in seconds since 1970; -1 if there is none."""
-    _refuseOptions("git-results-progress", options._replace(checkpoint=None))
+    """Print when the checkpoint was last written, in seconds since 1970; -1 if there is none.
+
+    What says where to run may stand before it, and is of no interest.
+    """
+    _refuseOptions("git-results-progress", options._replace(checkpoint=None, host=(), hostfile=None))
     path = options.checkpoint or os.environ.get(CHECKPOINT)
     if not path:
-        raise LauncherError("git-results-progress needs --checkpoint PATH before it")
+        raise LauncherError("git-results-progress needs --checkpoint PATH, or -c, before it")
     click.echo(_lastWritten(path))
 
 
