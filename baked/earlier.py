@@ -49,6 +49,16 @@ def _checkNames(log: TrialLog, entries: Sequence[Logged], parameters: Parameters
             raise log.wrong(number, f"has the parameters {sorted(entry.parameters)}, this sweep {sorted(parameters)}")
         if entry.values.keys() != entries[0].values.keys():
             raise log.wrong(number, f"has the values {sorted(entry.values)}, line 1 {sorted(entries[0].values)}")
+        if not all(map(_isNumber, entry.values.values())) or entry.trial < 0:
+            raise log.wrong(number, "has values that are no numbers, or a trial that is none")
+
+
+def _isNumber(value: object) -> bool:
+    """Whether it is one as tables need it: of a size that a float can have."""
+    try:
+        return isinstance(value, (int, float)) and bool(float(value) or True)
+    except OverflowError:
+        return False
 
 
 def _checkSeeds(log: TrialLog, entries: Sequence[Logged]) -> None:

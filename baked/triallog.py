@@ -23,6 +23,8 @@ from .variables import Parameters, plain
 
 __all__ = ["Logged", "TrialLog"]
 
+SHORT = 500
+"""Characters of a message about a line."""
 FIELDS = {"id": int, "trial": int, "parameters": dict, "values": dict, "seed": int | None, "code": int}
 
 
@@ -106,12 +108,14 @@ class TrialLog:
             fields = json.loads(line)
             if all(isinstance(fields[name], kind) for name, kind in FIELDS.items()):
                 return Logged(*(fields[name] for name in FIELDS))
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, RecursionError):
             pass
         raise self.wrong(number, f"is no trial of a sweep: {line[:60].decode(errors='replace')!r}")
 
     def wrong(self, number: int, what: str) -> JobStreamError:
-        return JobStreamError(f"{self.path}, line {number} {what}. Correct or remove it, or give log= another name")
+        return JobStreamError(
+            f"{self.path}, line {number} {what:.{SHORT}}. Correct or remove it, or give log= another name"
+        )
 
     def __str__(self) -> str:
         return str(self.path)

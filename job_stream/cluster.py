@@ -20,7 +20,7 @@ from functools import cache
 from threading import Event, Thread
 from typing import Any, NamedTuple
 
-from .errors import JobStreamError, PlanError, WorldError
+from .errors import EngineError, JobStreamError, PlanError, WorldError
 from .fingerprint import fingerprint
 from .looks import pauseBetweenLooks
 from .payload import pack
@@ -242,7 +242,7 @@ class Cluster:
             return
         self._heard[rank] = self._clock
         self._primaryHasBegun |= rank == 0
-        message = self._codec.decode(head, body)
+        message = self._decoded(rank, head, body)
         kind = type(message)
         if kind is Ping:
             self.send(rank, Pong())
@@ -256,6 +256,15 @@ class Cluster:
             self._isThrough = True
         elif kind is not Pong:
             found.append((rank, message))
+
+    def _decoded(self, rank: int, head: bytes, body: Any) -> Any:
+        try:
+            return self._codec.decode(head, body)
+        except EngineError as error:
+            raise WorldError(
+                f"what {self.nameOf(rank)} has sent cannot be read ({error}): start the same version of job_stream and "
+                "of Python on all ranks"
+            ) from error
 
     def _compare(self, found: list[Any], rank: int, theirs: tuple[tuple[str, str, int], ...]) -> None:
         ours = self._stages

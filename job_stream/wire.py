@@ -168,8 +168,18 @@ class RankCodec:
         return _dumps(outward.plain(message)), outward.large
 
     def decode(self, head: bytes, body: Any) -> Any:
-        """The message; ``body`` is the segment or bytes that its body was received into."""
-        return _restore(_loads(head), [body])
+        """The message; ``body`` is the segment or bytes that its body was received into.
+
+        Raises:
+            EngineError: this is no message of this version.
+        """
+        try:
+            message = _restore(_loads(head), [body])
+        except Exception as error:
+            raise EngineError(f"{len(head)} bytes that are no message: {error!r:.200}") from error
+        if type(message) not in _CODES:
+            raise EngineError(f"{len(head)} bytes that are no message, but {type(message).__name__}")
+        return message
 
 
 _NO_SEGMENT = -1

@@ -926,3 +926,36 @@ def test_slow_results_do_not_use_up_the_time_of_a_call(gate):
         time.sleep(0.5)
 
     w.run()
+
+
+# --- limits of the system -----------------------------------------------------------------------------------------
+LIMITED = """
+import resource, sys
+resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
+from job_stream import Multiple, Object, Work
+from job_stream.errors import PayloadError
+
+big = b"x" * 200_000
+where = sys.argv[1]
+w = Work((big for _ in range(3)) if where == "source" else range(3), cpus=2)
+w.job(lambda x: big if where == "job" else Multiple([len(str(x))] * 20_000) if where == "many" else 1)
+if where == "store":
+    @w.reduce(store=lambda: Object(data=b""))
+    def gather(store, works, others):
+        store.data = big
+try:
+    print(len(w.run()))
+except PayloadError as error:
+    print("bytes cannot travel between processes" in str(error), "ulimit -f" in str(error))
+"""
+
+
+@pytest.mark.parametrize("where", ["source", "job", "store", "many"])
+def test_a_limit_for_files_that_holds_for_shared_memory_too_is_named(start, where):
+    ended = start(LIMITED, where).ended()
+    assert (ended.code, ended.out) == (0, "True True\n"), ended.err
+
+
+def test_small_values_travel_whatever_the_limit_for_files(start):
+    ended = start(LIMITED, "small").ended()
+    assert (ended.code, ended.out) == (0, "3\n"), ended.err

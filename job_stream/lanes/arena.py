@@ -8,10 +8,14 @@ stays mapped takes half as long as to write to a file.
 
 from __future__ import annotations
 
+import errno
 import mmap
 import os
-from collections.abc import Sequence
+import resource
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
+from ..errors import PayloadError
 from ..payload import MAPPED_FROM, Buffer
 
 __all__ = ["Arena"]
@@ -34,14 +38,19 @@ class Arena:
         self._memory: dict[int, memoryview] = {}
 
     def write(self, parts: Sequence[Buffer]) -> tuple[int, int]:
-        """Copies parts into a segment, one after the other; gives its number and descriptor."""
+        """Copies parts into a segment, one after the other; gives its number and descriptor.
+
+        Raises:
+            PayloadError: the system does not allow so much at once.
+        """
         size = sum(len(part) for part in parts)
         number, fd = self.reserve(size)
         memory = self._memory.get(number)
         if memory is not None and len(memory) >= size:
             _copy(memory, parts)
             return number, fd
-        _write(fd, parts)
+        with _allowed(size):
+            _write(fd, parts)
         if size >= MAPPED_FROM and number in self._fds:
             self.memory(number, size)  # for the next time
         return number, fd
@@ -50,7 +59,8 @@ class Arena:
         """A segment of at least this size, to be written by somebody else; gives its number and descriptor."""
         number, fd = self._segment(size)
         if self._sizes.get(number, 0) < size:
-            os.ftruncate(fd, size)
+            with _allowed(size):
+                os.ftruncate(fd, size)
             if number in self._sizes:
                 self._sizes[number] = size
         return number, fd
@@ -113,6 +123,21 @@ class Arena:
             os.close(fd)
         self._fds.clear()
         self._memory.clear()
+
+
+@contextmanager
+def _allowed(size: int) -> Iterator[None]:
+    """Within, memory files grow to a size, which the limit for files may not allow: it counts for these, too."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno != errno.EFBIG:
+            raise
+        limit = resource.getrlimit(resource.RLIMIT_FSIZE)[0]
+        raise PayloadError(
+            f"{size:,} bytes cannot travel between processes at once: no file may have more than {limit:,} here, and "
+            "shared memory counts as a file; set the limit higher (ulimit -f unlimited), or pass smaller values"
+        ) from None
 
 
 def _copy(memory: memoryview, parts: Sequence[Buffer]) -> None:

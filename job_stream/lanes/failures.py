@@ -13,7 +13,7 @@ from collections.abc import Callable
 from time import monotonic_ns
 from typing import Any
 
-from ..errors import EngineError
+from ..errors import EngineError, PayloadError
 from ..plan import Place
 from ..wire import UserFailure
 from .board import NOTE_STARTED
@@ -131,9 +131,11 @@ def describe(error: BaseException) -> str:
 
 
 def ours(where: str, error: Exception) -> Failed:
-    """A mistake of job_stream itself, which must end the run rather than be tried again."""
-    mistake = EngineError(f"job_stream made a mistake in {where}: {type(error).__name__}: {error}")
-    mistake.__cause__ = error
+    """A mistake of job_stream itself, or a limit that it has met: it must end the run rather than be tried again."""
+    mistake: Exception = error
+    if not isinstance(error, PayloadError):
+        mistake = EngineError(f"job_stream made a mistake in {where}: {type(error).__name__}: {error}")
+        mistake.__cause__ = error
     return Failed(f"job_stream, {where}", "<none>", 1, mistake, 0)
 
 

@@ -119,12 +119,12 @@ def _property(where: str, host: str, word: str) -> tuple[str, int]:
         )
     if key not in PROPERTIES:
         raise LauncherError(f"{where}: host {host!r} has the unknown property {shorten(key)}{nearest(key, PROPERTIES)}")
-    if not (value.isascii() and value.isdigit() and len(value) <= _MAX_DIGITS and int(value)):
-        raise LauncherError(
-            f"{where}: host {host!r}: {key} must be a number above 0 of {_MAX_DIGITS} digits at most, not "
-            f"{shorten(value)}"
-        )
-    return key, int(value)
+    isNumber = value.isascii() and value.isdigit()
+    digits = value.lstrip("0") if isNumber else ""
+    if not 0 < len(digits) <= _MAX_DIGITS:
+        most = f", and {'9' * _MAX_DIGITS} at most" if digits else ""
+        raise LauncherError(f"{where}: host {host!r}: {key} must be a number above 0{most}, not {shorten(value)}")
+    return key, int(digits)
 
 
 def checkHostName(where: str, name: str) -> None:
