@@ -90,7 +90,8 @@ def _sorted(entries: Sequence[Logged], combinations: Sequence[Parameters]) -> di
     names = list(entries[0].values) if entries else []  # the same objects for all, which makes a pickle small
     for entry in entries:
         text = textOf(entry.parameters)
-        same = entry.id < len(texts) and texts[entry.id] == text  # equal combinations are told apart by their numbers
+        # Equal combinations are told apart by their numbers.
+        same = 0 <= entry.id < len(texts) and texts[entry.id] == text
         id = entry.id if same else first.get(text)
         if id is not None:
             found[id][entry.trial] = {name: entry.values[name] for name in names}

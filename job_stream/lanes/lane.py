@@ -39,6 +39,8 @@ SLICE_S = 4e-2
 WORTH_S = 1e-3
 REPORT_S = 0.5
 REPORT_SHARE = 50
+LOOK_SHARE = 10
+"""How many times as long as it takes to look at all that is left, which may be much, is worked before the next look."""
 """Reporting unasked may take one part in so many."""
 DRAW_S = 20e-3
 DRAW_ITEMS = 8
@@ -85,6 +87,7 @@ class Lane:
         self._reports = flags[REPORTS]
         self._pause_s = REPORT_S if saved else inf
         self._reportAt = inf
+        self._lookAt = 0.0
         self._worked = 0.0
         self._sliceStart = 0.0
         self._origin: Any = None
@@ -176,7 +179,13 @@ class Lane:
         """Others have nothing to do: hands over what is worth a journey."""
         if self._waiting:
             self._returnWaiting()
-        if self._worth():
+        began = perf_counter()
+        if began < self._lookAt:
+            return
+        isWorth = self._worth()
+        now = perf_counter()
+        self._lookAt = now + LOOK_SHARE * (now - began)
+        if isWorth:
             self._aside(self._handOver)
         elif self._isReportDue:  # it may never be worth one: in a frame one thing follows the other
             self._aside(self._handHome)
