@@ -341,10 +341,10 @@ class Runtime:
         if self._puller:
             self._puller.close()
         self.statistics.gather(self._stowage.room)
-        if self._isOver and self._saver is not None:
-            self._linger(self._saver)
         if self._cluster is not None:
             self._stay(self._cluster)
+        if self._isOver and self._saver is not None:
+            self._linger(self._saver)
         self._deliveries.put(None)
 
     def _stay(self, joined: Cluster) -> None:

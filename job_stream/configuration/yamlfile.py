@@ -73,7 +73,7 @@ class _Loader(yaml.SafeLoader):  # type: ignore[misc]
         found = 1
         for inner in _innerNodes(node):
             if sizes.get(id(inner)) == 0:
-                raise yaml.MarkedYAMLError(problem="what has this anchor contains itself",
+                raise yaml.MarkedYAMLError(problem="found unconstructable recursive node",
                                            problem_mark=inner.start_mark)  # fmt: skip
             found += self._size(inner, sizes)
         if found > MOST_NODES:
