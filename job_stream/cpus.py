@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from .errors import PlanError
 
-__all__ = ["Grant", "hostCpuCount", "narrowBinding", "ownGrant", "shares"]
+__all__ = ["Grant", "hostCpuCount", "narrowBinding", "numberIn", "ownGrant", "shares"]
 
 CGROUP_ROOT = "/sys/fs/cgroup"
 CGROUP_MEMBERSHIP = "/proc/self/cgroup"
@@ -137,9 +137,18 @@ def _wanted() -> int | None:
     wanted = os.environ.get("JOBS_CPUS")
     if not wanted:
         return None
-    if not wanted.isdigit() or int(wanted) < 1:
-        raise PlanError(f"JOBS_CPUS must be a number of CPUs above 0, not {wanted!r}")
-    return int(wanted)
+    count = numberIn(wanted)
+    if not count:
+        raise PlanError(f"JOBS_CPUS must be a number of CPUs above 0, not {wanted!r:.60}")
+    return count
+
+
+def numberIn(text: str) -> int | None:
+    """The number that is written in a variable; None: none, or one that nobody means."""
+    return int(text) if text.isascii() and text.isdigit() and len(text) <= _MOST_DIGITS else None
+
+
+_MOST_DIGITS = 9
 
 
 def _mask() -> frozenset[int]:
@@ -154,9 +163,7 @@ def _available(root: str, membership: str) -> int:
     for group in _groups(root, membership, "cpuset"):
         texts = (_text(os.path.join(folder, name)) for folder in group for name in _CPU_SETS)
         counts.append(_countCpus(next(filter(None, texts), "")))
-    slurm = os.environ.get("SLURM_CPUS_ON_NODE", "")
-    if slurm.isdigit():
-        counts.append(int(slurm))
+    counts.append(numberIn(os.environ.get("SLURM_CPUS_ON_NODE", "")) or 0)
     return min(count for count in counts if count)
 
 

@@ -17,7 +17,7 @@ from contextlib import suppress
 from types import TracebackType
 from typing import Any, NamedTuple
 
-from .cpus import Grant, narrowBinding, ownGrant, shares
+from .cpus import Grant, narrowBinding, numberIn, ownGrant, shares
 from .errors import JobStreamError, WorldError
 from .transports.base import Transport
 from .transports.local import LocalTransport
@@ -78,19 +78,15 @@ def launched(environment: Mapping[str, str] = os.environ) -> Launch | None:
         WorldError: JOBS_RANKS is not 1.
     """
     if (ranks := environment.get("JOBS_RANKS", "")) not in ("", "1"):
-        raise WorldError(f"JOBS_RANKS can only be 1 (this process alone), not {ranks!r}; use mpirun -n for more")
+        raise WorldError(f"JOBS_RANKS can only be 1 (this process alone), not {ranks!r:.60}; use mpirun -n for more")
     if ranks:
         return None
     for launcher, rankName, sizeName, localRank, localSize in _LAUNCHERS:
-        rank, size = _number(environment, rankName), _number(environment, sizeName)
+        numbers = (numberIn(environment.get(name, "")) for name in (rankName, sizeName, localRank, localSize))
+        rank, size, *local = numbers
         if rank is not None and size:
-            return Launch(launcher, rank, size, _number(environment, localRank), _number(environment, localSize))
+            return Launch(launcher, rank, size, *local)
     return None
-
-
-def _number(environment: Mapping[str, str], name: str) -> int | None:
-    text = environment.get(name, "")
-    return int(text) if text.isdigit() else None
 
 
 def rankOf() -> int:

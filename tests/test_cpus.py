@@ -90,7 +90,7 @@ def test_the_environment_overrides_what_is_found(monkeypatch):
     assert hostCpuCount() == 7
 
 
-@pytest.mark.parametrize("wrong", ["0", "-1", "many", "1.5"])
+@pytest.mark.parametrize("wrong", ["0", "-1", "many", "1.5", "²", "9" * 5000])
 def test_an_override_that_is_no_number_of_cpus_is_an_error(monkeypatch, wrong):
     monkeypatch.setenv("JOBS_CPUS", wrong)
     with pytest.raises(PlanError, match="JOBS_CPUS"):

@@ -92,6 +92,8 @@ def test_a_script_that_is_not_executable_is_told_how_to_start(tmp_path):
         (["--time-limit", "soon", "--", "x"], "neither a number of seconds nor HH:MM:SS"),
         (["--time-limit", "02:00", "--", "x"], "neither a number of seconds nor HH:MM:SS"),
         (["--time-limit", "0", "--", "x"], "is not above 0"),
+        (["--time-limit", "9" * 5000, "--", "x"], "is not above 0, or longer than anything"),
+        (["--time-limit", "9" * 5000 + ":00:00", "--", "x"], "is not above 0, or longer than anything"),
         (["--time-limit", "1:75:00", "--", "x"], "neither a number of seconds nor HH:MM:SS"),
         (["--checkpoint", "", "--", "x"], "--checkpoint needs the name of a file"),
         (["-n", "2", "config"], "config takes no such options"),

@@ -54,6 +54,8 @@ BATCH_SCRIPT = {
         ({**SLURM, **OPEN_MPI}, Launch("Open MPI", 3, 4, 1, 2)),
         ({**SLURM, **MPICH}, Launch("MPICH", 0, 2, 0, 2)),
         ({"OMPI_COMM_WORLD_RANK": "x", "OMPI_COMM_WORLD_SIZE": "2"}, None),
+        ({"OMPI_COMM_WORLD_RANK": "²", "OMPI_COMM_WORLD_SIZE": "2"}, None),
+        ({"OMPI_COMM_WORLD_RANK": "0", "OMPI_COMM_WORLD_SIZE": "9" * 5000}, None),
         ({**OPEN_MPI, "JOBS_RANKS": "1"}, None),
     ],
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import sys
+import threading
 from itertools import chain
 from typing import Any
 
@@ -15,7 +16,7 @@ from . import settings
 from .doctor import checks, examine
 from .restarts import say
 from .start import CHECKPOINT, USUAL_CHECKPOINT, Options, start
-from .trouble import LauncherError
+from .trouble import LauncherError, shorten
 from .verdict import INTERRUPTED
 
 __all__ = ["main"]
@@ -58,16 +59,13 @@ def _withProperties(args: list[str]) -> list[str]:
 
 def _seconds(text: str) -> float:
     """What a number of seconds, or HH:MM:SS, means in seconds."""
-    if found := _CLOCK.fullmatch(text):
-        hours, minutes, seconds = map(int, found.groups())
-        total = float(3600 * hours + 60 * minutes + seconds)
-    else:
-        try:
-            total = float(text)
-        except ValueError:
-            raise click.BadParameter(f"{text!r} is neither a number of seconds nor HH:MM:SS") from None
-    if not 0 < total < float("inf"):
-        raise click.BadParameter(f"{text!r} is not above 0")
+    try:
+        hours, minutes, seconds = found.groups() if (found := _CLOCK.fullmatch(text)) else ("0", "0", text)
+        total = 3600 * float(hours) + 60 * float(minutes) + float(seconds)
+    except ValueError:
+        raise click.BadParameter(f"{shorten(text)} is neither a number of seconds nor HH:MM:SS") from None
+    if not 0 < total <= threading.TIMEOUT_MAX:
+        raise click.BadParameter(f"{shorten(text)} is not above 0, or longer than anything")
     return total
 
 

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
+from ..cpus import numberIn
 from .trouble import LauncherError, nearest, shorten
 
 __all__ = ["Allocation", "Host", "allocation", "nodeNames", "parseHosts", "readHostfile"]
@@ -171,7 +172,7 @@ def allocation(environment: Mapping[str, str]) -> Allocation | None:
     """
     if environment.get("SLURM_JOB_NODELIST"):
         nodes = environment.get("SLURM_JOB_NUM_NODES") or environment.get("SLURM_NNODES", "")
-        count = int(nodes) if nodes.isdigit() else 1
+        count = numberIn(nodes) or 1
         isHere = count == 1 and "SLURMD_NODENAME" in environment  # the shell of salloc may be on another machine
         return None if isHere else Allocation("Slurm", count)
     if path := environment.get("PBS_NODEFILE"):
