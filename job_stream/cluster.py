@@ -16,6 +16,7 @@ import sys
 import time
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from functools import cache
 from threading import Event, Thread
 from typing import Any, NamedTuple
@@ -133,8 +134,9 @@ class Cluster:
 
     def _attend(self) -> None:
         since = time.monotonic()
-        while not self._attended.wait(_pause(since)):
-            self.news(_anywhere)
+        with suppress(Exception):  # what is wrong shows when the others are needed again
+            while not self._attended.wait(_pause(since)):
+                self.news(_anywhere)
 
     def end(self, plan: Plan, error: BaseException | None) -> None:
         """The stream is over for the script of this rank. All others end with the same error, if there is one; if not,
