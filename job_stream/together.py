@@ -17,7 +17,7 @@ from contextvars import ContextVar
 
 from .cluster import Cluster, cluster
 from .cpus import hostCpuCount
-from .errors import JobStreamError, PlanError
+from .errors import JobStreamError, PlanError, WorldError
 from .failures import markShared
 from .plan import Plan
 from .transports.local import LocalTransport
@@ -63,8 +63,11 @@ def _childAlone() -> Cluster:
 
 def quietly() -> AbstractContextManager[object]:
     """Within, no other thread calls MPI, so that this one may fork."""
-    hasJoined = _isRank() and cluster.cache_info().currsize > 0
-    return cluster().transport.still() if hasJoined else nullcontext()
+    return cluster().transport.still() if _isRank() and _haveMet() else nullcontext()
+
+
+def _haveMet() -> bool:
+    return cluster.cache_info().currsize > 0
 
 
 class _Turn:
@@ -128,6 +131,8 @@ def throughout(plan: Plan) -> Iterator[Callable[[], Cluster]]:
 
 
 def _end(plan: Plan, error: BaseException | None) -> None:
+    if isinstance(error, WorldError) and not _haveMet():
+        return  # they could not, and are not asked again
     with suppress(JobStreamError):  # the ranks don't come together, or go on without this one: that is told elsewhere
         ranks = cluster()
         if error is not None and not ranks.hasTold:
