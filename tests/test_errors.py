@@ -610,6 +610,108 @@ def test_retries_of_one_stage_do_not_repeat_the_others(once, tally):
     assert len(tally) == 1
 
 
+WAYS = [{}, {"useMultiprocessing": False}, {"seed": 1}]
+"""How streams run whose workers differ in how they take the elements of a Multiple."""
+
+
+def raises_late(at, once):
+    """So many numbers, of which all before the last one are given before the first call is known to have failed."""
+    yield from range(at)
+    if once():
+        raise Wrong
+    yield at
+
+
+@pytest.mark.parametrize("at", [3, 300, 20_000])
+@pytest.mark.parametrize("way", WAYS, ids=str)
+def test_a_multiple_that_raises_late_is_made_again_and_each_element_goes_on_once(way, at, once):
+    w = Work([at], retries=1, **way)
+    w.job(lambda work: Multiple(raises_late(work, once)))
+    assert sorted(w.run()) == list(range(at + 1))
+
+
+@pytest.mark.parametrize("way", WAYS, ids=str)
+def test_a_multiple_that_a_frame_emits_and_that_raises_late_is_made_again(way, once):
+    w = Work([1], retries=1, **way)
+    w.frame(lambda store, first: None, emit=lambda store: Multiple(raises_late(300, once)))
+    w.frameEnd(lambda store, item: None)
+    assert sorted(w.run()) == list(range(301))
+
+
+@pytest.mark.parametrize("way", WAYS, ids=str)
+def test_a_multiple_that_a_reduction_emits_and_that_raises_late_is_made_again(way, once):
+    w = Work([1], retries=1, **way)
+    w.reduce(lambda store, works, others: None, emit=lambda store: Multiple(raises_late(300, once)))
+    assert sorted(w.run()) == list(range(301))
+
+
+def test_a_multiple_in_a_nested_work_is_made_again(once):
+    def job(number):
+        inner = Work([number], retries=1)
+        inner.job(lambda work: Multiple(raises_late(work, once)))
+        return sorted(inner.run())
+
+    assert job_stream.map(job, [300]) == [list(range(301))]
+
+
+@pytest.mark.parametrize("onError", ["raise", "skip"])
+def test_a_multiple_that_raises_is_made_as_often_as_asked(onError, tally):
+    w = Work([5], retries=2, onError=onError)
+
+    @w.job
+    def spread(work):
+        tally.note(work)
+        return Multiple(number if number < 100 + len(tally) else fail() for number in range(1000))
+
+    if onError == "raise":
+        with pytest.raises(Wrong):
+            w.run()
+    else:
+        w.run()
+        assert [(failure.item, failure.attempts) for failure in w.failures] == [(5, 3)]
+    assert len(tally) == 3
+
+
+def test_calls_and_the_elements_they_give_fail_on_one_account(tally):
+    w = Work([5], retries=2, onError="skip")
+
+    @w.job
+    def spread(work):
+        tally.note(work)
+        if len(tally) < 3:
+            fail()
+        return Multiple(number if number < 100 else fail() for number in range(1000))
+
+    w.run()
+    assert len(tally) == 3
+
+
+@pytest.mark.parametrize("way", WAYS, ids=str)
+@pytest.mark.parametrize("less", [None, 7, Multiple([7]), Multiple(iter([7]))], ids=repr)
+def test_what_gives_less_when_it_is_made_again_has_ended(less, way, once):
+    w = Work([5], retries=1, **way)
+    w.job(lambda work: Multiple(raises_late(2000, lambda: True)) if once() else less)
+    found = sorted(w.run())
+    assert found == list(range(len(found)))
+
+
+class RaisesInIter:
+    def __iter__(self):
+        raise Wrong("no iterator")
+
+
+def test_what_cannot_be_iterated_after_all_is_an_error_of_its_stage():
+    w = Work([5])
+
+    @w.job
+    def spread(work):
+        return Multiple(RaisesInIter())
+
+    with pytest.raises(Wrong) as raised:
+        w.run()
+    assert raised.value.__cause__.stage == "spread"
+
+
 def test_a_failed_frame_end_is_made_again(once):
     w = Work([4])
 

@@ -220,9 +220,13 @@ def test_a_trial_is_begun_once():
 def test_the_same_trial_has_other_keys_whichever_ends_first(order):
     trials = Trials(Rule(least=4, most=4), 4)
     trials.due()
-    with pytest.raises(OtherKeys) as raised:
+
+    def end_all():
         for number in order:
             trials.take(number, {"x": 1.0} if number else {"x": 1.0, "rare": 2.0})
+
+    with pytest.raises(OtherKeys) as raised:
+        end_all()
     assert (raised.value.number, raised.value.difference) == (1, "lacks 'rare'")
 
 

@@ -64,11 +64,13 @@ class Failures:
 
     Attributes:
         scope: of the work that is being done; the lane keeps it up to date.
+        attempts: how many it took when ``again`` was successful last.
     """
 
     def __init__(self, note: Any) -> None:
         self.skipped: list[Skipped] = []
         self.scope = 0
+        self.attempts = 1
         self._note = note
 
     def call(self, place: Place, part: str, item: Any, function: Callable[..., Any], *arguments: Any) -> Any:
@@ -89,21 +91,29 @@ class Failures:
             self._note[NOTE_STARTED] = 0
 
     def again(
-        self, place: Place, item: Any, error: BaseException, retry: Callable[[], Any] | None, part: str = ""
+        self,
+        place: Place,
+        item: Any,
+        error: BaseException,
+        retry: Callable[[], Any] | None,
+        part: str = "",
+        attempts: int = 1,
     ) -> Any:
-        """What a retry gives.
+        """What a retry gives; ``attempts`` have been made.
 
         Raises:
             Skipped: no retry succeeded, and the policy is to skip.
             Failed: no retry succeeded, and the policy is to stop.
         """
-        attempts = 1
         while retry is not None and attempts <= place.policy.retries:
             attempts += 1
             try:
-                return self.timed(retry) if place.solo else retry()
+                answer = self.timed(retry) if place.solo else retry()
             except BaseException as latest:
                 error = latest
+            else:
+                self.attempts = attempts
+                return answer
         stage = f"{place.name} ({part})" if part else place.name
         raise (Skipped if place.policy.skip else Failed)(stage, item, attempts, error, place.number) from error
 

@@ -107,6 +107,12 @@ class KeyedEvaluator(Evaluator):
         finally:
             rest.draws = (self.stage, self.key, self.generator)
 
+    def madeAgain(self, rest: Rest) -> Any:
+        try:
+            return super().madeAgain(rest)
+        finally:
+            rest.draws = (self.stage, self.key, self.generator)
+
     def children(self, rest: Rest, values: list[Any], first: int) -> list[Any]:
         return [Pair(mix(rest.key, first + i), value) for i, value in enumerate(values) if value is not None]
 
@@ -136,9 +142,9 @@ class KeyedEvaluator(Evaluator):
             self._begin(place, context.key)
         return super().storeOf(context, place)
 
-    def emitFold(self, scope: Context, place: Place) -> list[Any]:
+    def emitStore(self, scope: Context, place: Place, store: Any) -> list[Any]:
         self._begin(place, mix(_keyOf(scope), EMIT))
-        return super().emitFold(scope, place)
+        return super().emitStore(scope, place, store)
 
     def emitted(self, scope: Context, place: Place, values: list[Any]) -> list[Any]:
         return pairs(values, _keyOf(scope), EMIT, place.number)
@@ -154,9 +160,9 @@ class KeyedEvaluator(Evaluator):
         self._begin(place, mix(first.key, EMIT))
         return super().storeOfFrame(place, first)
 
-    def emission(self, frame: Frame) -> list[Any]:
+    def emitFrameStore(self, frame: Frame) -> list[Any]:
         self._begin(frame.place, mix(frame.key, EMIT))
-        return super().emission(frame)
+        return super().emitFrameStore(frame)
 
     def newFrame(self, context: Context, place: Place, store: Any, first: Any) -> Frame:
         key, value = self._firstOf(place, first)
