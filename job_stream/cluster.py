@@ -7,7 +7,6 @@ fingerprint of its plan, so that ranks with different scripts are found out at o
 
 from __future__ import annotations
 
-import pickle
 import struct
 import sys
 import time
@@ -16,10 +15,11 @@ from collections.abc import Callable
 from functools import cache
 from typing import Any, NamedTuple
 
+from .carried import packError, unpackError
 from .errors import JobStreamError, PlanError, WorldError
 from .fingerprint import fingerprint
-from .payload import pack
 from .plan import Plan
+from .texts import told
 from .transports.base import Left, Received, Transport
 from .wire import Failed, Hello, Ping, Pong, RankCodec
 from .world import world
@@ -248,21 +248,14 @@ def _nameStage(stages: tuple[tuple[str, str, int], ...], number: int) -> str:
 
 
 def _packed(error: BaseException) -> bytes:
-    """An exception with its cause, which pickle alone would leave behind."""
-    try:
-        (first, *_) = pack((error, error.__cause__)).frames
-        pickle.loads(first)
-        return bytes(first)
-    except Exception:
-        cause = error.__cause__ if isinstance(error.__cause__, JobStreamError) else None
-        return pickle.dumps((JobStreamError(f"{type(error).__name__}: {error}"), cause), 5)
+    """An exception with its causes; of one that cannot travel its text and its story."""
+    data = packError(error)
+    if data:
+        return data
+    instead = JobStreamError(told(error))
+    instead.__cause__ = error.__cause__
+    return packError(instead)
 
 
 def _unpacked(data: bytes) -> BaseException:
-    try:
-        error, cause = pickle.loads(data)
-    except Exception as problem:
-        return JobStreamError(f"another rank failed, with an exception that cannot be unpickled here: {problem}")
-    assert isinstance(error, BaseException)
-    error.__cause__ = cause
-    return error
+    return unpackError(data) or JobStreamError("another rank failed, with an exception that cannot be unpickled here")

@@ -7,9 +7,10 @@ from typing import Any
 
 from .failures import Failure, caused
 from .lanes.calls import apply
-from .lanes.failures import describe, shorten
+from .lanes.failures import describe
 from .plan import Stage
 from .recording import Function
+from .texts import shorten
 from .values import Multiple
 
 __all__ = ["Handlers"]

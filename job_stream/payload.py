@@ -11,16 +11,20 @@ import os
 import pickle
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 from .errors import PayloadError
 from .mappings import mappings
+from .texts import said, shorten
 
-__all__ = ["Blob", "Live", "Parts", "Segment", "pack", "readOnce", "unpack"]
+__all__ = ["Blob", "Live", "Parts", "Segment", "byValue", "pack", "readOnce", "unpack"]
 
 OUT_OF_BAND = 16 << 10
 MAPPED_FROM = 1 << 20
 """Payloads from this size on are copied from memory that stays mapped."""
+PARTS_DEEP = 6
+MESSAGE_CHARACTERS = 1000
 Buffer = bytes | bytearray | memoryview
 
 
@@ -151,13 +155,20 @@ def pack(value: Any) -> Parts:
 
 
 def _packHard(value: Any, outOfBand: Any) -> bytes:
-    """Packs what only cloudpickle can, such as functions and classes made at run time."""
-    import cloudpickle
+    """Packs what pickle alone refuses, such as functions and classes made at run time."""
+    from .byvalue import dumps  # loads cloudpickle
 
     try:
-        return bytes(cloudpickle.dumps(value, 5, buffer_callback=outOfBand))
+        return dumps(value, outOfBand)
     except Exception as error:
-        raise PayloadError(f"{explain(value)} cannot be pickled: {error}") from error
+        raise PayloadError(f"{explain(value)} cannot be pickled: {said(error, MESSAGE_CHARACTERS)}") from error
+
+
+def byValue(what: Any) -> bytes:
+    """A class or function itself, for whoever does not have it."""
+    from . import byvalue  # loads cloudpickle
+
+    return byvalue.byValue(what)
 
 
 def unpack(frames: Sequence[Buffer]) -> Any:
@@ -172,33 +183,68 @@ def readOnce(payload: Any) -> Any:
     return Blob(payload.lengths, None, 0, payload.frames()[0])
 
 
-def explain(value: Any, depth: int = 6) -> str:
+# what cannot be packed ------------------------------------------------------------------------------------------------
+
+
+def explain(value: Any) -> str:
     """Names the innermost part of a value that cannot be pickled."""
-    path = type(value).__name__ if not isinstance(value, (list, tuple)) or len(value) != 1 else ""
-    if not path:
+    if type(value) in (list, tuple) and len(value) == 1:
         value = value[0]
-        path = type(value).__name__
-    for _ in range(depth):
-        found = next(((name, part) for name, part in _inside(value) if not _picklable(part)), None)
-        if found is None:
+    path = type(value).__name__
+    for _ in range(PARTS_DEEP):
+        parts, names = _inside(value)
+        number = _firstUnpackable(parts)
+        if number is None:
             break
-        path, value = path + found[0], found[1]
+        path, value = path + _partName(value, names, number), parts[number]
     return path if path == type(value).__name__ else f"{path} ({type(value).__name__})"
 
 
-def _inside(value: Any) -> list[tuple[str, Any]]:
-    if isinstance(value, dict):
-        return [(f"[{key!r}]", part) for key, part in value.items()]
-    if isinstance(value, (list, tuple, set, frozenset)):
-        return [(f"[{number}]", part) for number, part in enumerate(value)]
-    return [(f".{name}", part) for name, part in getattr(value, "__dict__", {}).items()]
-
-
-def _picklable(value: Any) -> bool:
-    import cloudpickle
-
+def _inside(value: Any) -> tuple[list[Any], list[Any]]:
+    """The parts of a value, and what they are called; the second list is empty where that is their number."""
+    kind = type(value)
+    if issubclass(kind, dict):
+        return list(dict.values(value)), list(value)
+    if issubclass(kind, (list, tuple, set, frozenset)):
+        return list(value), []
     try:
-        cloudpickle.dumps(value, 5)
+        attributes = object.__getattribute__(value, "__dict__")
     except Exception:
-        return False
-    return True
+        return [], []
+    return list(attributes.values()), list(attributes)
+
+
+def _partName(value: Any, names: list[Any], number: int) -> str:
+    if not names:
+        return f"[{number}]"
+    return f"[{shorten(names[number], 80)}]" if issubclass(type(value), dict) else f".{names[number]}"
+
+
+def _firstUnpackable(parts: list[Any]) -> int | None:
+    """The number of the first part that cannot be pickled, found by halves; None: all can be."""
+    if _isPackable(parts):
+        return None
+    start, end = 0, len(parts)
+    while end - start > 1:
+        middle = (start + end) // 2
+        if _isPackable(parts[start:middle]):
+            start = middle
+        else:
+            end = middle
+    return start
+
+
+def _isPackable(parts: list[Any]) -> bool:
+    from .byvalue import dumps  # loads cloudpickle
+
+    with suppress(Exception):
+        pickle.dumps(parts, 5, buffer_callback=_drop)
+        return True
+    with suppress(Exception):
+        dumps(parts, _drop)
+        return True
+    return False
+
+
+def _drop(buffer: pickle.PickleBuffer) -> bool:
+    return False

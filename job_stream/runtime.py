@@ -24,13 +24,14 @@ from .engine.rank import Rank
 from .errors import WorldError
 from .failures import Failure, Reporter, markShared
 from .freight import Freight
+from .kin import kin
 from .lanes.board import ALL_CPUS, OWN_CPUS, PAUSED, REPORTS, WANTED, Board
 from .lanes.packing import LivePacking, unpackAny
 from .lanes.pool import Death, ProcessPool
 from .lanes.threads import ThreadPool
 from .lanes.worker import KEEPER, Setup
 from .observe.statistics import Statistics
-from .payload import readOnce
+from .payload import byValue, readOnce
 from .plan import Plan
 from .puller import Puller
 from .saver import Saver
@@ -38,6 +39,7 @@ from .source import InitialWork
 from .stowage import Stowage, StowedPacking
 from .waiting import Patience, Wake
 from .wire import Figures, UserFailure
+from .world import sizeOf
 
 __all__ = ["Runtime"]
 
@@ -76,6 +78,8 @@ class Runtime:
         self._isLive = not patient
         self.statistics = Statistics()
         self._messages = 0
+        roots = [part for place in plan.places for part in (place.function, place.store, place.emit, place.key)]
+        self._family = kin.begin([*roots, *source.sequences], patient or sizeOf() > 1, byValue)
         setup = Setup(plan, source, seed, drop, self._board, patient)
         self._processes = ProcessPool(setup) if plan.usesProcesses else None
         self._stowage = Stowage()
@@ -140,6 +144,7 @@ class Runtime:
             self._thread.join(WAIT_S)
         self._wake.close()
         self._stowage.close()  # not before: deliveries may lie in it
+        kin.end(self._family)
         self._performers.clear()
         self._deliveries = SimpleQueue()
 

@@ -25,10 +25,10 @@ from .errors import PayloadError
 from .failures import Failure
 from .fingerprint import fingerprint
 from .journal import CallJournal, ResultJournal
-from .lanes.failures import shorten
 from .payload import Parts, pack, unpack
 from .plan import Plan
 from .stopping import STOPPED, TimeLimit, answering, terminating
+from .texts import shorten
 
 __all__ = ["Handle", "Saver"]
 

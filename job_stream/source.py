@@ -65,6 +65,11 @@ class InitialWork:
         part, start, stop = payload
         return self._parts[part][start:stop]
 
+    @property
+    def sequences(self) -> list[Any]:
+        """The parts that every process has."""
+        return [part for part in self._parts if not isinstance(part, _Pulled)]
+
     def iterators(self) -> list[Iterator[Any]]:
         """The iterators of the parts that are pulled, in order, made when they are needed."""
         return [iter(part) for part in self._parts if isinstance(part, _Pulled)]

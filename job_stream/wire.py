@@ -27,14 +27,15 @@ MESSAGE_FDS = 200
 
 
 class UserFailure(NamedTuple):
-    """User code failed in a lane or keeper; ``exception`` is the pickled exception, or nothing."""
+    """User code failed in a lane or keeper; ``exception`` is the packed exception, or nothing; from a thread, the
+    exception itself."""
 
     stage: str
     item: str
     traceback: str
     pid: int
     host: str
-    exception: bytes
+    exception: Any
 
 
 class Fork(NamedTuple):

@@ -16,6 +16,7 @@ PACKAGE = "job_stream"
 # From what all may import to what imports all. A tuple is a folder: its modules may import each other, without a cycle.
 PLACES: tuple[tuple[str, ...], ...] = (
     ("errors",),
+    ("texts",),
     ("cpus",),
     ("values",),
     ("plan",),
@@ -66,6 +67,9 @@ PLACES: tuple[tuple[str, ...], ...] = (
         "simulate",
     ),
     ("mappings",),
+    ("kin",),
+    ("byvalue",),
+    ("carried",),
     ("payload",),
     ("source",),
     ("wire",),

@@ -7,7 +7,6 @@ A failure leaves as one of two exceptions. ``Skipped`` stays inside the evaluato
 from __future__ import annotations
 
 import os
-import pickle
 import socket
 from collections.abc import Callable
 from time import monotonic_ns
@@ -15,16 +14,14 @@ from typing import Any
 
 from ..errors import EngineError
 from ..plan import Place
+from ..texts import shorten, story, told
 from ..wire import UserFailure
 from .board import NOTE_STARTED
 from .calls import bare
 
 __all__ = [
     "Failed", "Failures", "Skipped", "Unreadable", "cannotBeRead", "cannotTravel", "describe", "failureOf", "ours",
-    "shorten",
 ]  # fmt: skip
-
-ITEM_CHARACTERS = 300
 
 
 class Unreadable:
@@ -128,8 +125,7 @@ class Failures:
 
 
 def describe(error: BaseException) -> str:
-    """The traceback of an exception as text, from the user's code on."""
-    import traceback
+    """The traceback of an exception as text of bounded length, from the user's code on."""
 
     def ours(name: str) -> bool:
         return name.startswith(__name__.rpartition(".")[0])
@@ -137,12 +133,12 @@ def describe(error: BaseException) -> str:
     trace = error.__traceback__
     while trace is not None and trace.tb_next is not None and ours(trace.tb_frame.f_globals.get("__name__", "")):
         trace = trace.tb_next
-    return "".join(traceback.format_exception(type(error), error, trace))
+    return story(error, trace)
 
 
 def ours(where: str, error: Exception) -> Failed:
     """A mistake of job_stream itself, which must end the run rather than be tried again."""
-    mistake = EngineError(f"job_stream made a mistake in {where}: {type(error).__name__}: {error}")
+    mistake = EngineError(f"job_stream made a mistake in {where}: {told(error)}")
     mistake.__cause__ = error
     return Failed(f"job_stream, {where}", "<none>", 1, mistake, 0)
 
@@ -160,27 +156,7 @@ def cannotBeRead(place: Place, count: int, error: Exception) -> Failed:
     return Failed(place.name, Unreadable(f"<{items} that could not be unpickled>"), 1, error, place.number)
 
 
-def failureOf(failed: Failed) -> UserFailure:
-    """A failure as a message: the exception itself, if it survives the journey, and what is known about it as text."""
+def failureOf(failed: Failed, packError: Callable[[BaseException], Any]) -> UserFailure:
+    """A failure as a message: the exception itself, made fit for its way, and what is known about it as text."""
     return UserFailure(failed.stage, shorten(failed.item), describe(failed.error), os.getpid(), socket.gethostname(),
-                       _packError(failed.error))  # fmt: skip
-
-
-def _packError(error: BaseException) -> bytes:
-    """The pickled exception; nothing where it cannot be pickled and unpickled again."""
-    try:
-        data = pickle.dumps(error, 5)
-    except Exception:
-        return b""
-    return data
-
-
-def shorten(value: Any) -> str:
-    """A ``repr`` of bounded length that never fails."""
-    try:
-        text = repr(value)
-    except Exception as error:
-        text = f"<{type(value).__name__} whose repr raised {type(error).__name__}>"
-    if len(text) <= ITEM_CHARACTERS:
-        return text
-    return f"{text[: ITEM_CHARACTERS - 60]} ... {text[-40:]} ({len(text)} characters)"
+                       packError(failed.error))  # fmt: skip

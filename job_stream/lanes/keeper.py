@@ -56,9 +56,9 @@ class Keeper:
             try:
                 self._answer(message)
             except Failed as failed:
-                self._link.send(failureOf(failed))
+                self._link.send(failureOf(failed, self._packing.packError))
             except Exception as error:
-                self._link.send(failureOf(ours("the keeper", error)))
+                self._link.send(failureOf(ours("the keeper", error), self._packing.packError))
 
     def _answer(self, call: Call) -> None:
         place = self._plan.places[call.place]

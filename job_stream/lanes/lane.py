@@ -80,6 +80,7 @@ class Lane:
         self._closing: list[int] = []
         self._retained: list[tuple[int, tuple[int, ...]]] = []
         self._samples: dict[int, list[float]] = {}
+        self._packing = packing
         self._products = Products(evaluator, packing, drop)
         self._kept = 0
         self._reports = flags[REPORTS]
@@ -100,9 +101,9 @@ class Lane:
             try:
                 self._take(message)
             except Failed as failed:
-                self._link.send(failureOf(failed))
+                self._link.send(failureOf(failed, self._packing.packError))
             except Exception as error:
-                self._link.send(failureOf(ours("a lane", error)))
+                self._link.send(failureOf(ours("a lane", error), self._packing.packError))
 
     def _take(self, message: Any) -> None:
         kind = type(message)
