@@ -23,13 +23,13 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
     """Like cloudpickle; but classes and functions of the script travel by name, and those of the family by address."""
 
     def reducer_override(self, what: Any) -> Any:
-        if isinstance(what, (type, FunctionType)):
-            if isNamed(what):
-                return NotImplemented
-            reference = kin.reference(what)
-            if reference is not None:
-                return reference
-        return super().reducer_override(what)
+        kind = type(what)
+        if kind is not FunctionType and not issubclass(kind, type):
+            return NotImplemented  # as cloudpickle would say, and soon, as this is asked for each object
+        if isNamed(what):
+            return NotImplemented
+        reference = kin.reference(what)
+        return super().reducer_override(what) if reference is None else reference
 
 
 class _ByValue(cloudpickle.Pickler):  # type: ignore[misc]

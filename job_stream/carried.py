@@ -23,7 +23,9 @@ __all__ = ["packError", "setCause", "unpackError"]
 LINKS = 20
 DEEPEST = 20
 MOST = 1000
-"""So many exceptions that are parts of another one travel as what they are, beside those of Python's own classes."""
+MOST_BYTES = 64 << 20
+"""So many exceptions that are parts of another one travel as what they are, beside those of Python's own classes, and
+of so many bytes, counted at each level. A group may hold very many, and the same ones again and again."""
 
 _HEAP_TYPE = 1 << 9
 _CAUSE, _CONTEXT, _ARGS = (vars(BaseException)[name] for name in ("__cause__", "__context__", "args"))
@@ -76,6 +78,7 @@ class _Packer:
     def __init__(self) -> None:
         self._around: list[int] = []
         self._left = MOST
+        self._room = MOST_BYTES
 
     def pack(self, error: BaseException) -> bytes:
         links: list[_Carried] = []
@@ -121,10 +124,12 @@ class _Packer:
             return str, (told(error),)
         if not type(error).__flags__ & _HEAP_TYPE and linkBefore(error) is None and not _isGroup(error):
             return NotImplemented
-        self._left -= 1
-        if self._left < 0:
+        if not self._left or self._room < 0:
             return JobStreamError, (told(error),)
-        return _unpacked, (self.pack(error), told(error))
+        self._left -= 1
+        data = self.pack(error)
+        self._room -= len(data)
+        return _unpacked, (data, told(error))
 
 
 @cache

@@ -11,7 +11,6 @@ import os
 import pickle
 import sys
 from collections.abc import Sequence
-from contextlib import suppress
 from typing import Any
 
 from .errors import PayloadError
@@ -24,6 +23,7 @@ OUT_OF_BAND = 16 << 10
 MAPPED_FROM = 1 << 20
 """Payloads from this size on are copied from memory that stays mapped."""
 PARTS_DEEP = 6
+FEW = 64
 MESSAGE_CHARACTERS = 1000
 Buffer = bytes | bytearray | memoryview
 
@@ -158,10 +158,17 @@ def _packHard(value: Any, outOfBand: Any) -> bytes:
     """Packs what pickle alone refuses, such as functions and classes made at run time."""
     from .byvalue import dumps  # loads cloudpickle
 
+    part, path = value, ""
     try:
+        if type(value) is list and len(value) > FEW:  # one that cannot be pickled at all is known sooner in this way
+            number = _firstNotPlain(value)
+            part, path = value[number], f"list[{number}]"
+            dumps(part, _drop)
+            part, path = value, ""
         return dumps(value, outOfBand)
     except Exception as error:
-        raise PayloadError(f"{explain(value)} cannot be pickled: {said(error, MESSAGE_CHARACTERS)}") from error
+        why = said(error, MESSAGE_CHARACTERS)
+        raise PayloadError(f"{explain(part, path)} cannot be pickled: {why}") from error
 
 
 def byValue(what: Any) -> bytes:
@@ -186,11 +193,11 @@ def readOnce(payload: Any) -> Any:
 # what cannot be packed ------------------------------------------------------------------------------------------------
 
 
-def explain(value: Any) -> str:
-    """Names the innermost part of a value that cannot be pickled."""
-    if type(value) in (list, tuple) and len(value) == 1:
+def explain(value: Any, path: str = "") -> str:
+    """Names the innermost part of a value that cannot be pickled; ``path``: where the value is found."""
+    if not path and type(value) in (list, tuple) and len(value) == 1:
         value = value[0]
-    path = type(value).__name__
+    path = path or type(value).__name__
     for _ in range(PARTS_DEEP):
         parts, names = _inside(value)
         number = _firstUnpackable(parts)
@@ -221,29 +228,51 @@ def _partName(value: Any, names: list[Any], number: int) -> str:
 
 
 def _firstUnpackable(parts: list[Any]) -> int | None:
-    """The number of the first part that cannot be pickled, found by halves; None: all can be."""
-    if _isPackable(parts):
-        return None
-    start, end = 0, len(parts)
+    """The number of the first part that cannot be pickled; None: all can be.
+
+    By halves, with pickle; the rest is left to cloudpickle, which is slow, where only few parts are left.
+    """
+    waiting = [(0, len(parts))]
+    while waiting:
+        start, end = waiting.pop()
+        if _isPlain(parts[start:end]):
+            continue
+        if end - start > FEW:
+            middle = (start + end) // 2
+            waiting += [(middle, end), (start, middle)]
+            continue
+        if not _isPackable(parts[start:end]):
+            bad = next((number for number in range(start, end) if not _isPackable(parts[number])), None)
+            if bad is not None:
+                return bad
+    return None
+
+
+def _firstNotPlain(values: list[Any]) -> int:
+    """The number of the first value that pickle refuses; one of them does."""
+    start, end = 0, len(values)
     while end - start > 1:
         middle = (start + end) // 2
-        if _isPackable(parts[start:middle]):
-            start = middle
-        else:
-            end = middle
+        start, end = (middle, end) if _isPlain(values[start:middle]) else (start, middle)
     return start
 
 
-def _isPackable(parts: list[Any]) -> bool:
+def _isPlain(value: Any) -> bool:
+    try:
+        pickle.dumps(value, 5, buffer_callback=_drop)
+    except Exception:
+        return False
+    return True
+
+
+def _isPackable(value: Any) -> bool:
     from .byvalue import dumps  # loads cloudpickle
 
-    with suppress(Exception):
-        pickle.dumps(parts, 5, buffer_callback=_drop)
-        return True
-    with suppress(Exception):
-        dumps(parts, _drop)
-        return True
-    return False
+    try:
+        dumps(value, _drop)
+    except Exception:
+        return False
+    return True
 
 
 def _drop(buffer: pickle.PickleBuffer) -> bool:

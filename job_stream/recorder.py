@@ -12,13 +12,18 @@ from .plan import Policy
 
 __all__ = ["checkParameters", "cpusOf", "decorator", "isSeconds", "isWhole", "nameOf", "policyOf", "seedOf"]
 
+NAME_CHARACTERS = 200
 _VARIABLE = 4
 _KEYWORDS = 8
 
 
 def nameOf(function: Callable[..., Any]) -> str:
     """The name by which a stage is known in messages."""
-    return getattr(function, "__name__", None) or type(function).__name__
+    try:
+        name = function.__name__
+    except Exception:
+        name = None
+    return name[:NAME_CHARACTERS] if isinstance(name, str) and name else type(function).__name__
 
 
 def decorator(record: Callable[..., Any], function: Callable[..., Any] | None, keywords: dict[str, Any]) -> Any:

@@ -141,13 +141,20 @@ class Products:
             self._products.append(product._replace(count=len(values), payload=payload))
 
     def _onlyPackable(self, origins: list[Place], values: Any, inOrder: bool) -> list[Any]:
+        """The values without those that cannot be packed, which are found by halves."""
         good: list[Any] = []
-        for value in values:
+        waiting = [list(values)]
+        while waiting:
+            part = waiting.pop()
+            half = len(part) // 2
             try:
-                self._packing.pack(value)
-                good.append(value)
+                self._packing.pack(part)
+                good += part
             except Exception as error:
-                self._evaluator.failures.record(Skipped(_namesOf(origins), value, 1, error, origins[0].number))
+                if half:
+                    waiting += [part[half:], part[:half]]
+                    continue
+                self._evaluator.failures.record(Skipped(_namesOf(origins), part[0], 1, error, origins[0].number))
                 good += [None] if inOrder else []
         return good
 
