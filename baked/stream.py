@@ -249,4 +249,4 @@ def _isNumber(value: Any) -> bool:
     """Whether it is one real number; those of NumPy and arrays without dimensions are."""
     if isinstance(value, Complex):
         return isinstance(value, Real)
-    return getattr(value, "ndim", None) == 0 and isinstance(value.tolist(), Real)
+    return hasattr(type(value), "ndim") and value.ndim == 0 and isinstance(value.tolist(), Real)

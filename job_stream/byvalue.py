@@ -36,10 +36,11 @@ class _ByValue(cloudpickle.Pickler):  # type: ignore[misc]
     """Gives the same for the same class in each process that runs the script, but for cloudpickle's own numbers."""
 
     def reducer_override(self, what: Any) -> Any:
-        if isinstance(what, (type, FunctionType)):
+        isClass = issubclass(type(what), type)
+        if isClass or type(what) is FunctionType:
             if isNamed(what):
                 return NotImplemented
-            if isinstance(what, type):
+            if isClass:
                 copyreg._slotnames(what)  # type: ignore[attr-defined]  # pickle notes them in a class at its first use
         return super().reducer_override(what)
 

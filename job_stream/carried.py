@@ -142,7 +142,7 @@ def _pickler() -> type:
             self._packer = packer
 
         def reducer_override(self, what: Any) -> Any:
-            if isinstance(what, BaseException):
+            if issubclass(type(what), BaseException):
                 return self._packer.reference(what)
             return super().reducer_override(what)
 

@@ -14,6 +14,7 @@ from typing import Any, ClassVar, NamedTuple
 
 from .errors import PlanError
 from .hints import listed, meant
+from .recorder import checkAnswers
 from .values import Multiple, Object, Sent
 
 __all__ = ["Frame", "Job", "Reducer", "Targets", "adapt", "asAnswer", "isStage"]
@@ -258,6 +259,11 @@ _SENDING = {
 """During which methods a class may emit, and during which it may recur."""
 
 
+_METHODS = (
+    "postSetup", "handleWork", "handleInit", "handleAdd", "handleJoin", "handleDone", "handleFirst", "handleNext",
+)  # fmt: skip
+
+
 def _copied(config: Any) -> Any:
     """A copy as deep as there are mappings and lists; other values are those of the configuration."""
     if isinstance(config, Mapping):
@@ -282,6 +288,8 @@ def adapt(role: str, kind: type[Any], name: str, config: Mapping[Any, Any], emit
     base = {"job": Job, "reduce": Reducer, "frame": Frame}[role]
     if not issubclass(kind, base):
         raise PlanError(f"{role} takes a class derived from common.{base.__name__}; {kind.__name__} is not")
+    for method in _METHODS:
+        checkAnswers(f"{role} {name!r}: {method}", getattr(kind, method, None), "call self.emit(...) instead")
     parts = _ADAPTERS[role](_Instances(kind, name, config, emits, recurs))
     for part in parts.values():
         part.__dict__["standsFor"] = kind  # so that a change of the class's code can be noticed

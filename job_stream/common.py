@@ -71,7 +71,7 @@ def run(
     own = {**caller, **vars(sys.modules["__main__"])}
     keywords = {"checkpointFile": checkpointFile, "checkpointInterval": checkpointInterval, **workKeywords}
     stream = _Configured(work, _read(config, own), keywords)
-    stream.result(handleResult or _show)
+    stream.result(_show if handleResult is None else handleResult)
     stream.run()
 
 

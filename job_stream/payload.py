@@ -16,6 +16,7 @@ from typing import Any
 from .errors import PayloadError
 from .mappings import mappings
 from .texts import said, shorten
+from .values import isUnrun
 
 __all__ = ["Blob", "Live", "Parts", "Segment", "byValue", "pack", "readOnce", "unpack"]
 
@@ -168,7 +169,13 @@ def _packHard(value: Any, outOfBand: Any) -> bytes:
         return dumps(value, outOfBand)
     except Exception as error:
         why = said(error, MESSAGE_CHARACTERS)
-        raise PayloadError(f"{explain(part, path)} cannot be pickled: {why}") from error
+        raise PayloadError(f"{explain(part, path)} cannot be pickled: {why}{_wayOut(value)}") from error
+
+
+def _wayOut(value: Any) -> str:
+    """What to do about values that have not run yet."""
+    parts = value if type(value) is list else [value]
+    return "; return Multiple(...) of a generator, and await a coroutine" if any(map(isUnrun, parts)) else ""
 
 
 def byValue(what: Any) -> bytes:

@@ -11,11 +11,14 @@ from typing import Any
 from .engine.messages import SourceGave
 from .errors import CheckpointError
 from .payload import Blob, Live, Parts, pack
+from .values import bytesOf
 
 __all__ = ["PULL_S", "Puller"]
 
 PULL_S = 2e-3
 PULL_BYTES = 4 << 20
+_WITHOUT_SIZE = frozenset((int, float, str, tuple, list, dict, type(None)))
+"""Most items are of these types, and need not be asked."""
 
 
 class Puller:
@@ -101,7 +104,8 @@ class Puller:
         """Keeps an item, and waits until it is asked for; False: it never will be."""
         with self._changed:
             self._values.append(value)
-            self._bytes += getattr(value, "nbytes", 0)
+            if type(value) not in _WITHOUT_SIZE:
+                self._bytes += bytesOf(value)
             count = len(self._values)
             if self._wanted and (count >= self._wanted or self._bytes >= PULL_BYTES):
                 self._post(SourceGave(self._takeChunks(), False))

@@ -67,9 +67,9 @@ def shorten(value: Any, most: int = ITEM_CHARACTERS) -> str:
 def _repr(value: Any, room: int, depth: int) -> str:
     """``repr``, but no more of a list or the like than it takes to fill the room."""
     kind: Any = type(value)
-    if isinstance(value, BaseException) and kind.__repr__ is BaseException.__repr__:  # a group may hold any number
-        text = _repr(value.args, room, depth)
-        return kind.__name__ + (f"{text[:-2]})" if len(value.args) == 1 and text[-2:] == ",)" else text)
+    if kind.__repr__ is BaseException.__repr__:  # a group may hold any number
+        name, text = _nameOf(kind), _repr(value.args, room, depth)
+        return f"{name}{text[:-2]})" if len(value.args) == 1 and text[-2:] == ",)" else f"{name}{text}"
     if kind not in _ENCLOSED or not value:
         whole = kind not in (str, bytes, bytearray) or len(value) <= 2 * room
         return repr(value) if whole else repr(value[: 2 * room])

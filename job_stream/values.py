@@ -3,9 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from types import AsyncGeneratorType, CoroutineType, GeneratorType
 from typing import Any, NamedTuple
 
-__all__ = ["Args", "Multiple", "Object", "Sent", "whole"]
+from .texts import shorten
+
+__all__ = ["Args", "Multiple", "Object", "Sent", "bytesOf", "isIterable", "isUnrun", "whole"]
+
+
+def bytesOf(value: Any) -> int:
+    """The size that a value says it has; 0 where it says nothing, or nothing that could be one.
+
+    Only what its class has is asked, since some objects answer to any name.
+    """
+    try:
+        size = value.nbytes if hasattr(type(value), "nbytes") else 0
+    except Exception:
+        return 0
+    return size if type(size) is int and size > 0 else 0
 
 
 class _Final:
@@ -16,6 +31,20 @@ class _Final:
     def __init_subclass__(cls, **kwargs: Any) -> None:
         if cls.__module__ != __name__:
             raise TypeError(f"{cls.__mro__[1].__name__} cannot be subclassed: use it as it is")
+
+
+def isIterable(value: Any) -> bool:
+    """Whether the class of a value lets it be iterated over; some objects answer to any name themselves."""
+    kind = type(value)
+    return getattr(kind, "__iter__", None) is not None or hasattr(kind, "__getitem__")
+
+
+def isUnrun(value: Any) -> bool:
+    """Whether it is what a call gives that has not run anything yet: a generator, or a coroutine."""
+    return type(value) in _UNRUN
+
+
+_UNRUN = (GeneratorType, CoroutineType, AsyncGeneratorType)
 
 
 class Args(_Final):
@@ -63,8 +92,8 @@ class Multiple(_Final):
     __slots__ = ("workList",)
 
     def __init__(self, workList: Iterable[Any]) -> None:
-        if not hasattr(workList, "__iter__") and not hasattr(workList, "__getitem__"):
-            raise TypeError(f"Multiple takes an iterable, not {type(workList).__name__}: {workList!r:.80}")
+        if not isIterable(workList):
+            raise TypeError(f"Multiple takes an iterable, not {type(workList).__name__}: {shorten(workList, 80)}")
         self.workList = workList
 
     def __repr__(self) -> str:
@@ -80,7 +109,7 @@ class Sent(NamedTuple):
     @property
     def nbytes(self) -> int:
         """The size of the work, where it has one."""
-        return int(getattr(self.work, "nbytes", 0))
+        return bytesOf(self.work)
 
 
 class Object:

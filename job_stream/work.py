@@ -19,7 +19,9 @@ from .plan import Plan, Policy
 from .recorder import cpusOf, decorator, policyOf, seedOf
 from .recording import Function, Recording
 from .saver import Handle, Saver
-from .source import InitialWork
+from .source import InitialWork, fresh
+from .texts import shorten
+from .values import isIterable
 from .world import rankOf
 
 __all__ = ["Work"]
@@ -81,8 +83,9 @@ class Work:
     ) -> None:
         if unknown:
             raise _unknown(next(iter(unknown)))
-        if not isinstance(initialWork, Iterable) and not hasattr(initialWork, "__getitem__"):
-            raise PlanError(f"initialWork must be iterable, not {type(initialWork).__name__}: {initialWork!r:.80}")
+        if not isIterable(initialWork):
+            kind = type(initialWork).__name__
+            raise PlanError(f"initialWork must be iterable, not {kind}: {shorten(initialWork, 80)}")
         self._checkpoint = Checkpointing(checkpointFile, checkpointInterval, timeLimit)
         self.failures: list[Failure] = []
         self._initialWork = initialWork
@@ -91,6 +94,7 @@ class Work:
         self._seed = seedOf(seed)
         self._cpus = cpusOf(cpus)
         self._hasRun = False
+        self._isTaken = False
 
     # recording --------------------------------------------------------------------------------------------------------
 
@@ -192,7 +196,7 @@ class Work:
             primary, None.
 
         Raises:
-            PlanError: a frame has no end.
+            PlanError: a frame has no end; the initial work is an iterator that has been used up.
             the exception of user code that failed; its ``__cause__`` is a ``StageError`` with the traceback from the
                 worker.
         """
@@ -212,23 +216,30 @@ class Work:
             return None
         handlers = Handlers(self._recording.inits, self._recording.last, self.failures)
         if nested:
-            source = InitialWork([*handlers.initialParts(), self._initialWork])
+            source = InitialWork([*handlers.initialParts(), self._freshWork()])
             self._runSerially(plan, source, handlers.taker())
+            if drop:
+                handlers.checkDropped()
             return self._outcome(handlers)
         with raisedByAll(plan):
             saver = self._checkpoint.saver(plan, handlers.journal(drop))
         if saver is None:
             with raisedByAll(plan):
-                source = InitialWork([*handlers.initialParts(), self._initialWork])
+                source = InitialWork([*handlers.initialParts(), self._freshWork()])
             self._runInParallel(plan, source, handlers.taker(), drop)
             return self._outcome(handlers)
         return self._runSaved(plan, handlers, drop, saver)
+
+    def _freshWork(self) -> Any:
+        """The initial work, which an iterator gives only once."""
+        isAgain, self._isTaken = self._isTaken, True
+        return fresh(self._initialWork, isAgain)
 
     def _runSaved(self, plan: Plan, handlers: Handlers, drop: bool, saver: Saver) -> Any:
         """Runs with checkpoints, from the one that is there if there is one."""
         saver.stopIfEnded()
         with raisedByAll(plan):
-            source = InitialWork([*saver.initialParts(handlers.initialParts), self._initialWork])
+            source = InitialWork([*saver.initialParts(handlers.initialParts), self._freshWork()])
             saver.begin(tuple(part.length for part in source.parts))
         self.failures += saver.failures
         saver.failures = self.failures

@@ -108,6 +108,7 @@ PLACES: tuple[tuple[str, ...], ...] = (
         "lanes.loading",
         "lanes.lane",
         "lanes.serial",
+        "lanes.others",
         "lanes.keeper",
         "lanes.worker",
         "lanes.child",

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
-from ..values import Args, Multiple
+from ..values import Args, Multiple, bytesOf
 
 __all__ = [
     "SMALL", "Lazy", "Pair", "Stop", "answers", "apply", "applyWithStore", "bare", "callEnd", "callJob", "callMap",
@@ -30,7 +30,7 @@ class Pair(NamedTuple):
     @property
     def nbytes(self) -> int:
         """The size of the value, where it has one."""
-        return int(getattr(self.value, "nbytes", 0))
+        return bytesOf(self.value)
 
 
 def bare(item: Any) -> Any:

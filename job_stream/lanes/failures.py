@@ -12,7 +12,7 @@ from collections.abc import Callable
 from time import monotonic_ns
 from typing import Any
 
-from ..errors import EngineError
+from ..errors import EngineError, PlanError
 from ..plan import Place
 from ..texts import shorten, story, told
 from ..wire import UserFailure
@@ -20,7 +20,8 @@ from .board import NOTE_STARTED
 from .calls import bare
 
 __all__ = [
-    "Failed", "Failures", "Skipped", "Unreadable", "cannotBeRead", "cannotTravel", "describe", "failureOf", "ours",
+    "Failed", "Failures", "Skipped", "Unreadable", "cannotBeRead", "cannotTravel", "describe", "failureOf", "hasNotRun",
+    "ours",
 ]  # fmt: skip
 
 
@@ -148,6 +149,13 @@ def cannotTravel(stage: str, what: str, error: Exception, number: int) -> Failed
     failed = Failed(stage, Unreadable(f"<its {what}>"), 1, error, number)
     failed.__cause__ = error
     return failed
+
+
+def hasNotRun(stage: str, value: Any, number: int) -> Failed:
+    """What a stage gave, which nobody takes, is a generator or a coroutine: nothing of it has been done."""
+    error = PlanError(f"stage {stage!r} gave a {type(value).__name__}, which nobody takes, so nothing in it ever runs: "
+                      "return Multiple(...) of a generator, and call asyncio.run(...) with a coroutine")  # fmt: skip
+    return Failed(stage, Unreadable("<its output>"), 1, error, number)
 
 
 def cannotBeRead(place: Place, count: int, error: Exception) -> Failed:

@@ -14,6 +14,7 @@ from typing import Any
 
 from ..errors import PlanError
 from ..plan import Kind, Place, Plan
+from ..texts import shorten
 from ..values import Multiple
 from . import calls
 from .calls import Pair, Stop
@@ -54,7 +55,7 @@ def _keyOf(scope: Context) -> int:
 def _number(place: Place, value: Any) -> int:
     number = calls.apply(place.key, value)  # type: ignore[arg-type]
     if isinstance(number, bool) or not isinstance(number, Integral):
-        raise PlanError(f"frame {place.name!r}: key must give a whole number, not {number!r:.80}")
+        raise PlanError(f"frame {place.name!r}: key must give a whole number, not {shorten(number, 80)}")
     return int(number)
 
 

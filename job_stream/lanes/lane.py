@@ -22,6 +22,7 @@ from typing import Any
 from ..engine.messages import Flush, Lend, Repaid, Resume, Work
 from ..errors import PlanError
 from ..plan import Kind
+from ..values import bytesOf
 from .board import NOTE_LOAN, NOTE_PLACE, NOTE_UNIT, PAUSED, REPORTS, WANTED
 from .context import enter
 from .entries import Mark, Rest, Run
@@ -295,7 +296,7 @@ class Lane:
         nbytes = 0
         while rest.taken < end and nbytes < DRAW_BYTES and evaluator.pull(rest, min(DRAW_ITEMS, end - rest.taken)):
             drawn = evaluator.stack[-1]
-            nbytes += sum(getattr(value, "nbytes", 0) for value in drawn.values) if type(drawn) is Run else 0
+            nbytes += sum(map(bytesOf, drawn.values)) if type(drawn) is Run else 0
         return True
 
     def _loosen(self) -> bool:
@@ -367,7 +368,7 @@ class Lane:
         if self._drop:
             for home in self._homes.values():
                 if self._plan.places[home.end].body == 0:
-                    home.outputs, home.positions = [], []
+                    self._products.drop(home)
         evaluator = self._evaluator
         if evaluator.marks or not evaluator.stack or not self._hasProducts():
             return
