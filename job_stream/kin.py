@@ -23,7 +23,6 @@ from functools import partial
 from itertools import islice
 from types import FunctionType, MethodType
 from typing import Any, NamedTuple
-from zlib import crc32
 
 from .errors import PayloadError
 
@@ -75,7 +74,7 @@ class Family:
             self._values[id(what)] = value
         return value
 
-    def twin(self, name: str, contents: int) -> Any:
+    def twin(self, name: str, contents: bytes) -> Any:
         """The one member of this name and with these contents; None: there is none, or are several."""
         named = (member for member in self.members.values() if _nameOf(member) == name and not isNamed(member))
         twins = [member for member in named if _contentsOf(self._valueOf(member)) == contents]
@@ -152,9 +151,11 @@ _IDENTITY = re.compile(rb"(?<=\x8c\x20)[0-9a-f]{32}")
 """By which cloudpickle knows a class again: another one in each process."""
 
 
-def _contentsOf(value: bytes) -> int:
-    """A number that is equal for equal classes or functions by value."""
-    return crc32(_IDENTITY.sub(b"", value))
+def _contentsOf(value: bytes) -> bytes:
+    """What is equal for equal classes or functions by value."""
+    from hashlib import blake2b  # slow to load, and only needed where something came by value
+
+    return blake2b(_IDENTITY.sub(b"", value), digest_size=16).digest()
 
 
 # names ----------------------------------------------------------------------------------------------------------------
