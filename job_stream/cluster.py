@@ -10,6 +10,7 @@ from __future__ import annotations
 import pickle
 import struct
 import sys
+import threading
 import time
 from collections import deque
 from collections.abc import Callable
@@ -69,6 +70,22 @@ class Cluster:
         self._nextLook = 0.0
         self._stages: tuple[tuple[str, str, int], ...] = ()
         self._primaryHasBegun = False
+        self._turn = threading.Lock()
+
+    def claim(self) -> None:
+        """Takes the ranks for one stream, until they are set free.
+
+        Raises:
+            PlanError: another thread of the script has them. Which stream a message belongs to is known by the number
+                of the stream only, and that by their order.
+        """
+        if not self._turn.acquire(blocking=False):
+            raise PlanError("a stream of another thread is under way: with several ranks streams run one after the "
+                            "other; wait for its end, or set JOBS_RANKS=1 to let each process work alone")  # fmt: skip
+
+    def free(self) -> None:
+        """Lets the next stream have them."""
+        self._turn.release()
 
     def begin(self, plan: Plan) -> list[Gone]:
         """The next stream begins; returns the ranks that are gone already.

@@ -47,16 +47,18 @@ class Live:
 class Segment:
     """A stretch of shared memory that somebody else wrote; ``release`` is called when nobody here needs it."""
 
-    __slots__ = ("_owner", "_release", "fd", "number")
+    __slots__ = ("_owner", "_process", "_release", "fd", "number")
 
     def __init__(self, fd: int, owner: int, number: int, release: Any) -> None:
         self.fd = fd
         self.number = number
         self._owner = owner
         self._release = release
+        self._process = os.getpid()
 
     def __del__(self) -> None:
-        self._release(self._owner, self.number, self.fd)
+        if os.getpid() == self._process:  # a process that was forked meanwhile has nothing to say about it
+            self._release(self._owner, self.number, self.fd)
 
 
 class Blob:

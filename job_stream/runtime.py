@@ -29,6 +29,7 @@ from .lanes.packing import LivePacking, unpackAny
 from .lanes.pool import Death, ProcessPool
 from .lanes.threads import ThreadPool
 from .lanes.worker import KEEPER, Setup
+from .limits import explained
 from .observe.statistics import Statistics
 from .payload import readOnce
 from .plan import Plan
@@ -76,15 +77,15 @@ class Runtime:
         self._isLive = not patient
         self.statistics = Statistics()
         self._messages = 0
+        self._wake = Wake()
         setup = Setup(plan, source, seed, drop, self._board, patient)
-        self._processes = ProcessPool(setup) if plan.usesProcesses else None
+        self._processes = self._fork(setup) if plan.usesProcesses else None
         self._stowage = Stowage()
         packing = LivePacking() if self._isLive else StowedPacking(self._stowage)
         self._threads = ThreadPool(setup, self._post, packing)
         self._reporter = Reporter(plan, source)
         self._freight = Freight(source, self._stowage, self._reporter)
         self._events: deque[Any] = deque()
-        self._wake = Wake()
         self._deliveries: SimpleQueue[Any] = SimpleQueue()
         self._puller: Puller | None = None
         self._iterators = source.iterators()
@@ -103,6 +104,13 @@ class Runtime:
         }  # fmt: skip
         self._thread = threading.Thread(target=self._run, name="job_stream-engine", daemon=True)
 
+    def _fork(self, setup: Setup) -> ProcessPool:
+        try:
+            return ProcessPool(setup)
+        except BaseException:
+            self._wake.close()
+            raise
+
     # the main thread's side -------------------------------------------------------------------------------------------
 
     def run(self, handle: Callable[[list[Any], int | None], None]) -> None:
@@ -112,10 +120,8 @@ class Runtime:
         Raises:
             the exception that ended the run.
         """
-        if self._saver is not None:
-            self._saver.start(self._post, self._wake.set)
-        self._thread.start()
         try:
+            self._begin()
             while True:
                 delivery = self._next()
                 if delivery is None:
@@ -132,6 +138,15 @@ class Runtime:
         finally:
             self._stop()
             delivery = None
+
+    def _begin(self) -> None:
+        try:
+            if self._saver is not None:
+                self._saver.start(self._post, self._wake.set)
+            self._thread.start()
+        except BaseException as error:
+            self._fail(explained(error, "no thread for the run can be started"))
+            self._close()
 
     def _stop(self) -> None:
         self._stopping = True
@@ -178,7 +193,7 @@ class Runtime:
             self._loop()
             self._isOver = self._rank.halted and not self._failed
         except BaseException as error:
-            self._fail(error)
+            self._fail(explained(error, "the run cannot go on"))
         finally:
             self._close()
 
@@ -193,6 +208,7 @@ class Runtime:
         parts = self._source.partsFor(joined.size) if joined.rank == 0 else ()
         self._rank = Rank(self._plan, parts, own, joined.rank, lanesOf, self._saver.state if self._saver else None)
         if joined.size > 1:
+            joined.claim()
             self._cluster = joined
             self._reporter.rank = joined.rank
             self._patience.polls, self._patience.stirred = True, monotonic()
@@ -328,20 +344,46 @@ class Runtime:
             self._deliveries.put(error)
 
     def _close(self) -> None:
+        """Ends what belongs to the run. Whatever goes wrong on the way, the rest is ended, and the script hears of it.
+        """
+        steps = (self._tellOthers, self._note, self._closeProcesses, self._threads.close, self._closePuller,
+                 self._gather, self._lingerOn, self._freeOthers)  # fmt: skip
+        try:
+            for step in steps:
+                try:
+                    step()
+                except BaseException as error:
+                    self._fail(explained(error, "the run cannot be ended in order"))
+        finally:
+            self._deliveries.put(None)
+
+    def _tellOthers(self) -> None:
         if self._cluster is not None and self._given is not None:
             with suppress(Exception):
                 self._cluster.tell(self._given)
+
+    def _note(self) -> None:
         if self._isOver:
             self.statistics.note(self._figures(), self._cluster)
+
+    def _closeProcesses(self) -> None:
         if self._processes:
             self._processes.close(atOnce=self._failed or self._stopping)
-        self._threads.close()
+
+    def _closePuller(self) -> None:
         if self._puller:
             self._puller.close()
+
+    def _gather(self) -> None:
         self.statistics.gather(self._stowage.room)
+
+    def _freeOthers(self) -> None:
+        if self._cluster is not None:
+            self._cluster.free()
+
+    def _lingerOn(self) -> None:
         if self._isOver and self._saver is not None:
             self._linger(self._saver)
-        self._deliveries.put(None)
 
     def _linger(self, saver: Saver) -> None:
         """Saves on while results are handled, which may take longer than all the work; and the state after that."""

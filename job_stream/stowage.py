@@ -7,9 +7,11 @@ import os
 import threading
 from typing import Any
 
+from .forks import disown, own
 from .lanes.arena import Arena
 from .lanes.board import SEGMENTS
 from .lanes.packing import PicklePacking
+from .limits import areFilesScarce
 from .payload import Blob, Parts, Segment, pack
 from .wire import INLINE_BYTES
 
@@ -23,6 +25,7 @@ class Stowage:
         self._free = bytearray(SEGMENTS)
         self._arena = Arena(self._free)
         self._lock = threading.Lock()
+        own(self)
 
     def stow(self, parts: Parts) -> Blob:
         lengths = [len(frame) for frame in parts.frames]
@@ -30,6 +33,9 @@ class Stowage:
             return Blob(lengths, None, 0, b"".join(parts.frames))
         with self._lock:
             number, fd = self._arena.write(parts.frames)
+            if number == SEGMENTS and areFilesScarce(fd):
+                self._arena.sent()
+                return Blob(lengths, None, 0, b"".join(parts.frames))
             if number == SEGMENTS:
                 fd = os.dup(fd)
                 self._arena.sent()
@@ -38,10 +44,12 @@ class Stowage:
     def room(self, size: int) -> tuple[memoryview, Any]:
         """Memory for a message body that is about to come, and what stands for it."""
         if size <= INLINE_BYTES:
-            data = bytearray(size)
-            return memoryview(data), data
+            return _ownRoom(size)
         with self._lock:
             number, fd = self._arena.reserve(size)
+            if number == SEGMENTS and areFilesScarce(fd):
+                self._arena.sent()
+                return _ownRoom(size)
             if number == SEGMENTS:
                 fd = os.dup(fd)
                 self._arena.sent()
@@ -58,6 +66,17 @@ class Stowage:
 
     def close(self) -> None:
         self._arena.close()
+        disown(self)
+
+    def letGo(self) -> None:
+        """In a process that was forked meanwhile."""
+        self._lock = threading.Lock()
+        self._arena.close()
+
+
+def _ownRoom(size: int) -> tuple[memoryview, bytearray]:
+    data = bytearray(size)
+    return memoryview(data), data
 
 
 class StowedPacking(PicklePacking):

@@ -109,13 +109,19 @@ class _World:
     """The world of this process, joined when it is first asked for."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._renew()
+        os.register_at_fork(after_in_child=self._renew)
         self._transport: Transport | None = None
         self._ending: _Ending | None = None
         self._asked = False
         if launched(dict(os.environ, JOBS_RANKS="")):
             os.environ.setdefault(OWNER, str(os.getpid()))
             atexit.register(self._attend)
+
+    def _renew(self) -> None:
+        """Also in a forked process: another thread may have been joining the others, and would have the lock for ever.
+        """
+        self._lock = threading.Lock()
 
     def __call__(self) -> Transport:
         with self._lock:

@@ -16,6 +16,8 @@ PACKAGE = "job_stream"
 # From what all may import to what imports all. A tuple is a folder: its modules may import each other, without a cycle.
 PLACES: tuple[tuple[str, ...], ...] = (
     ("errors",),
+    ("forks",),
+    ("limits",),
     ("cpus",),
     ("values",),
     ("plan",),
@@ -106,8 +108,10 @@ PLACES: tuple[tuple[str, ...], ...] = (
         "lanes.serial",
         "lanes.keeper",
         "lanes.worker",
+        "lanes.renewal",
         "lanes.child",
         "lanes.nursery",
+        "lanes.hold",
         "lanes.pool",
         "lanes.threads",
         "lanes",

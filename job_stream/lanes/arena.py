@@ -12,6 +12,8 @@ import mmap
 import os
 from collections.abc import Sequence
 
+from ..forks import MEMORY_FILE
+from ..limits import explained, filesForOne
 from ..payload import MAPPED_FROM, Buffer
 
 __all__ = ["Arena"]
@@ -68,7 +70,7 @@ class Arena:
         """A segment that nobody reads: one to be used again, or one for this time only."""
         number = self._acquire(size)
         if number is None:
-            self._once.append(os.memfd_create("job_stream", os.MFD_CLOEXEC))
+            self._once.append(_newFile())
             return len(self._free), self._once[-1]
         return number, self._fds[number]
 
@@ -87,9 +89,9 @@ class Arena:
         for number in free:
             if self._sizes[number] * 4 >= size:
                 return self._occupy(number)
-        for number in range(len(self._free)):
+        for number in range(min(len(self._free), filesForOne())):
             if number not in self._fds:
-                self._fds[number] = os.memfd_create("job_stream", os.MFD_CLOEXEC)
+                self._fds[number] = _newFile()
                 self._sizes[number] = 0
                 return self._occupy(number)
         return None
@@ -113,6 +115,13 @@ class Arena:
             os.close(fd)
         self._fds.clear()
         self._memory.clear()
+
+
+def _newFile() -> int:
+    try:
+        return os.memfd_create(MEMORY_FILE, os.MFD_CLOEXEC)
+    except OSError as error:
+        raise explained(error, "there can be no more memory files")  # noqa: B904
 
 
 def _copy(memory: memoryview, parts: Sequence[Buffer]) -> None:

@@ -6,16 +6,21 @@ import os
 import signal
 import socket
 import sys
+from functools import cache
 from typing import Any
 
+from ..errors import LimitError
 from ..mappings import mappings
+from ..wire import Fork
 from .arena import Arena
 from .board import OWN_CPUS
+from .failures import failureOf, ours
 from .links import ProcessLink
 from .packing import PicklePacking
+from .renewal import renewRandom
 from .worker import Setup, newWorker
 
-__all__ = ["settle", "work"]
+__all__ = ["prctl", "settle", "work"]
 
 
 def settle(parent: int, patient: bool) -> None:
@@ -34,20 +39,30 @@ def _ignore(number: int, frame: Any) -> None:
 
 def dieWithParent() -> None:
     """Has the kernel kill this process when its parent dies (prctl PR_SET_PDEATHSIG)."""
-    from ctypes import CDLL  # loaded by the pool already, before it forked
-
-    CDLL(None).prctl(1, signal.SIGKILL, 0, 0, 0)
+    prctl()(1, signal.SIGKILL, 0, 0, 0)
 
 
-def work(setup: Setup, number: int, inbox: socket.socket, outbox: socket.socket) -> None:
+@cache
+def prctl() -> Any:
+    """The function of the system; looked up before the first fork, since that takes locks."""
+    from ctypes import CDLL
+
+    return CDLL(None).prctl
+
+
+def work(setup: Setup, order: Fork, inbox: socket.socket, outbox: socket.socket) -> None:
     """Runs a lane or the keeper until the rank closes the inbox."""
-    setup.board.clear(number)
-    note = setup.board.note(number)
-    link = ProcessLink(number, inbox, outbox, Arena(setup.board.free(number)))
+    setup.board.take(order.serial, order.slot)
+    note = setup.board.note(order.serial)
+    link = ProcessLink(order.serial, inbox, outbox, Arena(setup.board.free(order.serial)))
     mappings.share(max(setup.board.flags[OWN_CPUS], 1))
     _prepareStreams()
-    _reseed()
-    newWorker(setup, number, True, link, PicklePacking(), note).run()
+    renewRandom()
+    worker = newWorker(setup, order.lane, True, link, PicklePacking(), note)
+    try:
+        worker.run()
+    except LimitError as error:
+        link.send(failureOf(ours("a worker", error)))
 
 
 def _prepareStreams() -> None:
@@ -55,10 +70,3 @@ def _prepareStreams() -> None:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(line_buffering=True)
-
-
-def _reseed() -> None:
-    """Forked processes must not draw the same random numbers (Python's own module sees to itself)."""
-    random = sys.modules.get("numpy.random")
-    if random is not None:
-        random.seed()

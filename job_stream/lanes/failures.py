@@ -13,7 +13,8 @@ from collections.abc import Callable
 from time import monotonic_ns
 from typing import Any
 
-from ..errors import EngineError
+from ..errors import EngineError, LimitError
+from ..limits import explained
 from ..plan import Place
 from ..wire import UserFailure
 from .board import NOTE_STARTED
@@ -119,7 +120,10 @@ class Failures:
 
 def describe(error: BaseException) -> str:
     """The traceback of an exception as text, from the user's code on."""
-    import traceback
+    try:
+        import traceback
+    except (ImportError, OSError):  # no more files can be opened
+        return f"{type(error).__name__}: {error}"
 
     def ours(name: str) -> bool:
         return name.startswith(__name__.rpartition(".")[0])
@@ -131,10 +135,12 @@ def describe(error: BaseException) -> str:
 
 
 def ours(where: str, error: Exception) -> Failed:
-    """A mistake of job_stream itself, which must end the run rather than be tried again."""
-    mistake = EngineError(f"job_stream made a mistake in {where}: {type(error).__name__}: {error}")
-    mistake.__cause__ = error
-    return Failed(f"job_stream, {where}", "<none>", 1, mistake, 0)
+    """A mistake of job_stream itself, or a limit that it has met: that must end the run rather than be tried again."""
+    told = explained(error, f"{where} cannot go on")
+    if not isinstance(told, LimitError):
+        told = EngineError(f"job_stream made a mistake in {where}: {type(error).__name__}: {error}")
+        told.__cause__ = error
+    return Failed(f"job_stream, {where}", "<none>", 1, told, 0)
 
 
 def cannotTravel(stage: str, what: str, error: Exception, number: int) -> Failed:

@@ -7,6 +7,7 @@ children this way without being pickled.
 
 from __future__ import annotations
 
+import errno
 import gc
 import os
 import select
@@ -19,9 +20,11 @@ from functools import lru_cache
 from time import monotonic, sleep
 from typing import Any
 
-from ..wire import Codec, Died, Fork, Forked, Kill, Stopped
-from .child import settle, work
+from ..errors import LimitError
+from ..wire import Codec, Died, Fork, Forked, Kill, NotForked, Stopped
+from .child import prctl, settle, work
 from .links import receive, send
+from .renewal import awaitImports, renew
 from .worker import Setup
 
 __all__ = ["Nursery", "forkNursery"]
@@ -58,6 +61,7 @@ class Nursery:
         gc.freeze()
         awake, wake = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         signal.signal(signal.SIGCHLD, lambda number, frame: None)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGCHLD])  # a script that waits for signals blocks them
         signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
         poll = select.poll()
         poll.register(awake, select.POLLIN)
@@ -75,6 +79,9 @@ class Nursery:
         """Takes one command; False when there will be no more."""
         try:
             message = receive(self._commands)
+        except LimitError:
+            self._report(NotForked(EVERYBODY, errno.EMFILE))
+            return True
         except OSError:
             return False
         if message is None:
@@ -82,26 +89,31 @@ class Nursery:
         data, fds = message
         command = self._codec.decode(data, [], 0)
         if type(command) is Fork:
-            self._fork(command.lane, socket.socket(fileno=fds[0]))
+            self._fork(command, socket.socket(fileno=fds[0]))
         elif type(command) is Kill:
             self._kill(command.lane)
         return True
 
-    def _fork(self, lane: int, inbox: socket.socket) -> None:
+    def _fork(self, order: Fork, inbox: socket.socket) -> None:
         nursery = os.getpid()
-        pid = os.fork()
+        try:
+            pid = os.fork()
+        except OSError as error:
+            inbox.close()
+            self._report(NotForked(order.lane, error.errno or 0))
+            return
         if pid == 0:
-            _runChild(lambda: self._child(nursery, lane, inbox))
+            _runChild(lambda: self._child(nursery, order, inbox))
         inbox.close()
-        self._children[pid] = lane
-        self._report(Forked(lane, pid))
+        self._children[pid] = order.lane
+        self._report(Forked(order.lane, pid))
 
-    def _child(self, nursery: int, lane: int, inbox: socket.socket) -> None:
+    def _child(self, nursery: int, order: Fork, inbox: socket.socket) -> None:
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         self._commands.close()
         settle(nursery, self._setup.patient)
-        work(self._setup, lane, inbox, self._outbox)
+        work(self._setup, order, inbox, self._outbox)
 
     def _kill(self, lane: int) -> None:
         for pid, number in self._children.items():
@@ -172,8 +184,12 @@ def forkNursery(setup: Setup, commands: socket.socket, outbox: socket.socket, fo
         if stream is not None:
             stream.flush()
     script, limitThreads = os.getpid(), threadLimiter()
+    prctl()
+    awaitImports()
     pid = os.fork()
     if pid == 0:
+        gc.freeze()  # what the script has left to be collected takes locks, too
+        renew()
         for end in foreign:
             end.close()
         _runChild(Nursery(setup, script, commands, outbox, limitThreads).run)
