@@ -54,20 +54,36 @@ def test_two_threads_may_run_streams_at_the_same_time():
         assert all(threads.map(run, range(30)))
 
 
-def test_a_stream_ends_while_another_one_goes_on(gate):
-    def wait_for_the_gate():
+def test_a_stream_ends_while_one_that_began_after_it_goes_on(tmp_path):
+    begun, gate = Gate(tmp_path / "begun"), Gate(tmp_path / "gate")
+
+    def go_on():
         w = Work([1], cpus=1)
-        w.job(lambda work: gate.wait())
+
+        @w.job
+        def wait(work):
+            begun.open()
+            gate.wait()
+
         w.run()
 
-    thread = threading.Thread(target=wait_for_the_gate)
-    thread.start()
+    thread = threading.Thread(target=go_on)
+    w = Work([0, 1], cpus=2)
+
+    @w.job
+    def last_until_another_has_begun(work):
+        if work:
+            begun.wait()
+        return work
+
+    @w.result
+    def begin_another(result):
+        if result == 0:
+            thread.start()
+
     try:
-        for _ in range(5):
-            w = Work(range(10), cpus=2)
-            w.job(lambda work: bytes(200_000))
-            w.job(len)
-            assert w.run() == [200_000] * 10
+        w.run()
+        assert thread.is_alive()
     finally:
         gate.open()
         thread.join()
