@@ -5,15 +5,15 @@ from __future__ import annotations
 import errno
 import os
 import resource
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 
 from .errors import LimitError
 
-__all__ = ["areFilesScarce", "explained", "files", "filesForOne", "raiseFiles", "refusal"]
+__all__ = ["areFilesScarce", "explained", "files", "filesForOne", "named", "raiseFiles", "refusal"]
 
 MANY_FILES = 1 << 20
-PURPOSES = 8
+PURPOSES = 16
 
 
 def files() -> int:
@@ -64,6 +64,15 @@ def refusal(number: int, what: str) -> LimitError:
     """The error for ``what`` that the system has refused with this number of an error."""
     reason = _REASONS.get(number, lambda: os.strerror(number))
     return LimitError(f"{what} ({errno.errorcode.get(number, number)}): {reason()}")
+
+
+@contextmanager
+def named(what: str) -> Iterator[None]:
+    """Within, refusals of the system are raised as the error that says which limit was met."""
+    try:
+        yield
+    except OSError as error:
+        raise explained(error, what)  # noqa: B904
 
 
 def explained(error: BaseException, what: str) -> BaseException:

@@ -8,7 +8,7 @@ import threading
 from collections import OrderedDict
 
 from .errors import PayloadError
-from .limits import filesForOne
+from .limits import filesForOne, named
 
 __all__ = ["Mappings", "mappings"]
 
@@ -50,7 +50,8 @@ class Mappings:
             whole = self._known.pop(file.st_ino, None)
             if whole is None or len(whole) < offset + size:
                 self.mapped -= len(whole or b"")
-                whole = memoryview(mmap.mmap(fd, file.st_size, mmap.MAP_SHARED | mmap.MAP_POPULATE, mmap.PROT_READ))
+                with named("memory files cannot be mapped"):
+                    whole = memoryview(mmap.mmap(fd, file.st_size, mmap.MAP_SHARED | mmap.MAP_POPULATE, mmap.PROT_READ))
                 self.mapped += len(whole)
             self._known[file.st_ino] = whole  # as long as it is here, no other file can have this number
             while self.mapped > self.limit or len(self._known) > filesForOne():  # each has its file open

@@ -11,7 +11,7 @@ from .forks import disown, own
 from .lanes.arena import Arena
 from .lanes.board import SEGMENTS
 from .lanes.packing import PicklePacking
-from .limits import areFilesScarce
+from .limits import areFilesScarce, named
 from .payload import Blob, Parts, Segment, pack
 from .wire import INLINE_BYTES
 
@@ -37,7 +37,7 @@ class Stowage:
                 self._arena.sent()
                 return Blob(lengths, None, 0, b"".join(parts.frames))
             if number == SEGMENTS:
-                fd = os.dup(fd)
+                fd = _duplicate(fd)
                 self._arena.sent()
         return Blob(lengths, Segment(fd, -1, number, self._release), 0, None)
 
@@ -51,7 +51,7 @@ class Stowage:
                 self._arena.sent()
                 return _ownRoom(size)
             if number == SEGMENTS:
-                fd = os.dup(fd)
+                fd = _duplicate(fd)
                 self._arena.sent()
                 memory = memoryview(mmap.mmap(fd, size))
             else:
@@ -72,6 +72,11 @@ class Stowage:
         """In a process that was forked meanwhile."""
         self._lock = threading.Lock()
         self._arena.close()
+
+
+def _duplicate(fd: int) -> int:
+    with named("memory files cannot be kept"):
+        return os.dup(fd)
 
 
 def _ownRoom(size: int) -> tuple[memoryview, bytearray]:

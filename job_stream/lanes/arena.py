@@ -13,7 +13,7 @@ import os
 from collections.abc import Sequence
 
 from ..forks import MEMORY_FILE
-from ..limits import explained, filesForOne
+from ..limits import filesForOne, named
 from ..payload import MAPPED_FROM, Buffer
 
 __all__ = ["Arena"]
@@ -62,7 +62,8 @@ class Arena:
         known = self._memory.get(number)
         if known is None or len(known) < size:
             fd = self._fds[number]
-            whole = mmap.mmap(fd, os.fstat(fd).st_size, mmap.MAP_SHARED | mmap.MAP_POPULATE)
+            with named("memory files cannot be mapped"):
+                whole = mmap.mmap(fd, os.fstat(fd).st_size, mmap.MAP_SHARED | mmap.MAP_POPULATE)
             known = self._memory[number] = memoryview(whole)
         return known
 
@@ -118,10 +119,8 @@ class Arena:
 
 
 def _newFile() -> int:
-    try:
+    with named("there can be no more memory files"):
         return os.memfd_create(MEMORY_FILE, os.MFD_CLOEXEC)
-    except OSError as error:
-        raise explained(error, "there can be no more memory files")  # noqa: B904
 
 
 def _copy(memory: memoryview, parts: Sequence[Buffer]) -> None:
