@@ -37,7 +37,7 @@ def raiseFiles() -> None:
 
 def areFilesScarce(fd: int) -> bool:
     """Whether so many are open, as a new descriptor shows, that none should be kept that can be done without."""
-    return fd >= files() // 2
+    return fd >= files() // 4
 
 
 def _sizeOfFiles() -> str:
