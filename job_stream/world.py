@@ -15,12 +15,15 @@ import threading
 from collections.abc import Mapping
 from contextlib import suppress
 from types import TracebackType
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .cpus import Grant, narrowBinding, ownGrant, shares
 from .errors import JobStreamError, WorldError
 from .transports.base import Transport
 from .transports.local import LocalTransport
+
+if TYPE_CHECKING:
+    from .transports.ranks import RanksTransport
 
 __all__ = ["OWNER", "Launch", "launched", "rankOf", "sizeOf", "world"]
 
@@ -171,20 +174,33 @@ def _othersWait(failed: bool) -> bool:
 
 
 def _joinMpi(launch: Launch, grant: Grant) -> Transport:
-    from .transports.meeting import start
-    from .transports.mpi import MpiTransport
+    from .transports.meeting import recovers, start
 
-    mpi = start(oneHost=launch.localSize == launch.size)
+    oneHost = launch.localSize == launch.size
+    mpi = start(oneHost)
     size = mpi.COMM_WORLD.Get_size()
     if size != launch.size:
         library = mpi.Get_library_version().splitlines()[0].strip(" \0,")
         mpi.Finalize()
         raise WorldError(_mismatch(launch, size, library))
-    transport = MpiTransport(mpi, grant)
+    transport = _withSockets(mpi, grant, oneHost) if recovers() else _throughMpi(mpi, grant)
     _tellUsher()
     if transport.rank == 0:
         _warn(narrowBinding(transport.grants, UNBOUND[launch.launcher]))
     return transport
+
+
+def _withSockets(mpi: Any, grant: Grant, oneHost: bool) -> RanksTransport[Any]:
+    from .transports.addresses import ownAddresses
+    from .transports.sockets import SocketTransport
+
+    return SocketTransport(mpi, grant, [] if oneHost else ownAddresses())
+
+
+def _throughMpi(mpi: Any, grant: Grant) -> RanksTransport[Any]:
+    from .transports.mpi import MpiTransport
+
+    return MpiTransport(mpi, grant)
 
 
 def _tellUsher() -> None:

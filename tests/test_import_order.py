@@ -78,10 +78,14 @@ PLACES: tuple[tuple[str, ...], ...] = (
     (
         "transports.base",
         "transports.local",
+        "transports.ranks",
         "transports.channel",
         "transports.pieces",
         "transports.meeting",
         "transports.mpi",
+        "transports.addresses",
+        "transports.lines",
+        "transports.sockets",
         "transports",
     ),
     (

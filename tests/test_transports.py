@@ -399,7 +399,7 @@ def test_a_process_that_mpi_does_not_end_ends(start):
     script = start(
         """
         import ctypes
-        from job_stream.transports.mpi import _endWithin
+        from job_stream.transports.ranks import _endWithin
         _endWithin(0.01)
         ctypes.PyDLL(None).pause()  # waits for ever, and lets no other thread run Python
         """

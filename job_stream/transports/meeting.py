@@ -68,15 +68,20 @@ def recovers() -> bool:
     return os.environ.get(FT_VARIABLE, "").lower() in ("1", "true", "yes")
 
 
-def meet(mpi: Any, grant: Grant) -> tuple[Any, tuple[Grant, ...]]:
-    """A communicator of our own, and the grants of all ranks; sleeps until all are there.
+def meet(mpi: Any, grant: Grant, card: bytes = b"") -> tuple[Any, tuple[Grant, ...], list[bytes]]:
+    """A communicator of our own, and the grants and cards of all ranks; sleeps until all are there.
+
+    Args:
+        card: what else the others should know; of the same size at all ranks.
 
     Raises:
         WorldError: they cannot come together, since one of them has died.
     """
     try:
         comm = duplicate(mpi)
-        return comm, exchange(mpi, comm, grant)
+        records = exchange(mpi, comm, packGrant(grant) + card)
+        grants = tuple(unpackGrant(GRANT.unpack_from(record)) for record in records)
+        return comm, grants, [record[GRANT.size :] for record in records]
     except mpi.Exception as error:
         raise WorldError(_whyNotTogether(mpi, error)) from None
 
@@ -88,10 +93,11 @@ def duplicate(mpi: Any) -> Any:
     return comm
 
 
-def exchange(mpi: Any, comm: Any, grant: Grant) -> tuple[Grant, ...]:
-    own, records = packGrant(grant), bytearray(GRANT.size * comm.Get_size())
-    _wait(comm.Iallgather([own, mpi.BYTE], [records, mpi.BYTE]))
-    return tuple(unpackGrant(fields) for fields in GRANT.iter_unpack(records))
+def exchange(mpi: Any, comm: Any, own: bytes) -> list[bytes]:
+    """What each rank gives; all give as much."""
+    size, found = len(own), bytearray(len(own) * comm.Get_size())
+    _wait(comm.Iallgather([own, mpi.BYTE], [found, mpi.BYTE]))
+    return [bytes(found[start : start + size]) for start in range(0, len(found), size)]
 
 
 def _wait(request: Any) -> None:
