@@ -174,6 +174,18 @@ def _othersWait(failed: bool) -> bool:
 
 
 def _joinMpi(launch: Launch, grant: Grant) -> Transport:
+    from .transports.rollcall import RollCall
+
+    with RollCall(launch.rank, launch.size, launch.localSize):
+        transport = _met(launch, grant)
+    _tellUsher()
+    if transport.rank == 0:
+        _warn(narrowBinding(transport.grants, UNBOUND[launch.launcher]))
+    return transport
+
+
+def _met(launch: Launch, grant: Grant) -> RanksTransport[Any]:
+    """Comes together with the others."""
     from .transports.meeting import recovers, start
 
     oneHost = launch.localSize == launch.size
@@ -183,11 +195,7 @@ def _joinMpi(launch: Launch, grant: Grant) -> Transport:
         library = mpi.Get_library_version().splitlines()[0].strip(" \0,")
         mpi.Finalize()
         raise WorldError(_mismatch(launch, size, library))
-    transport = _withSockets(mpi, grant, oneHost) if recovers() else _throughMpi(mpi, grant)
-    _tellUsher()
-    if transport.rank == 0:
-        _warn(narrowBinding(transport.grants, UNBOUND[launch.launcher]))
-    return transport
+    return _withSockets(mpi, grant, oneHost) if recovers() else _throughMpi(mpi, grant)
 
 
 def _withSockets(mpi: Any, grant: Grant, oneHost: bool) -> RanksTransport[Any]:

@@ -81,6 +81,7 @@ PLACES: tuple[tuple[str, ...], ...] = (
         "transports.ranks",
         "transports.channel",
         "transports.pieces",
+        "transports.rollcall",
         "transports.meeting",
         "transports.mpi",
         "transports.addresses",

@@ -360,8 +360,25 @@ def test_a_rank_that_dies_before_it_has_joined_the_others_ends_all(monkeypatch, 
 
 
 @needs_open_mpi
+def test_a_rank_that_waits_for_too_long_for_another_has_all_started_again(tmp_path):
+    text = """
+    if rank == 1 and not (here / "tried").exists():
+        (here / "tried").touch()
+        time.sleep(1e6)
+    print(sum(w.run() or ()))
+    """
+    path = script(tmp_path, SUM + text)
+    words = ("-n", "2", "--checkpoint", "run", "--restarts", "1", "--", sys.executable, path)
+    ended = run(tmp_path, *words, env={"JOBS_JOIN_LIMIT": "3"})
+    assert ended.code == 0, ended.err
+    assert sorted(ended.out.split()) == ["0", str(sum(number**2 for number in range(100)))]
+    assert "rank 1 did not come" in ended.err
+    assert "starting again" in ended.err
+
+
+@needs_open_mpi
 def test_an_mpirun_has_a_folder_of_its_own_which_one_that_was_killed_cannot_have_left(tmp_path):
-    path = script(tmp_path, "print(Path(os.environ['PMIX_SERVER_TMPDIR']).parent)")
+    path = script(tmp_path, "print(Path(os.environ['PMIX_SERVER_TMPDIR']).parent.parent)")
     with tempfile.TemporaryDirectory() as folder:
         ended = run(tmp_path, "-n", "2", "--", sys.executable, path, env={"TMPDIR": folder})
         assert ended.code == 0, ended.err

@@ -526,6 +526,36 @@ def test_a_rank_that_dies_before_all_have_come_together_is_named(tmp_path: Path,
     assert "mpi4py" not in ended.err
 
 
+@pytest.mark.parametrize("moment", ["before it initialises MPI", "before it meets the others", "never comes"])
+def test_ranks_that_wait_in_vain_for_another_end_and_name_it(tmp_path: Path, moment: str) -> None:
+    text = """
+    from job_stream.transports import meeting
+    if rank == 1 and sys.argv[1] == "never comes":
+        wait_for("over")
+        os._exit(0)
+    elif rank == 1 and sys.argv[1] == "before it meets the others":
+        meeting.initialise = lambda mpi: kill()
+    elif rank == 1:
+        kill()
+    with Work(range(3)) as w:
+        w.job(lambda x: x)
+    """
+    with World(script(tmp_path, text), 3, moment, ulfm=True, env={"JOBS_JOIN_LIMIT": "2"}) as world:
+        ended = world.ended()
+        Gate(tmp_path / "over").open()
+        world.gone()
+    assert ended.code
+    if "rank 1 died before the ranks had come together" not in ended.err:  # sometimes MPI notices
+        assert "has waited for 2 s for the others to join, and ends: rank 1 did not come" in ended.err
+
+
+def test_a_limit_for_joining_that_is_none_is_refused(tmp_path: Path) -> None:
+    with World(script(tmp_path, "with Work([1]) as w: w.job(abs)"), 2, env={"JOBS_JOIN_LIMIT": "soon"}) as world:
+        ended = world.ended()
+    assert ended.code
+    assert "JOBS_JOIN_LIMIT has to be a number of seconds above 0, not 'soon'" in ended.err
+
+
 # --- size ---------------------------------------------------------------------------------------------------------
 @pytest.mark.skipif(os.environ.get("JOBS_TEST_LARGE") != "1", reason="takes 10 GiB; JOBS_TEST_LARGE=1 asks for it")
 @pytest.mark.parametrize("python", pythons())

@@ -271,16 +271,15 @@ def test_children_of_a_rank_are_no_ranks(tmp_path):
 
 
 SHOWS_TRANSPORTS = """
-import os, mpi4py
-mpi4py.rc.initialize = False
-from mpi4py import MPI
+import os
+from job_stream.transports import meeting
 from job_stream.world import world
 
-begin = MPI.Init_thread
-def showing(*arguments):
+begin = meeting.initialise
+def showing(mpi):
     os.write(1, f"{os.environ.get('OMPI_MCA_btl')} ".encode())
-    return begin(*arguments)
-MPI.Init_thread = showing
+    begin(mpi)
+meeting.initialise = showing
 world()
 os.write(1, f"{os.environ.get('OMPI_MCA_btl')}\\n".encode())
 """

@@ -21,7 +21,7 @@ from .trouble import LauncherError
 
 __all__ = [
     "MPICH", "OPEN_MPI", "SLURM", "Mpirun", "belongs", "findMpirun", "folderVariable", "identify", "library",
-    "ownFolder", "rootVariables", "versionIn",
+    "ownFolder", "rootVariables", "versionIn", "within",
 ]  # fmt: skip
 
 OPEN_MPI, MPICH, SLURM = "Open MPI", "MPICH", "Slurm"
@@ -185,6 +185,11 @@ def ownFolder(variable: str) -> Iterator[dict[str, str]]:
         raise LauncherError(f"mpirun needs a folder for its files: {error}; let TMPDIR name one") from None
     with folder as name:
         yield {variable: name}
+
+
+def within(folder: Mapping[str, str]) -> dict[str, str]:
+    """The same variable with a new folder inside, for one mpirun of several."""
+    return {variable: tempfile.mkdtemp(dir=path) for variable, path in folder.items()}
 
 
 def _answer(command: list[str], errors: bool = True) -> str:

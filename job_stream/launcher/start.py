@@ -16,7 +16,7 @@ from . import settings
 from .command import Job, additions, alone, command, isRemote
 from .hosts import Host, allocation, nodeNames, parseHosts, readHostfile
 from .mailbox import Mailbox
-from .mpirun import Mpirun, findMpirun, folderVariable, ownFolder
+from .mpirun import Mpirun, findMpirun, folderVariable, ownFolder, within
 from .restarts import LIMIT, Limits, keepRunning, say
 from .run import Run
 from .switchboard import LOOPBACK, addressesTowards
@@ -91,7 +91,7 @@ def _supervise(options: Options, job: Job, mpirun: Mpirun | None, line: list[str
     with Mailbox() as mailbox, ownFolder(folderVariable(mpirun)) as folder:
 
         def again(more: Mapping[str, str]) -> Run:
-            return Run(line, {**added, **folder, **more}, ranks, recovers, addresses, mailbox)
+            return Run(line, {**added, **within(folder), **more}, ranks, recovers, addresses, mailbox)
 
         return keepRunning(again, _limits(options), mailbox)
 

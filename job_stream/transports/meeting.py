@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import importlib
 import os
 import struct
@@ -43,10 +44,20 @@ def start(oneHost: bool = False) -> Any:
         ) from error
     if not mpi.Is_initialized():
         with withoutNetworks() if oneHost else nullcontext():
-            mpi.Init_thread(mpi.THREAD_SERIALIZED)
+            initialise(mpi)
     if mpi.Query_thread() < mpi.THREAD_SERIALIZED:
         raise WorldError("MPI was initialised without support for threads; import job_stream before mpi4py.MPI")
     return mpi
+
+
+def initialise(mpi: Any) -> None:
+    """Initialises MPI as mpi4py does, but lets other threads run meanwhile: it waits for all ranks."""
+    required = int(mpi.THREAD_SERIALIZED)
+    failed = ctypes.CDLL(mpi.__file__).MPI_Init_thread(None, None, required, ctypes.byref(ctypes.c_int()))
+    if failed:
+        raise WorldError(f"MPI cannot be initialised: {mpi.Get_error_string(failed)}")
+    for comm in (mpi.COMM_SELF, mpi.COMM_WORLD):
+        comm.Set_errhandler(mpi.ERRORS_RETURN)
 
 
 @contextmanager
