@@ -319,7 +319,7 @@ import random, threading
 
 random.seed(sys.argv[1])
 victim, delay = random.randrange(1, 4), random.random() * float(sys.argv[2])
-MESSAGES, LARGEST, UNDER_WAY = 8, 100_000_000, 3
+MESSAGES, LARGEST, UNDER_WAY = 16, 100_000_000, 12
 sizes = {
     (sender, rank): [int(1000 * (LARGEST / 1000) ** random.random()) for _ in range(MESSAGES)]
     for sender in range(4) for rank in range(4)
@@ -372,7 +372,7 @@ say("went on")
 @pytest.mark.parametrize("btl", ["sm,self", "tcp,self"])
 @pytest.mark.parametrize("way", SOCKETS.values(), ids=SOCKETS)
 def test_messages_of_all_sizes_between_survivors_come_whole_whenever_a_rank_dies(script, way, btl, number):
-    with World(script(DEATH), 4, SEED + number, 1.0, options=("--mca", "btl", btl), **way) as ranks:
+    with World(script(DEATH), 4, SEED + number, 0.5, options=("--mca", "btl", btl), **way) as ranks:
         ended = ranks.ended()
         ranks.gone()
     assert (ended.code, ended.out.split("\n")) == (0, [*["went on"] * 3, ""]), ended.err
