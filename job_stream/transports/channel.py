@@ -73,8 +73,8 @@ class MpiChannel(Channel):
         self.arriving: deque[Arriving] = deque()
 
     @property
-    def busy(self) -> bool:
-        return bool(self.sending or self.waiting or self.heads or self.arriving)
+    def count(self) -> int:
+        return len(self.sending) + len(self.waiting) + len(self.heads) + len(self.arriving)
 
     @property
     def large(self) -> bool:

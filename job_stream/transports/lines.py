@@ -272,8 +272,9 @@ class Line:
         self._waiting: deque[tuple[memoryview, Any]] = deque()
 
     @property
-    def isIdle(self) -> bool:
-        return not self._waiting
+    def waiting(self) -> int:
+        """How many pieces have not been sent."""
+        return len(self._waiting)
 
     def put(self, kind: int, head: bytes, views: list[memoryview], keep: Any) -> None:
         size = sum(view.nbytes for view in views)

@@ -52,6 +52,11 @@ class Channel:
     @property
     def busy(self) -> bool:
         """Whether anything is under way."""
+        return self.count > 0
+
+    @property
+    def count(self) -> int:
+        """How many messages, or pieces of them, are under way."""
         raise NotImplementedError
 
     @property
@@ -96,6 +101,10 @@ class RanksTransport(ABC, Generic[C]):
     @property
     def busy(self) -> bool:
         return any(channel.large for channel in self._moving)
+
+    @property
+    def underWay(self) -> dict[int, int]:
+        return {channel.rank: channel.count for channel in self._moving}
 
     def send(self, rank: int, head: bytes, buffers: Sequence[Buffer] = (), keep: Any = None) -> None:
         with self._lock:

@@ -63,12 +63,16 @@ class SocketChannel(Channel):
         self.deadline: float | None = None
 
     @property
-    def busy(self) -> bool:
-        return self.isReady or self.large
+    def count(self) -> int:
+        return self.outgoing.waiting + (self.isReady or self._isWithin)
 
     @property
     def large(self) -> bool:
-        return not self.outgoing.isIdle or (self.incoming is not None and self.incoming.isWithin)
+        return self.outgoing.waiting > 0 or self._isWithin
+
+    @property
+    def _isWithin(self) -> bool:
+        return self.incoming is not None and self.incoming.isWithin
 
 
 class SocketTransport(RanksTransport[SocketChannel]):
@@ -187,7 +191,7 @@ class SocketTransport(RanksTransport[SocketChannel]):
         caller.close()
 
     def _move(self, channel: SocketChannel, room: Room, news: list[News]) -> None:
-        if not channel.outgoing.isIdle:
+        if channel.outgoing.waiting:
             self._push(channel)
         if channel.isReady and channel.incoming is not None:
             channel.isReady = False
