@@ -1,8 +1,9 @@
 """Sockets between ranks: a *line* carries the messages of one rank to another, and nothing in the other direction.
 
-A rank has a *door*, and gives all others a *card* with the ways to it. Who has something to say *calls*: on the same
-host through a socket in the abstract namespace, which no network sees, else at all addresses of the other host at once,
-and takes what answers first. The caller shows that it knows the token of the card, which travelled through MPI.
+A rank has a *door*, and gives all others a *card* with the ways to it. Who has something to say *calls*: at all
+addresses of the other's host at once, and takes what answers first. The caller shows that it knows the token of the
+card, which travelled through MPI, and says nothing else to who does not answer that. Ranks of one host meet on its
+loopback, and where all are on one host they are to be reached by no other way.
 
 A message is a prefix (kind, sizes), its head and its body.
 """
@@ -21,11 +22,12 @@ from typing import Any, NamedTuple
 
 from .base import Room
 
-__all__ = ["CARD_BYTES", "FAREWELL", "MESSAGES", "Call", "Card", "Door", "Hello", "Incoming", "Line", "readHello"]
+__all__ = ["FAREWELL", "MESSAGES", "WELCOME", "Call", "Card", "Door", "Hello", "Incoming", "Line", "readHello"]
 
 MESSAGES, FAREWELL = range(2)
 """What a call is for: to say something, or only that the one who is called has been given up."""
 WELCOME = b"w"
+LOOPBACK = "127.0.0.1"
 
 JOIN_BYTES = 64 << 10
 """Messages up to this size are copied together, since that costs less than to gather them."""
@@ -40,10 +42,7 @@ CALL_S = 30.0
 
 _PREFIX = struct.Struct("<BIQ")
 _HELLO = struct.Struct("<16sIB")
-_CARD = struct.Struct("<16s16sH512s")
-CARD_BYTES = _CARD.size
-
-Way = tuple[socket.AddressFamily, Any]
+_CARD = struct.Struct("<16sH512s")
 
 
 class Card(NamedTuple):
@@ -51,13 +50,11 @@ class Card(NamedTuple):
 
     Attributes:
         token: which a caller must know.
-        name: its socket in the abstract namespace of its host.
-        port: at its addresses; 0: all ranks are on one host.
-        addresses: of its host.
+        port: at all its addresses.
+        addresses: of its host, for others; none if there are none.
     """
 
     token: bytes
-    name: bytes
     port: int
     addresses: Sequence[str]
 
@@ -66,24 +63,12 @@ class Card(NamedTuple):
         for address in self.addresses:
             if len(text) + len(address) < 512:
                 text += address.encode() + b" "
-        return _CARD.pack(self.token, self.name, self.port, text)
+        return _CARD.pack(self.token, self.port, text)
 
     @staticmethod
     def unpacked(data: bytes) -> Card:
-        token, name, port, text = _CARD.unpack(data)
-        return Card(token, name, port, text.rstrip(b"\0").decode().split())
-
-    def ways(self) -> list[Way]:
-        """Those through networks."""
-        return [
-            (socket.AF_INET6 if ":" in address else socket.AF_INET, (address, self.port))
-            for address in self.addresses
-            if self.port
-        ]
-
-
-def _nameOf(card: Card) -> bytes:
-    return b"\0job_stream-" + card.name.hex().encode()
+        token, port, text = _CARD.unpack(data)
+        return Card(token, port, text.rstrip(b"\0").decode().split())
 
 
 class Door:
@@ -94,32 +79,23 @@ class Door:
     """
 
     def __init__(self, addresses: Sequence[str]) -> None:
-        near = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.sockets = [near, *([_networkDoor()] if addresses else [])]
-        port = self.sockets[1].getsockname()[1] if addresses else 0
-        self.card = Card(secrets.token_bytes(16), secrets.token_bytes(16), port, addresses)
-        near.bind(_nameOf(self.card))
-        near.listen(socket.SOMAXCONN)
-        for each in self.sockets:
-            each.setblocking(False)
+        self.socket = _everywhere() if addresses else socket.create_server((LOOPBACK, 0), backlog=socket.SOMAXCONN)
+        self.socket.setblocking(False)
+        self.card = Card(secrets.token_bytes(16), self.socket.getsockname()[1], addresses)
 
-    def answer(self, at: socket.socket) -> Iterator[socket.socket]:
+    def callers(self) -> Iterator[socket.socket]:
         """All who are calling."""
         with suppress(BlockingIOError):
             while True:
                 try:
-                    caller, _ = at.accept()
+                    caller, _ = self.socket.accept()
                 except ConnectionAbortedError:
                     continue
                 caller.setblocking(False)
                 yield caller
 
-    def close(self) -> None:
-        for each in self.sockets:
-            each.close()
 
-
-def _networkDoor() -> socket.socket:
+def _everywhere() -> socket.socket:
     if socket.has_dualstack_ipv6():
         with suppress(OSError):
             return socket.create_server(
@@ -150,10 +126,7 @@ def readHello(caller: socket.socket) -> Hello | None:
         raise ConnectionResetError
     if len(data) < _HELLO.size:
         return None
-    hello = Hello(*_HELLO.unpack(caller.recv(_HELLO.size)))
-    if caller.family != socket.AF_UNIX:
-        caller.send(WELCOME)
-    return hello
+    return Hello(*_HELLO.unpack(caller.recv(_HELLO.size)))
 
 
 class Call:
@@ -168,8 +141,7 @@ class Call:
 
     def __init__(self, rank: int, card: Card, isNear: bool, purpose: int = MESSAGES) -> None:
         self._hello = _HELLO.pack(card.token, rank, purpose)
-        self._card = card
-        self._isNear = isNear
+        self._addresses = [(address, card.port) for address in (*[LOOPBACK] * isNear, *card.addresses)]
         self._tries: list[_Try] = []
         self._pause = FIRST_PAUSE_S
         self._next = 0.0
@@ -187,7 +159,7 @@ class Call:
         if not self._tries and monotonic() >= self._next:
             self._next = monotonic() + self._pause
             self._pause = min(2 * self._pause, LONGEST_PAUSE_S)
-            self._tries = self._dialled()
+            self._tries = [each for each in map(_dialled, self._addresses) if each is not None]
         for each in tuple(self._tries):
             try:
                 if each.isThrough(self._hello):
@@ -198,11 +170,6 @@ class Call:
                 each.socket.close()
                 self._tries.remove(each)
         return None
-
-    def _dialled(self) -> list[_Try]:
-        near = _dialled((socket.AF_UNIX, _nameOf(self._card))) if self._isNear else None
-        found = [near] if near else map(_dialled, self._card.ways())
-        return [each for each in found if each is not None]
 
     def close(self) -> None:
         for each in self._tries:
@@ -227,35 +194,28 @@ class _Try:
             if not self.greeted:
                 self.socket.send(hello, socket.MSG_NOSIGNAL)  # all of it: it is the first
                 self.greeted = True
-            if self.socket.family == socket.AF_UNIX:
-                return True
             if self.socket.recv(len(WELCOME)) != WELCOME:
                 raise ConnectionRefusedError
             return True
         return False
 
 
-def _dialled(way: Way) -> _Try | None:
+def _dialled(address: tuple[str, int]) -> _Try | None:
     """A connection that is being made; None: there can be none."""
-    family, address = way
+    family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
+    calling: socket.socket | None = None
     try:
         calling = socket.socket(family, socket.SOCK_STREAM)
-    except OSError:
-        return None
-    calling.setblocking(False)
-    try:
-        if family != socket.AF_UNIX:
-            calling.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        calling.setblocking(False)
+        calling.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         calling.connect(address)
     except BlockingIOError:
-        if family != socket.AF_UNIX:  # else too many are calling at once
-            return _Try(calling)
-    except OSError:
         pass
-    else:
-        return _Try(calling)
-    calling.close()
-    return None
+    except OSError:
+        if calling is not None:
+            calling.close()
+        return None
+    return _Try(calling) if calling is not None else None
 
 
 class Line:

@@ -22,7 +22,7 @@ from typing import Any
 
 from ..cpus import Grant
 from .base import Lost, News, Room
-from .lines import FAREWELL, MESSAGES, Call, Card, Door, Hello, Incoming, Line, readHello
+from .lines import FAREWELL, MESSAGES, WELCOME, Call, Card, Door, Hello, Incoming, Line, readHello
 from .meeting import meet
 from .ranks import Channel, RanksTransport
 
@@ -96,14 +96,12 @@ class SocketTransport(RanksTransport[SocketChannel]):
         lines = [Line(partial(self._callTo, rank, MESSAGES)) for rank in range(len(cards))]
         super().__init__(mpi, comm, grants, [SocketChannel(rank, line) for rank, line in enumerate(lines)])
         self._epoll = select.epoll()
-        self._doors = {each.fileno(): each for each in self._door.sockets}
         self._strangers: dict[int, socket.socket] = {}
         self._callers: dict[int, SocketChannel] = {}
         self._troubled: set[SocketChannel] = set()
         self._farewells: list[Call] = []
         self._nextWatch = monotonic() + WATCH_S
-        for fd in self._doors:
-            self._epoll.register(fd, select.EPOLLIN)
+        self._epoll.register(self._door.socket, select.EPOLLIN)
 
     @property
     def busy(self) -> bool:
@@ -144,15 +142,18 @@ class SocketTransport(RanksTransport[SocketChannel]):
                 channel = self._callers[fd]
                 channel.isReady = True
                 self._moving.add(channel)
-            elif fd in self._doors:
-                for caller in self._door.answer(self._doors[fd]):
-                    self._strangers[caller.fileno()] = caller
-                    self._epoll.register(caller, select.EPOLLIN)
-                    self._hear(caller, news)
-                while len(self._strangers) > MOST_STRANGERS:
-                    self._sendAway(next(iter(self._strangers.values())))
-            else:
+            elif fd in self._strangers:
                 self._hear(self._strangers[fd], news)
+            else:
+                self._openDoor(news)
+
+    def _openDoor(self, news: list[News]) -> None:
+        for caller in self._door.callers():
+            self._strangers[caller.fileno()] = caller
+            self._epoll.register(caller, select.EPOLLIN)
+            self._hear(caller, news)
+        while len(self._strangers) > MOST_STRANGERS:
+            self._sendAway(next(iter(self._strangers.values())))
 
     def _hear(self, caller: socket.socket, news: list[News]) -> None:
         """Finds out who is calling, and what for."""
@@ -165,13 +166,15 @@ class SocketTransport(RanksTransport[SocketChannel]):
             return
         channel = self._known(hello)
         if channel is not None and hello.purpose == MESSAGES and channel.incoming is None:
+            caller.send(WELCOME)
             del self._strangers[caller.fileno()]
             self._callers[caller.fileno()] = channel
             channel.incoming = Incoming(caller)
             return
-        self._sendAway(caller)
         if channel is not None and hello.purpose == FAREWELL:
+            caller.send(WELCOME)
             self._lose(self.rank, news)
+        self._sendAway(caller)
 
     def _known(self, hello: Hello) -> SocketChannel | None:
         """The rank that is calling; None: somebody else, or a rank of which nobody wants to hear any more."""
@@ -265,7 +268,7 @@ class SocketTransport(RanksTransport[SocketChannel]):
         for farewell in self._farewells:
             farewell.close()
         self._epoll.close()
-        self._door.close()
+        self._door.socket.close()
 
 
 def _isSaid(farewell: Call) -> bool:
