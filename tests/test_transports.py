@@ -452,7 +452,7 @@ def test_a_rank_that_one_has_given_up_is_lost_for_all_and_hears_of_it(script, wa
                     time.sleep(0.005)
                 poll_until(transport, lambda news: Lost(1) in news)
             (said / f"{transport.rank} {transport.expelled}").touch()
-            poll_until(transport, lambda news: len(list(said.iterdir())) == 4)
+            poll_until(transport, lambda news: transport.rank == 0 and len(list(said.iterdir())) == 4)
             transport.abort()
             """
         ),
