@@ -62,12 +62,12 @@ def initialise(mpi: Any) -> None:
 
 @contextmanager
 def withoutNetworks() -> Iterator[None]:
-    """Meanwhile Open MPI does not look for networks of libfabric, which may take a second and more, unless the user has
-    said which transports to take."""
+    """Meanwhile Open MPI does not look for networks of libfabric, which may take a second and more, and does not listen
+    at all addresses of this host for ranks of others, unless the user has said which transports to take."""
     if BTL_VARIABLE in os.environ:
         yield
         return
-    os.environ[BTL_VARIABLE] = "^ofi"
+    os.environ[BTL_VARIABLE] = "^ofi,tcp"
     try:
         yield
     finally:
