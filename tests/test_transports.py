@@ -380,6 +380,30 @@ def test_messages_of_all_sizes_between_survivors_come_whole_whenever_a_rank_dies
 
 @pytest.mark.parametrize("way", SOCKETS.values(), ids=SOCKETS)
 @with_open_mpi
+def test_what_has_been_sent_arrives_though_its_sender_has_other_things_to_do(script, way, tmp_path):
+    ended = mpirun(
+        script(
+            """
+            transport, heard = world(), Path(sys.argv[1], "heard")
+            if transport.rank == 0:
+                transport.send(1, b"", [bytes(20_000_000)])
+                while not heard.exists():
+                    time.sleep(0.005)
+                say("heard")
+            else:
+                receive(transport, 1)
+                heard.touch()
+            """
+        ),
+        2,
+        tmp_path,
+        **way,
+    )
+    assert (ended.code, ended.out) == (0, "heard\n"), ended.err
+
+
+@pytest.mark.parametrize("way", SOCKETS.values(), ids=SOCKETS)
+@with_open_mpi
 def test_a_rank_whose_connections_break_is_given_up_by_those_before_it(script, way):
     ended = mpirun(
         script(

@@ -15,9 +15,10 @@ from __future__ import annotations
 import secrets
 import select
 import socket
+import threading
 from contextlib import suppress
 from functools import partial
-from time import monotonic
+from time import monotonic, sleep
 from typing import Any
 
 from ..cpus import Grant
@@ -37,6 +38,8 @@ DRAIN_S = 0.05
 BROKEN_S = 3.0
 """How long to wait for news of a death when a line has broken. Of two that are cut off from each other, the one with
 the lower number is first to lose patience, and the other is lost."""
+UNATTENDED_S = 0.01
+"""When nobody has polled for so long, what waits to be sent is sent by a thread of its own."""
 MOST_STRANGERS = 128
 """Callers that have said nothing yet; beyond that the oldest are sent away."""
 
@@ -101,6 +104,8 @@ class SocketTransport(RanksTransport[SocketChannel]):
         self._troubled: set[SocketChannel] = set()
         self._farewells: list[Call] = []
         self._nextWatch = monotonic() + WATCH_S
+        self._polled = monotonic()
+        self._pusher: threading.Thread | None = None
         self._epoll.register(self._door.socket, select.EPOLLIN)
 
     @property
@@ -117,6 +122,22 @@ class SocketTransport(RanksTransport[SocketChannel]):
         if channel.broken is None:
             channel.outgoing.put(kind, head, views, keep)
             self._push(channel)
+            if channel.outgoing.waiting and self._pusher is None:
+                self._pusher = threading.Thread(target=self._attend, name="job_stream-pusher", daemon=True)
+                self._pusher.start()
+
+    def _attend(self) -> None:
+        """Sends what waits while nobody polls, as between two streams of a script, until nothing waits."""
+        while True:
+            sleep(UNATTENDED_S)
+            with self._lock:
+                waiting = [channel for channel in self._moving if channel.outgoing.waiting]
+                if not waiting:
+                    self._pusher = None
+                    return
+                if monotonic() - self._polled > UNATTENDED_S:
+                    for channel in waiting:
+                        self._push(channel)
 
     def _push(self, channel: SocketChannel) -> None:
         try:
@@ -137,6 +158,7 @@ class SocketTransport(RanksTransport[SocketChannel]):
     # receiving --------------------------------------------------------------------------------------------------------
 
     def _takeUp(self, news: list[News]) -> None:
+        self._polled = monotonic()
         for fd, _ in self._epoll.poll(0):
             if fd in self._callers:
                 channel = self._callers[fd]
