@@ -8,10 +8,9 @@ from job_stream.plan import Builder, Kind, Plan, Stage
 class Payload:
     """Stands for packed values."""
 
-    nbytes = 10
-
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, nbytes: int = 10) -> None:
         self.name = name
+        self.nbytes = nbytes
 
     def __repr__(self) -> str:
         return self.name

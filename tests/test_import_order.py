@@ -48,6 +48,7 @@ PLACES: tuple[tuple[str, ...], ...] = (
         "engine.capture",
         "engine.roster",
         "engine.stealing",
+        "engine.pauses",
         "engine.sharing",
         "engine.rank",
         "engine",

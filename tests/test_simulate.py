@@ -15,6 +15,7 @@ from job_stream.engine.capture import PieceState
 from job_stream.engine.filing import Filing
 from job_stream.engine.handover import Handover
 from job_stream.engine.ledger import Piece
+from job_stream.engine.pauses import Pauses
 from job_stream.engine.rank import Rank, _lastOf
 from job_stream.engine.scopes import Debt, Scope
 from job_stream.engine.stores import Stores, StoreState
@@ -46,7 +47,7 @@ def test_the_seeds_cover_what_they_are_for() -> None:
     for seed in range(200):
         simulate.failure(seed, counts)
     for what in ("Lend", "Repaid", "Refuse", "rank deaths", "lane deaths", "Cancel", "crashes", "Saved", "snapshots",
-                 "Report", "Reported", "resumed", "frames handed home"):  # fmt: skip
+                 "Report", "Reported", "resumed", "frames handed home", "Pause"):  # fmt: skip
         assert counts[what], what
 
 
@@ -134,11 +135,26 @@ def _countAgain(stores: Stores, *given: Any) -> tuple[StoreState, ...]:
                  for store in captureStores(stores, *given))  # fmt: skip
 
 
+def _pauseForEachOther(pauses: Pauses, rank: int, change: int) -> None:
+    """A pause that was heard counts until whoever told of it lifts it, be it passed on in a circle."""
+    by = pauses.__dict__.setdefault("by", set())
+    (by.add if change % 2 else by.discard)(rank)
+    if bool(by) != pauses.paused:
+        pauses._change += 1
+
+
+def _tellOnlyDebtors(pauses: Pauses, debtors: set[int]) -> list[m.Send]:
+    """Who owes nothing any more is not told that a pause is over."""
+    told = tell(pauses, debtors)
+    return [send for send in told if pauses.paused or send.rank in debtors]
+
+
 def _keepFrames(handover: Handover, frame: Scope, debt: Debt, own: list[Piece]) -> None:
     """A frame goes home, and goes on here as well."""
 
 
 giveBack, cut, pieces, captureStores = Books.giveBack, backlog.cut, capture._pieces, Stores.capture
+tell = Pauses.tell
 
 
 def _fails() -> bool:
@@ -170,6 +186,8 @@ def test_a_broken_rule_is_caught(monkeypatch: pytest.MonkeyPatch, table: dict[ty
         (Stores, "capture", _countAgain),
         (Handover, "_handHome", _keepFrames),
         (Handover, "_storesOf", lambda handover, scope, standIn: []),
+        (Pauses, "heard", _pauseForEachOther),
+        (Pauses, "tell", _tellOnlyDebtors),
     ],
 )
 def test_a_broken_step_is_caught(monkeypatch: pytest.MonkeyPatch, where: Any, name: str, mutant: Any) -> None:

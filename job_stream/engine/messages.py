@@ -257,9 +257,9 @@ class Refuse(NamedTuple):
 
 
 class Pause(NamedTuple):
-    """Results pile up at the lender (or no longer do)."""
+    """Results pile up at rank 0, for an odd number; for an even one they no longer do. The highest number counts."""
 
-    paused: bool
+    change: int
 
 
 class Cancel(NamedTuple):

@@ -49,6 +49,7 @@ from .messages import (
     SourceGave,
     Work,
 )  # fmt: skip
+from .pauses import Pauses
 from .progress import Progress
 from .roster import LOANS_PER_LANE, Roster
 from .saving import Saving
@@ -87,8 +88,7 @@ class Rank:
         self._saving = Saving(self._books, self._roster, Handover(self._books, self._debts), self.capture)
         self._sourceKind = plan.places[0].processes
         self._kinds = self._books.kinds
-        self._pausedBy: set[int] = set()
-        self._pausedRanks: set[int] = set()
+        self._pauses = Pauses()
         self._halted = self._hasPlenty = False
         if state is not None:
             restore(state, self._books, self._filing, self._progress)
@@ -109,6 +109,11 @@ class Rank:
     def full(self) -> bool:
         """Whether lanes wait for results to be taken."""
         return self._filing.full
+
+    @property
+    def paused(self) -> bool:
+        """Whether results pile up at rank 0, so that nothing new is begun here."""
+        return self._pauses.paused
 
     @property
     def awaits(self) -> bool:
@@ -274,7 +279,7 @@ class Rank:
         self._onRepaid(repaid._replace(lane=holderOf(rank)))
 
     def _heardPause(self, rank: int, pause: Pause) -> None:
-        (self._pausedBy.add if pause.paused else self._pausedBy.discard)(rank)
+        self._pauses.heard(rank, pause.change)
 
     def _heardCancel(self, rank: int, cancel: Cancel) -> None:
         self._debts.cancelled(rank, cancel.loan)
@@ -292,8 +297,9 @@ class Rank:
     def _onRankDied(self, event: RankDied) -> None:
         self._sharing.died(event.rank)
         self._saving.rankDied(event.rank)
-        self._pausedBy.discard(event.rank)
-        self._pausedRanks.discard(event.rank)
+        self._pauses.died(event.rank)
+        if self._books.number == 0:
+            self._pauses.renew()
         for _, loan in self._books.dropLoans(holderOf(event.rank)):
             self._books.giveBack(list(loan.units.values()))
         self._debts.lenderDied(event.rank)
@@ -301,7 +307,9 @@ class Rank:
     # lending ----------------------------------------------------------------------------------------------------------
 
     def _schedule(self) -> None:
-        full = self.full or bool(self._pausedBy)
+        if self._books.number == 0:
+            self._pauses.note(self.full)
+        full = self._pauses.paused
         for depth in range(1, LOANS_PER_LANE + 1):
             for processes in self._kinds:
                 while self._lendOne(processes, full, depth):
@@ -310,7 +318,7 @@ class Rank:
                 self._sharing.serve(full, self.busy)
         if not self._sharing.alone:
             self._askOthers(full)
-            self._tellPaused(full)
+            self._books.actions += self._pauses.tell(self.debtors)
         self._pull(full)
         self._progress.askForMore(full)
         available = {processes: self._available(processes, full) for processes in self._kinds}
@@ -360,15 +368,6 @@ class Rank:
             self._sharing.remind(idleAt - ANSWER_S)
             return False
         return True
-
-    def _tellPaused(self, full: bool) -> None:
-        """Has borrowers pause while results pile up here."""
-        if not full and not self._pausedRanks:
-            return
-        for rank in self.debtors if full else self._pausedRanks:
-            if full != (rank in self._pausedRanks):
-                self._books.actions.append(Send(rank, Pause(full)))
-        self._pausedRanks = self._pausedRanks | self.debtors if full else set()
 
     def _pull(self, full: bool) -> None:
         books, source = self._books, self._books.source

@@ -76,6 +76,7 @@ class Sharing:
         self.asking = Asking(self._number, len(lanesOf), books.ledger.debtors)
         self.deadline: float | None = None
         self._begin = 0.0
+        self._measures = False
         self._firstAsk: float | None = None
 
     @property
@@ -89,8 +90,9 @@ class Sharing:
 
     @property
     def urgent(self) -> bool:
-        """Whether another rank needs work now."""
-        return any(map(self._isUrgent, self._needs.values()))
+        """Whether another rank needs work now, and would be given some: what lanes had to hand over for one that is
+        kept waiting would be lent to them again, to and fro."""
+        return not self._measures and any(map(self._isUrgent, self._needs.values()))
 
     @property
     def lanesWaiting(self) -> int:
@@ -133,7 +135,8 @@ class Sharing:
         """Lends to those who wait; refuses those who wanted an answer soon, unless lanes that are ``busy`` may yet hand
         something over."""
         self.deadline = None
-        if not self._needs or self._isMeasuring():
+        self._measures = bool(self._needs) and self._isMeasuring()
+        if not self._needs or self._measures:
             return
         if any(self._books.backlogs.values()) or (self._source.ready and not full):
             self._lendToAll(full)

@@ -20,7 +20,11 @@ class Crash(NamedTuple):
 
 
 class Case(NamedTuple):
-    """What a seed stands for."""
+    """What a seed stands for.
+
+    ``handler_s`` is what the handling of a delivery takes on average, ``valueBytes`` how large each value is: large
+    ones that are handled slowly pile up at rank 0.
+    """
 
     plan: Plan
     items: int
@@ -34,6 +38,8 @@ class Case(NamedTuple):
     saves: tuple[float, ...] = ()
     snapshots: tuple[float, ...] = ()
     crashes: tuple[Crash, ...] = ()
+    handler_s: float = 0.005
+    valueBytes: int = 64
 
 
 def caseOf(seed: int) -> Case:
@@ -49,7 +55,15 @@ def caseOf(seed: int) -> Case:
     slow = {chance.randrange(size): 20.0} if chance.random() < 0.3 else {}
     case = Case(builder.plan(), items, pulled, size, lanes, deaths, chance.choice([0.0, 0.0, 0.05]), slow,
                 chance.random() < 0.5)  # fmt: skip
+    case = _ofLargeValues(case, random.Random(~seed))
     return case if seed % 3 else _thatCrashes(case, chance)
+
+
+def _ofLargeValues(case: Case, chance: random.Random) -> Case:
+    """Of some cases, the same with results that pile up."""
+    if chance.random() < 0.6:
+        return case
+    return case._replace(handler_s=chance.choice([1e-4, 0.005, 0.03]), valueBytes=chance.choice([64, 4, 1, 40]) << 20)
 
 
 def _thatCrashes(case: Case, chance: random.Random) -> Case:

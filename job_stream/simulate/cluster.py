@@ -50,6 +50,7 @@ class Cluster:
         self.dead: set[int] = set()
         self._heap: list[tuple[float, int, int, Any]] = []
         self._sequence = 0
+        self._newsOfPauses = 0
         self._arrivals: dict[tuple[int, int], float] = {}
         self._handled = self.now
         self.ranks = self._newRanks((lanes,) * size, state)
@@ -95,6 +96,7 @@ class Cluster:
         while self._heap and not self.ranks[0].halted:
             self.now, _, number, event = heapq.heappop(self._heap)
             self.counts["events"] += 1
+            self._newsOfPauses -= _changesPauses(event)
             if self.counts["events"] > EVENTS_MOST:
                 return "endless"
             if number in self.dead:
@@ -114,6 +116,7 @@ class Cluster:
 
     def _later(self, delay: float, number: int, event: Any) -> None:
         self._sequence += 1
+        self._newsOfPauses += _changesPauses(event)
         heapq.heappush(self._heap, (self.now + delay, self._sequence, number, event))
 
     def _die(self, number: int) -> None:
@@ -134,13 +137,21 @@ class Cluster:
             self._perform(number, action)
         if rank.deadline is not None and not rank.halted:
             self._later(max(rank.deadline - self.now, 0.0) + 1e-6, number, m.Nothing())
+        if not (self._newsOfPauses or self.ranks[0].full or self.ranks[0].halted):
+            self._checkPauses()
+
+    def _checkPauses(self) -> None:
+        """Results do not pile up, and everybody has heard so: nobody may pause."""
+        paused = [number for number, rank in enumerate(self.ranks) if rank.paused and number not in self.dead]
+        if paused:
+            raise AssertionError(f"ranks {paused} pause, and nobody is full")
 
     def _perform(self, number: int, action: Any) -> None:
         kind = type(action)
         if kind is m.Send:
             self._send(number, action)
         elif kind is m.StartLane:
-            self._lanes[number][action.lane] = Lane(self.plan, self.chance)
+            self._lanes[number][action.lane] = Lane(self.plan, self.chance, self.case.valueBytes)
         elif kind is m.Lend:
             lane = self._lanes[number][action.lane]
             lane.inbox.append(action)
@@ -170,7 +181,7 @@ class Cluster:
         self._undelivered.append(action.payload.values)
         if self._tell:
             self._tell(f"{self.now * 1000:7.2f} ms  0 delivers {len(action.payload.values)}")
-        self._handled = max(self.now + self.chance.random() * 0.01, self._handled + 1e-9)
+        self._handled = max(self.now + self.chance.random() * 2 * self.case.handler_s, self._handled + 1e-9)
         self._later(self._handled - self.now, 0, m.ResultsTaken(action.count, action.payload.nbytes))
 
     def _pull(self, items: int) -> None:
@@ -224,6 +235,12 @@ class Cluster:
         self._handle(number, repaid)
         if name in self._lanes[number]:
             self._laneGoes(number, name, lane)
+
+
+def _changesPauses(event: Any) -> bool:
+    """Whether this may begin or end a pause of the rank that hears it."""
+    kind = type(event)
+    return kind is m.RankDied or (kind is m.Heard and type(event.message) is m.Pause)
 
 
 def ashore(work: m.Work, counted: bool) -> m.Work:

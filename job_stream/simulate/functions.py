@@ -22,12 +22,16 @@ def mix(*values: Any) -> int:
 
 
 class Values:
-    """A payload of the simulation."""
+    """A payload of the simulation.
 
-    nbytes = 64
+    Args:
+        values: that it holds.
+        each: so many bytes does each of them pass for.
+    """
 
-    def __init__(self, values: list[Any]) -> None:
+    def __init__(self, values: list[Any], each: int = 64) -> None:
         self.values = values
+        self.nbytes = each * len(values)
 
 
 class Store(NamedTuple):

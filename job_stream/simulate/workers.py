@@ -25,10 +25,11 @@ __all__ = ["Keeper", "Lane"]
 
 
 class Lane:
-    """Does units, and leaves some of the work to others."""
+    """Does units, and leaves some of the work to others; its values pass for ``each`` bytes."""
 
-    def __init__(self, plan: Plan, chance: random.Random) -> None:
+    def __init__(self, plan: Plan, chance: random.Random, each: int = 64) -> None:
         self.plan = plan
+        self.each = each
         self.chance = chance
         self.inbox: list[m.Lend] = []
         self.retained: list[tuple[int, tuple[int, ...]]] = []
@@ -89,7 +90,7 @@ class Lane:
         """A value arrives at a place: it goes on here, or is handed back."""
         place = self.plan.places[number]
         if place.kind not in (Kind.END, Kind.FOLD) and self.chance.random() < 0.4:
-            self.products.append(m.Work(scope, number, 1, Values([value])))
+            self.products.append(m.Work(scope, number, 1, Values([value], self.each)))
         else:
             self.do(scope, place, value)
 
@@ -102,7 +103,7 @@ class Lane:
         elif place.kind == Kind.FRAME:
             self.frame(scope, place, Store(first=value))
         elif place.kind == Kind.END:
-            self.products.append(m.Output(scope, place.number, 1, Values([value])))
+            self.products.append(m.Output(scope, place.number, 1, Values([value], self.each)))
         else:
             store, again = foldTake(self.folds.get((scope, place.number), Store()), value)
             self.folds[scope, place.number] = store
