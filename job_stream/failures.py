@@ -5,22 +5,25 @@ from __future__ import annotations
 import os
 import pickle
 import socket
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, NamedTuple
 
 from .cluster import cluster
 from .engine.messages import COUNTED, Fail, Skip
+from .engine.stalls import STALL_S
 from .errors import JobStreamError, LaneDied, StageError, StageTimeout
 from .lanes.calls import bare
 from .lanes.failures import describe, shorten
 from .lanes.packing import unpackAny
 from .plan import Kind, Plan
 from .source import InitialWork
+from .transports.base import Transport
 from .wire import UserFailure
 from .world import sizeOf
 
-__all__ = ["Failure", "Reporter", "caused", "markShared", "raisedByAll", "summary"]
+__all__ = ["Failure", "Reporter", "caused", "markShared", "raisedByAll", "summary", "tellStalled"]
 
 
 class Failure(NamedTuple):
@@ -76,6 +79,25 @@ def _raiseElsewhere(plan: Plan, error: Exception) -> None:
         ranks.begin(plan)
         markShared(error)
         ranks.tell(error)
+
+
+def tellStalled(story: str, transport: Transport | None) -> None:
+    """Tells the user that a stream stands still, and what this rank waits for.
+
+    Args:
+        story: what the engine waits for.
+        transport: the way to other ranks; None: there are none.
+    """
+    who = "" if transport is None else f" rank {transport.rank}:"
+    messages = [f"{count} messages from or to rank {rank} are under way"
+                for rank, count in sorted(transport.underWay.items())] if transport is not None else []  # fmt: skip
+    if transport is None or transport.rank == 0:
+        print(
+            f"job_stream: nothing has moved for {STALL_S:g} s although the stream is not over, and no function runs. "
+            "This is a mistake of job_stream; please report it, with these lines. The work is asked for again",
+            file=sys.stderr,
+        )
+    print(f"job_stream:{who} {'; '.join([story, *messages])}", file=sys.stderr, flush=True)
 
 
 class Reporter:

@@ -22,7 +22,7 @@ from .cpus import hostCpuCount
 from .engine import messages as m
 from .engine.rank import Rank
 from .errors import WorldError
-from .failures import Failure, Reporter, markShared
+from .failures import Failure, Reporter, markShared, tellStalled
 from .freight import Freight
 from .lanes.board import ALL_CPUS, OWN_CPUS, PAUSED, REPORTS, WANTED, Board
 from .lanes.packing import LivePacking, unpackAny
@@ -93,6 +93,7 @@ class Runtime:
         self._stopping = False
         self._isOver = False
         self._failed = False
+        self._toldStalled = False
         self._given: BaseException | None = None
         self.failures: list[Failure] = []
         self._performers: dict[type, Callable[[Any], None]] = {
@@ -100,6 +101,7 @@ class Runtime:
             m.StartLane: self._startLane, m.StartKeeper: self._startKeeper, m.TakeBack: self._takeBack,
             m.Flush: self._tell, m.Resume: self._tell, m.Signal: self._signal, m.Fail: self._giveUp,
             m.Skip: self._skip, m.Halt: self._halt, m.Send: self._send, m.Report: self._report, m.Saved: self._save,
+            m.Stalled: self._tellStalled,
         }  # fmt: skip
         self._thread = threading.Thread(target=self._run, name="job_stream-engine", daemon=True)
 
@@ -424,6 +426,11 @@ class Runtime:
 
     def _halt(self, action: m.Halt) -> None:
         """The loop ends by itself."""
+
+    def _tellStalled(self, action: m.Stalled) -> None:
+        if not self._toldStalled:
+            self._toldStalled = True
+            tellStalled(action.story, self._cluster.transport if self._cluster else None)
 
     def _skip(self, action: m.Skip) -> None:
         self.failures.append(self._reporter.skipped(action))

@@ -110,7 +110,7 @@ _KINDS: tuple[type, ...] = (
     messages.Answered, messages.Lend, messages.Flush, messages.Resume, messages.Call, UserFailure, Fork,
     Kill, Forked, Died, Stopped, messages.Fail, messages.Same, messages.Ask, messages.Refuse, messages.Pause,
     messages.Cancel, messages.Halt, Hello, Failed, Ping, Pong, messages.Stretch, messages.Report,
-    messages.Reported, Figures,
+    messages.Reported, Figures, messages.Probe, messages.Probed, messages.AllStill,
 )  # fmt: skip
 _CODES = {kind: code for code, kind in enumerate(_KINDS, 2)}
 _TUPLE, _BLOB = 0, 1

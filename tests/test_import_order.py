@@ -50,6 +50,7 @@ PLACES: tuple[tuple[str, ...], ...] = (
         "engine.stealing",
         "engine.pauses",
         "engine.sharing",
+        "engine.stalls",
         "engine.rank",
         "engine",
     ),

@@ -9,10 +9,11 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 __all__ = [
-    "COUNTED", "HOME", "Answered", "Ask", "Call", "Cancel", "Deliver", "Fail", "Flush", "Fold", "Halt", "Heard",
-    "KeeperDied", "LaneDied", "Lend", "Nothing", "Open", "Output", "Pause", "Pull", "RankDied", "Refuse", "Repaid",
-    "Report", "Reported", "ResultsTaken", "Resume", "Returned", "Same", "Save", "Saved", "Send", "Signal", "Skip",
-    "SourceGave", "Span", "StartKeeper", "StartLane", "Stretch", "TakeBack", "Work",
+    "COUNTED", "HOME", "AllStill", "Answered", "Ask", "Call", "Cancel", "Deliver", "Fail", "Flush", "Fold", "Halt",
+    "Heard", "KeeperDied", "LaneDied", "Lend", "Nothing", "Open", "Output", "Pause", "Probe", "Probed", "Pull",
+    "RankDied", "Refuse", "Repaid", "Report", "Reported", "ResultsTaken", "Resume", "Returned", "Same", "Save",
+    "Saved", "Send", "Signal", "Skip", "SourceGave", "Span", "Stalled", "StartKeeper", "StartLane", "Stretch",
+    "TakeBack", "Work",
 ]  # fmt: skip
 
 
@@ -225,7 +226,8 @@ class Nothing(NamedTuple):
 
 
 class Heard(NamedTuple):
-    """A message of another rank: Ask, Refuse, Lend, Repaid, Pause, Cancel, Report, Reported or Halt."""
+    """A message of another rank: Ask, Refuse, Lend, Repaid, Pause, Cancel, Report, Reported, Probe, Probed, AllStill or
+    Halt."""
 
     rank: int
     message: Any
@@ -283,6 +285,23 @@ class Reported(NamedTuple):
 
     number: int
     moved: bool = False
+
+
+class Probe(NamedTuple):
+    """Nothing has moved at rank 0 for long: does anything move at yours?"""
+
+    number: int
+
+
+class Probed(NamedTuple):
+    """The answer. ``isStill``: nothing has moved here either, and no user code runs."""
+
+    number: int
+    isStill: bool
+
+
+class AllStill(NamedTuple):
+    """All ranks stand still although the stream is not over: say what you wait for, and ask again."""
 
 
 # actions -------------------------------------------------------------------------------------------------------------
@@ -369,6 +388,12 @@ class Halt(NamedTuple):
     """The stream has ended."""
 
 
+class Stalled(NamedTuple):
+    """Tell the user that the stream stands still, and what this rank waits for."""
+
+    story: str
+
+
 class Send(NamedTuple):
     """Send a message to another rank."""
 
@@ -377,4 +402,4 @@ class Send(NamedTuple):
 
 
 Action = (StartLane | StartKeeper | Lend | TakeBack | Flush | Resume | Signal | Call | Deliver | Pull | Fail | Skip
-          | Report | Saved | Halt | Send)  # fmt: skip
+          | Report | Saved | Halt | Stalled | Send)  # fmt: skip

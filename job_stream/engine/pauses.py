@@ -52,6 +52,11 @@ class Pauses:
         if self.paused:
             self._change += 2
 
+    def restate(self, others: Iterable[int]) -> None:
+        """Has rank 0 tell everybody what holds, in case that somebody has missed it."""
+        self._change += 2
+        self._told = dict.fromkeys(others, 0)
+
     def tell(self, debtors: Iterable[int]) -> list[Send]:
         """Passes the newest word on: the begin of a pause to all who owe something, its end to all who know of it."""
         if not (self.paused or self._told):

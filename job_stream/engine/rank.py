@@ -22,6 +22,7 @@ from .ledger import Piece, holderOf
 from .messages import (
     HOME,
     Action,
+    AllStill,
     Answered,
     Ask,
     Cancel,
@@ -34,6 +35,8 @@ from .messages import (
     Lend,
     Nothing,
     Pause,
+    Probe,
+    Probed,
     Pull,
     RankDied,
     Refuse,
@@ -54,6 +57,7 @@ from .progress import Progress
 from .roster import LOANS_PER_LANE, Roster
 from .saving import Saving
 from .sharing import ANSWER_S, Sharing
+from .stalls import Stalls, storyOf
 
 __all__ = ["Rank"]
 
@@ -89,6 +93,7 @@ class Rank:
         self._sourceKind = plan.places[0].processes
         self._kinds = self._books.kinds
         self._pauses = Pauses()
+        self._stalls = Stalls(number, self._isAtRest)
         self._halted = self._hasPlenty = False
         if state is not None:
             restore(state, self._books, self._filing, self._progress)
@@ -139,7 +144,7 @@ class Rank:
     @property
     def deadline(self) -> float | None:
         """When the rank wants to hear of something, on the clock of ``handle``; ``Nothing`` will do."""
-        deadlines = (self._debts.deadline, self._sharing.deadline, self._saving.deadline)
+        deadlines = (self._debts.deadline, self._sharing.deadline, self._saving.deadline, self._stalls.deadline)
         return min((time for time in deadlines if time is not None), default=None)
 
     def handle(self, event: Event, now: float = 0.0) -> list[Action]:
@@ -151,6 +156,7 @@ class Rank:
         """
         books = self._books
         books.now = now
+        self._stalls.saw(event, now)
         if type(event) is ResultsTaken and (self._halted or not self.full):
             self._onResultsTaken(event)  # and nobody had waited for that
         elif not self._halted:
@@ -161,6 +167,8 @@ class Rank:
             if self._progress.streamEnded:
                 self._end()
             if not self._halted:
+                if self._stalls.isDue(now):
+                    self._lookForStalls()
                 self._schedule()
         actions, books.actions = books.actions, []
         return actions
@@ -290,6 +298,17 @@ class Rank:
     def _heardReported(self, rank: int, reported: Reported) -> None:
         self._saving.heardReported(rank, reported)
 
+    def _heardProbe(self, rank: int, probe: Probe) -> None:
+        self._books.actions.append(self._stalls.probed(probe, self._books.now))
+
+    def _heardProbed(self, rank: int, probed: Probed) -> None:
+        if self._stalls.heard(rank, probed):
+            self._books.actions += [Send(other, AllStill()) for other in self._sharing.others]
+            self._askAgain()
+
+    def _heardAllStill(self, rank: int, message: AllStill) -> None:
+        self._askAgain()
+
     def _heardHalt(self, rank: int, halt: Halt) -> None:
         self._halted = True
         self._books.actions.append(halt)
@@ -303,6 +322,29 @@ class Rank:
         for _, loan in self._books.dropLoans(holderOf(event.rank)):
             self._books.giveBack(list(loan.units.values()))
         self._debts.lenderDied(event.rank)
+
+    # standing still ---------------------------------------------------------------------------------------------------
+
+    def _isAtRest(self) -> bool:
+        """Whether no user code runs here, and nothing is under way within this process that leads to some."""
+        source = self._books.source.pulling or self._saving.active
+        return not (self.busy or self.awaits or source or any(stores.working for stores in self._books.stores.values()))
+
+    def _lookForStalls(self) -> None:
+        """Asks the others whether they stand still, too; where there are none, all that there is does."""
+        probes = self._stalls.ask(self._sharing.others)
+        if probes:
+            self._books.actions += probes
+        else:
+            self._askAgain()
+
+    def _askAgain(self) -> None:
+        """Nothing moves anywhere: says what this rank waits for, and asks for it again."""
+        self._books.actions.append(storyOf(self._books, self._roster, self._sharing.asking, self._pauses))
+        self._sharing.asking.again()
+        self._roster.askAgain()
+        if self._books.number == 0:
+            self._pauses.restate(self._sharing.others)
 
     # lending ----------------------------------------------------------------------------------------------------------
 
@@ -392,6 +434,9 @@ _LISTENERS: dict[type, Any] = {
     Cancel: Rank._heardCancel,
     Report: Rank._heardReport,
     Reported: Rank._heardReported,
+    Probe: Rank._heardProbe,
+    Probed: Rank._heardProbed,
+    AllStill: Rank._heardAllStill,
     Halt: Rank._heardHalt,
 }
 

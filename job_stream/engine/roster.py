@@ -167,6 +167,17 @@ class Roster:
         """Whether lanes have anything to repay."""
         return any(lane.running or lane.computed for lane in self._lanes.values())
 
+    @property
+    def held(self) -> int:
+        """How many pieces lanes hold."""
+        loans = (loan for number in self._lanes for _, loan in self._books.ledger.of(number))
+        return sum(len(loan.units) for loan in loans)
+
+    def askAgain(self) -> None:
+        """Forgets what lanes have been asked for and not answered."""
+        for lane in self._lanes.values():
+            lane.flushing = lane.takingBack = False
+
     def flushAll(self) -> None:
         """Asks all lanes for what they have computed."""
         for number, lane in self._lanes.items():

@@ -110,10 +110,19 @@ class Asking:
         """A rank has lent something."""
         self.everLent = True
         self._last = rank
-        self._tries, self.retryAt, self._pause = 0, 0.0, RETRY_S
-        self._tried.clear()
+        self._forgetTries()
         self.waitingAt.pop(rank, None)
         self.refused(rank)
+
+    def again(self) -> None:
+        """Forgets whom this rank has asked and at whom it waits."""
+        self.asked = None
+        self.waitingAt.clear()
+        self._forgetTries()
+
+    def _forgetTries(self) -> None:
+        self._tries, self.retryAt, self._pause = 0, 0.0, RETRY_S
+        self._tried.clear()
 
     def refused(self, rank: int) -> None:
         """A rank has answered."""

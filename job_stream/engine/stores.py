@@ -262,6 +262,15 @@ class Stores:
         """Whether the keeper has answered all that it was given before calls were held back."""
         return self._held is None or len(self._held) == len(self._open)
 
+    @property
+    def working(self) -> bool:
+        """Whether the keeper has been given something to do."""
+        return len(self._open) > len(self._held or ())
+
+    def __len__(self) -> int:
+        """How many calls are open."""
+        return len(self._open)
+
     def release(self) -> None:
         """Lets calls go again."""
         held, self._held = self._held or {}, None

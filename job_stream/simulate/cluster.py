@@ -174,6 +174,8 @@ class Cluster:
             self._save(action.state)
         elif kind is m.Pull:
             self._pull(action.items)
+        elif kind is m.Stalled:
+            raise AssertionError(f"all ranks stand still; rank {number}: {action.story}")
 
     def _deliver(self, action: m.Deliver) -> None:
         """One delivery is handled after the other."""

@@ -91,6 +91,11 @@ class Transport(Protocol):
         """Whether something large is under way, or a rank about to be given up, so that it is worth polling soon."""
         ...
 
+    @property
+    def underWay(self) -> dict[int, int]:
+        """How many messages are on their way to or from each rank, where there are any."""
+        ...
+
     def send(self, rank: int, head: bytes, buffers: Sequence[Buffer] = (), keep: Any = None) -> None:
         """Starts to send a message. What goes to a rank that has ended is dropped.
 

@@ -81,7 +81,12 @@ class Channel:
 
     @property
     def busy(self) -> bool:
-        return bool(self.sending or self.waiting or self.heads or self.arriving)
+        return self.count > 0
+
+    @property
+    def count(self) -> int:
+        """How many messages, or pieces of them, are under way."""
+        return len(self.sending) + len(self.waiting) + len(self.heads) + len(self.arriving)
 
     @property
     def large(self) -> bool:

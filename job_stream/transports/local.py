@@ -29,6 +29,10 @@ class LocalTransport:
     def __init__(self, cpus: int) -> None:
         self.peers = (Peer(socket.gethostname(), cpus, os.getpid()),)
 
+    @property
+    def underWay(self) -> dict[int, int]:
+        return {}
+
     def send(self, rank: int, head: bytes, buffers: Sequence[Buffer] = (), keep: Any = None) -> None:
         raise EngineError(f"rank {rank} is sent a message in a world of one process")
 

@@ -93,6 +93,10 @@ class MpiTransport:
     def busy(self) -> bool:
         return any(channel.large for channel in self._moving) or bool(self._dying)
 
+    @property
+    def underWay(self) -> dict[int, int]:
+        return {channel.rank: channel.count for channel in self._moving}
+
     def send(self, rank: int, head: bytes, buffers: Sequence[Buffer] = (), keep: Any = None) -> None:
         with self._lock:
             if self._state != _OPEN:
