@@ -82,9 +82,9 @@ class Debts:
             self._holding[number] = known
         return known
 
-    def cancelled(self, lender: int, loan: int) -> None:
+    def heardCancel(self, lender: int, cancel: Cancel) -> None:
         """Nobody waits for a loan any more."""
-        self._drop(lambda debt: (debt.lender, debt.loan) == (lender, loan))
+        self._drop(lambda debt: (debt.lender, debt.loan) == (lender, cancel.loan))
 
     def lenderDied(self, rank: int) -> None:
         self._drop(lambda debt: debt.lender == rank)

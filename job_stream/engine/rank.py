@@ -8,6 +8,7 @@ knows the lanes, ``Blame`` finds out what kills them, ``Saving`` has the state o
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from ..plan import Plan
@@ -18,7 +19,7 @@ from .capture import State, capture, restore
 from .debts import Debts
 from .filing import Filing
 from .handover import Handover
-from .ledger import Piece, holderOf
+from .ledger import holderOf
 from .messages import (
     HOME,
     Action,
@@ -37,7 +38,6 @@ from .messages import (
     Pause,
     Probe,
     Probed,
-    Pull,
     RankDied,
     Refuse,
     Repaid,
@@ -48,24 +48,18 @@ from .messages import (
     Same,
     Save,
     Send,
-    Signal,
     SourceGave,
     Work,
 )  # fmt: skip
 from .pauses import Pauses
 from .progress import Progress
-from .roster import LOANS_PER_LANE, Roster
+from .roster import Roster
 from .saving import Saving
-from .sharing import ANSWER_S, Sharing
+from .scheduling import Scheduling
+from .sharing import Sharing
 from .stalls import Stalls, storyOf
 
 __all__ = ["Rank"]
-
-LOW_S = 0.05
-"""When less work is left for each lane behind this rank, and somebody waits for some, it is time to ask for more."""
-SOON_S = 0.02
-"""The same where nobody waits yet."""
-
 
 class Rank:
     """The state of one rank.
@@ -90,11 +84,11 @@ class Rank:
         self._progress = Progress(self._books, self._debts)
         self._blame = Blame(self._books)
         self._saving = Saving(self._books, self._roster, Handover(self._books, self._debts), self.capture)
-        self._sourceKind = plan.places[0].processes
-        self._kinds = self._books.kinds
         self._pauses = Pauses()
         self._stalls = Stalls(number, self._isAtRest)
-        self._halted = self._hasPlenty = False
+        self._scheduling = Scheduling(self._books, self._roster, self._sharing, self._progress, self._pauses)
+        self._halted = False
+        self._listeners = self._newListeners()
         if state is not None:
             restore(state, self._books, self._filing, self._progress)
 
@@ -137,9 +131,8 @@ class Rank:
 
     @property
     def hasPlenty(self) -> bool:
-        """Whether there is enough to do for some time, so that it will do to hear of other ranks a little later. Not
-        so where items are pulled: of these, little is lent at once, and others come back for more soon."""
-        return self._hasPlenty and not self._books.source.pulled
+        """Whether there is enough to do for some time, so that it will do to hear of other ranks a little later."""
+        return self._scheduling.hasPlenty
 
     @property
     def deadline(self) -> float | None:
@@ -169,7 +162,9 @@ class Rank:
             if not self._halted:
                 if self._stalls.isDue(now):
                     self._lookForStalls()
-                self._schedule()
+                if books.number == 0:
+                    self._pauses.note(self.full)
+                self._scheduling.advance()
         actions, books.actions = books.actions, []
         return actions
 
@@ -271,13 +266,16 @@ class Rank:
 
     def _onHeard(self, event: Heard) -> None:
         if event.rank not in self._sharing.asking.dead:
-            _LISTENERS[type(event.message)](self, event.rank, event.message)
+            self._listeners[type(event.message)](event.rank, event.message)
 
-    def _heardAsk(self, rank: int, ask: Ask) -> None:
-        self._sharing.heardAsk(rank, ask)
-
-    def _heardRefuse(self, rank: int, refuse: Refuse) -> None:
-        self._sharing.asking.refused(rank)
+    def _newListeners(self) -> dict[type, Callable[[int, Any], None]]:
+        """Who takes which message of another rank."""
+        return {
+            Ask: self._sharing.heardAsk, Refuse: self._sharing.asking.heardRefuse, Lend: self._heardLend,
+            Repaid: self._heardRepaid, Pause: self._heardPause, Cancel: self._debts.heardCancel,
+            Report: self._saving.heardReport, Reported: self._saving.heardReported, Probe: self._heardProbe,
+            Probed: self._heardProbed, AllStill: self._heardAllStill, Halt: self._heardHalt,
+        }  # fmt: skip
 
     def _heardLend(self, rank: int, lend: Lend) -> None:
         self._sharing.asking.lent(rank)
@@ -288,15 +286,6 @@ class Rank:
 
     def _heardPause(self, rank: int, pause: Pause) -> None:
         self._pauses.heard(rank, pause.change)
-
-    def _heardCancel(self, rank: int, cancel: Cancel) -> None:
-        self._debts.cancelled(rank, cancel.loan)
-
-    def _heardReport(self, rank: int, report: Report) -> None:
-        self._saving.heardReport(rank, report)
-
-    def _heardReported(self, rank: int, reported: Reported) -> None:
-        self._saving.heardReported(rank, reported)
 
     def _heardProbe(self, rank: int, probe: Probe) -> None:
         self._books.actions.append(self._stalls.probed(probe, self._books.now))
@@ -346,99 +335,12 @@ class Rank:
         if self._books.number == 0:
             self._pauses.restate(self._sharing.others)
 
-    # lending ----------------------------------------------------------------------------------------------------------
-
-    def _schedule(self) -> None:
-        if self._books.number == 0:
-            self._pauses.note(self.full)
-        full = self._pauses.paused
-        for depth in range(1, LOANS_PER_LANE + 1):
-            for processes in self._kinds:
-                while self._lendOne(processes, full, depth):
-                    pass
-            if depth == 1 and not self._sharing.alone:
-                self._sharing.serve(full, self.busy)
-        if not self._sharing.alone:
-            self._askOthers(full)
-            self._books.actions += self._pauses.tell(self.debtors)
-        self._pull(full)
-        self._progress.askForMore(full)
-        available = {processes: self._available(processes, full) for processes in self._kinds}
-        hungry = self._roster.serveHungry(available, self._sharing.urgent)
-        self._roster.signal(Signal(hungry, full))
-
-    def _available(self, processes: bool, full: bool) -> bool:
-        if self._books.backlogs[processes]:
-            return True
-        return processes == self._sourceKind and self._books.source.ready and not full
-
-    def _lendOne(self, processes: bool, full: bool, depth: int) -> bool:
-        if not self._available(processes, full):
-            return False
-        number = self._roster.idlest(processes, depth)
-        if number is None:
-            return False
-        waiting = self._books.backlogs[processes]
-        self._roster.lend(number, self._books.takeParcel(processes) if waiting else [self._takeSource()])
-        return True
-
-    def _takeSource(self) -> Piece:
-        books = self._books
-        solo = self._plan.places[0].solo
-        items = 1 if solo else books.costs.size(0, books.source.left, books.lanes)
-        books.enterSource()
-        return books.source.take(items)
-
-    def _askOthers(self, full: bool) -> None:
-        """Asks other ranks for work before the lanes run dry."""
-        self._hasPlenty = full or self._books.lasts(LOW_S * self._sharing.behind)
-        if self._hasPlenty:
-            return
-        hasRoom = self._roster.running < LOANS_PER_LANE * self._books.lanes
-        if self._sharing.wanted or hasRoom or not self._books.lasts(SOON_S * self._sharing.behind):
-            waits = any(self._available(processes, full) for processes in self._kinds)
-            self._sharing.ask(idle=not waits and self._isIdle())
-
-    def _isIdle(self) -> bool:
-        """Whether a lane has nothing to do, or will have nothing by the time that an answer can be here."""
-        if self._roster.running < self._books.lanes:
-            return True
-        idleAt = self._roster.idleAt()
-        if idleAt is None:
-            return False
-        if idleAt > self._books.now + ANSWER_S:
-            self._sharing.remind(idleAt - ANSWER_S)
-            return False
-        return True
-
-    def _pull(self, full: bool) -> None:
-        books, source = self._books, self._books.source
-        if full or not source.wantsPull or not self._sharing.pulls:
-            return
-        source.pulling = True
-        books.actions.append(Pull(1 if self._plan.places[0].solo else books.costs.size(0, None, books.lanes)))
-
 
 def _lastOf(closed: tuple[tuple[int, tuple[int, ...]], ...]) -> tuple[int, int]:
     """The loan and name of the unit that was closed last."""
     number, names = closed[-1]
     return number, names[-1]
 
-
-_LISTENERS: dict[type, Any] = {
-    Ask: Rank._heardAsk,
-    Refuse: Rank._heardRefuse,
-    Lend: Rank._heardLend,
-    Repaid: Rank._heardRepaid,
-    Pause: Rank._heardPause,
-    Cancel: Rank._heardCancel,
-    Report: Rank._heardReport,
-    Reported: Rank._heardReported,
-    Probe: Rank._heardProbe,
-    Probed: Rank._heardProbed,
-    AllStill: Rank._heardAllStill,
-    Halt: Rank._heardHalt,
-}
 
 _HANDLERS: dict[type, Any] = {
     SourceGave: Rank._onSource,

@@ -12,6 +12,8 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import NamedTuple
 
+from .messages import Refuse
+
 __all__ = ["Asking", "Told", "behind", "lifelines", "treeParent"]
 
 FEW = 8
@@ -112,7 +114,7 @@ class Asking:
         self._last = rank
         self._forgetTries()
         self.waitingAt.pop(rank, None)
-        self.refused(rank)
+        self._answered(rank)
 
     def again(self) -> None:
         """Forgets whom this rank has asked and at whom it waits."""
@@ -124,13 +126,15 @@ class Asking:
         self._tries, self.retryAt, self._pause = 0, 0.0, RETRY_S
         self._tried.clear()
 
-    def refused(self, rank: int) -> None:
-        """A rank has answered."""
+    def heardRefuse(self, rank: int, refuse: Refuse) -> None:
+        self._answered(rank)
+
+    def _answered(self, rank: int) -> None:
         self.asked = None if self.asked == rank else self.asked
 
     def died(self, rank: int) -> None:
         self.dead.add(rank)
-        self.refused(rank)
+        self._answered(rank)
         self.waitingAt.pop(rank, None)
 
     def lifelines(self) -> list[int]:

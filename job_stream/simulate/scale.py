@@ -28,8 +28,8 @@ from ..engine import messages as m
 from ..engine.backlog import Part
 from ..engine.rank import Rank
 from ..looks import CALM_S, HOT_PAUSE_S, pauseBetweenLooks
-from ..plan import Builder, Kind, Plan, Stage
-from .functions import mix
+from .loads import LOADS, Load
+from .steppers import Counted, Stepper
 
 __all__ = ["Costs", "Report", "measure"]
 
@@ -59,19 +59,6 @@ class Costs(NamedTuple):
 NEVER = float("inf")
 LOOK_S = 5e-5
 """A look itself."""
-STEP_S = 2e-3
-GROUP_S = 1e-3
-NBYTES = 200
-
-
-class _Payload:
-    """Values that are only counted; ``values`` where each of them stands for as many leaves."""
-
-    __slots__ = ("values",)
-    nbytes = NBYTES
-
-    def __init__(self, values: list[int] | None = None) -> None:
-        self.values = values
 
 
 class Report(NamedTuple):
@@ -99,69 +86,6 @@ class Report(NamedTuple):
     engine_s: float
 
 
-class Load(NamedTuple):
-    """A plan, its initial work, and what a value at a place leads to.
-
-    ``spread``: the values that one value becomes at the next place; None: an item that takes time.
-    """
-
-    plan: Plan
-    source: int
-    spread: Callable[[int, int], list[int] | None]
-
-
-def flat(items: int) -> Load:
-    builder = Builder()
-    builder.add(Stage(Kind.JOB, "item", print))
-    builder.add(Stage(Kind.FOLD, "sum", print))
-    return Load(builder.plan(), items, lambda place, value: None)
-
-
-def tree(items: int) -> Load:
-    """One value that becomes branches, which become between none and a few thousand items each."""
-    builder = Builder()
-    for name in ("root", "branch", "item"):
-        builder.add(Stage(Kind.JOB, name, print))
-    builder.add(Stage(Kind.FOLD, "sum", print))
-    sizes = branches(items)
-
-    def spread(place: int, value: int) -> list[int] | None:
-        return [sizes, [1] * value, None][place]
-
-    return Load(builder.plan(), 1, spread)
-
-
-def branches(items: int) -> list[int]:
-    """Sizes with a long tail: most branches are small, a few are a hundred times the mean."""
-    sizes: list[int] = []
-    left = items
-    while left > 0:
-        chance = (mix(len(sizes), 17) % 100_000 + 1) / 100_000
-        size = min(left, int(20 * chance**-0.8), items // 64 + 1)
-        sizes.append(size)
-        left -= size
-    return sizes
-
-
-LOADS: dict[str, Callable[[int], Load]] = {"flat": flat, "tree": tree}
-
-
-class _Lane:
-    """Works through one parcel after the other, depth first, in steps; hands over what is left when others want it."""
-
-    def __init__(self) -> None:
-        self.inbox: deque[m.Lend] = deque()
-        self.lend: m.Lend | None = None
-        self.stack: list[list[Any]] = []  # scope, place, values or a count of items, position
-        self.closing: list[int] = []
-        self.waiting: deque[tuple[int, m.Work]] = deque()
-        self.folded: set[int] = set()
-        self.products: list[m.Product] = []
-        self.samples: dict[int, list[float]] = {}
-        self.unit: m.Work | None = None
-        self.spent = 0.0
-
-
 class Scale:
     """A run on many ranks of one lane each.
 
@@ -175,14 +99,13 @@ class Scale:
     def __init__(self, ranks: int, load: Load, item_s: float, costs: Costs) -> None:
         self.load, self.item_s, self.costs = load, item_s, costs
         self.chance = random.Random(ranks)
-        self.now = self.lastItem = self.engineTime = self.end = self.rootBusy = 0.0
+        self.now = self.engineTime = self.end = self.rootBusy = 0.0
         self.rootMessages = 0
         self.counts: Counter[str] = Counter()
-        self.done = 0
         parts = (Part(load.source, counted=True),)
         lanesOf = (1,) * ranks
         self.ranks = [Rank(load.plan, parts if i == 0 else (), 1, i, lanesOf) for i in range(ranks)]
-        self.lanes: list[dict[int, _Lane]] = [{} for _ in range(ranks)]
+        self.lanes: list[dict[int, Stepper]] = [{} for _ in range(ranks)]
         self.inboxes: list[deque[Any]] = [deque() for _ in range(ranks)]
         self.unseen: list[deque[Any]] = [deque() for _ in range(ranks)]
         self.looked = [0.0] * ranks
@@ -200,6 +123,10 @@ class Scale:
         for number in range(ranks):
             self._post(number, m.Nothing(), self.chance.random() * 1e-3)
 
+    @property
+    def parcel_s(self) -> float:
+        return self.costs.parcel
+
     def run(self) -> Report:
         gc.disable()  # what it collects here is not what a rank would
         try:
@@ -212,22 +139,26 @@ class Scale:
 
     def _report(self) -> Report:
         ranks, end = len(self.ranks), self.end
+        lanes = [lane for lanes in self.lanes for lane in lanes.values()]
+        done, last = sum(lane.done for lane in lanes), max(lane.last for lane in lanes)
         events = self.counts["events"]
         return Report(
-            ranks, self.done, self.done * self.item_s / (end * ranks), end, sum(self.sent) / ranks,
-            self.rootBusy / end, self.rootMessages, end - self.lastItem, self.engineTime / events,
+            ranks, done, done * self.item_s / (end * ranks), end, sum(self.sent) / ranks,
+            self.rootBusy / end, self.rootMessages, end - last, self.engineTime / events,
         )  # fmt: skip
 
-    def _at(self, time: float, function: Callable[..., None], *arguments: Any) -> None:
+    def at(self, time: float, function: Callable[..., None], *arguments: Any) -> None:
+        """Has something happen at a time."""
         self._sequence += 1
         heapq.heappush(self._heap, (time, self._sequence, function, arguments))
 
     # engine threads ---------------------------------------------------------------------------------------------------
 
     def _post(self, number: int, event: Any, delay: float = 0.0) -> None:
-        self._at(self.now + delay, self._arrive, number, event)
+        self.at(self.now + delay, self.arrive, number, event)
 
-    def _arrive(self, number: int, event: Any) -> None:
+    def arrive(self, number: int, event: Any) -> None:
+        """Something has come for the engine thread of a rank."""
         isHeard = type(event) is m.Heard
         (self.unseen if isHeard else self.inboxes)[number].append(event)
         start = max(self.now, self.free[number])
@@ -255,7 +186,7 @@ class Scale:
     def _wake(self, number: int, time: float) -> None:
         if time < self.awakes[number]:
             self.awakes[number] = time
-            self._at(time, self._serve, number, time)
+            self.at(time, self._serve, number, time)
 
     def _serve(self, number: int, due: float) -> None:
         inbox, rank = self.inboxes[number], self.ranks[number]
@@ -299,11 +230,11 @@ class Scale:
         due = rank.deadline
         if due is not None and not rank.halted and not self.deadlines[number] <= due:
             self.deadlines[number] = due
-            self._at(max(due, self.now) + 1e-4, self._tick, number)
+            self.at(max(due, self.now) + 1e-4, self._tick, number)
 
     def _tick(self, number: int) -> None:
         self.deadlines[number] = NEVER
-        self._arrive(number, m.Nothing())
+        self.arrive(number, m.Nothing())
 
     def _costOf(self, number: int, event: Any) -> float:
         if type(event) is m.Heard:
@@ -322,17 +253,17 @@ class Scale:
         if kind is m.Send:
             self._send(number, action, time)
         elif kind is m.StartLane:
-            self.lanes[number][action.lane] = _Lane()
-            self._at(time + self.costs.start, self._goes, number, action.lane)
+            self.lanes[number][action.lane] = lane = Stepper(action.lane, number, self)
+            self.at(time + self.costs.start, lane.go)
         elif kind is m.Lend:
             lane = self.lanes[number][action.lane]
             lane.inbox.append(action)
-            self._at(time, self._goes, number, action.lane)
+            self.at(time, lane.go)
         elif kind is m.TakeBack:
             lane = self.lanes[number][action.lane]
             taken = [lend.loan for lend in lane.inbox]
             lane.inbox.clear()
-            self._at(time, self._arrive, number, m.Returned(action.lane, tuple(taken)))
+            self.at(time, self.arrive, number, m.Returned(action.lane, tuple(taken)))
         elif kind is m.Signal:
             self.wanted[number] = action.wanted
         elif kind is m.Call:
@@ -341,8 +272,8 @@ class Scale:
     def _keep(self, number: int, call: m.Call, time: float) -> None:
         seconds = 0.0 if call.kind == "adopt" else self.costs.merge
         self.keeperFree[number] = max(self.keeperFree[number], time) + seconds
-        payload = _Payload() if call.kind in ("checkout", "copy") else None
-        self._at(self.keeperFree[number], self._arrive, number, m.Answered(call.call, (), payload))
+        payload = Counted() if call.kind in ("checkout", "copy") else None
+        self.at(self.keeperFree[number], self.arrive, number, m.Answered(call.call, (), payload))
 
     def _send(self, number: int, action: m.Send, time: float) -> None:
         message = action.message
@@ -351,110 +282,7 @@ class Scale:
         if type(message) is m.Lend:
             units = tuple((name, work._replace(payload=_ashore(work.payload))) for name, work in message.units)
             message = message._replace(units=units)
-        self._at(time + self.costs.wire, self._arrive, action.rank, m.Heard(number, message))
-
-    # lanes ------------------------------------------------------------------------------------------------------------
-
-    def _goes(self, number: int, name: int) -> None:
-        lane = self.lanes[number][name]
-        if lane.lend is None and lane.inbox:
-            lane.lend = lane.inbox.popleft()
-            lane.waiting.extend(lane.lend.units)
-            self._at(self.now + self.costs.parcel, self._step, number, name)
-
-    def _step(self, number: int, name: int) -> None:
-        """Works for a few ms at most, then looks around."""
-        lane, left = self.lanes[number][name], STEP_S
-        while left > 0 and (lane.stack or lane.waiting):
-            if not lane.stack:
-                self._begin(lane)
-            left -= self._work(lane, left)
-            if not lane.stack:
-                self._endUnit(lane)
-        spent = STEP_S - left
-        if spent:
-            self.lastItem = max(self.lastItem, self.now + spent)
-        if lane.stack or lane.waiting:
-            self._at(self.now + spent, self._look, number, name)
-        else:
-            self._at(self.now + spent, self._repay, number, name)
-
-    def _begin(self, lane: _Lane) -> None:
-        unit, work = lane.waiting.popleft()
-        lane.closing.append(unit)
-        lane.unit, lane.spent = work, 0.0
-        if work.resume:
-            lane.products.append(m.Output(work.scope, self.load.plan.bodies[0].end, 1, _Payload()))
-            return
-        values = work.payload.values if type(work.payload) is _Payload else [0] * work.count
-        lane.stack.append([work.scope, work.place, values, 0])
-
-    def _endUnit(self, lane: _Lane) -> None:
-        work = lane.unit
-        if work is not None:
-            sample = lane.samples.setdefault(work.place, [0, 0.0])
-            sample[0] += work.count
-            sample[1] += lane.spent
-            lane.unit = None
-
-    def _work(self, lane: _Lane, left: float) -> float:
-        """Does some of what is on top of the stack; gives the time it took."""
-        if not lane.stack:
-            return 0.0
-        entry = lane.stack[-1]
-        scope, place, values, position = entry
-        if position == len(values):
-            lane.stack.pop()
-            return 0.0
-        inner = self.load.spread(place, values[position])
-        if inner is not None:
-            entry[3] += 1
-            lane.stack.append([scope, place + 1, inner, 0])
-            return 0.0
-        count = min(len(values) - position, max(1, int(left / self.item_s)))
-        entry[3] += count
-        self.done += count
-        lane.folded.add(scope)
-        seconds: float = count * self.item_s
-        lane.spent += seconds
-        return seconds
-
-    def _look(self, number: int, name: int) -> None:
-        """Between two steps: hands everything over when others want it."""
-        lane = self.lanes[number][name]
-        if not self.wanted[number]:
-            return self._step(number, name)
-        assert lane.lend is not None
-        if lane.waiting:
-            names = tuple(unit for unit, _ in lane.waiting)
-            lane.waiting.clear()
-            self._arrive(number, m.Repaid(name, lane.lend.loan, (), returned=names))
-        for scope, place, values, position in lane.stack:
-            self._file(lane, scope, place, values[position:])
-        lane.stack.clear()
-        self._repay(number, name)
-
-    def _file(self, lane: _Lane, scope: int, place: int, values: list[int]) -> None:
-        size = max(1, -(-len(values) // 4096))
-        if place == len(self.load.plan.places) - 3:
-            size = max(size, int(GROUP_S / self.item_s))
-        for start in range(0, len(values), size):
-            group = values[start : start + size]
-            lane.products.append(m.Work(scope, place, len(group), _Payload(group)))
-
-    def _repay(self, number: int, name: int) -> None:
-        lane = self.lanes[number][name]
-        assert lane.lend is not None
-        fold = len(self.load.plan.places) - 2
-        folds = [m.Fold(scope, fold, _Payload()) for scope in lane.folded]
-        closed = ((lane.lend.loan, tuple(lane.closing)),)
-        samples = tuple((place, int(items), seconds) for place, (items, seconds) in lane.samples.items())
-        products = (*lane.products, *folds)
-        lane.products, lane.closing, lane.lend, lane.unit = [], [], None, None
-        lane.folded.clear()
-        lane.samples.clear()
-        self._arrive(number, m.Repaid(name, closed[0][0], closed, products, samples=samples))
-        self._goes(number, name)
+        self.at(time + self.costs.wire, self.arrive, action.rank, m.Heard(number, message))
 
 
 def _ashore(payload: Any) -> Any:
