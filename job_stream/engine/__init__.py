@@ -1,8 +1,8 @@
 """The pure engine: events in, actions out. No clock, no input or output, no chance, no user code, no pickle.
 
-**What it is for.** ``rank.Rank`` decides for one rank what is lent to whom and what becomes of what is repaid. It is the
-only entrance: ``Rank.handle(event, now)`` takes one event and returns the actions that follow, in order. The same events
-at the same times give the same actions, so whole clusters run in one process, in virtual time, from one seed
+**What it is for.** ``rank.Rank`` decides for one rank what is lent to whom and what becomes of what is repaid. It is
+the only entrance: ``Rank.handle(event, now)`` takes one event and returns the actions that follow, in order. The same
+events at the same times give the same actions, so whole clusters run in one process, in virtual time, from one seed
 (``job_stream.simulate``). ``messages`` holds all events, actions, products and messages between ranks; it is the
 dictionary to this text.
 
@@ -11,8 +11,8 @@ dictionary to this text.
 1. A piece of work is in exactly one place: waiting here, or lent in one loan. Its lender keeps it until it is repaid.
 2. A repayment is atomic: all of its units are closed and all its products filed, or, if one of them is not open any
    more, nothing is.
-3. What a piece leads to is counted before the piece is closed. So a scope (the stream, an open frame, what was borrowed)
-   has ended when nothing is open in it, and only its home decides that.
+3. What a piece leads to is counted before the piece is closed. So a scope (the stream, an open frame, what was
+   borrowed) has ended when nothing is open in it, and only its home decides that.
 4. Whatever a borrower holds may be dropped without harm: the lender lends it again.
 5. Between any two events, ``Rank.capture()`` of rank 0 is a complete and consistent state of the stream.
 6. Results pile up to a bound only. Rank 0 has everybody pause meanwhile, and a pause ends with its cause.
@@ -22,10 +22,10 @@ dictionary to this text.
 
 - One event at a time, from one thread, with a clock that never goes back. All actions are performed, in their order.
 - Messages of one rank to another arrive in the order in which they were sent, or the sender is reported as dead.
-- ``RankDied`` comes once, after all that the dead rank had sent; ``LaneDied`` and ``KeeperDied`` after all that the dead
-  process had repaid.
-- Whoever has been lent something repays it or is reported as dead. ``Deliver`` is answered by ``ResultsTaken``, ``Pull``
-  by ``SourceGave``, ``Call`` by ``Answered``, ``TakeBack`` by ``Returned``.
+- ``RankDied`` comes once, after all that the dead rank had sent; ``LaneDied`` and ``KeeperDied`` after all that the
+  dead process had repaid.
+- Whoever has been lent something repays it or is reported as dead. ``Deliver`` is answered by ``ResultsTaken``,
+  ``Pull`` by ``SourceGave``, ``Call`` by ``Answered``, ``TakeBack`` by ``Returned``.
 - When ``Rank.deadline`` has come, some event is handed in; ``Nothing`` will do.
 - After ``Halt`` or a final ``Fail`` the rank has halted, and takes no notice of what else comes.
 """
