@@ -23,6 +23,7 @@ from collections.abc import Iterator
 from hashlib import blake2b
 from typing import Any, NamedTuple, TypeVar
 
+from .disk import DISK, Disk
 from .envelope import chunksOf
 from .logfile import Entry, LogFile
 from .payload import Blob, Parts, pack
@@ -54,21 +55,21 @@ class _Journal(ABC):
     KIND: int
 
     @classmethod
-    def create(cls: type[J], path: str | os.PathLike[str], runId: str) -> J:
+    def create(cls: type[J], path: str | os.PathLike[str], runId: str, disk: Disk = DISK) -> J:
         """An empty one, for a run that begins."""
-        log = LogFile(path, cls.KIND, runId)
+        log = LogFile(path, cls.KIND, runId, disk)
         log.create()
         return cls(log)
 
     @classmethod
-    def open(cls: type[J], path: str | os.PathLike[str], runId: str, mark: int) -> J:
+    def open(cls: type[J], path: str | os.PathLike[str], runId: str, mark: int, disk: Disk = DISK) -> J:
         """That of a checkpoint.
 
         Raises:
             CheckpointError: it is not the journal of this run, or is damaged.
         """
-        log = LogFile(path, cls.KIND, runId)
-        log.open()
+        log = LogFile(path, cls.KIND, runId, disk)
+        log.open(mark)
         try:
             journal = cls(log)
             journal._resume(mark)

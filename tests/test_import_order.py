@@ -69,6 +69,7 @@ PLACES: tuple[tuple[str, ...], ...] = (
     ("payload",),
     ("source",),
     ("wire",),
+    ("disk",),
     ("safekeeping",),
     ("envelope",),
     ("checkpointformat",),
