@@ -162,6 +162,7 @@ class CheckpointFile:
             self._put(header, None, self.donePath)
         except OSError:
             self._disk.replace(self.path, self.donePath)  # the disk is full; what counts is that the name is there
+            self._disk.syncFolder(self.path)  # before anything else is gone
         for path in (self.path, self.previousPath, self.journalPath):
             with suppress(FileNotFoundError):
                 self._disk.unlink(path)
@@ -207,6 +208,7 @@ class CheckpointFile:
         except OSError as error:
             if error.errno not in _NO_LINKS:
                 raise
+            self._disk.syncFolder(self.path)  # the new one has to be there while FILE is not
             with suppress(FileNotFoundError):
                 self._disk.replace(self.path, self.previousPath)
         finally:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Iterable
-from contextlib import nullcontext
+from contextlib import closing, nullcontext
 from typing import Any
 
 from .checkpointing import INTERVAL_S, Checkpointing, deaf
@@ -227,19 +227,17 @@ class Work:
     def _runSaved(self, plan: Plan, handlers: Handlers, drop: bool, saver: Saver) -> Any:
         """Runs with checkpoints, from the one that is there if there is one."""
         saver.stopIfEnded()
-        with raisedByAll(plan):
-            source = InitialWork([*saver.initialParts(handlers.initialParts), self._initialWork])
-            saver.begin(tuple(part.length for part in source.parts))
-        self.failures += saver.failures
-        saver.failures = self.failures
-        with saver.signals():
-            try:
+        with closing(saver):
+            with raisedByAll(plan):
+                source = InitialWork([*saver.initialParts(handlers.initialParts), self._initialWork])
+                saver.begin(tuple(part.length for part in source.parts))
+            self.failures += saver.failures
+            saver.failures = self.failures
+            with saver.signals():
                 self._runInParallel(plan, source, handlers.taker(), drop, saver)
-            finally:
-                saver.close()
-            with saver.finishing() if handlers.finishes else nullcontext():
-                outcome = self._outcome(handlers)
-            saver.finish()
+                with saver.finishing() if handlers.finishes else nullcontext():
+                    outcome = self._outcome(handlers)
+                saver.finish()
         return outcome
 
     def _outcome(self, handlers: Handlers) -> Any:
