@@ -43,7 +43,7 @@ class Work:
             call's begin, and ends the worker process.
         cpus: how many workers to use; by default one for each CPU that this process may use.
         checkpointFile: where checkpoints are written, and gone on from if there is one; by default what the environment
-            variable JOBS_CHECKPOINT says; none: no checkpoints. One stream of a script may have them.
+            variable JOBS_CHECKPOINT says; none: no checkpoints. Each stream of a script needs a file of its own.
         checkpointInterval: seconds between two checkpoints.
         checkpointSyncInterval: without effect; nothing has to be brought to a stop here.
         timeLimit: seconds after which the run is to be over: shortly before, a checkpoint is written and the script
@@ -202,19 +202,25 @@ class Work:
         plan = self._recording.plan()
         self._hasRun = True
         self.failures = []
-        nested = current() is not None
-        if not nested:
-            self._checkpoint.claim()
-        elif self._checkpoint.isKeyword:
+        if current() is None:
+            with self._checkpoint.claimed():
+                return self._runClaimed(plan, drop)
+        if self._checkpoint.isKeyword:
             raise PlanError("a Work inside a job cannot have checkpoints of its own: leave out checkpointFile=")
-        if rankOf() and not nested:
+        handlers = self._handlers()
+        source = InitialWork([*handlers.initialParts(), self._initialWork])
+        self._runSerially(plan, source, handlers.taker())
+        return self._outcome(handlers)
+
+    def _handlers(self) -> Handlers:
+        return Handlers(self._recording.inits, self._recording.last, self.failures)
+
+    def _runClaimed(self, plan: Plan, drop: bool) -> Any:
+        """Runs with lanes, on all ranks."""
+        if rankOf():
             self._runElsewhere(plan, drop)
             return None
-        handlers = Handlers(self._recording.inits, self._recording.last, self.failures)
-        if nested:
-            source = InitialWork([*handlers.initialParts(), self._initialWork])
-            self._runSerially(plan, source, handlers.taker())
-            return self._outcome(handlers)
+        handlers = self._handlers()
         with raisedByAll(plan):
             saver = self._checkpoint.saver(plan, handlers.journal(drop))
         if saver is None:

@@ -24,6 +24,7 @@ from engine_support import plan_of
 from mpi_support import World, find_mpirun, is_open_mpi, pythons
 from support import DEADLINE_S, FrameModel, JobModel, ReduceModel, Script, SlowModel, serially, wait_until
 
+from job_stream import stopping
 from job_stream.engine.rank import Rank
 from job_stream.saver import Saver
 from job_stream.stopping import TimeLimit
@@ -317,6 +318,18 @@ def test_who_is_asked_to_end_while_saving_saves_what_came_since(tmp_path: Path) 
         saver.save(state)
         saver.close()
     assert [error.code for error in posted] == [STOPPED]
+
+
+def test_the_time_of_the_environment_is_for_all_streams_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 1000.0
+    monkeypatch.setattr(stopping, "monotonic", lambda: now)
+    monkeypatch.setenv("JOBS_TIME_LIMIT", "100")
+    stopping._begin.cache_clear()
+    first = TimeLimit(None).due(0)
+    now += 60
+    second, own = TimeLimit(None).due(0), TimeLimit(100).due(0)
+    stopping._begin.cache_clear()
+    assert (first, second, own) == (1090, 1096, 1150), "a tenth of what is left is kept"
 
 
 class Interrupted(Saver):
