@@ -134,8 +134,7 @@ class CheckpointFile:
         return loaded._replace(warning=f"{reason}; going on from {self.previousPath} of {when} instead")
 
     def _load(self, path: str, stages: Stages) -> Loaded:
-        with self._disk.reader(openTrusted(path, disk=self._disk)) as file:
-            reading = Reading(path, file, self._secret)
+        with _reading(path, self._secret, self._disk) as reading:
             header = reading.header()
             reading.verify()
             changed = _compare(path, header.stages, stages)
@@ -179,8 +178,16 @@ class CheckpointFile:
         except OSError as error:
             raise named(error, path) from error
         finally:
-            with suppress(OSError):
-                self._disk.unlink(self._newPath)
+            self._clean()
+
+    def _clean(self) -> None:
+        """Removes what did not become a checkpoint. Where files cannot have two names, FILE may be missing now: it gets
+        its name back, or else the new file stays, and tells the next run what has happened."""
+        with suppress(OSError):
+            if self._disk.lexists(self.previousPath) and not self._disk.lexists(self.path):
+                self._disk.replace(self.previousPath, self.path)
+                self._disk.syncFolder(self.path)
+            self._disk.unlink(self._newPath)
 
     def _create(self) -> int:
         with suppress(FileNotFoundError):
@@ -214,6 +221,23 @@ class CheckpointFile:
         finally:
             with suppress(OSError):
                 self._disk.unlink(between)  # also there if both names had been one file before
+
+
+@contextmanager
+def _reading(path: str, secret: Secret, disk: Disk) -> Iterator[Reading]:
+    """Opens a checkpoint.
+
+    Raises:
+        FileNotFoundError: there is none.
+        CheckpointError: it cannot be read.
+    """
+    try:
+        with disk.reader(openTrusted(path, disk=disk)) as file:
+            yield Reading(path, file, secret)
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read: {error.strerror}; mend that, or give another name") from error
 
 
 @contextmanager
@@ -281,8 +305,8 @@ def infoOf(path: str | os.PathLike[str]) -> CheckpointInfo:
     finished = not os.path.lexists(path) and os.path.lexists(path + ".done")
     found = path + ".done" if finished else path
     try:
-        with DISK.reader(openTrusted(found)) as file:
-            header = Reading(found, file, Secret()).header()
+        with _reading(found, Secret(), DISK) as reading:
+            header = reading.header()
     except FileNotFoundError:
         raise CheckpointError(f"there is no checkpoint {path}") from None
     stages = tuple(f"{kind} {name}" for kind, name, _ in header.stages if kind != "end")

@@ -87,7 +87,7 @@ class LogFile:
         """Begins an empty file. A journal that is there already is overwritten: it belongs to no checkpoint."""
         self._fd = self._open(os.O_RDWR | os.O_CREAT)
         try:
-            if not MAGIC.startswith(self._disk.pread(self._fd, len(MAGIC), 0)):
+            if not _isNobodys(self._disk.pread(self._fd, HEAD_BYTES + 1, 0)):
                 raise CheckpointError(f"{self.path} is not a journal of job_stream: give the checkpoint another name")
             self._disk.ftruncate(self._fd, 0)
             head = self._front + bytes(8) + self._digest(0, self._front)
@@ -313,6 +313,11 @@ class LogFile:
     def damaged(self, reason: str) -> DamagedError:
         hint = ", or it was written with another key" if self._secret.isSet else ""
         return DamagedError(f"{self.path} is damaged{hint}: {reason}; {_WAYS_OUT}")
+
+
+def _isNobodys(content: bytes) -> bool:
+    """Whether a file that begins so may be overwritten: it is a journal, or what a power failure left of a new one."""
+    return MAGIC.startswith(content[: len(MAGIC)]) or (len(content) <= HEAD_BYTES and not any(content))
 
 
 def _frontOf(kind: int, number: int, count: int, data: bytes) -> bytes:

@@ -127,16 +127,21 @@ class Saver:
     def _openJournal(self) -> None:
         kind = ResultJournal if self._kind == "keep" else CallJournal
         path = self._file.journalPath
-        try:
+        with self._usingJournal():
             if self._loaded is None:
                 self._journal = kind.create(path, self._runId, self._disk)
             else:
                 self._journal = kind.open(path, self._runId, self._loaded.header.mark, self._disk)
                 self._taken = self._loaded.header.delivered
-        except OSError as error:
-            raise CheckpointError(f"{path}, which belongs to the checkpoint, cannot be used: {error.strerror}; mend "
-                                  "that, or give another checkpointFile") from error  # fmt: skip
         self._marks.append((self._taken, self._journal.mark()))
+
+    @contextmanager
+    def _usingJournal(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise CheckpointError(f"{self._file.journalPath}, which belongs to the checkpoint, cannot be used: "
+                                  f"{error.strerror}; mend that, or give another checkpointFile") from error  # fmt: skip
 
     def _tellResumed(self, loaded: Loaded) -> None:
         header = loaded.header
@@ -169,8 +174,9 @@ class Saver:
     def restore(self, handle: Handle) -> None:
         """Gives the results that an earlier run had kept."""
         if self._loaded is not None and self._kind == "keep":
-            for kept in self._journal.kept():
-                handle(unpack(kept.payload.frames()), kept.base)
+            with self._usingJournal():
+                for kept in self._journal.kept():
+                    handle(unpack(kept.payload.frames()), kept.base)
 
     def deliver(self, payload: Any, values: list[Any], base: int | None, handle: Handle) -> None:
         """Gives results to whom they are for, and notes that in the journal."""
