@@ -152,7 +152,11 @@ class CallJournal(_Journal):
         self._owed: Counter[bytes] = Counter()
 
     def _resume(self, mark: int) -> None:
-        """Finds out what will be delivered again, and notes it, so that later marks need not look back further."""
+        """Finds out what will be delivered again, and notes it, so that later marks need not look back further.
+
+        That has to be durable before the counter goes on: after a power failure the numbers that are given from now on
+        would else be taken for those of results that an earlier process had announced, and not come to.
+        """
         past = _Past(self._handled)
         end = self._log.begin
         for entry in self._log.entries(mark):
@@ -165,6 +169,7 @@ class CallJournal(_Journal):
             self._log.warning = f"{self._log.path} has no record of {past.unknown} results that were handled"
         self._log.cut(end)
         self._log.append(_RESUMED, self._handled, len(self._owed), b"".join(self._owed.elements()))
+        self._log.sync()
 
     @property
     def owed(self) -> Counter[bytes]:
@@ -230,6 +235,8 @@ class _Past:
             self._seeBefore(entry.kind, digests)
         elif entry.kind == _HANDLED:
             self._groups.append((entry.number, digests))
+        elif entry.kind == _RESUMED:
+            self._groups.append((entry.number, []))  # so far the group before it came
 
     def _seeBefore(self, kind: int, digests: list[bytes]) -> None:
         self.calls = self._known

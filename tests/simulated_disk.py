@@ -1,9 +1,9 @@
 """A disk in memory that does all that a disk may do: it fails, it tears what it was given, and forgets what was not
 synced.
 
-There is one folder. What is written is kept in sectors, which are atomic. A power failure leaves any of the sectors that
-were written since the last sync and not the others, and any of the changes of names. A sync that fails forgets what it
-was to write, like the kernel, and the next one does not know of it.
+There is one folder. What is written is kept in sectors, which are atomic. A power failure leaves any of the sectors
+that were written since the last sync and not the others, and any of the changes of names. A sync that fails forgets
+what it was to write, like the kernel, and the next one does not know of it.
 """
 
 from __future__ import annotations
@@ -109,7 +109,7 @@ class SimulatedDisk(Disk):
         fate: says of each of them how it ends: an error's number, ``Death``, or nothing.
         meanwhile: is called in each call during which others may go on.
         errors: how many calls have failed.
-        syncs: how often the content of a file has become durable, by name.
+        synced: is called with the name of a file whose content is durable now.
         noLinks: names cannot be given a second time.
     """
 
@@ -283,6 +283,9 @@ class SimulatedDisk(Disk):
         return io.BytesIO(content)
 
     # for tests ----------------------------------------------------------------------------------------------------
+
+    def path_of(self, fd: int) -> str:
+        return self._open[fd][0]
 
     def worst(self) -> SimulatedDisk:
         """Another one, with nothing but what is durable now."""

@@ -17,6 +17,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from engine_support import plan_of
 from simulated_disk import FAULTS, FOLDER, Death, SimulatedDisk
 
 from job_stream import saver as saver_module
@@ -35,7 +36,7 @@ from job_stream.simulate.serial import serial
 from job_stream.stopping import TimeLimit
 
 SEEDS = 2000
-MUTANT_SEEDS = 300
+MUTANT_SEEDS = 600
 PATH = f"{FOLDER}/state"
 LIVES = 30
 ERRORS = (errno.EIO, errno.ENOSPC)
@@ -120,6 +121,7 @@ class Run(Cluster):
         self.again += self.isInCall
         if powerFails or self.disk.errors > self._errors:
             self.again += len(self.handled) - self._on_record
+            self._on_record = len(self.handled)
         self.isInCall = False
         self.disk.restart(powerFails)
 
@@ -137,11 +139,11 @@ class Run(Cluster):
         self.saver = saver = Saver(PATH, 1e6, TimeLimit(None), self.plan, self.kind, self.disk)
         if saver.ended is not None:
             return
-        saver.initialParts(lambda: [])
+        saver.initialParts(list)
         saver.begin((self.case.items,))
         self.counts["resumed"] += saver.state is not None
-        posted: list[BaseException] = []
-        saver.start(posted.append, lambda: None)
+        self.posted: list[BaseException] = []
+        saver.start(self.posted.append, lambda: None)
         self.kept, self.queue = [], deque[m.Deliver]()
         saver.restore(lambda values, base: self.kept.extend(values))
         self._saved = (changed(saver.state, afloat), [])
@@ -150,8 +152,8 @@ class Run(Cluster):
         self._save(self.ranks[0].capture())
         while not self.ranks[0].halted or self.ranks[0].awaits or self.writer is not None:
             self.step()
-            if posted:
-                raise posted[0]
+            if self.posted:
+                raise self.posted[0]
         self._end(saver)
 
     def _end(self, saver: Saver) -> None:
@@ -176,6 +178,8 @@ class Run(Cluster):
             self._die(number)
         elif event == "write":
             self.write()
+        elif event == "snapshot":
+            self._save(self.ranks[0].capture())
         elif event == "take":
             self._take()
         elif type(event) is tuple:
@@ -201,6 +205,8 @@ class Run(Cluster):
         self.writer.work()
         self.isWriting, self.disk.meanwhile = False, lambda: None
         self.writer = None
+        if not self.posted:
+            self._check()
 
     def _meanwhile(self) -> None:
         self.disk.meanwhile = lambda: None
@@ -247,11 +253,13 @@ class Run(Cluster):
         """If the power failed now, in the worst way, the run would go on."""
         self.counts["checks"] += 1
         worst = self.disk.worst()
-        loaded = CheckpointFile(PATH, worst).read(fingerprint(self.plan))
-        if loaded is None:
-            self.wrong.append("results are handed out without a checkpoint")
-            return
-        JOURNALS[self.kind].open(f"{PATH}.journal", loaded.header.runId, loaded.header.mark, worst).close()
+        try:
+            loaded = CheckpointFile(PATH, worst).read(fingerprint(self.plan))
+            if loaded is None:
+                raise CheckpointError("results are handed out without a checkpoint")
+            JOURNALS[self.kind].open(f"{PATH}.journal", loaded.header.runId, loaded.header.mark, worst).close()
+        except CheckpointError as error:
+            self.wrong.append(str(error))
 
     def verdict(self) -> str | None:
         found = Counter(self.handled if self.kind == "call" else self.kept)
@@ -278,20 +286,24 @@ def quiet(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 def small_case(seed: int, chance: random.Random) -> Case:
     size = chance.choice([1, 1, 2])
     deaths = tuple((chance.random() * 0.05, 1) for _ in range(size - 1) if chance.random() < 0.3)
-    saves = tuple(chance.random() ** 2 * 0.1 for _ in range(chance.randint(0, 5)))
-    return caseOf(seed)._replace(
-        items=chance.choice([0, 1, 5, 12]), size=size, lanes=2, rankDeaths=deaths, saves=saves, snapshots=(), crashes=(),
-        slow={},
+    saves = tuple(chance.random() ** 2 * 0.1 for _ in range(chance.choice([0, 2])))
+    snapshots = tuple(chance.random() * 0.06 for _ in range(chance.choice([0, 3, 12])))
+    case = caseOf(seed)
+    if chance.random() < 0.5:
+        case = case._replace(plan=plan_of("job"))  # gives many results
+    return case._replace(
+        items=chance.choice([0, 1, 5, 12, 24]), size=size, lanes=2, rankDeaths=deaths, saves=saves,
+        snapshots=snapshots, crashes=(), slow={},
     )  # fmt: skip
 
 
 def troubles(chance: random.Random) -> Callable[[str], Any]:
     """What goes wrong by chance: some calls fail, of one kind or of any, and once in a while all dies."""
-    errors, deaths = chance.choice([0, 0.03, 0.1, 0.5]), chance.choice([0.003, 0.01, 0.03])
+    errors, deaths = chance.choice([0, 0.03, 0.1, 0.4]), chance.choice([0.001, 0.005, 0.02])
     calls = chance.choice([FAULTS, FAULTS, ("fsync",), ("pwrite", "fsync")])
 
     def fate(call: str) -> Any:
-        if chance.random() < deaths:
+        if chance.random() < (0.03 if call == "call" else deaths):
             return Death
         return chance.choice(ERRORS) if call in calls and chance.random() < errors else None
 
@@ -332,8 +344,8 @@ def run_with(seed: int, kind: str, fate: Callable[[int, str], Any], noLinks: boo
     """The run of a stream in which certain calls go wrong, and nothing else."""
     disk = SimulatedDisk(random.Random(seed))
     disk.fate, disk.noLinks = (lambda call: fate(disk.calls, call)), noLinks
-    case = caseOf(7)._replace(items=6, size=1, lanes=2, rankDeaths=(), laneDeaths=0.0, slow={}, saves=(0.003, 0.006, 0.01),
-                              snapshots=(), crashes=())  # fmt: skip
+    case = caseOf(7)._replace(items=6, size=1, lanes=2, rankDeaths=(), laneDeaths=0.0, slow={}, saves=(),
+                              snapshots=(0.003, 0.006, 0.01), crashes=())  # fmt: skip
     run = Run(seed, case, kind, disk)
     run.lives()
     return run
@@ -349,10 +361,84 @@ def test_each_call_of_a_run_may_go_wrong(kind: str, noLinks: bool, fates: tuple[
     while True:
         number += 1
         places = {number + 7 * later: fate for later, fate in enumerate(fates)}
-        run = run_with(number, kind, lambda at, call, places=places: places.pop(at, None) if call in FAULTS else None, noLinks)
+
+        def fate(at: int, call: str, places: dict[int, Any] = places) -> Any:
+            return places.pop(at, None) if call in FAULTS else None
+
+        run = run_with(number, kind, fate, noLinks)
         if verdict := run.verdict():
             wrong.append(f"call {number}: {verdict}")
         if len(places) == len(fates):
             break
     assert not wrong, "\n".join(wrong)
     assert number > 60
+
+
+# --- mutants: each is caught ------------------------------------------------------------------------------------------
+
+
+def _nothing(*arguments: Any) -> None:
+    """In place of something that matters."""
+
+
+def _opened_without_doubt(log: LogFile, mark: int, open: Callable[..., None] = LogFile.open) -> None:
+    open(log, mark)
+    log._isDoubtful = False
+
+
+def _unsynced(disk: SimulatedDisk, fd: int, fsync: Callable[..., None] = SimulatedDisk.fsync) -> None:
+    if not disk.path_of(fd).endswith(".new"):
+        fsync(disk, fd)
+
+
+def _counted_before(journal: CallJournal, values: list[Any], begin: Callable[..., Any] = CallJournal.begin) -> Any:
+    fresh = begin(journal, values)
+    journal._handled += len(fresh)
+    journal._log.counter = journal._handled
+    return fresh
+
+
+def _resumed_unsynced(journal: CallJournal, mark: int, resume: Callable[..., None] = CallJournal._resume) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(LogFile, "sync", _nothing)
+        resume(journal, mark)
+
+
+MUTANTS: dict[str, list[tuple[Any, str, Any]]] = {
+    "the first checkpoint does not matter": [(Saver, "_notWritten", _nothing)],
+    "a sync after one that failed is believed": [(LogFile, "_writeAgain", _nothing)],
+    "what an earlier process has written is believed": [
+        (LogFile, "open", _opened_without_doubt), (CallJournal, "_resume", _resumed_unsynced),
+    ],
+    "the counter goes on before its begin is durable": [(CallJournal, "_resume", _resumed_unsynced)],
+    "the journal is not synced": [(LogFile, "sync", _nothing)],
+    "the checkpoint is not synced": [(SimulatedDisk, "fsync", _unsynced)],
+    "names are not synced": [(SimulatedDisk, "syncFolder", _nothing)],
+    "calls are counted before they have ended": [
+        (CallJournal, "begin", _counted_before), (CallJournal, "handled", _nothing),
+    ],
+    "the mark is where the journal is now": [(Saver, "_markOf", lambda saver, results: saver._journal.mark())],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("mutant", MUTANTS)
+def test_a_wrong_step_is_caught(mutant: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for place, name, change in MUTANTS[mutant]:
+        monkeypatch.setattr(place, name, change)
+    assert any(failure(seed) for seed in range(MUTANT_SEEDS))
+
+
+def test_the_seeds_cover_what_they_are_for() -> None:
+    counts: Counter[str] = Counter()
+    for seed in range(200):
+        failure(seed, counts)
+    for what in ("deaths", "power failures", "resumed", "meanwhile", "saves", "Saved", "ends", "rank deaths"):
+        assert counts[what], what
+
+
+def test_the_same_seed_goes_the_same_way() -> None:
+    def story(seed: int) -> tuple[Any, ...]:
+        run = run_of(seed)
+        return run.counts, run.handled, run.kept, run.disk.calls
+
+    assert [story(seed) for seed in range(20)] == [story(seed) for seed in range(20)]
