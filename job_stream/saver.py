@@ -140,8 +140,9 @@ class Saver:
         try:
             yield
         except OSError as error:
-            raise CheckpointError(f"{self._file.journalPath}, which belongs to the checkpoint, cannot be used: "
-                                  f"{error.strerror}; mend that, or give another checkpointFile") from error  # fmt: skip
+            path, reason = self._file.journalPath, error.strerror
+            raise CheckpointError(f"{path}, which belongs to the checkpoint, cannot be used: {reason}; mend that, or "
+                                  "give another checkpointFile") from error  # fmt: skip
 
     def _tellResumed(self, loaded: Loaded) -> None:
         header = loaded.header
@@ -194,11 +195,6 @@ class Saver:
         self._taken += count
         self._marks.append((self._taken, self._journal.mark()))
 
-    @property
-    def isTried(self) -> bool:
-        """Whether it is known if results may be given to anybody."""
-        return self._isTried.is_set()
-
     def _awaitFirst(self) -> None:
         """Waits until there is a checkpoint. A signal that comes just before a wait without end would be noticed only
         after it.
@@ -249,10 +245,9 @@ class Saver:
 
     def finish(self) -> None:
         """All is done. That this cannot be noted is no reason to lose what the run has given."""
-        self._join()
+        self.close()
         self._awaitFirst()
         try:
-            self._journal.close()
             self._file.finish(Header(self._runId, self._stages, 0, (), 0, self._taken))
         except OSError as error:
             _say(f"all is done, but that could not be noted: {error}; started again, this script would go on from the "

@@ -224,7 +224,7 @@ class Run(Cluster):
         self._later(self.chance.random() * 0.01, 0, "take")
 
     def _take(self) -> None:
-        if not self.saver.isTried:
+        if not self.saver._isTried.is_set():
             self._later(1e-3, 0, "take")
             return
         action = self.queue.popleft()
