@@ -18,8 +18,9 @@ from contextlib import contextmanager, suppress
 from typing import Any, NamedTuple
 
 from .checkpointformat import FORMAT, Header, Reading, Stages, writeCheckpoint
+from .disk import DISK, Disk
 from .envelope import dump
-from .safekeeping import CheckpointError, DamagedError, Secret, named, openTrusted, syncFolder, writeAll
+from .safekeeping import CheckpointError, DamagedError, Secret, named, openTrusted
 
 __all__ = ["CheckpointError", "CheckpointFile", "CheckpointInfo", "Header", "Loaded", "infoOf"]
 
@@ -43,17 +44,19 @@ class CheckpointFile:
 
     Args:
         path: where it is, or is to be.
+        disk: that it is on.
 
     Raises:
         CheckpointError: the key file cannot be used.
     """
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
+    def __init__(self, path: str | os.PathLike[str], disk: Disk = DISK) -> None:
         self.path = os.fspath(path)
         self.previousPath = self.path + ".previous"
         self.journalPath = self.path + ".journal"
         self.donePath = self.path + ".done"
         self._newPath = self.path + ".new"
+        self._disk = disk
         self._secret = Secret()
         self._isGood = True
 
@@ -66,11 +69,11 @@ class CheckpointFile:
             CheckpointError: no checkpoint can be written there.
         """
         folder = os.path.dirname(self.path) or "."
-        if not os.path.isdir(folder):
+        if not self._disk.isdir(folder):
             raise CheckpointError(f"the folder {folder} of checkpoint {self.path} does not exist: create it first")
-        if os.path.isdir(self.path):
+        if self._disk.isdir(self.path):
             raise CheckpointError(f"{self.path} is a folder: give the name of a file for the checkpoint")
-        if os.path.lexists(self.donePath):
+        if self._disk.lexists(self.donePath):
             return f"nothing to do: {self.donePath} says that this run has ended; remove it to run again"
         try:
             self._probe()
@@ -82,12 +85,12 @@ class CheckpointFile:
     def _probe(self) -> None:
         """A file can be created and deleted there, and there is room for what is in it."""
         path = self.path + ".probe"
-        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        fd = self._disk.open(path, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW)
         try:
-            writeAll(fd, bytes(PROBE_BYTES), 0)
+            self._disk.writeAll(fd, bytes(PROBE_BYTES), 0)
         finally:
-            os.close(fd)
-            os.unlink(path)
+            self._disk.close(fd)
+            self._disk.unlink(path)
 
     def read(self, stages: Stages) -> Loaded | None:
         """The newest whole checkpoint; None: there is none.
@@ -101,7 +104,7 @@ class CheckpointFile:
         try:
             return self._load(self.path, stages)
         except FileNotFoundError:
-            if not os.path.lexists(self.previousPath):
+            if not self._disk.lexists(self.previousPath):
                 return None
             reason, runId = self._missing(), None
         except DamagedError as error:
@@ -110,7 +113,7 @@ class CheckpointFile:
 
     def _missing(self) -> str:
         """Why there is only the one before: a process died between two names, if the file system has no hard links."""
-        if not os.path.lexists(self._newPath):
+        if not self._disk.lexists(self._newPath):
             raise CheckpointError(f"{self.path} is missing, but {self.previousPath} is there: rename it to go on from "
                                   "it, or remove it to begin anew")  # fmt: skip
         return f"{self.path} is missing"
@@ -131,8 +134,7 @@ class CheckpointFile:
         return loaded._replace(warning=f"{reason}; going on from {self.previousPath} of {when} instead")
 
     def _load(self, path: str, stages: Stages) -> Loaded:
-        with os.fdopen(openTrusted(path), "rb") as file:
-            reading = Reading(path, file, self._secret)
+        with _reading(path, self._secret, self._disk) as reading:
             header = reading.header()
             reading.verify()
             changed = _compare(path, header.stages, stages)
@@ -158,57 +160,84 @@ class CheckpointFile:
         try:
             self._put(header, None, self.donePath)
         except OSError:
-            os.replace(self.path, self.donePath)  # the disk is full; what counts is that the name is there
+            self._disk.replace(self.path, self.donePath)  # the disk is full; what counts is that the name is there
+            self._disk.syncFolder(self.path)  # before anything else is gone
         for path in (self.path, self.previousPath, self.journalPath):
             with suppress(FileNotFoundError):
-                os.unlink(path)
-        syncFolder(self.path)
+                self._disk.unlink(path)
+        self._disk.syncFolder(self.path)
 
     def _put(self, header: Header, state: Any, path: str) -> None:
         try:
             self._writeNew(header, state)
             if path == self.path and self._isGood:
                 self._keepPrevious()
-            os.replace(self._newPath, path)
+            self._disk.replace(self._newPath, path)
             self._isGood = True
-            syncFolder(path)
+            self._disk.syncFolder(path)
         except OSError as error:
             raise named(error, path) from error
         finally:
-            with suppress(OSError):
-                os.unlink(self._newPath)
+            self._clean()
+
+    def _clean(self) -> None:
+        """Removes what did not become a checkpoint. Where files cannot have two names, FILE may be missing now: it gets
+        its name back, or else the new file stays, and tells the next run what has happened."""
+        with suppress(OSError):
+            if self._disk.lexists(self.previousPath) and not self._disk.lexists(self.path):
+                self._disk.replace(self.previousPath, self.path)
+                self._disk.syncFolder(self.path)
+            self._disk.unlink(self._newPath)
 
     def _create(self) -> int:
         with suppress(FileNotFoundError):
-            os.unlink(self._newPath)
-        return os.open(self._newPath, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+            self._disk.unlink(self._newPath)
+        return self._disk.open(self._newPath, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
 
     def _writeNew(self, header: Header, state: Any) -> None:
         fd = self._create()
         try:
-            writeCheckpoint(fd, self._secret, header._replace(written=time.time()), dump(state))
-            os.fsync(fd)
+            writeCheckpoint(fd, self._secret, header._replace(written=time.time()), dump(state), self._disk)
+            self._disk.fsync(fd)
         finally:
-            os.close(fd)
+            self._disk.close(fd)
 
     def _keepPrevious(self) -> None:
         """Gives the checkpoint a second name; FILE is there at every moment, if the file system knows hard links."""
         between = self.previousPath + ".new"
         with suppress(FileNotFoundError):
-            os.unlink(between)
+            self._disk.unlink(between)
         try:
-            os.link(self.path, between)
-            os.replace(between, self.previousPath)
+            self._disk.link(self.path, between)
+            self._disk.replace(between, self.previousPath)
         except FileNotFoundError:
             pass
         except OSError as error:
             if error.errno not in _NO_LINKS:
                 raise
+            self._disk.syncFolder(self.path)  # the new one has to be there while FILE is not
             with suppress(FileNotFoundError):
-                os.replace(self.path, self.previousPath)
+                self._disk.replace(self.path, self.previousPath)
         finally:
             with suppress(OSError):
-                os.unlink(between)  # also there if both names had been one file before
+                self._disk.unlink(between)  # also there if both names had been one file before
+
+
+@contextmanager
+def _reading(path: str, secret: Secret, disk: Disk) -> Iterator[Reading]:
+    """Opens a checkpoint.
+
+    Raises:
+        FileNotFoundError: there is none.
+        CheckpointError: it cannot be read.
+    """
+    try:
+        with disk.reader(openTrusted(path, disk=disk)) as file:
+            yield Reading(path, file, secret)
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read: {error.strerror}; mend that, or give another name") from error
 
 
 @contextmanager
@@ -276,8 +305,8 @@ def infoOf(path: str | os.PathLike[str]) -> CheckpointInfo:
     finished = not os.path.lexists(path) and os.path.lexists(path + ".done")
     found = path + ".done" if finished else path
     try:
-        with os.fdopen(openTrusted(found), "rb") as file:
-            header = Reading(found, file, Secret()).header()
+        with _reading(found, Secret(), DISK) as reading:
+            header = reading.header()
     except FileNotFoundError:
         raise CheckpointError(f"there is no checkpoint {path}") from None
     stages = tuple(f"{kind} {name}" for kind, name, _ in header.stages if kind != "end")

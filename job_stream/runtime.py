@@ -21,7 +21,7 @@ from .cluster import Cluster, Gone, cluster
 from .cpus import hostCpuCount
 from .engine import messages as m
 from .engine.rank import Rank
-from .errors import WorldError
+from .errors import CheckpointError, WorldError
 from .failures import Failure, Reporter, markShared, tellStalled
 from .freight import Freight
 from .lanes.board import ALL_CPUS, OWN_CPUS, PAUSED, REPORTS, WANTED, Board
@@ -277,7 +277,7 @@ class Runtime:
             event = self._events.popleft()
             if type(event) is UserFailure:
                 self._fail(self._reporter.userError(event))
-            elif isinstance(event, SystemExit):
+            elif isinstance(event, (SystemExit, CheckpointError)):
                 self._fail(event)
             elif isinstance(event, BaseException):
                 self._fail(self._reporter.sourceError(event))
@@ -328,6 +328,8 @@ class Runtime:
             if self._cluster is not None and shared:
                 markShared(error)
             self._deliveries.put(error)
+            if self._saver is not None:
+                self._saver.fail(error)
 
     def _close(self) -> None:
         if self._cluster is not None and self._given is not None:
@@ -348,6 +350,7 @@ class Runtime:
     def _linger(self, saver: Saver) -> None:
         """Saves on while results are handled, which may take longer than all the work; and the state after that."""
         try:
+            self._takePosted()  # before each sleep: who posts before the rank has halted wakes nobody
             while self._rank.awaits and not (self._stopping or self._failed):
                 self._wake.wait(saver.due)
                 self._takePosted()

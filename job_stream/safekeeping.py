@@ -14,14 +14,13 @@ from contextlib import suppress
 from hashlib import blake2b
 from typing import Any
 
+from .disk import DISK, Disk
 from .errors import CheckpointError
 
-__all__ = ["DIGEST_BYTES", "KEY_VARIABLE", "CheckpointError", "DamagedError", "Secret", "named", "openTrusted",
-           "syncFolder", "writeAll"]  # fmt: skip
+__all__ = ["DIGEST_BYTES", "KEY_VARIABLE", "CheckpointError", "DamagedError", "Secret", "named", "openTrusted"]
 
 KEY_VARIABLE = "JOBS_CHECKPOINT_KEY"
 DIGEST_BYTES = 32
-_NO_FOLDER_SYNC = (errno.EINVAL, errno.ENOTSUP)
 
 
 class DamagedError(CheckpointError):
@@ -63,7 +62,7 @@ def _keyOf(path: str) -> bytes:
     return blake2b(content).digest()
 
 
-def openTrusted(path: str, flags: int = os.O_RDONLY) -> int:
+def openTrusted(path: str, flags: int = os.O_RDONLY, disk: Disk = DISK) -> int:
     """The descriptor of a file that only this user can have written.
 
     Raises:
@@ -71,18 +70,18 @@ def openTrusted(path: str, flags: int = os.O_RDONLY) -> int:
         CheckpointError: it is not such a file.
     """
     try:
-        fd = os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK, 0o600)
+        fd = disk.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK)
     except OSError as error:
         if error.errno == errno.ELOOP:
             raise CheckpointError(f"{path} is a symbolic link: give the name of the file itself") from None
         if error.errno == errno.EISDIR:
             raise CheckpointError(f"{path} is a folder: give the name of a file") from None
         if error.errno == errno.EACCES:
-            raise CheckpointError(f"{path} cannot be opened, since it {_denial(path)}") from None
+            raise CheckpointError(f"{path} cannot be opened, since it {_denial(path, disk)}") from None
         raise
-    reason = _distrust(os.fstat(fd))
+    reason = _distrust(disk.fstat(fd))
     if reason:
-        os.close(fd)
+        disk.close(fd)
         raise CheckpointError(f"{path} is not read, since it {reason}")
     return fd
 
@@ -98,10 +97,10 @@ def _distrust(status: os.stat_result) -> str:
     return ""
 
 
-def _denial(path: str) -> str:
+def _denial(path: str, disk: Disk) -> str:
     """Why this user may not open a file."""
     with suppress(OSError):
-        if reason := _distrust(os.lstat(path)):
+        if reason := _distrust(disk.lstat(path)):
             return reason
     return "is not to be read and written by this user: if it is yours, chmod u+rw it, or else give another name"
 
@@ -109,25 +108,3 @@ def _denial(path: str) -> str:
 def named(error: OSError, path: str) -> OSError:
     """The same error with the path in it, which calls on descriptors leave out."""
     return OSError(error.errno, error.strerror or str(error), path)
-
-
-def writeAll(fd: int, data: bytes | bytearray, offset: int) -> int:
-    """Writes all of it, in as many calls as the system wants; gives where it ends."""
-    view = memoryview(data)
-    while view:
-        count = os.pwrite(fd, view, offset)
-        view, offset = view[count:], offset + count
-    return offset
-
-
-def syncFolder(path: str) -> None:
-    """Makes the names in the folder of ``path`` as durable as the files are."""
-    fd = os.open(os.path.dirname(path) or ".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    except OSError as error:
-        if error.errno not in _NO_FOLDER_SYNC:
-            raise
-    finally:
-        with suppress(OSError):
-            os.close(fd)

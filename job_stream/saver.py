@@ -2,8 +2,8 @@
 an earlier run.
 
 A state is captured in the engine's thread, written in a thread of its own, and refers to payloads that never change, so
-lanes wait for nothing. Before the first checkpoint is there, no result is given to anybody: from then on, the journal
-beside it tells which have been.
+lanes wait for nothing. Before there is a checkpoint, no result is given to anybody: from then on, the journal beside it
+tells which have been. A run whose first one cannot be written ends, since nothing that it did could be known again.
 """
 
 from __future__ import annotations
@@ -14,12 +14,13 @@ import threading
 import uuid
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from time import monotonic
 from typing import Any
 
 from .checkpoint import CheckpointError, CheckpointFile, Header, Loaded
 from .cluster import cluster
+from .disk import DISK, Disk
 from .engine.capture import State
 from .errors import PayloadError
 from .failures import Failure
@@ -33,6 +34,7 @@ from .stopping import STOPPED, TimeLimit, answering, terminating
 __all__ = ["Handle", "Saver"]
 
 Handle = Callable[[list[Any], int | None], None]
+WAIT_S = 0.5
 
 
 class Saver:
@@ -45,17 +47,20 @@ class Saver:
         plan: the stream.
         journal: 'keep' where the run keeps its results, 'call' where a function handles them, '' where nobody wants
             them.
+        disk: where all this is written.
 
     Raises:
         CheckpointError: there is a checkpoint that cannot be gone on from, or none can be written.
     """
 
-    def __init__(self, path: str, interval_s: float, limit: TimeLimit, plan: Plan, journal: str) -> None:
+    def __init__(self, path: str, interval_s: float, limit: TimeLimit, plan: Plan, journal: str,
+                 disk: Disk = DISK) -> None:  # fmt: skip
         self._plan = plan
         self._interval_s = interval_s
         self._limit = limit
         self._kind = journal
-        self._file = CheckpointFile(path)
+        self._disk = disk
+        self._file = CheckpointFile(path, disk)
         self.ended = self._file.check()
         self._stages = fingerprint(plan)
         self._loaded: Loaded | None = None if self.ended else self._file.read(self._stages)
@@ -72,7 +77,8 @@ class Saver:
         self._asked = self._stops = self._isLast = self._isStopped = self._isFinishing = False
         self._writer: threading.Thread | None = None
         self._isWriting = False
-        self._isSafe = threading.Event()
+        self._isTried = threading.Event()
+        self._trouble: BaseException | None = None
         self._save_s = 0.0
         self._marks: deque[tuple[int, int]] = deque()
         self._taken = 0
@@ -121,16 +127,22 @@ class Saver:
     def _openJournal(self) -> None:
         kind = ResultJournal if self._kind == "keep" else CallJournal
         path = self._file.journalPath
-        try:
+        with self._usingJournal():
             if self._loaded is None:
-                self._journal = kind.create(path, self._runId)
+                self._journal = kind.create(path, self._runId, self._disk)
             else:
-                self._journal = kind.open(path, self._runId, self._loaded.header.mark)
+                self._journal = kind.open(path, self._runId, self._loaded.header.mark, self._disk)
                 self._taken = self._loaded.header.delivered
-        except OSError as error:
-            raise CheckpointError(f"{path}, which belongs to the checkpoint, cannot be used: {error.strerror}; mend "
-                                  "that, or give another checkpointFile") from error  # fmt: skip
         self._marks.append((self._taken, self._journal.mark()))
+
+    @contextmanager
+    def _usingJournal(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            path, reason = self._file.journalPath, error.strerror
+            raise CheckpointError(f"{path}, which belongs to the checkpoint, cannot be used: {reason}; mend that, or "
+                                  "give another checkpointFile") from error  # fmt: skip
 
     def _tellResumed(self, loaded: Loaded) -> None:
         header = loaded.header
@@ -151,7 +163,8 @@ class Saver:
         return answering(self._onSignal)
 
     def _onSignal(self, number: int, frame: Any) -> None:
-        self._stops = self._stops or number == signal.SIGTERM  # first: the engine's thread may look at any moment
+        if number == signal.SIGTERM:
+            self._stops = True  # first: the engine's thread may look at any moment
         self._asked = True
         self._wake()
         if self._isFinishing:
@@ -162,13 +175,14 @@ class Saver:
     def restore(self, handle: Handle) -> None:
         """Gives the results that an earlier run had kept."""
         if self._loaded is not None and self._kind == "keep":
-            for kept in self._journal.kept():
-                handle(unpack(kept.payload.frames()), kept.base)
+            with self._usingJournal():
+                for kept in self._journal.kept():
+                    handle(unpack(kept.payload.frames()), kept.base)
 
     def deliver(self, payload: Any, values: list[Any], base: int | None, handle: Handle) -> None:
         """Gives results to whom they are for, and notes that in the journal."""
         count = len(values)
-        self._isSafe.wait()
+        self._awaitFirst()
         self._stopHere()
         if self._kind == "keep":
             self._journal.add(payload, count, base)
@@ -181,6 +195,25 @@ class Saver:
         self._taken += count
         self._marks.append((self._taken, self._journal.mark()))
 
+    def _awaitFirst(self) -> None:
+        """Waits until there is a checkpoint. A signal that comes just before a wait without end would be noticed only
+        after it.
+
+        Raises:
+            CheckpointError: it cannot be written.
+            the exception that has ended the run before it could be.
+        """
+        while not self._isTried.wait(WAIT_S):
+            pass
+        if self._trouble is not None:
+            raise self._trouble
+
+    def fail(self, error: BaseException) -> None:
+        """The run has failed: nobody needs to wait for a checkpoint that may never come."""
+        if not self._isTried.is_set():
+            self._trouble = error
+            self._isTried.set()
+
     def _stopHere(self) -> None:
         """Ends the script if the last checkpoint has been written. What waits to be handled is in it: there may be so
         much of it that nobody would wait."""
@@ -191,8 +224,10 @@ class Saver:
     def finishing(self) -> Iterator[None]:
         """Within, the finish function is called with all that was computed, which is saved, so whatever asks for the
         end stops it at once."""
+        self._join()
         if self.last is not None:
             self.save(self.last)
+        self._awaitFirst()
         self._isFinishing = True
         try:
             with terminating(self._limit.due(self._save_s)):
@@ -210,8 +245,8 @@ class Saver:
 
     def finish(self) -> None:
         """All is done. That this cannot be noted is no reason to lose what the run has given."""
-        self._join()
-        self._journal.close()
+        self.close()
+        self._awaitFirst()
         try:
             self._file.finish(Header(self._runId, self._stages, 0, (), 0, self._taken))
         except OSError as error:
@@ -219,9 +254,11 @@ class Saver:
                  "last checkpoint")  # fmt: skip
 
     def close(self) -> None:
-        """The run is over, in whatever way."""
+        """The run is over, in whatever way: another one may use the files."""
         self._join()
-        self._isSafe.set()
+        if self._journal is not None:
+            with suppress(OSError):
+                self._journal.close()
 
     def _join(self) -> None:
         if self._writer is not None:
@@ -245,9 +282,10 @@ class Saver:
         if due is None or now < due:
             return False
         limit = self._limit.due(self._save_s)
-        self._stops = self._stops or (limit is not None and now >= limit)
-        self._isLast = self._stops
+        if limit is not None and now >= limit:
+            self._stops = True
         self._asked = False
+        self._isLast = self._stops  # read after that: who asks meanwhile is heard now or the next time
         self._next = now + self._interval_s
         return True
 
@@ -282,18 +320,29 @@ class Saver:
             self._journal.sync()
             self._file.write(header, whole)
         except OSError as error:
-            then = "ending" if self._isLast else f"going on, and trying again in {self._interval_s:g} s"
-            _say(f"the checkpoint could not be written: {error}; {then}")
+            self._notWritten(error)
         except Exception as error:
+            self.fail(error)
             self._post(error)
         self._save_s = monotonic() - started
         if self._isLast:
-            self._tellStopped()
             self._isStopped = True
+            self._tellStopped()
             self._post(SystemExit(STOPPED))
-        self._isSafe.set()
+        self._isTried.set()
         self._isWriting = False
         self._wake()
+
+    def _notWritten(self, error: OSError) -> None:
+        """What is handed out before there is a checkpoint would come again after a crash."""
+        if self._loaded is None and not self._isTried.is_set():
+            trouble = CheckpointError(f"the first checkpoint could not be written: {error}; mend that, or give another "
+                                      "checkpointFile")  # fmt: skip
+            self.fail(trouble)
+            self._post(trouble)
+            return
+        then = "ending" if self._isLast else f"going on, and trying again in {self._interval_s:g} s"
+        _say(f"the checkpoint could not be written: {error}; {then}")
 
     def _tellStopped(self) -> None:
         _say(f"stopped, with exit code {STOPPED}; started again, it goes on from {self._file.path}")

@@ -7,6 +7,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from time import monotonic, time
 from typing import Any
 
@@ -25,7 +26,8 @@ class TimeLimit:
     """When the run has to be over.
 
     Args:
-        seconds: from now; None: what JOBS_TIME_LIMIT or, in seconds since 1970, SLURM_JOB_END_TIME says.
+        seconds: from now; None: what JOBS_TIME_LIMIT or, in seconds since 1970, SLURM_JOB_END_TIME says. The first is
+            for all streams of this process together.
 
     Raises:
         PlanError: one of these says nothing that makes sense.
@@ -33,7 +35,7 @@ class TimeLimit:
 
     def __init__(self, seconds: float | None) -> None:
         if seconds is None and (text := os.environ.get("JOBS_TIME_LIMIT")):
-            seconds = _number("JOBS_TIME_LIMIT", text)
+            seconds = _number("JOBS_TIME_LIMIT", text) - (monotonic() - _begin())
         if seconds is None and (text := os.environ.get("SLURM_JOB_END_TIME")):
             seconds = _number("SLURM_JOB_END_TIME", text) - time()
         self._end = None if seconds is None else monotonic() + seconds
@@ -42,6 +44,12 @@ class TimeLimit:
     def due(self, save_s: float) -> float | None:
         """When to begin to stop, on the monotonic clock, if saving takes so long."""
         return None if self._end is None else self._end - self._margin_s - 2 * save_s
+
+
+@cache
+def _begin() -> float:
+    """When the first stream that has a time limit began."""
+    return monotonic()
 
 
 def _number(name: str, text: str) -> float:

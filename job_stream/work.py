@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Iterable
-from contextlib import nullcontext
+from contextlib import closing, nullcontext
 from typing import Any
 
 from .checkpointing import INTERVAL_S, Checkpointing, deaf
@@ -43,7 +43,7 @@ class Work:
             call's begin, and ends the worker process.
         cpus: how many workers to use; by default one for each CPU that this process may use.
         checkpointFile: where checkpoints are written, and gone on from if there is one; by default what the environment
-            variable JOBS_CHECKPOINT says; none: no checkpoints. One stream of a script may have them.
+            variable JOBS_CHECKPOINT says; none: no checkpoints. Each stream of a script needs a file of its own.
         checkpointInterval: seconds between two checkpoints.
         checkpointSyncInterval: without effect; nothing has to be brought to a stop here.
         timeLimit: seconds after which the run is to be over: shortly before, a checkpoint is written and the script
@@ -202,19 +202,25 @@ class Work:
         plan = self._recording.plan()
         self._hasRun = True
         self.failures = []
-        nested = current() is not None
-        if not nested:
-            self._checkpoint.claim()
-        elif self._checkpoint.isKeyword:
+        if current() is None:
+            with self._checkpoint.claimed():
+                return self._runClaimed(plan, drop)
+        if self._checkpoint.isKeyword:
             raise PlanError("a Work inside a job cannot have checkpoints of its own: leave out checkpointFile=")
-        if rankOf() and not nested:
+        handlers = self._handlers()
+        source = InitialWork([*handlers.initialParts(), self._initialWork])
+        self._runSerially(plan, source, handlers.taker())
+        return self._outcome(handlers)
+
+    def _handlers(self) -> Handlers:
+        return Handlers(self._recording.inits, self._recording.last, self.failures)
+
+    def _runClaimed(self, plan: Plan, drop: bool) -> Any:
+        """Runs with lanes, on all ranks."""
+        if rankOf():
             self._runElsewhere(plan, drop)
             return None
-        handlers = Handlers(self._recording.inits, self._recording.last, self.failures)
-        if nested:
-            source = InitialWork([*handlers.initialParts(), self._initialWork])
-            self._runSerially(plan, source, handlers.taker())
-            return self._outcome(handlers)
+        handlers = self._handlers()
         with raisedByAll(plan):
             saver = self._checkpoint.saver(plan, handlers.journal(drop))
         if saver is None:
@@ -227,19 +233,17 @@ class Work:
     def _runSaved(self, plan: Plan, handlers: Handlers, drop: bool, saver: Saver) -> Any:
         """Runs with checkpoints, from the one that is there if there is one."""
         saver.stopIfEnded()
-        with raisedByAll(plan):
-            source = InitialWork([*saver.initialParts(handlers.initialParts), self._initialWork])
-            saver.begin(tuple(part.length for part in source.parts))
-        self.failures += saver.failures
-        saver.failures = self.failures
-        with saver.signals():
-            try:
+        with closing(saver):
+            with raisedByAll(plan):
+                source = InitialWork([*saver.initialParts(handlers.initialParts), self._initialWork])
+                saver.begin(tuple(part.length for part in source.parts))
+            self.failures += saver.failures
+            saver.failures = self.failures
+            with saver.signals():
                 self._runInParallel(plan, source, handlers.taker(), drop, saver)
-            finally:
-                saver.close()
-            with saver.finishing() if handlers.finishes else nullcontext():
-                outcome = self._outcome(handlers)
-            saver.finish()
+                with saver.finishing() if handlers.finishes else nullcontext():
+                    outcome = self._outcome(handlers)
+                saver.finish()
         return outcome
 
     def _outcome(self, handlers: Handlers) -> Any:

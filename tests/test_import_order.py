@@ -74,6 +74,7 @@ PLACES: tuple[tuple[str, ...], ...] = (
     ("payload",),
     ("source",),
     ("wire",),
+    ("disk",),
     ("safekeeping",),
     ("envelope",),
     ("checkpointformat",),
