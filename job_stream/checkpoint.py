@@ -4,6 +4,9 @@ Beside FILE lie FILE.previous, the checkpoint before, FILE.journal (see ``journa
 A new checkpoint is written under another name and made durable before it takes the name FILE, so whatever happens, and
 whenever, FILE or FILE.previous is whole. The time of the last change of FILE is the progress of the run.
 
+Files of others are left alone. Names that last for a moment only have the run's id in them, and are made anew, never
+opened; whatever else is replaced or removed has been looked at before, and is a checkpoint of this user's.
+
 All is verified before any of the state is looked at, and nothing is unpickled here. One thread at a time may write.
 """
 
@@ -12,19 +15,36 @@ from __future__ import annotations
 import errno
 import gc
 import os
+import re
 import time
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, NamedTuple
 
-from .checkpointformat import FORMAT, Header, Reading, Stages, writeCheckpoint
+from .checkpointformat import FORMAT, MAGIC, Header, Reading, Stages, writeCheckpoint
 from .envelope import dump
-from .safekeeping import CheckpointError, DamagedError, Secret, named, openTrusted, syncFolder, writeAll
+from .safekeeping import (
+    CheckpointError,
+    DamagedError,
+    Secret,
+    checkOurs,
+    isOurs,
+    named,
+    openTrusted,
+    syncFolder,
+    writeAll,
+)
 
 __all__ = ["CheckpointError", "CheckpointFile", "CheckpointInfo", "Header", "Loaded", "infoOf"]
 
 PROBE_BYTES = 1 << 14
 _NO_LINKS = (errno.EPERM, errno.ENOSYS, errno.ENOTSUP)
+_CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_FAMILY = MAGIC[:3]
+"""How all files of checkpoints begin, journals included."""
+_PASSING = re.compile(r"\.[0-9a-f]{32}\.(new|old)")
+"""What names that last for a moment have behind FILE."""
 
 
 class Loaded(NamedTuple):
@@ -53,9 +73,9 @@ class CheckpointFile:
         self.previousPath = self.path + ".previous"
         self.journalPath = self.path + ".journal"
         self.donePath = self.path + ".done"
-        self._newPath = self.path + ".new"
         self._secret = Secret()
         self._isGood = True
+        self._isTidy = False
 
     # before the run ---------------------------------------------------------------------------------------------------
 
@@ -63,7 +83,7 @@ class CheckpointFile:
         """Whether there is anything to do: None if so, else what to tell the user, since the run ended before.
 
         Raises:
-            CheckpointError: no checkpoint can be written there.
+            CheckpointError: no checkpoint can be written there, or something else is in the way.
         """
         folder = os.path.dirname(self.path) or "."
         if not os.path.isdir(folder):
@@ -71,23 +91,43 @@ class CheckpointFile:
         if os.path.isdir(self.path):
             raise CheckpointError(f"{self.path} is a folder: give the name of a file for the checkpoint")
         if os.path.lexists(self.donePath):
+            self._checkDone()
             return f"nothing to do: {self.donePath} says that this run has ended; remove it to run again"
         try:
             self._probe()
         except OSError as error:
             raise CheckpointError(f"no checkpoint can be written to {folder}: {error.strerror}; mend that, or give "
                                   "another checkpointFile") from error  # fmt: skip
+        checkOurs(self.previousPath, MAGIC)
         return None
+
+    def _checkDone(self) -> None:
+        """Whoever could make a run end before it has begun could as well have removed it; so it is trusted as FILE is.
+
+        Raises:
+            CheckpointError: this user has not ended a run with that.
+        """
+        try:
+            with os.fdopen(openTrusted(self.donePath), "rb") as file:
+                Reading(self.donePath, file, self._secret).header()
+        except (CheckpointError, OSError) as error:
+            raise CheckpointError(f"{self.donePath} would say that this run has ended, but is not to be trusted: "
+                                  f"{error}. Remove it to run") from error  # fmt: skip
 
     def _probe(self) -> None:
         """A file can be created and deleted there, and there is room for what is in it."""
-        path = self.path + ".probe"
-        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        path = self._passing(uuid.uuid4().hex, "new")
+        fd = os.open(path, _CREATE, 0o600)
         try:
-            writeAll(fd, bytes(PROBE_BYTES), 0)
+            writeAll(fd, MAGIC + bytes(PROBE_BYTES), 0)
         finally:
             os.close(fd)
-            os.unlink(path)
+            with suppress(FileNotFoundError):  # a run that has begun with the same name has tidied up
+                os.unlink(path)
+
+    def _passing(self, runId: str, kind: str) -> str:
+        """A name that lasts for a moment; nobody else has it."""
+        return f"{self.path}.{runId}.{kind}"
 
     def read(self, stages: Stages) -> Loaded | None:
         """The newest whole checkpoint; None: there is none.
@@ -103,17 +143,17 @@ class CheckpointFile:
         except FileNotFoundError:
             if not os.path.lexists(self.previousPath):
                 return None
-            reason, runId = self._missing(), None
+            loaded = self._fallBack(stages, f"{self.path} is missing", None)
+            self._checkMissing(loaded.header.runId)
+            return loaded
         except DamagedError as error:
-            reason, runId = str(error), error.runId
-        return self._fallBack(stages, reason, runId)
+            return self._fallBack(stages, str(error), error.runId)
 
-    def _missing(self) -> str:
-        """Why there is only the one before: a process died between two names, if the file system has no hard links."""
-        if not os.path.lexists(self._newPath):
+    def _checkMissing(self, runId: str) -> None:
+        """Whether a process died between two names, as it may if the file system has no hard links."""
+        if not isOurs(self._passing(runId, "new"), MAGIC):
             raise CheckpointError(f"{self.path} is missing, but {self.previousPath} is there: rename it to go on from "
                                   "it, or remove it to begin anew")  # fmt: skip
-        return f"{self.path} is missing"
 
     def _fallBack(self, stages: Stages, reason: str, runId: str | None) -> Loaded:
         """The checkpoint before, which stays until there is a new one."""
@@ -157,45 +197,58 @@ class CheckpointFile:
         """
         try:
             self._put(header, None, self.donePath)
+        except FileExistsError:
+            raise
         except OSError:
             os.replace(self.path, self.donePath)  # the disk is full; what counts is that the name is there
         for path in (self.path, self.previousPath, self.journalPath):
-            with suppress(FileNotFoundError):
-                os.unlink(path)
+            _remove(path)
         syncFolder(self.path)
 
     def _put(self, header: Header, state: Any, path: str) -> None:
+        new = self._passing(header.runId, "new")
         try:
-            self._writeNew(header, state)
+            self._tidy()
+            _beFree(path)
+            _remove(new)
+            self._writeNew(new, header, state)
             if path == self.path and self._isGood:
-                self._keepPrevious()
-            os.replace(self._newPath, path)
+                self._keepPrevious(header.runId)
+            os.replace(new, path)
             self._isGood = True
             syncFolder(path)
+        except FileExistsError:
+            raise
         except OSError as error:
             raise named(error, path) from error
         finally:
             with suppress(OSError):
-                os.unlink(self._newPath)
+                _remove(new)
 
-    def _create(self) -> int:
-        with suppress(FileNotFoundError):
-            os.unlink(self._newPath)
-        return os.open(self._newPath, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    def _tidy(self) -> None:
+        """Removes what processes have left that died while they wrote a checkpoint here."""
+        if self._isTidy:
+            return
+        self._isTidy = True
+        folder, name = os.path.split(self.path)
+        with suppress(OSError):  # who may not look into the folder can still write there
+            for entry in os.listdir(folder or "."):
+                if entry.startswith(name) and _PASSING.fullmatch(entry, len(name)):
+                    _remove(os.path.join(folder, entry))
 
-    def _writeNew(self, header: Header, state: Any) -> None:
-        fd = self._create()
+    def _writeNew(self, path: str, header: Header, state: Any) -> None:
+        fd = os.open(path, _CREATE, 0o600)
         try:
             writeCheckpoint(fd, self._secret, header._replace(written=time.time()), dump(state))
             os.fsync(fd)
         finally:
             os.close(fd)
 
-    def _keepPrevious(self) -> None:
+    def _keepPrevious(self, runId: str) -> None:
         """Gives the checkpoint a second name; FILE is there at every moment, if the file system knows hard links."""
-        between = self.previousPath + ".new"
-        with suppress(FileNotFoundError):
-            os.unlink(between)
+        between = self._passing(runId, "old")
+        _beFree(self.previousPath)
+        _remove(between)
         try:
             os.link(self.path, between)
             os.replace(between, self.previousPath)
@@ -208,7 +261,25 @@ class CheckpointFile:
                 os.replace(self.path, self.previousPath)
         finally:
             with suppress(OSError):
-                os.unlink(between)  # also there if both names had been one file before
+                _remove(between)  # also there if both names had been one file before
+
+
+def _beFree(path: str) -> None:
+    """Makes sure that a checkpoint may take a name.
+
+    Raises:
+        FileExistsError: something of somebody else has it since the run began.
+    """
+    try:
+        checkOurs(path, MAGIC)
+    except CheckpointError as error:
+        raise FileExistsError(errno.EEXIST, str(error)) from None
+
+
+def _remove(path: str) -> None:
+    """Removes a file of a checkpoint; nothing else."""
+    if isOurs(path, _FAMILY):
+        os.unlink(path)
 
 
 @contextmanager
