@@ -137,6 +137,7 @@ PLACES: tuple[tuple[str, ...], ...] = (
         "launcher.trouble",
         "launcher.hosts",
         "launcher.settings",
+        "launcher.modules",
         "launcher.mpirun",
         "launcher.command",
         "launcher.usher",
