@@ -179,6 +179,12 @@ class CheckpointFile:
             with _uncollected():
                 return Loaded(path, header, reading.state(), changed, "")
 
+    def next(self) -> str:
+        """What a script does that finds what is there now."""
+        if os.path.lexists(self.donePath):
+            return f"ends at once, since {self.donePath} says that all is done"
+        return f"goes on from {self.path}" if os.path.lexists(self.path) else "begins anew"
+
     # during the run ---------------------------------------------------------------------------------------------------
 
     def write(self, header: Header, state: Any) -> None:

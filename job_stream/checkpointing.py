@@ -10,7 +10,8 @@ from .errors import PlanError
 from .plan import Plan
 from .recorder import isSeconds
 from .saver import Saver
-from .stopping import TimeLimit, answering
+from .signals import answering, standBy, stopAtOnce
+from .stopping import TimeLimit
 
 __all__ = ["INTERVAL_S", "Checkpointing", "deaf"]
 
@@ -42,6 +43,8 @@ class Checkpointing:
             raise PlanError("timeLimit needs a checkpoint to go on from: give checkpointFile= or set JOBS_CHECKPOINT")
         self._interval_s = float(interval_s)
         self._limit_s = None if limit_s is None else float(limit_s)
+        if self.path is not None:
+            standBy()
 
     def claim(self) -> None:
         """Makes sure that no other stream of this script has checkpoints, too.
@@ -62,7 +65,8 @@ class Checkpointing:
         """What writes the checkpoints; None: nobody wants any."""
         if self.path is None:
             return None
-        return Saver(self.path, self._interval_s, TimeLimit(self._limit_s), plan, journal)
+        with answering(stopAtOnce):
+            return Saver(self.path, self._interval_s, TimeLimit(self._limit_s), plan, journal)
 
 
 def checkSeconds(name: str, value: Any) -> None:

@@ -227,7 +227,7 @@ class Work:
     def _runSaved(self, plan: Plan, handlers: Handlers, drop: bool, saver: Saver) -> Any:
         """Runs with checkpoints, from the one that is there if there is one."""
         saver.stopIfEnded()
-        with raisedByAll(plan):
+        with saver.signals(), raisedByAll(plan), saver.stoppable():
             source = InitialWork([*saver.initialParts(handlers.initialParts), self._initialWork])
             saver.begin(tuple(part.length for part in source.parts))
         self.failures += saver.failures
@@ -237,6 +237,7 @@ class Work:
                 self._runInParallel(plan, source, handlers.taker(), drop, saver)
             finally:
                 saver.close()
+            saver.stopIfAsked()
             with saver.finishing() if handlers.finishes else nullcontext():
                 outcome = self._outcome(handlers)
             saver.finish()
@@ -255,7 +256,8 @@ class Work:
         from .runtime import Runtime
 
         if saver is not None:
-            saver.restore(handle)
+            with saver.stoppable():
+                saver.restore(handle)
         runtime = Runtime(plan, source, self._cpus, self._seed, drop, saver, saver is not None)
         runtime.failures = self.failures
         runtime.run(handle)

@@ -118,6 +118,7 @@ PLACES: tuple[tuple[str, ...], ...] = (
     ("failures",),
     ("observe.statistics", "observe"),
     ("stopping",),
+    ("signals",),
     ("saver",),
     ("checkpointing",),
     ("puller",),
