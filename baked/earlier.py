@@ -40,6 +40,7 @@ def earlierTrials(log: TrialLog, combinations: Sequence[Parameters], rule: Rule)
             f"{log}: none of its {len(entries)} trials has parameters of this sweep, so it is the log of another one. "
             "Give log= another name, or remove the file"
         )
+    log.mend()
     return {id: _used(results, rule) for id, results in found.items()}
 
 

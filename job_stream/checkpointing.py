@@ -11,7 +11,8 @@ from .errors import PlanError
 from .plan import Plan
 from .recorder import isSeconds
 from .saver import Saver
-from .stopping import TimeLimit, answering
+from .signals import answering, standBy, stopAtOnce
+from .stopping import TimeLimit
 
 __all__ = ["INTERVAL_S", "Checkpointing", "deaf"]
 
@@ -46,6 +47,8 @@ class Checkpointing:
             raise PlanError("timeLimit needs a checkpoint to go on from: give checkpointFile= or set JOBS_CHECKPOINT")
         self._interval_s = float(interval_s)
         self._limit_s = None if limit_s is None else float(limit_s)
+        if self.path is not None:
+            standBy()
 
     @contextmanager
     def claimed(self) -> Iterator[None]:
@@ -82,7 +85,8 @@ class Checkpointing:
         return saver
 
     def _saver(self, path: str, plan: Plan, journal: str) -> Saver:
-        return Saver(path, self._interval_s, TimeLimit(self._limit_s), plan, journal)
+        with answering(stopAtOnce):
+            return Saver(path, self._interval_s, TimeLimit(self._limit_s), plan, journal)
 
 
 _OWN_FILES = "give each stream a checkpointFile= of its own"

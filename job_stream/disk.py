@@ -48,6 +48,9 @@ class Disk:
     def isdir(self, path: str) -> bool:
         return os.path.isdir(path)
 
+    def listdir(self, path: str) -> list[str]:
+        return os.listdir(path)
+
     def link(self, path: str, other: str) -> None:
         os.link(path, other)
 

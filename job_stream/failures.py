@@ -67,13 +67,13 @@ def raisedByAll(plan: Plan) -> Iterator[None]:
     """Within, the primary prepares a stream, and the others wait for it: what is raised here is raised there, too."""
     try:
         yield
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         if sizeOf() > 1:
             _raiseElsewhere(plan, error)
         raise
 
 
-def _raiseElsewhere(plan: Plan, error: Exception) -> None:
+def _raiseElsewhere(plan: Plan, error: BaseException) -> None:
     with suppress(JobStreamError):  # the ranks don't come together: then that is not what matters here
         ranks = cluster()
         ranks.begin(plan)

@@ -14,7 +14,7 @@ import threading
 import uuid
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from time import monotonic
 from typing import Any
 
@@ -29,7 +29,8 @@ from .journal import CallJournal, ResultJournal
 from .lanes.failures import shorten
 from .payload import Parts, pack, unpack
 from .plan import Plan
-from .stopping import STOPPED, TimeLimit, answering, terminating
+from .signals import answering, noteStop
+from .stopping import STOPPED, TimeLimit, terminating
 
 __all__ = ["Handle", "Saver"]
 
@@ -74,7 +75,7 @@ class Saver:
         self._post: Callable[[Any], None] = lambda event: None
         self._wake: Callable[[], None] = lambda: None
         self._next = 0.0
-        self._asked = self._stops = self._isLast = self._isStopped = self._isFinishing = False
+        self._asked = self._stops = self._isLast = self._isStopped = self._isStoppable = False
         self._writer: threading.Thread | None = None
         self._isWriting = False
         self._isTried = threading.Event()
@@ -158,17 +159,36 @@ class Saver:
         self._post, self._wake = post, wake
         self._next = monotonic() + self._interval_s
 
-    def signals(self) -> AbstractContextManager[None]:
+    @contextmanager
+    def signals(self) -> Iterator[None]:
         """Within, SIGUSR1 has a checkpoint written, and SIGTERM has one written and stops the run."""
-        return answering(self._onSignal)
+        with answering(self._onSignal):
+            yield
+        self._stopNow()  # who asked at the very end
 
     def _onSignal(self, number: int, frame: Any) -> None:
         if number == signal.SIGTERM:
             self._stops = True  # first: the engine's thread may look at any moment
         self._asked = True
         self._wake()
-        if self._isFinishing:
-            self._stopFinishing()
+        if self._isStoppable:
+            self._stopNow()
+
+    @contextmanager
+    def stoppable(self) -> Iterator[None]:
+        """Within, all that there is to be saved is saved, so whatever asks for the end stops the script at once."""
+        self._isStoppable = True
+        try:
+            self._stopNow()
+            yield
+        finally:
+            self._isStoppable = False
+
+    def _stopNow(self) -> None:
+        if self._stops:
+            self._isStoppable = False  # whoever asks twice shall not interrupt that
+            self._tellStopped()
+            raise SystemExit(STOPPED)
 
     # the main thread's side -------------------------------------------------------------------------------------------
 
@@ -220,28 +240,36 @@ class Saver:
         if self._isStopped:
             raise SystemExit(STOPPED)
 
-    @contextmanager
-    def finishing(self) -> Iterator[None]:
-        """Within, the finish function is called with all that was computed, which is saved, so whatever asks for the
-        end stops it at once."""
+    def stopIfAsked(self) -> None:
+        """Ends the script if that was asked for when the work was done and nobody looked any more."""
+        if self._stops:
+            self._join()
+            self._stopHere()
+            self._saveLast()
+            self._join()
+            self._stopNow()
+
+    def _saveLast(self) -> None:
+        """Has the state that there is after all the work written, if there is one.
+
+        Raises:
+            CheckpointError: the first checkpoint could not be written.
+        """
         self._join()
         if self.last is not None:
             self.save(self.last)
         self._awaitFirst()
-        self._isFinishing = True
+
+    @contextmanager
+    def finishing(self) -> Iterator[None]:
+        """Within, the finish function is called with all that was computed, which is saved, so whatever asks for the
+        end stops it at once."""
+        self._saveLast()
         try:
-            with terminating(self._limit.due(self._save_s)):
-                self._stopFinishing()
+            with terminating(self._limit.due(self._save_s)), self.stoppable():
                 yield
         finally:
-            self._isFinishing = False
             self._join()
-
-    def _stopFinishing(self) -> None:
-        if self._stops:
-            self._isFinishing = False  # whoever asks twice shall not keep it from being saved
-            self._tellStopped()
-            raise SystemExit(STOPPED)
 
     def finish(self) -> None:
         """All is done. That this cannot be noted is no reason to lose what the run has given."""
@@ -252,6 +280,7 @@ class Saver:
         except OSError as error:
             _say(f"all is done, but that could not be noted: {error}; started again, this script would go on from the "
                  "last checkpoint")  # fmt: skip
+        self._stopNow()
 
     def close(self) -> None:
         """The run is over, in whatever way: another one may use the files."""
@@ -345,7 +374,9 @@ class Saver:
         _say(f"the checkpoint could not be written: {error}; {then}")
 
     def _tellStopped(self) -> None:
-        _say(f"stopped, with exit code {STOPPED}; started again, it goes on from {self._file.path}")
+        noteStop()
+        with suppress(Exception):  # a signal may have interrupted somebody who writes there
+            _say(f"stopped, with exit code {STOPPED}; started again, it {self._file.next()}")
 
 
 def _packed(failures: list[Failure]) -> Parts:

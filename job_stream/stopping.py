@@ -1,20 +1,19 @@
-"""Stopping a run that can go on later: with which exit code, at what time, and by which signals."""
+"""Stopping a run that can go on later: with which exit code, and at what time."""
 
 from __future__ import annotations
 
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
 from time import monotonic, time
-from typing import Any
 
 from .errors import PlanError
 from .recorder import isSeconds
 
-__all__ = ["STOPPED", "TimeLimit", "answering", "terminating"]
+__all__ = ["STOPPED", "TimeLimit", "terminating"]
 
 STOPPED = 75
 """The exit code of a run that was stopped and can go on: EX_TEMPFAIL of sysexits.h, "try again later"."""
@@ -60,20 +59,6 @@ def _number(name: str, text: str) -> float:
     if not isSeconds(seconds):
         raise PlanError(f"{name} must be a number of seconds above 0, not {text!r}")
     return seconds
-
-
-@contextmanager
-def answering(handler: Callable[[int, Any], None]) -> Iterator[None]:
-    """Within, SIGUSR1 and SIGTERM call a function; only the main thread may say so."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = {number: signal.signal(number, handler) for number in (signal.SIGUSR1, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, earlier in before.items():
-            signal.signal(number, earlier)
 
 
 @contextmanager

@@ -202,45 +202,34 @@ class Work:
         plan = self._recording.plan()
         self._hasRun = True
         self.failures = []
-        if current() is None:
-            with self._checkpoint.claimed():
-                return self._runClaimed(plan, drop)
-        if self._checkpoint.isKeyword:
-            raise PlanError("a Work inside a job cannot have checkpoints of its own: leave out checkpointFile=")
-        handlers = self._handlers()
-        source = InitialWork([*handlers.initialParts(), self._initialWork])
-        self._runSerially(plan, source, handlers.taker())
-        return self._outcome(handlers)
+        handlers = Handlers(self._recording.inits, self._recording.last, self.failures)
+        if current() is not None:
+            return self._runInJob(plan, handlers)
+        with self._checkpoint.claimed():
+            return self._runElsewhere(plan, drop) if rankOf() else self._runHere(plan, handlers, drop)
 
-    def _handlers(self) -> Handlers:
-        return Handlers(self._recording.inits, self._recording.last, self.failures)
-
-    def _runClaimed(self, plan: Plan, drop: bool) -> Any:
-        """Runs with lanes, on all ranks."""
-        if rankOf():
-            self._runElsewhere(plan, drop)
-            return None
-        handlers = self._handlers()
+    def _runHere(self, plan: Plan, handlers: Handlers, drop: bool) -> Any:
         with raisedByAll(plan):
             saver = self._checkpoint.saver(plan, handlers.journal(drop))
-        if saver is None:
-            with raisedByAll(plan):
-                source = InitialWork([*handlers.initialParts(), self._initialWork])
-            self._runInParallel(plan, source, handlers.taker(), drop)
-            return self._outcome(handlers)
-        return self._runSaved(plan, handlers, drop, saver)
+        if saver is not None:
+            return self._runSaved(plan, handlers, drop, saver)
+        with raisedByAll(plan):
+            source = InitialWork([*handlers.initialParts(), self._initialWork])
+        self._runInParallel(plan, source, handlers.taker(), drop)
+        return self._outcome(handlers)
 
     def _runSaved(self, plan: Plan, handlers: Handlers, drop: bool, saver: Saver) -> Any:
         """Runs with checkpoints, from the one that is there if there is one."""
         saver.stopIfEnded()
         with closing(saver):
-            with raisedByAll(plan):
+            with saver.signals(), raisedByAll(plan), saver.stoppable():
                 source = InitialWork([*saver.initialParts(handlers.initialParts), self._initialWork])
                 saver.begin(tuple(part.length for part in source.parts))
             self.failures += saver.failures
             saver.failures = self.failures
             with saver.signals():
                 self._runInParallel(plan, source, handlers.taker(), drop, saver)
+                saver.stopIfAsked()
                 with saver.finishing() if handlers.finishes else nullcontext():
                     outcome = self._outcome(handlers)
                 saver.finish()
@@ -259,7 +248,8 @@ class Work:
         from .runtime import Runtime
 
         if saver is not None:
-            saver.restore(handle)
+            with saver.stoppable():
+                saver.restore(handle)
         runtime = Runtime(plan, source, self._cpus, self._seed, drop, saver, saver is not None)
         runtime.failures = self.failures
         runtime.run(handle)
@@ -274,12 +264,16 @@ class Work:
             runtime = Runtime(plan, InitialWork([]), self._cpus, self._seed, drop, None, saved)
             runtime.run(lambda values, base: None)
 
-    def _runSerially(self, plan: Plan, source: InitialWork, handle: Callable[[list[Any]], None]) -> None:
+    def _runInJob(self, plan: Plan, handlers: Handlers) -> Any:
         from .lanes.serial import runSerially
 
-        for skipped in runSerially(plan, source, self._seed, handle):
+        if self._checkpoint.isKeyword:
+            raise PlanError("a Work inside a job cannot have checkpoints of its own: leave out checkpointFile=")
+        source = InitialWork([*handlers.initialParts(), self._initialWork])
+        for skipped in runSerially(plan, source, self._seed, handlers.taker()):
             reason = describe(skipped.error)
             self.failures.append(Failure(skipped.item, skipped.stage, skipped.attempts, reason))
+        return self._outcome(handlers)
 
 
 def _unknown(keyword: str) -> PlanError:

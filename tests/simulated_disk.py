@@ -22,7 +22,7 @@ from job_stream.disk import Disk
 FOLDER = "/disk"
 SECTOR = 128
 """Real ones are larger; the head of a journal fits into one, as there."""
-FAULTS = ("open", "close", "pread", "pwrite", "ftruncate", "fsync", "link", "replace", "unlink")
+FAULTS = ("open", "close", "pread", "pwrite", "ftruncate", "fsync", "listdir", "link", "replace", "unlink")
 """The calls that may go wrong."""
 
 
@@ -131,13 +131,13 @@ class SimulatedDisk(Disk):
 
     def restart(self, powerFails: bool) -> None:
         """All that used the disk is dead, and maybe the power has failed, too."""
-        files = {*self.names.values(), *self._durable.values()}
+        files = dict.fromkeys((*self.names.values(), *self._durable.values()))
         for file in files:
             file.look()
             file.memory = None
         if powerFails:
             self._loseNames()
-            for file in sorted(files, key=lambda file: bytes(file.seen)):
+            for file in files:
                 file.lose(self.chance)
         self._open.clear()
         self.isDead = False
@@ -239,6 +239,11 @@ class SimulatedDisk(Disk):
 
     def isdir(self, path: str) -> bool:
         return path == FOLDER
+
+    def listdir(self, path: str) -> list[str]:
+        self.meanwhile()
+        self._call("listdir", path)
+        return [name.removeprefix(f"{FOLDER}/") for name in self.names]
 
     def link(self, path: str, other: str) -> None:
         self.meanwhile()

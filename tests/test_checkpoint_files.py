@@ -651,6 +651,7 @@ def test_a_death_at_any_moment_where_there_are_no_hard_links_leaves_a_whole_chec
         written(file, seed=3)
 
     monkeypatch.setattr(os, "link", no_links)
+    written(written(file, seed=1), seed=2)
     missing = 0
     for number in range(1, calls_of(write) + 1):
         written(written(file, seed=1), seed=2)

@@ -165,6 +165,19 @@ def test_a_mistake_in_the_default_hostfile_says_whose_it_is(tmp_path):
     assert "'job_stream config hostfile=' unsets it" in ended.err
 
 
+def test_settings_are_written_where_a_link_leads(tmp_path):
+    (tmp_path / "hosts").write_text("node7\n")
+    run(tmp_path, "config", "hostfile=hosts")
+    path = next(tmp_path.rglob("config.toml"))
+    elsewhere = tmp_path / "dotfiles.toml"
+    path.rename(elsewhere)
+    path.symlink_to(elsewhere)
+    assert run(tmp_path, "config", "hostfile=").code == 0
+    assert path.is_symlink()
+    assert "hosts" not in elsewhere.read_text()
+    assert [entry.name for entry in path.parent.iterdir()] == ["config.toml"]
+
+
 # --- progress -----------------------------------------------------------------------------------------------------
 def progress(tmp_path):
     ended = run(tmp_path, "--checkpoint", "state", "git-results-progress")
@@ -184,6 +197,14 @@ def test_progress_of_a_finished_run_is_the_time_of_its_end(tmp_path):
         (tmp_path / name).touch()
         os.utime(tmp_path / name, (second, second))
     assert float(progress(tmp_path)) == 2
+
+
+def test_progress_is_not_told_by_what_somebody_has_put_there(tmp_path):
+    for name in ("state", "state.done"):
+        (tmp_path / name).symlink_to(tmp_path / "hosts")
+        ended = run(tmp_path, "--checkpoint", "state", "git-results-progress")
+        assert (ended.code, ended.out) == (2, "")
+        assert f"{name} is a symbolic link" in ended.err
 
 
 # --- what would be started ----------------------------------------------------------------------------------------

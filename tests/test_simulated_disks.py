@@ -20,6 +20,7 @@ import pytest
 from engine_support import plan_of
 from simulated_disk import FAULTS, FOLDER, Death, SimulatedDisk
 
+from job_stream import checkpoint as checkpoint_module
 from job_stream import saver as saver_module
 from job_stream.checkpoint import CheckpointFile
 from job_stream.engine import messages as m
@@ -133,6 +134,7 @@ class Run(Cluster):
 
     def live(self) -> None:
         self.writer, self.isWriting, self.disk.meanwhile = None, False, lambda: None
+        errors = self.disk.errors
         saver_module.threading = SimpleNamespace(  # type: ignore[attr-defined]
             Thread=lambda target, args, name, daemon: Thread(self, target, args), Event=threading.Event
         )
@@ -154,9 +156,9 @@ class Run(Cluster):
             self.step()
             if self.posted:
                 raise self.posted[0]
-        self._end(saver)
+        self._end(saver, errors)
 
-    def _end(self, saver: Saver) -> None:
+    def _end(self, saver: Saver, errors: int) -> None:
         saver.last = changed(self.ranks[0].capture(), ashore)
         with saver.finishing():
             self._check()
@@ -164,11 +166,20 @@ class Run(Cluster):
         saver.finish()
         saver.close()
         self.counts["ends"] += 1
+        if self.disk.errors == errors:
+            self._check_end(len(SAID) == said)
         if len(SAID) == said:
             self.disk.restart(powerFails=True)
             self.disk.fate = lambda call: None
             if CheckpointFile(PATH, self.disk).check() is None:
                 self.wrong.append("the end has been forgotten")
+
+    def _check_end(self, isNoted: bool) -> None:
+        """What earlier processes have left is gone, if nothing went wrong in this one."""
+        if not isNoted:
+            self.wrong.append("the end has not been noted")
+        if left := sorted({*self.disk.names} - {f"{PATH}.done"}):
+            self.wrong.append(f"{left} are left")
 
     def step(self) -> None:
         self.now, _, number, event = heapq.heappop(self._heap)
@@ -414,6 +425,9 @@ MUTANTS: dict[str, list[tuple[Any, str, Any]]] = {
     "the journal is not synced": [(LogFile, "sync", _nothing)],
     "the checkpoint is not synced": [(SimulatedDisk, "fsync", _unsynced)],
     "names are not synced": [(SimulatedDisk, "syncFolder", _nothing)],
+    "FILE is left without its name": [(CheckpointFile, "_beWhole", _nothing)],
+    "what died before it was a checkpoint stays": [(CheckpointFile, "_tidy", _nothing)],
+    "what lost its beginning stays": [(checkpoint_module, "_NOTHING", b"never")],
     "calls are counted before they have ended": [
         (CallJournal, "begin", _counted_before), (CallJournal, "handled", _nothing),
     ],

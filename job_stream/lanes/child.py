@@ -15,7 +15,10 @@ from .links import ProcessLink
 from .packing import PicklePacking
 from .worker import Setup, newWorker
 
-__all__ = ["settle", "work"]
+__all__ = ["SETTLED", "settle", "work"]
+
+SETTLED = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+"""The signals that ``settle`` sees to; they are blocked where such a process begins."""
 
 
 def settle(parent: int, patient: bool) -> None:
@@ -23,6 +26,7 @@ def settle(parent: int, patient: bool) -> None:
     signal.signal(signal.SIGINT, _ignore)
     signal.signal(signal.SIGTERM, _ignore if patient else signal.SIG_DFL)
     signal.signal(signal.SIGUSR1, _ignore if patient else signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, SETTLED)
     dieWithParent()
     if os.getppid() != parent:
         os._exit(1)

@@ -20,7 +20,7 @@ from time import monotonic, sleep
 from typing import Any
 
 from ..wire import Codec, Died, Fork, Forked, Kill, Stopped
-from .child import settle, work
+from .child import SETTLED, settle, work
 from .links import receive, send
 from .worker import Setup
 
@@ -172,11 +172,15 @@ def forkNursery(setup: Setup, commands: socket.socket, outbox: socket.socket, fo
         if stream is not None:
             stream.flush()
     script, limitThreads = os.getpid(), threadLimiter()
-    pid = os.fork()
-    if pid == 0:
-        for end in foreign:
-            end.close()
-        _runChild(Nursery(setup, script, commands, outbox, limitThreads).run)
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, SETTLED)  # what comes to the child before it has settled waits
+    try:
+        pid = os.fork()
+        if pid == 0:
+            for end in foreign:
+                end.close()
+            _runChild(Nursery(setup, script, commands, outbox, limitThreads).run)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
     return pid
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from .. import __version__
+from ..safekeeping import CheckpointError, openTrusted
 from . import settings
 from .doctor import checks, examine
 from .restarts import say
@@ -167,9 +168,12 @@ def gitResultsProgress(options: Options) -> None:
 def _lastWritten(path: str) -> float:
     for name in (f"{path}.done", path):
         try:
-            return os.stat(name).st_mtime
+            with os.fdopen(openTrusted(name)) as file:
+                return os.fstat(file.fileno()).st_mtime
         except FileNotFoundError:
             continue
+        except CheckpointError as error:
+            raise LauncherError(str(error)) from None
         except OSError as error:
             raise LauncherError(f"{name}: {error.strerror}") from None
     return -1

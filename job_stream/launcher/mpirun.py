@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
+from .modules import installed
 from .trouble import LauncherError
 
 __all__ = [
@@ -134,7 +135,7 @@ def _recovers(path: str, version: str) -> bool:
 
 def library() -> str | None:
     """Name and version of the MPI library that mpi4py loads in this environment; None: it finds none."""
-    answer = _answer([sys.executable, "-m", "mpi4py", "--mpi-lib-version"], errors=False)
+    answer = _answer(installed("mpi4py", "--mpi-lib-version"), errors=False)
     first = answer.strip(" \0\n").split("\n")[0]
     return " ".join(first.split(",")[0].split()) or None
 

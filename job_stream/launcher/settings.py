@@ -78,11 +78,12 @@ def _absolute(value: str) -> str:
 
 
 def _write(values: dict[str, str]) -> None:
-    path = settingsPath()
-    new = path.with_suffix(f".{os.getpid()}.new")
+    path = Path(os.path.realpath(settingsPath()))  # many keep their settings elsewhere, and a link to them here
+    new = path.with_suffix(f".{os.urandom(16).hex()}.new")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        new.write_text(tomli_w.dumps(values), encoding="utf-8")
+        with new.open("x", encoding="utf-8") as file:
+            file.write(tomli_w.dumps(values))
         new.replace(path)
     except (OSError, UnicodeEncodeError) as error:
         with suppress(OSError):
