@@ -169,6 +169,7 @@ class CheckpointFile:
 
     def _put(self, header: Header, state: Any, path: str) -> None:
         try:
+            self._putBack()
             self._writeNew(header, state)
             if path == self.path and self._isGood:
                 self._keepPrevious()
@@ -178,16 +179,16 @@ class CheckpointFile:
         except OSError as error:
             raise named(error, path) from error
         finally:
-            self._clean()
+            with suppress(OSError):
+                self._putBack()
+                self._disk.unlink(self._newPath)
 
-    def _clean(self) -> None:
-        """Removes what did not become a checkpoint. Where files cannot have two names, FILE may be missing now: it gets
-        its name back, or else the new file stays, and tells the next run what has happened."""
-        with suppress(OSError):
-            if self._disk.lexists(self.previousPath) and not self._disk.lexists(self.path):
-                self._disk.replace(self.previousPath, self.path)
-                self._disk.syncFolder(self.path)
-            self._disk.unlink(self._newPath)
+    def _putBack(self) -> None:
+        """Where files cannot have two names, FILE may be missing after an error: it gets its name back. Until it has,
+        the new file stays, and would tell another run what has happened."""
+        if self._disk.lexists(self.previousPath) and not self._disk.lexists(self.path):
+            self._disk.replace(self.previousPath, self.path)
+            self._disk.syncFolder(self.path)
 
     def _create(self) -> int:
         with suppress(FileNotFoundError):
