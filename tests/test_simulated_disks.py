@@ -126,8 +126,14 @@ class Run(Cluster):
         self.disk.restart(powerFails)
 
     def _synced(self, path: str) -> None:
-        if path.endswith(".journal"):
+        if path.endswith(".journal") and not self._waits:
             self._on_record, self._errors = len(self.handled), self.disk.errors
+
+    @property
+    def _waits(self) -> bool:
+        """Whether something has been handled that the disk did not take yet."""
+        journal = self.saver._journal
+        return journal is not None and bool(journal._log._waiting)
 
     # one life -----------------------------------------------------------------------------------------------------
 
