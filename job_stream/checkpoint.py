@@ -214,7 +214,7 @@ class CheckpointFile:
     def _put(self, header: Header, state: Any, path: str) -> None:
         new = self._passing(header.runId, "new")
         try:
-            self._beWhole()
+            self._putBack()
             self._tidy()
             self._beFree(path)
             self._discard(new)
@@ -230,12 +230,12 @@ class CheckpointFile:
             raise named(error, path) from error
         finally:
             with suppress(OSError):
-                self._beWhole()
+                self._putBack()
                 self._discard(new)
 
-    def _beWhole(self) -> None:
-        """Where files cannot have two names, FILE may be missing: it gets its name back. Until then the new file stays,
-        and tells the next run what has happened."""
+    def _putBack(self) -> None:
+        """Where files cannot have two names, FILE may be missing after an error: it gets its name back. Until it has,
+        the new file stays, and would tell another run what has happened."""
         if not self._disk.lexists(self.path) and isOurs(self.previousPath, MAGIC, self._disk):
             self._disk.replace(self.previousPath, self.path)
             self._isGood = True

@@ -40,7 +40,8 @@ class Memory(bytearray):
 class File:
     """What a name leads to: what processes see of it, and what has reached the disk."""
 
-    def __init__(self) -> None:
+    def __init__(self, number: int) -> None:
+        self.number = number
         self.seen = bytearray()
         self.durable = bytearray()
         self.dirty: set[int] = set()
@@ -131,13 +132,13 @@ class SimulatedDisk(Disk):
 
     def restart(self, powerFails: bool) -> None:
         """All that used the disk is dead, and maybe the power has failed, too."""
-        files = dict.fromkeys((*self.names.values(), *self._durable.values()))
+        files = {*self.names.values(), *self._durable.values()}
         for file in files:
             file.look()
             file.memory = None
         if powerFails:
             self._loseNames()
-            for file in files:
+            for file in sorted(files, key=lambda file: file.number):
                 file.lose(self.chance)
         self._open.clear()
         self.isDead = False
@@ -180,7 +181,8 @@ class SimulatedDisk(Disk):
         if file is None:
             if not flags & os.O_CREAT:
                 raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
-            file = File()
+            self._last += 1
+            file = File(self._last)
             self._change("set", path, file)
         elif flags & os.O_EXCL:
             raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), path)
@@ -296,7 +298,7 @@ class SimulatedDisk(Disk):
         """Another one, with nothing but what is durable now."""
         other = SimulatedDisk(random.Random(0))
         for path, file in self._durable.items():
-            copy = File()
+            copy = File(file.number)
             copy.durable[:] = copy.seen[:] = file.durable
             other.names[path] = copy
         other._durable = dict(other.names)

@@ -127,8 +127,14 @@ class Run(Cluster):
         self.disk.restart(powerFails)
 
     def _synced(self, path: str) -> None:
-        if path.endswith(".journal"):
+        if path.endswith(".journal") and not self._waits:
             self._on_record, self._errors = len(self.handled), self.disk.errors
+
+    @property
+    def _waits(self) -> bool:
+        """Whether something has been handled that the disk did not take yet."""
+        journal = self.saver._journal
+        return journal is not None and bool(journal._log._waiting)
 
     # one life -----------------------------------------------------------------------------------------------------
 
@@ -425,7 +431,7 @@ MUTANTS: dict[str, list[tuple[Any, str, Any]]] = {
     "the journal is not synced": [(LogFile, "sync", _nothing)],
     "the checkpoint is not synced": [(SimulatedDisk, "fsync", _unsynced)],
     "names are not synced": [(SimulatedDisk, "syncFolder", _nothing)],
-    "FILE is left without its name": [(CheckpointFile, "_beWhole", _nothing)],
+    "FILE is left without its name": [(CheckpointFile, "_putBack", _nothing)],
     "what died before it was a checkpoint stays": [(CheckpointFile, "_tidy", _nothing)],
     "what lost its beginning stays": [(checkpoint_module, "_NOTHING", b"never")],
     "calls are counted before they have ended": [
