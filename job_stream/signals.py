@@ -26,7 +26,7 @@ from typing import Any
 from .errors import JobStreamError
 from .lanes.context import current
 from .stopping import STOPPED
-from .world import rankOf
+from .world import rankOf, world
 
 __all__ = ["answering", "noteStop", "standBy", "stopAtOnce"]
 
@@ -87,7 +87,6 @@ class _Guard:
     """Answers where nobody else does."""
 
     def __init__(self) -> None:
-        self.isStopping = False
         self._pid = 0
         self._ours: list[Handler] = [self.onSignal]
         self._address = b""
@@ -108,9 +107,9 @@ class _Guard:
         if number != signal.SIGTERM or _isElsewhere():
             return
         isOver = _isOver(frame)
-        if _isLeaving() or (isOver and self.isStopping):
+        if _isLeaving() or (isOver and world.status):
             return
-        self.isStopping = True
+        noteStop()
         _say(f"stopped outside of a stream, with exit code {STOPPED}: start it again")
         if isOver:  # an exception would change nothing any more
             for stream in (sys.stdout, sys.stderr):
@@ -190,7 +189,7 @@ def stopAtOnce(number: int, frame: FrameType | None) -> None:
 
 def noteStop() -> None:
     """The script is about to end with 75."""
-    _guard.isStopping = True
+    world.status = STOPPED
 
 
 @contextmanager

@@ -106,9 +106,14 @@ def sizeOf() -> int:
 
 
 class _World:
-    """The world of this process, joined when it is first asked for."""
+    """The world of this process, joined when it is first asked for.
+
+    Attributes:
+        status: the exit code by which the script tells that it was asked to end; 0: it was not.
+    """
 
     def __init__(self) -> None:
+        self.status = 0
         self._lock = threading.Lock()
         self._transport: Transport | None = None
         self._ending: _Ending | None = None
@@ -136,7 +141,9 @@ class _World:
             return
         with suppress(JobStreamError):  # then the others fail by themselves, too
             self()
-            if self._ending is not None:
+            if self._ending is not None and self.status:
+                self._ending.abort(self.status)
+            elif self._ending is not None:
                 self._ending.end(error)
 
     def _join(self) -> Transport:
@@ -246,6 +253,10 @@ class _Ending:
         except BaseException:
             self._transport.abort()
             raise
+
+    def abort(self, status: int) -> None:
+        """Ends all ranks with an exit code."""
+        self._transport.abort(status)
 
     def _leftOnKeyPress(self) -> bool:
         try:

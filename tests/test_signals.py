@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import random
 import signal
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -244,6 +245,35 @@ def test_signals_at_any_moment_lose_nothing(tmp_path: Path, number: int) -> None
             assert found == list(range(30)), told
 
 
+FROM_OUTSIDE = """
+w = Work(range(30), cpus=1, checkpointFile=state, checkpointInterval=0.01)
+(here / "made").touch()
+w.job(abs)
+@w.result
+def take(x):
+    note("results", x)
+w.run()
+print("over", flush=True)
+"""
+
+
+@pytest.mark.parametrize("number", [TERM, USR1])
+def test_signals_from_outside_end_a_script_with_75_or_come_too_late(tmp_path: Path, number: int) -> None:
+    chance = random.Random(SEED)
+    for moment in range(MOMENTS):
+        with Saved(tmp_path / str(moment), FROM_OUTSIDE) as script:
+            started = script.start()
+            wait_until((script.folder / "made").exists, "the Work to be made")
+            time.sleep(chance.random() * 0.3)
+            os.kill(started.pid, number)
+            ended = started.ended()
+            stopped = [(STOPPED, ""), (STOPPED, "over\n")] if number == TERM else []
+            assert (ended.code, ended.out) in [(0, "over\n"), *stopped], ended
+            if ended.code == STOPPED:
+                assert script.run().code == 0
+            assert sorted(map(int, script.notes("results"))) == list(range(30))
+
+
 # --- other handlers ---------------------------------------------------------------------------------------------------
 C_HANDLERS = """
 import faulthandler
@@ -354,21 +384,28 @@ def test_a_signal_to_all_processes_while_they_begin_ends_with_75(tmp_path: Path)
 
 
 @open_mpi
-def test_ranks_end_with_75_when_the_first_is_asked_to_while_it_prepares_the_stream(saved: Make) -> None:
+@pytest.mark.parametrize("place", ["before the stream", "an init function", "after the stream"])
+def test_ranks_end_with_75_when_they_are_asked_to_wherever_the_first_is(saved: Make, place: str) -> None:
     script = saved(
         HELD
-        + """
+        + f"""
+def hold_at(place):
+    if place == {place!r} and getRank() == 0:
+        here_it_is()
 w = Work(range(20), cpus=1, checkpointFile=state)
+Gate(here / f"made {{getRank()}}").open()
+hold_at("before the stream")
 @w.init
 def load():
-    if not went_on:
-        here_it_is()
+    hold_at("an init function")
 w.job(abs)
 w.run()
+hold_at("after the stream")
 """
     )
     with World(script.path, 2, env={"JOBS_CPUS": "1"}) as world:
-        script.gate("held").wait()
+        for name in ("held", "made 1"):
+            script.gate(name).wait()
         for pid in set(world.pids().values()):
             os.kill(pid, TERM)
         ended = world.ended()

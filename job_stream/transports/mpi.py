@@ -356,7 +356,7 @@ class MpiTransport:
             if self._whole and not self._mpi.Is_finalized():
                 self._mpi.Finalize()
 
-    def abort(self) -> None:
+    def abort(self, status: int = 1) -> None:
         """Ends all ranks at once, this one too; one that the others live on without ends alone."""
         with self._lock:
             for stream in (sys.stdout, sys.stderr):
@@ -365,7 +365,7 @@ class MpiTransport:
             if self.expelled:
                 os.kill(os.getpid(), signal.SIGKILL)  # MPI reports no other death to the others
             _endWithin(ABORT_S)
-            self._comm.Abort(1)
+            self._comm.Abort(status)
 
 
 _OPEN, _LEAVING, _CLOSED = range(3)
