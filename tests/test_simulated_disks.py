@@ -398,11 +398,6 @@ def _nothing(*arguments: Any) -> None:
     """In place of something that matters."""
 
 
-def _opened_without_doubt(log: LogFile, mark: int, open: Callable[..., None] = LogFile.open) -> None:
-    open(log, mark)
-    log._isDoubtful = False
-
-
 def _unsynced(disk: SimulatedDisk, fd: int, fsync: Callable[..., None] = SimulatedDisk.fsync) -> None:
     if not disk.path_of(fd).endswith(".new"):
         fsync(disk, fd)
@@ -415,19 +410,9 @@ def _counted_before(journal: CallJournal, values: list[Any], begin: Callable[...
     return fresh
 
 
-def _resumed_unsynced(journal: CallJournal, mark: int, resume: Callable[..., None] = CallJournal._resume) -> None:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(LogFile, "sync", _nothing)
-        resume(journal, mark)
-
-
 MUTANTS: dict[str, list[tuple[Any, str, Any]]] = {
     "the first checkpoint does not matter": [(Saver, "_notWritten", _nothing)],
     "a sync after one that failed is believed": [(LogFile, "_writeAgain", _nothing)],
-    "what an earlier process has written is believed": [
-        (LogFile, "open", _opened_without_doubt), (CallJournal, "_resume", _resumed_unsynced),
-    ],
-    "the counter goes on before its begin is durable": [(CallJournal, "_resume", _resumed_unsynced)],
     "the journal is not synced": [(LogFile, "sync", _nothing)],
     "the checkpoint is not synced": [(SimulatedDisk, "fsync", _unsynced)],
     "names are not synced": [(SimulatedDisk, "syncFolder", _nothing)],
