@@ -187,7 +187,8 @@ class Saver:
     def _stopNow(self) -> None:
         if self._stops:
             self._isStoppable = False  # whoever asks twice shall not interrupt that
-            self._tellStopped()
+            if not self._isStopped:
+                self._tellStopped()
             raise SystemExit(STOPPED)
 
     # the main thread's side -------------------------------------------------------------------------------------------

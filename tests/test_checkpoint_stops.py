@@ -309,15 +309,27 @@ def test_who_is_asked_to_end_while_saving_saves_what_came_since(tmp_path: Path) 
         write(*what)
 
     saver._file.write = asked  # type: ignore[method-assign]
-    with saver.signals():
-        saver.save(state)
-        wait_until(lambda: saver.due is not None, "the writing to end")
-        assert not posted
-        assert saver.isDue(time.monotonic())
-        saver._file.write = write  # type: ignore[method-assign]
-        saver.save(state)
-        saver.close()
+
+    def saves() -> None:
+        with saver.signals():
+            saver.save(state)
+            wait_until(lambda: saver.due is not None, "the writing to end")
+            assert not posted
+            assert saver.isDue(time.monotonic())
+            saver._file.write = write  # type: ignore[method-assign]
+            saver.save(state)
+            saver.close()
+
+    with pytest.raises(SystemExit):
+        saves()
     assert [error.code for error in posted] == [STOPPED]
+
+
+def test_who_is_asked_to_end_when_nobody_looks_any_more_ends(tmp_path: Path) -> None:
+    saver = Saver(str(tmp_path / "state"), 600, TimeLimit(None), plan_of("job"), "keep")
+    with pytest.raises(SystemExit) as caught, saver.signals():
+        os.kill(os.getpid(), signal.SIGTERM)
+    assert caught.value.code == STOPPED
 
 
 def test_the_time_of_the_environment_is_for_all_streams_together(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 import stat
@@ -16,6 +17,7 @@ from support import wait_until
 
 import job_stream
 from job_stream.checkpoint import CheckpointError, CheckpointFile
+from job_stream.disk import Disk
 from job_stream.journal import CallJournal
 from job_stream.safekeeping import Secret
 
@@ -128,6 +130,20 @@ def test_a_run_that_died_at_any_moment_leaves_nothing_that_the_next_one_does_not
     assert left > 5
 
 
+LEFT = {"nothing": b"", "a part": b"\x8eJS", "zeros": bytes(5000), "no beginning": bytes(512) + MINE}
+
+
+@pytest.mark.parametrize("kind", ["new", "old"])
+@pytest.mark.parametrize("left", LEFT)
+def test_what_a_power_failure_left_of_a_checkpoint_is_in_nobodys_way(path: Path, left: str, kind: str) -> None:
+    for run in (RUN, "f" * 32):
+        path.with_name(f"run.{run}.{kind}").write_bytes(LEFT[left])
+    file = CheckpointFile(path)
+    for seed in (1, 2):
+        file.write(header(), state(100, seed))
+    assert names(path.parent) == {"run", "run.previous"}
+
+
 # --- names that stay --------------------------------------------------------------------------------------------------
 
 
@@ -181,6 +197,35 @@ def test_the_end_of_a_run_removes_no_files_of_others(path: Path) -> None:
         "run.previous": MINE,
         "run.journal": MINE,
     }
+
+
+class Unreadable(Disk):
+    """FILE.done cannot be looked into."""
+
+    def open(self, path: str, flags: int) -> int:
+        if path.endswith(".done"):
+            raise OSError(errno.EIO, os.strerror(errno.EIO), path)
+        return super().open(path, flags)
+
+
+def test_the_end_of_a_run_replaces_nothing_that_cannot_be_read(path: Path) -> None:
+    file = CheckpointFile(path, Unreadable())
+    file.write(header(), state(100, 1))
+    path.with_name("run.done").write_bytes(MINE)
+    before = look(path.parent)
+    with pytest.raises(OSError, match=r"run\.done"):
+        file.finish(header())
+    assert look(path.parent) == before
+
+
+def test_a_checkpoint_before_that_cannot_be_read_is_refused(path: Path) -> None:
+    class Broken(Disk):
+        def pread(self, fd: int, size: int, offset: int) -> bytes:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    path.with_name("run.previous").write_bytes(MINE)
+    with pytest.raises(CheckpointError, match=r"run\.previous cannot be read: Input/output error; mend that"):
+        CheckpointFile(path, Broken()).check()
 
 
 def test_a_run_goes_on_while_something_is_in_the_way_and_saves_afterwards(saved: Callable[[str], Saved]) -> None:
