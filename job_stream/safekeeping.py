@@ -75,13 +75,7 @@ def openTrusted(path: str, flags: int = os.O_RDONLY) -> int:
         FileNotFoundError: there is none.
         CheckpointError: it is not such a file.
     """
-    _refuseSpecial(path)
-    try:
-        fd = os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK, 0o600)
-    except OSError as error:
-        if error.errno == errno.EACCES:
-            raise CheckpointError(f"{path} cannot be opened, since it {_denial(path)}") from None
-        raise
+    fd = _open(path, flags)
     reason = _distrust(os.fstat(fd))
     if reason:
         os.close(fd)
@@ -89,8 +83,16 @@ def openTrusted(path: str, flags: int = os.O_RDONLY) -> int:
     return fd
 
 
+def _open(path: str, flags: int = os.O_RDONLY) -> int:
+    """Opens a file, or makes it, and nothing else: opening alone does something to devices, and may wait for ever."""
+    try:
+        _refuseSpecial(path)
+        return os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK, 0o600)
+    except PermissionError:
+        raise CheckpointError(f"{path} cannot be opened, since it {_denial(path)}") from None
+
+
 def _refuseSpecial(path: str) -> None:
-    """Refuses what must not even be opened: opening alone does something to devices, and may wait for ever."""
     with suppress(FileNotFoundError):
         mode = os.lstat(path).st_mode
         if stat.S_ISLNK(mode):
@@ -108,9 +110,8 @@ def checkOurs(path: str, magic: bytes) -> None:
     Raises:
         CheckpointError: it is something else.
     """
-    _refuseSpecial(path)
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
+        fd = _open(path)
     except FileNotFoundError:
         return
     with os.fdopen(fd, "rb") as file:
