@@ -7,7 +7,6 @@ secret, which then keys every digest.
 
 from __future__ import annotations
 
-import errno
 import os
 import stat
 from contextlib import suppress
@@ -75,13 +74,7 @@ def openTrusted(path: str, flags: int = os.O_RDONLY, disk: Disk = DISK) -> int:
         FileNotFoundError: there is none.
         CheckpointError: it is not such a file.
     """
-    _refuseSpecial(path, disk)
-    try:
-        fd = disk.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK)
-    except OSError as error:
-        if error.errno == errno.EACCES:
-            raise CheckpointError(f"{path} cannot be opened, since it {_denial(path, disk)}") from None
-        raise
+    fd = _open(path, flags, disk)
     reason = _distrust(disk.fstat(fd))
     if reason:
         disk.close(fd)
@@ -89,8 +82,16 @@ def openTrusted(path: str, flags: int = os.O_RDONLY, disk: Disk = DISK) -> int:
     return fd
 
 
+def _open(path: str, flags: int, disk: Disk) -> int:
+    """Opens a file, or makes it, and nothing else: opening alone does something to devices, and may wait for ever."""
+    try:
+        _refuseSpecial(path, disk)
+        return disk.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except PermissionError:
+        raise CheckpointError(f"{path} cannot be opened, since it {_denial(path, disk)}") from None
+
+
 def _refuseSpecial(path: str, disk: Disk) -> None:
-    """Refuses what must not even be opened: opening alone does something to devices, and may wait for ever."""
     with suppress(FileNotFoundError):
         mode = disk.lstat(path).st_mode
         if stat.S_ISLNK(mode):
@@ -109,7 +110,6 @@ def checkOurs(path: str, magic: bytes, disk: Disk = DISK) -> None:
         CheckpointError: it is something else.
         OSError: that cannot be found out.
     """
-    _refuseSpecial(path, disk)
     try:
         reason = _strange(path, magic, disk)
     except FileNotFoundError:
@@ -120,7 +120,7 @@ def checkOurs(path: str, magic: bytes, disk: Disk = DISK) -> None:
 
 def _strange(path: str, magic: bytes, disk: Disk) -> str:
     """Why a file is no checkpoint of this user's; nothing if it is."""
-    fd = disk.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    fd = _open(path, os.O_RDONLY, disk)
     try:
         reason = _foreign(disk.fstat(fd))
         if not reason and not magic.startswith(disk.pread(fd, len(magic), 0)):

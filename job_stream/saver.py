@@ -236,10 +236,13 @@ class Saver:
             self._isTried.set()
 
     def _stopHere(self) -> None:
-        """Ends the script if the last checkpoint has been written. What waits to be handled is in it: there may be so
-        much of it that nobody would wait."""
-        if self._isStopped:
-            raise SystemExit(STOPPED)
+        """Ends the script if the last checkpoint has been written, or is just being. What waits to be handled is in it:
+        there may be so much of it that nobody would wait."""
+        if self._isLast:
+            if self._isWriting:
+                self._join()
+            if self._isStopped:
+                raise SystemExit(STOPPED)
 
     def stopIfAsked(self) -> None:
         """Ends the script if that was asked for when the work was done and nobody looked any more."""
@@ -325,8 +328,9 @@ class Saver:
         header = self._headerOf(state, mark)
         whole = (state, _framesOf(self._initial), self._lengths, _framesOf(_packed(list(self.failures))))
         self._isWriting = True
-        self._writer = threading.Thread(target=self._write, args=(header, whole), name="job_stream-saver", daemon=True)
-        self._writer.start()
+        writer = threading.Thread(target=self._write, args=(header, whole), name="job_stream-saver", daemon=True)
+        writer.start()
+        self._writer = writer  # not before: others may wait for its end
 
     def _markOf(self, results: int) -> int:
         """How far the journal was when so many results had been taken."""
