@@ -368,12 +368,19 @@ def run_with(seed: int, kind: str, fate: Callable[[int, str], Any], noLinks: boo
     return run
 
 
-@pytest.mark.parametrize("kind", JOURNALS)
-@pytest.mark.parametrize("noLinks", [False, True])
-@pytest.mark.parametrize("fates", [(errno.EIO,), (errno.ENOSPC,), (Death,), (errno.EIO, Death), (errno.EIO, errno.EIO)],
-                         ids=["error", "full", "death", "error and death", "two errors"])  # fmt: skip
-def test_each_call_of_a_run_may_go_wrong(kind: str, noLinks: bool, fates: tuple[Any, ...]) -> None:
-    """The n-th one for every n; with two fates, the second one comes some calls later."""
+FATES: dict[str, tuple[Any, ...]] = {
+    "error": (errno.EIO,),
+    "full": (errno.ENOSPC,),
+    "death": (Death,),
+    "error and death": (errno.EIO, Death),
+    "error, and death later": (errno.EIO, None, Death),
+    "two errors": (errno.EIO, errno.EIO),
+}
+
+
+def each_goes_wrong(kind: str, noLinks: bool, fates: tuple[Any, ...]) -> tuple[int, list[str]]:
+    """The n-th call meets its fate, for every n, and the next fate comes some calls later. Gives how many calls there
+    were, and what was wrong."""
     number, wrong = 0, []
     while True:
         number += 1
@@ -386,7 +393,14 @@ def test_each_call_of_a_run_may_go_wrong(kind: str, noLinks: bool, fates: tuple[
         if verdict := run.verdict():
             wrong.append(f"call {number}: {verdict}")
         if len(places) == len(fates):
-            break
+            return number, wrong
+
+
+@pytest.mark.parametrize("kind", JOURNALS)
+@pytest.mark.parametrize("noLinks", [False, True])
+@pytest.mark.parametrize("fates", FATES)
+def test_each_call_of_a_run_may_go_wrong(kind: str, noLinks: bool, fates: str) -> None:
+    number, wrong = each_goes_wrong(kind, noLinks, FATES[fates])
     assert not wrong, "\n".join(wrong)
     assert number > 60
 
@@ -416,7 +430,6 @@ MUTANTS: dict[str, list[tuple[Any, str, Any]]] = {
     "the journal is not synced": [(LogFile, "sync", _nothing)],
     "the checkpoint is not synced": [(SimulatedDisk, "fsync", _unsynced)],
     "names are not synced": [(SimulatedDisk, "syncFolder", _nothing)],
-    "FILE is left without its name": [(CheckpointFile, "_putBack", _nothing)],
     "what died before it was a checkpoint stays": [(CheckpointFile, "_tidy", _nothing)],
     "what lost its beginning stays": [(checkpoint_module, "_NOTHING", b"never")],
     "calls are counted before they have ended": [
@@ -431,6 +444,12 @@ def test_a_wrong_step_is_caught(mutant: str, monkeypatch: pytest.MonkeyPatch) ->
     for place, name, change in MUTANTS[mutant]:
         monkeypatch.setattr(place, name, change)
     assert any(failure(seed) for seed in range(MUTANT_SEEDS))
+
+
+def test_a_checkpoint_that_is_left_without_its_name_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(CheckpointFile, "_putBack", _nothing)
+    with pytest.raises(AssertionError, match=r"state is missing, but \S*state\.previous is there"):
+        each_goes_wrong("call", True, FATES["error, and death later"])
 
 
 def test_the_seeds_cover_what_they_are_for() -> None:
