@@ -98,7 +98,11 @@ class CheckpointFile:
         except OSError as error:
             raise CheckpointError(f"no checkpoint can be written to {folder}: {error.strerror}; mend that, or give "
                                   "another checkpointFile") from error  # fmt: skip
-        checkOurs(self.previousPath, MAGIC)
+        try:
+            checkOurs(self.previousPath, MAGIC)
+        except OSError as error:
+            raise CheckpointError(f"{self.previousPath} is in the way: {error.strerror}; give another checkpointFile, "
+                                  "or remove it") from error  # fmt: skip
         return None
 
     def _checkDone(self) -> None:

@@ -75,7 +75,10 @@ def openTrusted(path: str, flags: int = os.O_RDONLY) -> int:
         FileNotFoundError: there is none.
         CheckpointError: it is not such a file.
     """
-    fd = _open(path, flags)
+    try:
+        fd = _open(path, flags)
+    except PermissionError:
+        raise CheckpointError(f"{path} cannot be opened, since it {_denial(path)}") from None
     reason = _distrust(os.fstat(fd))
     if reason:
         os.close(fd)
@@ -85,20 +88,13 @@ def openTrusted(path: str, flags: int = os.O_RDONLY) -> int:
 
 def _open(path: str, flags: int = os.O_RDONLY) -> int:
     """Opens a file, or makes it, and nothing else: opening alone does something to devices, and may wait for ever."""
-    try:
-        _refuseSpecial(path)
-        return os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK, 0o600)
-    except PermissionError:
-        raise CheckpointError(f"{path} cannot be opened, since it {_denial(path)}") from None
-
-
-def _refuseSpecial(path: str) -> None:
     with suppress(FileNotFoundError):
         mode = os.lstat(path).st_mode
         if stat.S_ISLNK(mode):
             raise CheckpointError(f"{path} is a symbolic link: give the name of the file itself")
         if not stat.S_ISREG(mode):
             raise CheckpointError(f"{path} is not a regular file: give the name of one")
+    return os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK, 0o600)
 
 
 def checkOurs(path: str, magic: bytes) -> None:
@@ -109,6 +105,7 @@ def checkOurs(path: str, magic: bytes) -> None:
 
     Raises:
         CheckpointError: it is something else.
+        PermissionError: it cannot be looked at.
     """
     try:
         fd = _open(path)

@@ -189,7 +189,9 @@ def test_a_run_goes_on_while_something_is_in_the_way_and_saves_afterwards(saved:
         w = Work(range(40), cpus=1, checkpointFile=state, checkpointInterval=0.05)
         @w.job
         def work(x):
-            if x == 30:
+            if x == 30 and not went_on:
+                while not state.exists():
+                    time.sleep(0.01)
                 os.rename(state, here / "aside")
                 state.write_text("mine")
                 Gate(here / "planted").open()
