@@ -93,8 +93,11 @@ class CheckpointFile:
         except OSError as error:
             raise CheckpointError(f"no checkpoint can be written to {folder}: {error.strerror}; mend that, or give "
                                   "another checkpointFile") from error  # fmt: skip
-        with _readable(self.previousPath):
+        try:
             checkOurs(self.previousPath, MAGIC, self._disk)
+        except OSError as error:
+            raise CheckpointError(f"{self.previousPath} is in the way: {error.strerror}; give another checkpointFile, "
+                                  "or remove it") from error  # fmt: skip
         return None
 
     def _checkDone(self) -> None:
@@ -245,12 +248,13 @@ class CheckpointFile:
         """Removes what processes have left that died while they wrote a checkpoint here."""
         if self._isTidy:
             return
+        self._isTidy = True
         folder, name = os.path.split(self.path)
         with suppress(OSError):  # who may not look into the folder can still write there
             for entry in self._disk.listdir(folder or "."):
                 if entry.startswith(name) and _PASSING.fullmatch(entry, len(name)):
-                    self._discard(os.path.join(folder, entry))
-            self._isTidy = True
+                    with suppress(OSError):
+                        self._discard(os.path.join(folder, entry))
 
     def _beFree(self, path: str) -> None:
         """Makes sure that a checkpoint may take a name.

@@ -74,7 +74,10 @@ def openTrusted(path: str, flags: int = os.O_RDONLY, disk: Disk = DISK) -> int:
         FileNotFoundError: there is none.
         CheckpointError: it is not such a file.
     """
-    fd = _open(path, flags, disk)
+    try:
+        fd = _open(path, flags, disk)
+    except PermissionError:
+        raise CheckpointError(f"{path} cannot be opened, since it {_denial(path, disk)}") from None
     reason = _distrust(disk.fstat(fd))
     if reason:
         disk.close(fd)
@@ -84,20 +87,13 @@ def openTrusted(path: str, flags: int = os.O_RDONLY, disk: Disk = DISK) -> int:
 
 def _open(path: str, flags: int, disk: Disk) -> int:
     """Opens a file, or makes it, and nothing else: opening alone does something to devices, and may wait for ever."""
-    try:
-        _refuseSpecial(path, disk)
-        return disk.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK)
-    except PermissionError:
-        raise CheckpointError(f"{path} cannot be opened, since it {_denial(path, disk)}") from None
-
-
-def _refuseSpecial(path: str, disk: Disk) -> None:
     with suppress(FileNotFoundError):
         mode = disk.lstat(path).st_mode
         if stat.S_ISLNK(mode):
             raise CheckpointError(f"{path} is a symbolic link: give the name of the file itself")
         if not stat.S_ISREG(mode):
             raise CheckpointError(f"{path} is not a regular file: give the name of one")
+    return disk.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK)
 
 
 def checkOurs(path: str, magic: bytes, disk: Disk = DISK) -> None:
@@ -108,7 +104,7 @@ def checkOurs(path: str, magic: bytes, disk: Disk = DISK) -> None:
 
     Raises:
         CheckpointError: it is something else.
-        OSError: that cannot be found out.
+        OSError: it cannot be looked at.
     """
     try:
         reason = _strange(path, magic, disk)
