@@ -13,7 +13,7 @@ from typing import Any
 from job_stream import getRank
 from job_stream.errors import PlanError
 
-__all__ = ["checkFolder", "hint", "isNumber", "need", "whole"]
+__all__ = ["checkFile", "hint", "isNumber", "need", "whole"]
 
 
 def whole(what: str, value: Any, least: int | None = None) -> int:
@@ -39,19 +39,23 @@ def hint(name: str, known: Iterable[str]) -> str:
     return f"; did you mean {near[0]!r}?" if near else ""
 
 
-def checkFolder(keyword: str, path: Path) -> None:
-    """Makes sure that a file can be made, on the rank that is going to do so.
+def checkFile(keyword: str, path: Path) -> None:
+    """Makes sure that a file can be written, on the rank that is going to do so; a link stands for what it leads to.
 
     Raises:
-        PlanError: its folder is missing, or cannot be written to.
+        PlanError: its folder is missing, or cannot be written to; or something else has its place, as a pipe or device.
     """
     if getRank() > 0:
         return
-    folder = path.parent
+    folder = Path(os.path.realpath(path)).parent if path.is_symlink() else path.parent
     if not folder.is_dir():
         raise PlanError(f"the folder {str(folder)!r} of {keyword} {str(path)!r} does not exist: create it first")
     if path.is_dir():
         raise PlanError(f"{keyword} {str(path)!r} is a folder: give the name of a file")
+    if os.path.exists(path) and not path.is_file():
+        raise PlanError(f"{keyword} {str(path)!r} is no regular file: give the name of one")
+    if os.path.exists(path) and not os.access(path, os.W_OK):
+        raise PlanError(f"{keyword} {str(path)!r} is write-protected: chmod u+w it, or give another name")
     if not os.access(folder, os.W_OK):
         raise PlanError(f"the folder {str(folder)!r} of {keyword} {str(path)!r} cannot be written to")
 

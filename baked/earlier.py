@@ -40,6 +40,7 @@ def earlierTrials(log: TrialLog, combinations: Sequence[Parameters], rule: Rule)
             f"{log}: none of its {len(entries)} trials has parameters of this sweep, so it is the log of another one. "
             "Give log= another name, or remove the file"
         )
+    log.mend()
     return {id: _used(results, rule) for id, results in found.items()}
 
 
@@ -49,6 +50,16 @@ def _checkNames(log: TrialLog, entries: Sequence[Logged], parameters: Parameters
             raise log.wrong(number, f"has the parameters {sorted(entry.parameters)}, this sweep {sorted(parameters)}")
         if entry.values.keys() != entries[0].values.keys():
             raise log.wrong(number, f"has the values {sorted(entry.values)}, line 1 {sorted(entries[0].values)}")
+        if not all(map(_isNumber, entry.values.values())) or entry.trial < 0:
+            raise log.wrong(number, "has values that are no numbers, or a trial that is none")
+
+
+def _isNumber(value: object) -> bool:
+    """Whether it is one as tables need it: of a size that a float can have."""
+    try:
+        return isinstance(value, (int, float)) and bool(float(value) or True)
+    except OverflowError:
+        return False
 
 
 def _checkSeeds(log: TrialLog, entries: Sequence[Logged]) -> None:
@@ -80,7 +91,8 @@ def _sorted(entries: Sequence[Logged], combinations: Sequence[Parameters]) -> di
     names = list(entries[0].values) if entries else []  # the same objects for all, which makes a pickle small
     for entry in entries:
         text = textOf(entry.parameters)
-        same = entry.id < len(texts) and texts[entry.id] == text  # equal combinations are told apart by their numbers
+        # Equal combinations are told apart by their numbers.
+        same = 0 <= entry.id < len(texts) and texts[entry.id] == text
         id = entry.id if same else first.get(text)
         if id is not None:
             found[id][entry.trial] = {name: entry.values[name] for name in names}

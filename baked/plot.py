@@ -14,7 +14,8 @@ from typing import Any
 
 from job_stream.errors import PlanError
 
-from .checks import checkFolder, hint, isNumber, need
+from .checks import checkFile, hint, isNumber, need
+from .replacing import replacing
 from .stopping import Moments
 from .table import Row
 from .variables import Parameters
@@ -55,7 +56,7 @@ class Plot:
         need(f"plot {str(path)!r}", "matplotlib")
         if not self._names:
             raise PlanError(f"plot {str(path)!r} needs at least one variable")
-        checkFolder("plot", self._path)
+        checkFile("plot", self._path)
         known = sorted(f".{name}" for name in _figure(1, 1).canvas.get_supported_filetypes())
         suffix = self._path.suffix
         if suffix not in known:
@@ -75,7 +76,8 @@ class Plot:
             else:
                 for panel, name in zip(line, self._names, strict=True):
                     self._curve(panel, rows, name, value)
-        figure.savefig(self._path)
+        with replacing("plot", self._path) as part:
+            figure.savefig(part)
 
     def _curve(self, panel: Any, rows: Sequence[Row], name: str, value: str) -> None:
         """Means over one parameter."""

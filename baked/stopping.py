@@ -11,12 +11,12 @@ soon have no better chance to be counted than others.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from math import ceil, inf, isfinite, isnan, nan, sqrt
 from typing import NamedTuple
 
-__all__ = ["CONFIDENCE", "Moments", "Rule", "Trials", "firstTrials", "quantile"]
+__all__ = ["CONFIDENCE", "Moments", "OtherKeys", "Rule", "Trials", "differenceOf", "firstTrials", "quantile"]
 
 CONFIDENCE = 0.95
 SMALL = 15
@@ -118,6 +118,28 @@ def firstTrials(rule: Rule, cpus: int, combinations: int) -> int:
     return min(rule.most, max(rule.least, cpus // combinations))
 
 
+class OtherKeys(ValueError):
+    """A trial has other keys than those before it.
+
+    Attributes:
+        number: of the trial.
+        difference: in words.
+    """
+
+    def __init__(self, number: int, difference: str) -> None:
+        super().__init__(number, difference)
+        self.number = number
+        self.difference = difference
+
+
+def differenceOf(found: Iterable[str], known: Iterable[str]) -> str:
+    """How the keys of a result differ from those that are known; nothing where they are the same."""
+    found, known = list(found), list(known)
+    changes = [f"lacks {name!r}" for name in known if name not in found]
+    changes += [f"has a new {name!r}" for name in found if name not in known]
+    return " and ".join(changes)
+
+
 class Trials:
     """The trials of one combination: what came of them, and which are to be begun.
 
@@ -145,11 +167,15 @@ class Trials:
         self._goal = first
 
     def take(self, number: int, values: Mapping[str, float] | None) -> None:
-        """Takes in what came of a trial, of an earlier run maybe; None: it failed and was skipped."""
+        """Takes in what came of a trial, of an earlier run maybe; None: it failed and was skipped.
+
+        Raises:
+            OtherKeys: a trial has other keys than those with lower numbers. It is the same one whichever ended first.
+        """
         self._early[number] = values
         self._goal = max(self._goal, number + 1)  # so that what is missing before a trial of an earlier run is made
         while self.counted in self._early:
-            self._count(self._early.pop(self.counted))
+            self._count(self.counted, self._early.pop(self.counted))
             self._goal = max(self._goal, self._aim())
 
     def due(self) -> list[int]:
@@ -167,11 +193,13 @@ class Trials:
             return self.counted
         return min(self._rule.needed(self.values) + self.lost, self._rule.most)
 
-    def _count(self, values: Mapping[str, float] | None) -> None:
+    def _count(self, number: int, values: Mapping[str, float] | None) -> None:
         self.counted += 1
         if values is None:
             self.lost += 1
             return
+        if self.values and (difference := differenceOf(values, self.values)):
+            raise OtherKeys(number, difference)
         for name, value in values.items():
             self.values.setdefault(name, Moments()).add(value)
 

@@ -16,7 +16,6 @@ they are the same everywhere, and in the run that goes on from a checkpoint.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
 from numbers import Complex, Real
 from typing import Any, NamedTuple
 
@@ -25,7 +24,7 @@ from job_stream.errors import PlanError
 
 from .board import Board
 from .earlier import Results, earlierTrials
-from .stopping import Rule, Trials, firstTrials
+from .stopping import OtherKeys, Rule, Trials, differenceOf, firstTrials
 from .table import Row, checkColumns
 from .triallog import TrialLog
 from .variables import Parameters, described, digestOf, keysOf, textOf
@@ -125,7 +124,7 @@ class Stream:
     def takeRow(self, store: Any, row: Row) -> Any:
         if row.values:
             store.names = store.names or list(row.values)
-            if difference := _difference(row.values, store.names):
+            if difference := differenceOf(row.values, store.names):
                 raise PlanError(f"combination {row.id} ({self._describe(row.id)}) {difference}, unlike others: {SAME}")
         store.rows.append(row)
         for other in store.rows if not self.board.isDone(store.rows[0].id) else [row]:  # all of them after a resume
@@ -164,13 +163,11 @@ class Stream:
             return self._due(store)
 
     def takeTrial(self, store: Any, ended: Ended) -> Any:
-        trials = store.trials
-        if ended.values is not None:
-            difference = _difference(ended.values, trials.values) if trials.values else ""
-            if difference:
-                name = self._nameOf(Trial(store.id, ended.number, self.digest))
-                raise PlanError(f"{name} {difference}, unlike trials before it: {SAME}")
-        trials.take(ended.number, ended.values)
+        try:
+            store.trials.take(ended.number, ended.values)
+        except OtherKeys as other:
+            name = self._nameOf(Trial(store.id, other.number, self.digest))
+            raise PlanError(f"{name} {other.difference}, unlike trials before it: {SAME}") from None
         return self._due(store)
 
     def row(self, store: Any) -> Row:
@@ -252,11 +249,4 @@ def _isNumber(value: Any) -> bool:
     """Whether it is one real number; those of NumPy and arrays without dimensions are."""
     if isinstance(value, Complex):
         return isinstance(value, Real)
-    return getattr(value, "ndim", None) == 0 and isinstance(value.tolist(), Real)
-
-
-def _difference(found: Mapping[str, Any], known: Collection[str]) -> str:
-    """How the keys of a result differ from those that are known."""
-    changes = [f"lacks {name!r}" for name in known if name not in found]
-    changes += [f"has a new {name!r}" for name in found if name not in known]
-    return " and ".join(changes)
+    return hasattr(type(value), "ndim") and value.ndim == 0 and isinstance(value.tolist(), Real)

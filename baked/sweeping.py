@@ -14,7 +14,7 @@ from job_stream import Multiple, Work, getRank
 from job_stream.errors import PlanError
 
 from .board import Board
-from .checks import checkFolder, need
+from .checks import checkFile, need
 from .options import checkKeywords, ruleOf
 from .plot import Plot
 from .progress import Display
@@ -113,7 +113,7 @@ def _logFor(
             plain(combination)
         except TypeError as error:
             raise PlanError(f"log= cannot note the parameters {described(combination)}: {error}") from None
-    checkFolder("log", Path(log))
+    checkFile("log", Path(log))
     return TrialLog(log, seed)
 
 

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from job_stream.errors import PlanError
 
-from .checks import checkFolder, hint, need
+from .checks import checkFile, hint, need
+from .replacing import replacing
 from .stopping import Moments
 from .variables import Parameters
 
@@ -92,18 +93,14 @@ class Output:
             what = f"output {str(path)!r} has the suffix {self._suffix!r}, which is none of {', '.join(LIBRARIES)}"
             raise PlanError(what + hint(self._suffix, LIBRARIES))
         need(f"output {str(path)!r}", *LIBRARIES[self._suffix])
-        checkFolder("output", self.path)
+        checkFile("output", self.path)
         if self._suffix == ".parquet":
             self._tryOut(combinations)
 
     def save(self, table: DataFrame) -> None:
         """Writes the table; a file of that name is replaced when the new one is complete."""
-        part = self.path.with_name(f".{self.path.name}.part")
-        try:
+        with replacing("output", self.path) as part:
             self._write(table, part)
-            part.replace(self.path)
-        finally:
-            part.unlink(missing_ok=True)
 
     def _tryOut(self, combinations: Sequence[Parameters]) -> None:
         try:

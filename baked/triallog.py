@@ -4,6 +4,9 @@ Workers append to it by themselves, each line under a lock of the file, so it ha
 trial may stand there twice, if its worker died right after it had written the line; the last one counts.
 
 Each line says what the trial depends on besides its parameters: the seed, and a number for the source of the stages.
+
+A file that is no log is left as it is: nothing is cut off before all lines have been understood, and what is cut off is
+the beginning of a line as they are written here.
 """
 
 from __future__ import annotations
@@ -11,6 +14,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -23,7 +27,11 @@ from .variables import Parameters, plain
 
 __all__ = ["Logged", "TrialLog"]
 
+SHORT = 500
+"""Characters of a message about a line."""
 FIELDS = {"id": int, "trial": int, "parameters": dict, "values": dict, "seed": int | None, "code": int}
+_BEGINNING = b'{"id": 0, "trial": 0, "parameters": {'
+"""How each line begins, with 0 for the numbers."""
 
 
 class Logged(NamedTuple):
@@ -52,6 +60,7 @@ class TrialLog:
         self.path = Path(path)
         self.seed = seed
         self.code = 0
+        self._size = self._complete = 0
 
     def addSource(self, function: Any) -> None:
         """Notes that trials run a function."""
@@ -76,7 +85,7 @@ class TrialLog:
         """
         logged = Logged(id, trial, plain(parameters), dict(values), plain(self.seed), self.code)
         line = json.dumps(logged._asdict()).encode() + b"\n"
-        with self.path.open("ab", buffering=0) as file:
+        with open(self.path, "ab", buffering=0, opener=_withoutWaiting) as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             end = file.seek(0, os.SEEK_END)
             try:
@@ -88,30 +97,83 @@ class TrialLog:
                 raise
 
     def read(self) -> list[Logged]:
-        """All trials of the log, in its order. The end of a line that was not written completely is cut off.
+        """All trials of the log, in its order.
 
         Raises:
             JobStreamError: a line is not of a log; names it.
         """
-        if not self.path.exists():
+        try:
+            with open(self.path, "rb", opener=_withoutWaiting) as file:
+                fcntl.flock(file, fcntl.LOCK_SH)
+                data = file.read()
+        except FileNotFoundError:
             return []
-        data = self.path.read_bytes()
-        complete = data.rfind(b"\n") + 1
-        if complete < len(data):
-            os.truncate(self.path, complete)
-        return [self._parsed(number, line) for number, line in enumerate(data[:complete].splitlines(), 1)]
+        self._size, self._complete = len(data), data.rfind(b"\n") + 1
+        lines = data[: self._complete].splitlines()
+        entries = [self._parsed(number, line) for number, line in enumerate(lines, 1)]
+        if not _isBeginning(data[self._complete :], bool(entries)):
+            raise self._noTrial(len(lines) + 1, data[self._complete :])
+        return entries
+
+    def mend(self) -> None:
+        """Cuts off the line at the end that was not written completely, if there was one when the log was read."""
+        if self._complete < self._size:
+            with open(self.path, "r+b", opener=_withoutWaiting) as file:
+                fcntl.flock(file, fcntl.LOCK_EX)
+                if file.seek(0, os.SEEK_END) == self._size:
+                    file.truncate(self._complete)
 
     def _parsed(self, number: int, line: bytes) -> Logged:
-        try:
-            fields = json.loads(line)
-            if all(isinstance(fields[name], kind) for name, kind in FIELDS.items()):
-                return Logged(*(fields[name] for name in FIELDS))
-        except (ValueError, KeyError, TypeError):
-            pass
-        raise self.wrong(number, f"is no trial of a sweep: {line[:60].decode(errors='replace')!r}")
+        found = _trialIn(line)
+        if found is None:
+            raise self._noTrial(number, line)
+        return found
+
+    def _noTrial(self, number: int, line: bytes) -> JobStreamError:
+        return self.wrong(number, f"is no trial of a sweep: {line[:60].decode(errors='replace')!r}")
 
     def wrong(self, number: int, what: str) -> JobStreamError:
-        return JobStreamError(f"{self.path}, line {number} {what}. Correct or remove it, or give log= another name")
+        return JobStreamError(
+            f"{self.path}, line {number} {what:.{SHORT}}. Correct or remove it, or give log= another name"
+        )
 
     def __str__(self) -> str:
         return str(self.path)
+
+
+def _trialIn(line: bytes) -> Logged | None:
+    """The trial that a line tells of; None: it is none."""
+    try:
+        fields = json.loads(line)
+        if all(isinstance(fields[name], kind) for name, kind in FIELDS.items()):
+            return Logged(*(fields[name] for name in FIELDS))
+    except (ValueError, KeyError, TypeError, RecursionError):
+        pass
+    return None
+
+
+def _isBeginning(text: bytes, follows: bool) -> bool:
+    """Whether a text without an end of line can be what was written of a trial.
+
+    Args:
+        follows: trials stand before it, so it may consist of nothing but zeros, as a power failure leaves them.
+    """
+    written = text.rstrip(b"\0")
+    if text and not written:
+        return follows
+    if _isJson(written):
+        return _trialIn(written) is not None  # only the end of the line is missing
+    return _BEGINNING.startswith(re.sub(rb"\d+", b"0", written)[: len(_BEGINNING)])
+
+
+def _isJson(text: bytes) -> bool:
+    try:
+        json.loads(text)
+    except (ValueError, RecursionError):
+        return False
+    return True
+
+
+def _withoutWaiting(path: str, flags: int) -> int:
+    """Opens a file; a pipe that nobody reads is an error."""
+    return os.open(path, flags | os.O_NONBLOCK | os.O_CLOEXEC, 0o666)

@@ -103,7 +103,7 @@ def plain(value: Any) -> Any:
         return {str(key): plain(part) for key, part in value.items()}
     if isinstance(value, (list, tuple)):
         return [plain(part) for part in value]
-    if hasattr(value, "tolist"):  # arrays and numbers of NumPy
+    if hasattr(type(value), "tolist"):  # arrays and numbers of NumPy
         return plain(value.tolist())
     raise TypeError(f"JSON has nothing for {type(value).__name__}")
 

@@ -18,13 +18,15 @@ import hmac
 import os
 import struct
 import zlib
-from collections.abc import Callable, Iterable
+from collections import deque
+from collections.abc import Iterable
 from typing import Any, BinaryIO, NamedTuple
 
 import msgpack
 
+from .disk import DISK, Disk
 from .envelope import load
-from .safekeeping import DIGEST_BYTES, KEY_VARIABLE, CheckpointError, DamagedError, Secret, writeAll
+from .safekeeping import DIGEST_BYTES, KEY_VARIABLE, CheckpointError, DamagedError, Secret
 
 __all__ = ["FORMAT", "Header", "Reading", "Stages", "writeCheckpoint"]
 
@@ -64,9 +66,9 @@ class Header(NamedTuple):
     written: float = 0.0
 
 
-def writeCheckpoint(fd: int, secret: Secret, header: Header, state: Iterable[Any]) -> None:
+def writeCheckpoint(fd: int, secret: Secret, header: Header, state: Iterable[Any], disk: Disk = DISK) -> None:
     """Writes a whole checkpoint; ``state`` are the chunks of it."""
-    writing = _Writing(fd, secret)
+    writing = _Writing(fd, secret, disk)
     writing.header(header)
     for chunk in state:
         writing.feed(chunk)
@@ -76,7 +78,8 @@ def writeCheckpoint(fd: int, secret: Secret, header: Header, state: Iterable[Any
 class _Writing:
     """Writes one file from beginning to end."""
 
-    def __init__(self, fd: int, secret: Secret) -> None:
+    def __init__(self, fd: int, secret: Secret, disk: Disk) -> None:
+        self._disk = disk
         self._fd = fd
         self._end = 0
         self._flags = _KEYED if secret.isSet else 0
@@ -109,15 +112,16 @@ class _Writing:
         if self._record:
             self._flush()
         self._flush()
-        self._end = writeAll(self._fd, self._whole.digest(), self._end)
+        self._end = self._disk.writeAll(self._fd, self._whole.digest(), self._end)
 
     def _write(self, data: bytes | bytearray) -> None:
         self._whole.update(data)
-        self._end = writeAll(self._fd, data, self._end)
+        self._end = self._disk.writeAll(self._fd, data, self._end)
 
 
 class Reading:
-    """Reads one file: first its header, then all of it to verify it, then its state."""
+    """Reads one file, once: first its header, then all of it to verify it. Its state is made from what was verified,
+    since the file may be another one by then."""
 
     def __init__(self, path: str, file: BinaryIO, secret: Secret) -> None:
         self._path = path
@@ -125,7 +129,9 @@ class Reading:
         self._secret = secret
         self._runId: str | None = None
         self._head, self._whole = (secret.digest(purpose) for purpose in _PURPOSES)
-        self._begin = 0
+        self._size = file.seek(0, os.SEEK_END)
+        self._begin = file.seek(0)
+        self._records: deque[bytes] = deque()
         self._rest = memoryview(b"")
 
     def header(self) -> Header:
@@ -136,7 +142,7 @@ class Reading:
             raise CheckpointError(f"{self._path} has format {version}, and this version of job_stream reads format "
                                   f"{FORMAT}: resume with the version that wrote it")  # fmt: skip
         crc = self._hashed(_CRC.size)
-        body = self._hashed(min(length, os.fstat(self._file.fileno()).st_size))
+        body = self._hashed(min(length, self._size))
         if len(body) < length:
             raise self._damaged("its end is missing")
         if _CRC.pack(zlib.crc32(front + body)) != crc:
@@ -185,15 +191,14 @@ class Reading:
 
     def verify(self) -> None:
         """Reads all records."""
-        while self._record(self._hashed):
-            pass
+        while record := self._record():
+            self._records.append(record)
         self._checkDigest(self._whole.copy())
         if self._file.read(1):
             raise self._damaged("something follows its end")
 
     def state(self) -> Any:
-        """What the records hold; verified before."""
-        self._file.seek(self._begin)
+        """What the records hold; verified before. It can be had once, since they are let go on the way."""
         try:
             return load(self._read)
         except CheckpointError as error:
@@ -208,32 +213,29 @@ class Reading:
         while size > len(self._rest):
             parts.append(self._rest)
             size -= len(self._rest)
-            self._rest = memoryview(self._record(self._take))
-            if not self._rest:
+            if not self._records:
                 raise self._damaged("its state ends too soon")
+            self._rest = memoryview(self._records.popleft())
         parts.append(self._rest[:size])
         self._rest = self._rest[size:]
         return b"".join(parts)
 
-    def _record(self, take: Callable[[int], bytes]) -> bytes:
+    def _record(self) -> bytes:
         """The next record; nothing: it was the last one."""
-        length, crc = _RECORD.unpack(take(_RECORD.size))
+        place = self._file.tell() - self._begin
+        length, crc = _RECORD.unpack(self._hashed(_RECORD.size))
         if length > RECORD_BYTES:
-            raise self._damaged("a record has been changed (length)")
-        data = take(length)
+            raise self._damaged(f"the record {place:,} bytes behind its header has been changed (length)")
+        data = self._hashed(length)
         if zlib.crc32(data) != crc:
-            raise self._damaged("a record has been changed (crc32)")
+            raise self._damaged(f"the record {place:,} bytes behind its header has been changed (crc32)")
         return data
 
     def _hashed(self, size: int) -> bytes:
-        data = self._take(size)
-        self._whole.update(data)
-        return data
-
-    def _take(self, size: int) -> bytes:
         data = self._file.read(size)
         if len(data) < size:
             raise self._damaged("its end is missing")
+        self._whole.update(data)
         return data
 
     def _damaged(self, reason: str) -> DamagedError:

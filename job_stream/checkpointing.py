@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from contextlib import AbstractContextManager
-from typing import Any
+from typing import Any, ClassVar
 
+from .contexts import context
 from .errors import PlanError
 from .plan import Plan
 from .recorder import isSeconds
 from .saver import Saver
-from .stopping import TimeLimit, answering
+from .signals import answering, standBy, stopAtOnce
+from .stopping import TimeLimit
 
 __all__ = ["INTERVAL_S", "Checkpointing", "deaf"]
 
@@ -19,6 +22,8 @@ INTERVAL_S = 600.0
 
 class Checkpointing:
     """What the user wants.
+
+    A file belongs to one stream while that runs. The system's lock keeps other processes from it, but not this one.
 
     Args:
         path: the checkpoint; None: what JOBS_CHECKPOINT says.
@@ -29,7 +34,8 @@ class Checkpointing:
         PlanError: a number is not positive.
     """
 
-    _claimed = False
+    _running: ClassVar[dict[str, object]] = {}
+    _ended: ClassVar[set[str]] = set()
 
     def __init__(self, path: str | os.PathLike[str] | None, interval_s: float, limit_s: float | None) -> None:
         checkSeconds("checkpointInterval", interval_s)
@@ -42,27 +48,49 @@ class Checkpointing:
             raise PlanError("timeLimit needs a checkpoint to go on from: give checkpointFile= or set JOBS_CHECKPOINT")
         self._interval_s = float(interval_s)
         self._limit_s = None if limit_s is None else float(limit_s)
+        if self.path is not None:
+            standBy()
 
-    def claim(self) -> None:
-        """Makes sure that no other stream of this script has checkpoints, too.
+    @context
+    def claimed(self) -> Iterator[None]:
+        """Within, a stream runs, and has its checkpoint for itself.
 
         Raises:
-            PlanError: one has.
+            PlanError: another stream has it.
         """
         if self.path is None:
+            yield
             return
-        if Checkpointing._claimed:
-            raise PlanError(
-                "Cannot run more than one stream with checkpoints in a script, since a checkpoint belongs to one: "
-                "give checkpointFile= to the one that takes long, and unset JOBS_CHECKPOINT"
-            )
-        Checkpointing._claimed = True
+        file, stream = os.path.realpath(self.path), object()
+        if self._running.setdefault(file, stream) is not stream:
+            raise PlanError(f"{self.path} is the checkpoint of another stream that runs in this process: {_OWN_FILES}")
+        try:
+            yield
+            self._ended.add(file)
+        finally:
+            del self._running[file]
 
     def saver(self, plan: Plan, journal: str) -> Saver | None:
-        """What writes the checkpoints; None: nobody wants any."""
+        """What writes the checkpoints; None: nobody wants any.
+
+        Raises:
+            PlanError: a stream of this very process has ended with this checkpoint. That is no reason to end the
+                script as if all of it had been done.
+        """
         if self.path is None:
             return None
-        return Saver(self.path, self._interval_s, TimeLimit(self._limit_s), plan, journal)
+        saver = self._saver(self.path, plan, journal)
+        if saver.ended is not None and os.path.realpath(self.path) in self._ended:
+            raise PlanError(f"a stream of this process has ended with the checkpoint {self.path}: {_OWN_FILES}, or "
+                            f"remove {self.path}.done to run it again")  # fmt: skip
+        return saver
+
+    def _saver(self, path: str, plan: Plan, journal: str) -> Saver:
+        with answering(stopAtOnce):
+            return Saver(path, self._interval_s, TimeLimit(self._limit_s), plan, journal)
+
+
+_OWN_FILES = "give each stream a checkpointFile= of its own"
 
 
 def checkSeconds(name: str, value: Any) -> None:

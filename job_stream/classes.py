@@ -1,9 +1,9 @@
 """Stages as classes: ``Job``, ``Frame`` and ``Reducer``, for stages that need to set something up in their process.
 
-``adapt`` gives the functions that a class stands for. Each process, or each thread where a stage runs in threads, makes
-an instance of its own when the first item comes, and calls its ``postSetup`` before anything else. What a call emits is
-gathered, and goes on when the call has returned: nothing of a call that failed goes on. Where a method may not send, as
-there is nobody who would pass it on, it is told so.
+``adapt`` gives the functions that a class stands for. Each process makes an instance of its own when the first item
+comes, and calls its ``postSetup`` before anything else; where a stage runs in threads, they share it. What a call emits
+is gathered, and goes on when the call has returned: nothing of a call that failed goes on. Where a method may not send,
+as there is nobody who would pass it on, it is told so.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ from typing import Any, ClassVar, NamedTuple
 
 from .errors import PlanError
 from .hints import listed, meant
-from .values import Multiple, Object, Sent
+from .recorder import checkAnswers
+from .values import Again, Multiple, Object, Reduction, Sent
 
 __all__ = ["Frame", "Job", "Reducer", "Targets", "adapt", "asAnswer", "isStage"]
 
@@ -62,8 +63,6 @@ class _Outbox:
         methods: those during which it is open, in words.
     """
 
-    __slots__ = ("_stage", "_targets", "_verb", "needsTarget", "shut", "works")
-
     def __init__(self, stage: str, verb: str, targets: Targets, methods: str) -> None:
         self._stage = stage
         self._verb = verb
@@ -108,6 +107,10 @@ class _Outbox:
         if not names:
             return PlanError(f"{where} cannot name a target, as there is one way only: leave out {target!r}")
         return PlanError(f"{where} has no target {target!r}, but {listed(names)}{meant(target, names)}")
+
+
+class _OutboxOfThreads(_Outbox, threading.local):
+    """The same for several threads: each has what it sends to itself."""
 
 
 def asAnswer(works: list[Any]) -> Any:
@@ -168,7 +171,7 @@ class _Gathering(_Stage):
     """A reducer or frame: what it recurs goes through its stages again."""
 
     def recur(self, work: Any, target: str | None = None) -> None:
-        """Sends work through the stages of the reduction or frame again.
+        """Sends work through the stages of the reduction or frame again, which goes on then.
 
         Args:
             work: None: nothing; a ``Multiple``: each element.
@@ -185,7 +188,11 @@ class _Gathering(_Stage):
 
 
 class Reducer(_Gathering):
-    """A reduce as a class. The store is an ``Object``."""
+    """A reduce as a class. The store is an ``Object``.
+
+    When all has come in, ``handleDone`` is called, and again each time that all is in which it recurred; the reduction
+    has ended when that is nothing.
+    """
 
     def handleInit(self, store: Any) -> None:
         """Prepares an empty store."""
@@ -224,7 +231,7 @@ def isStage(function: Any) -> bool:
 
 
 class _Instances:
-    """One instance of a class for each process, or each thread where the stage runs in threads."""
+    """One instance of a class for each process."""
 
     def __init__(self, kind: type[Any], name: str, config: Mapping[Any, Any], emits: Targets, recurs: Targets) -> None:
         self._kind = kind
@@ -232,30 +239,41 @@ class _Instances:
         self._config = config
         self._emits = emits
         self._recurs = recurs
-        self._local = threading.local()
+        self._lock = threading.Lock()
+        self._instance: Any = None
 
     def get(self) -> Any:
-        instance = getattr(self._local, "instance", None)
-        if instance is None:
-            self._local.instance = instance = self._made()
-        return instance
+        instance = self._instance
+        return self._first() if instance is None else instance
+
+    def _first(self) -> Any:
+        with self._lock:
+            if self._instance is None:
+                self._instance = self._made()
+            return self._instance
 
     def _made(self) -> Any:
         instance = self._kind()
         emitting, recurring = next(methods for base, methods in _SENDING.items() if issubclass(self._kind, base))
+        outbox = _Outbox if threading.current_thread() is threading.main_thread() else _OutboxOfThreads
         instance.config = _copied(self._config)
-        instance._emitted = _Outbox(self._name, "emit", self._emits, emitting)
-        instance._recurred = _Outbox(self._name, "recur", self._recurs, recurring)
+        instance._emitted = outbox(self._name, "emit", self._emits, emitting)
+        instance._recurred = outbox(self._name, "recur", self._recurs, recurring)
         instance.postSetup()
         return instance
 
 
 _SENDING = {
     Job: ("handleWork", ""),
-    Reducer: ("handleDone", "handleAdd or handleJoin"),
+    Reducer: ("handleDone", "handleAdd, handleJoin or handleDone"),
     Frame: ("handleFirst, handleNext or handleDone",) * 2,
 }
 """During which methods a class may emit, and during which it may recur."""
+
+
+_METHODS = (
+    "postSetup", "handleWork", "handleInit", "handleAdd", "handleJoin", "handleDone", "handleFirst", "handleNext",
+)  # fmt: skip
 
 
 def _copied(config: Any) -> Any:
@@ -282,6 +300,8 @@ def adapt(role: str, kind: type[Any], name: str, config: Mapping[Any, Any], emit
     base = {"job": Job, "reduce": Reducer, "frame": Frame}[role]
     if not issubclass(kind, base):
         raise PlanError(f"{role} takes a class derived from common.{base.__name__}; {kind.__name__} is not")
+    for method in _METHODS:
+        checkAnswers(f"{role} {name!r}: {method}", getattr(kind, method, None), "call self.emit(...) instead")
     parts = _ADAPTERS[role](_Instances(kind, name, config, emits, recurs))
     for part in parts.values():
         part.__dict__["standsFor"] = kind  # so that a change of the class's code can be noticed
@@ -306,25 +326,29 @@ def _adaptJob(instances: _Instances) -> dict[str, Callable[..., Any]]:
 
 
 def _adaptReducer(instances: _Instances) -> dict[str, Callable[..., Any]]:
-    def store() -> Any:
+    def store() -> Reduction:
         made = Object()
         instances.get().handleInit(made)
-        return made
+        return Reduction(made)
 
-    def reduce(store: Any, works: list[Any], others: list[Any]) -> Any:
-        stage = instances.get()
+    def reduce(store: Reduction, works: list[Any], others: list[Reduction]) -> Any:
+        stage, own = instances.get(), store.store
         with stage._recurred as recurred:
             for work in works:
-                stage.handleAdd(store, work)
+                stage.handleAdd(own, work)
             for other in others:
-                stage.handleJoin(store, other)
+                stage.handleJoin(own, other.store)
+                store.rounds = max(store.rounds, other.rounds)
         return asAnswer(recurred)
 
-    def emit(store: Any) -> Any:
+    def emit(store: Reduction) -> Any:
         stage = instances.get()
-        with stage._emitted as emitted:
-            stage.handleDone(store)
-        return asAnswer(emitted)
+        with stage._emitted as emitted, stage._recurred as recurred:
+            stage.handleDone(store.store)
+        if not recurred:
+            return asAnswer(emitted)
+        store.rounds += 1
+        return Again(asAnswer(recurred), list(_spread(emitted)))
 
     return {"function": reduce, "store": store, "emit": emit}
 

@@ -3,25 +3,31 @@
 All ranks run the same script, so the streams of a script have the same numbers (*epochs*) everywhere. A message of an
 epoch that this rank has not reached waits, one of an epoch that is over is dropped. Each rank first tells rank 0 the
 fingerprint of its plan, so that ranks with different scripts are found out at once.
+
+The functions of the script that handle results run on the primary, when all work may be done long ago. What they raise
+is raised everywhere, so the others stay in the stream until they hear that the primary is through.
 """
 
 from __future__ import annotations
 
-import pickle
 import struct
 import sys
 import time
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from functools import cache
+from threading import Event, Thread
 from typing import Any, NamedTuple
 
-from .errors import JobStreamError, PlanError, WorldError
+from .carried import packError, unpackError
+from .errors import EngineError, JobStreamError, PlanError, WorldError
 from .fingerprint import fingerprint
-from .payload import pack
+from .looks import pauseBetweenLooks
 from .plan import Plan
+from .texts import told
 from .transports.base import Left, Received, Transport
-from .wire import Failed, Hello, Ping, Pong, RankCodec
+from .wire import Failed, Hello, Ping, Pong, RankCodec, Through
 from .world import world
 
 __all__ = ["Cluster", "Gone", "cluster"]
@@ -37,6 +43,8 @@ LOOK_S = 0.25
 STEP_S = 0.5
 GATHER_S = 2e-4
 _EPOCH = struct.Struct("<I")
+_LEFT = b"left"
+"""Stands, in place of a head, for the end of a rank's script."""
 
 
 class Gone(NamedTuple):
@@ -51,6 +59,9 @@ class Cluster:
 
     Args:
         transport: the way to them.
+
+    Attributes:
+        hasTold: whether an error has been told that ends the stream.
     """
 
     def __init__(self, transport: Transport) -> None:
@@ -69,6 +80,11 @@ class Cluster:
         self._nextLook = 0.0
         self._stages: tuple[tuple[str, str, int], ...] = ()
         self._primaryHasBegun = False
+        self.hasTold = False
+        self._isOpen = self._isThrough = False
+        self._failure: BaseException | None = None
+        self._attendant: Thread | None = None
+        self._attended = Event()
 
     def begin(self, plan: Plan) -> list[Gone]:
         """The next stream begins; returns the ranks that are gone already.
@@ -84,6 +100,7 @@ class Cluster:
         self._pinged.clear()
         self._primaryHasBegun = False
         self._begun.clear()
+        self._isOpen, self.hasTold, self._isThrough, self._failure = True, False, False, None
         if self.rank:
             self.send(0, Hello(self._stages))
         return list(self._gone.values())
@@ -102,9 +119,68 @@ class Cluster:
 
     def tell(self, error: BaseException) -> None:
         """Has the stream end with this error everywhere: rank 0 hears of it, and tells everybody."""
+        self.hasTold = True
         message = Failed(_packed(error))
         for rank in [0] if self.rank else range(1, self.size):
             self.send(rank, message)
+
+    # the end of a stream ----------------------------------------------------------------------------------------------
+
+    def attend(self) -> None:
+        """Answers the others from now on, in a thread of its own, until the stream is over for the script, too."""
+        self._attended.clear()
+        self._attendant = Thread(target=self._attend, name="job_stream-attendant", daemon=True)
+        self._attendant.start()
+
+    def _attend(self) -> None:
+        since = time.monotonic()
+        with suppress(Exception):  # what is wrong shows when the others are needed again
+            while not self._attended.wait(_pause(since)):
+                self.news(_anywhere)
+
+    def end(self, plan: Plan, error: BaseException | None) -> None:
+        """The stream is over for the script of this rank. All others end with the same error, if there is one; if not,
+        they go on when the primary does.
+
+        Raises:
+            WorldError: this rank has been given up by the others.
+        """
+        if self._attendant is not None:
+            self._attended.set()
+            self._attendant.join()
+            self._attendant = None
+        if not self._isOpen:  # it has not even begun, and the others wait
+            self.begin(plan)
+        if error is not None and not self.hasTold:
+            self.tell(error)
+        elif error is None and self.rank == 0:
+            for rank in range(1, self.size):
+                self.send(rank, Through())
+        self._isOpen, self.hasTold, self._failure = False, False, None
+
+    def awaitPrimary(self, room: Callable[[int], tuple[memoryview, Any]], isStopped: Callable[[], bool]) -> None:
+        """Waits until the primary is through with the stream.
+
+        Raises:
+            WorldError: it is lost.
+            the exception that ended the stream there.
+        """
+        since = time.monotonic()
+        while not (self._isThrough or isStopped()):
+            if self._failure is not None:
+                raise self._failure
+            if 0 in self._gone:
+                raise self.withoutPrimary(self._gone[0])
+            self.silent(set)
+            time.sleep(_pause(since))
+            self.news(room)
+
+    def withoutPrimary(self, gone: Gone) -> WorldError:
+        """What is to be said where the primary is gone in the midst of a stream."""
+        how = "has ended its script, but this stream is not over" if gone.left else "died"
+        return WorldError(f"{self.nameOf(0)}, the primary, {how}")
+
+    # what comes -------------------------------------------------------------------------------------------------------
 
     def news(self, room: Callable[[int], tuple[memoryview, Any]]) -> list[Any]:
         """What has come: ranks that are gone, an error to end with, and pairs of a rank and a message."""
@@ -116,10 +192,19 @@ class Cluster:
                 (epoch,) = _EPOCH.unpack_from(event.head)
                 self._take(found, epoch, event.rank, event.head[_EPOCH.size :], event.body)
             elif event.rank == self.rank:
-                found.append(_expulsion(self.rank))
+                self._failure = _expulsion(self.rank)
+                found.append(self._failure)
             elif event.rank not in self._gone:
-                found.append(self._lose(Gone(event.rank, isinstance(event, Left))))
+                self._takeEnd(found, Gone(event.rank, isinstance(event, Left)))
         return found
+
+    def _takeEnd(self, found: list[Any], gone: Gone) -> None:
+        """Takes note of a rank's end, unless that comes after streams which this rank has not come to."""
+        ahead = [epoch for epoch, rank, *_ in self._early if rank == gone.rank]
+        if gone.left and ahead:
+            self._early.append((max(ahead), gone.rank, _LEFT, None))
+        else:
+            found.append(self._lose(gone))
 
     def _lose(self, gone: Gone) -> Gone:
         """Takes note of a rank's end; the primary tells the user where that was not to be expected."""
@@ -152,11 +237,14 @@ class Cluster:
         if epoch > self._epoch:
             self._early.append((epoch, rank, head, body))
             return
+        if head is _LEFT:
+            self._takeEnd(found, Gone(rank, True))
+            return
         if epoch < self._epoch or rank in self._gone:
             return
         self._heard[rank] = self._clock
         self._primaryHasBegun |= rank == 0
-        message = self._codec.decode(head, body)
+        message = self._decoded(rank, head, body)
         kind = type(message)
         if kind is Ping:
             self.send(rank, Pong())
@@ -164,9 +252,21 @@ class Cluster:
             self._begun.add(rank)
             self._compare(found, rank, message.stages)
         elif kind is Failed:
-            found.append(_unpacked(message.error))
+            self._failure = _unpacked(message.error)
+            found.append(self._failure)
+        elif kind is Through:
+            self._isThrough = True
         elif kind is not Pong:
             found.append((rank, message))
+
+    def _decoded(self, rank: int, head: bytes, body: Any) -> Any:
+        try:
+            return self._codec.decode(head, body)
+        except EngineError as error:
+            raise WorldError(
+                f"what {self.nameOf(rank)} has sent cannot be read ({error}): start the same version of job_stream and "
+                "of Python on all ranks"
+            ) from error
 
     def _compare(self, found: list[Any], rank: int, theirs: tuple[tuple[str, str, int], ...]) -> None:
         ours = self._stages
@@ -239,6 +339,17 @@ def cluster() -> Cluster:
     return Cluster(world())
 
 
+def _pause(since: float) -> float:
+    """How long to sleep where nothing is expected soon."""
+    return pauseBetweenLooks(time.monotonic() - since, calm=False, busy=False, awaits=False)
+
+
+def _anywhere(size: int) -> tuple[memoryview, Any]:
+    """Room for a body that belongs to a stream which is over."""
+    body = bytearray(size)
+    return memoryview(body), body
+
+
 def _expulsion(rank: int) -> WorldError:
     return WorldError(f"rank {rank} was given up by the others after {SILENT_S:g} s of silence: has it been stopped?")
 
@@ -248,21 +359,14 @@ def _nameStage(stages: tuple[tuple[str, str, int], ...], number: int) -> str:
 
 
 def _packed(error: BaseException) -> bytes:
-    """An exception with its cause, which pickle alone would leave behind."""
-    try:
-        (first, *_) = pack((error, error.__cause__)).frames
-        pickle.loads(first)
-        return bytes(first)
-    except Exception:
-        cause = error.__cause__ if isinstance(error.__cause__, JobStreamError) else None
-        return pickle.dumps((JobStreamError(f"{type(error).__name__}: {error}"), cause), 5)
+    """An exception with its causes; of one that cannot travel its text and its story."""
+    data = packError(error)
+    if data:
+        return data
+    instead = JobStreamError(told(error))
+    instead.__cause__ = error.__cause__
+    return packError(instead)
 
 
 def _unpacked(data: bytes) -> BaseException:
-    try:
-        error, cause = pickle.loads(data)
-    except Exception as problem:
-        return JobStreamError(f"another rank failed, with an exception that cannot be unpickled here: {problem}")
-    assert isinstance(error, BaseException)
-    error.__cause__ = cause
-    return error
+    return unpackError(data) or JobStreamError("another rank failed, with an exception that cannot be unpickled here")

@@ -31,6 +31,7 @@ from typing import TYPE_CHECKING, Any
 
 from .checkpointing import INTERVAL_S
 from .classes import Frame, Job, Reducer
+from .errors import PlanError
 from .values import whole
 from .work import Work
 
@@ -70,9 +71,16 @@ def run(
     caller = sys._getframe(1).f_globals
     own = {**caller, **vars(sys.modules["__main__"])}
     keywords = {"checkpointFile": checkpointFile, "checkpointInterval": checkpointInterval, **workKeywords}
-    stream = _Configured(work, _read(config, own), keywords)
-    stream.result(handleResult or _show)
+    stream = _stream(config, own, keywords)
+    stream.result(_show if handleResult is None else handleResult)
     stream.run()
+
+
+def _stream(config: Any, own: Mapping[str, Any], keywords: dict[str, Any]) -> Work:
+    try:
+        return _Configured(work, _read(config, own), keywords)
+    except RecursionError:
+        raise PlanError("the configuration is nested too deeply, or contains itself") from None
 
 
 def _read(config: Any, own: Mapping[str, Any]) -> Module:

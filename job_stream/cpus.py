@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from .errors import PlanError
 
-__all__ = ["Grant", "hostCpuCount", "narrowBinding", "ownGrant", "shares"]
+__all__ = ["Grant", "hostCpuCount", "narrowBinding", "numberIn", "ownGrant", "shares"]
 
 CGROUP_ROOT = "/sys/fs/cgroup"
 CGROUP_MEMBERSHIP = "/proc/self/cgroup"
@@ -137,9 +137,18 @@ def _wanted() -> int | None:
     wanted = os.environ.get("JOBS_CPUS")
     if not wanted:
         return None
-    if not wanted.isdigit() or int(wanted) < 1:
-        raise PlanError(f"JOBS_CPUS must be a number of CPUs above 0, not {wanted!r}")
-    return int(wanted)
+    count = numberIn(wanted)
+    if not count:
+        raise PlanError(f"JOBS_CPUS must be a number of CPUs above 0, not {wanted!r:.60}")
+    return count
+
+
+def numberIn(text: str) -> int | None:
+    """The number that is written in a variable; None: none, or one that nobody means."""
+    return int(text) if text.isascii() and text.isdigit() and len(text) <= _MOST_DIGITS else None
+
+
+_MOST_DIGITS = 9
 
 
 def _mask() -> frozenset[int]:
@@ -149,16 +158,17 @@ def _mask() -> frozenset[int]:
 
 
 def _available(root: str, membership: str) -> int:
-    """CPUs of this host that the user was given: by its control group, and by Slurm where that has no such group."""
+    """CPUs of this host that the user was given: by its control groups, and by Slurm where that has no such group."""
     counts = [os.cpu_count() or 1]
-    for folder in _groups(root, membership):
-        if (text := _text(os.path.join(folder, "cpuset.cpus.effective"))) is not None:
-            counts.append(_countCpus(text))
-            break
-    slurm = os.environ.get("SLURM_CPUS_ON_NODE", "")
-    if slurm.isdigit():
-        counts.append(int(slurm))
+    for group in _groups(root, membership, "cpuset"):
+        texts = (_text(os.path.join(folder, name)) for folder in group for name in _CPU_SETS)
+        counts.append(_countCpus(next(filter(None, texts), "")))
+    counts.append(numberIn(os.environ.get("SLURM_CPUS_ON_NODE", "")) or 0)
     return min(count for count in counts if count)
+
+
+_CPU_SETS = ("cpuset.cpus.effective", "cpuset.effective_cpus", "cpuset.cpus")
+"""Where a control group says which CPUs it has: in version 2, and in version 1."""
 
 
 def _countCpus(text: str) -> int:
@@ -168,29 +178,49 @@ def _countCpus(text: str) -> int:
 
 
 def _quota(root: str, membership: str) -> int | None:
-    """CPUs granted by the control group (version 2) of this process and those around it; None: no limit."""
-    quotas = (_cpuMax(os.path.join(folder, "cpu.max")) for folder in _groups(root, membership))
+    """CPUs granted by the control groups of this process and those around them; None: no limit."""
+    folders = [folder for group in _groups(root, membership, "cpu") for folder in group]
+    quotas = [*map(_cpuMax, folders), *map(_cfsQuota, folders)]
     return min((quota for quota in quotas if quota is not None), default=None)
 
 
-def _groups(root: str, membership: str) -> Iterable[str]:
-    """The folder of this process's control group, and those around it."""
-    lines = (_text(membership) or "").splitlines()
-    own = next((line[3:] for line in lines if line.startswith("0::")), None)
-    if own is None:
-        return
-    folder = os.path.join(root, own.strip("/")).rstrip("/")
-    while len(folder) >= len(root):
-        yield folder
-        folder = os.path.dirname(folder)
+def _groups(root: str, membership: str, controller: str) -> Iterator[list[str]]:
+    """The folders of each control group of this process, and of those around it.
+
+    In version 2 a process has one group. In version 1 it has one for each controller, in a folder of that name; some
+    controllers share a folder, ``cpu,cpuacct``. A container may see only part of the way to its group.
+    """
+    for line in (_text(membership) or "").splitlines():
+        _, _, rest = line.partition(":")
+        controllers, _, path = rest.partition(":")
+        if not controllers:
+            yield _upwards(root, path)
+        elif controller in controllers.split(","):
+            yield from (_upwards(os.path.join(root, name), path) for name in {controllers, controller})
 
 
-def _cpuMax(path: str) -> int | None:
-    try:
-        quota, period = (_text(path) or "").split()
-    except ValueError:
-        return None
-    return None if quota == "max" else max(1, -(-int(quota) // int(period)))
+def _upwards(top: str, path: str) -> list[str]:
+    """A folder and those around it, from the inmost one up to ``top``."""
+    parts = [part for part in path.split("/") if part not in ("", ".")]
+    if ".." in parts:  # the group lies outside of what can be seen here
+        parts = []
+    return [os.path.join(top, *parts[:count]) for count in range(len(parts), -1, -1)]
+
+
+def _cpuMax(folder: str) -> int | None:
+    quota, _, period = (_text(os.path.join(folder, "cpu.max")) or "").partition(" ")
+    return _cpus(quota, period)
+
+
+def _cfsQuota(folder: str) -> int | None:
+    quota, period = (_text(os.path.join(folder, f"cpu.cfs_{name}_us")) or "" for name in ("quota", "period"))
+    return _cpus(quota, period)
+
+
+def _cpus(quota: str, period: str) -> int | None:
+    """How many CPUs a quota of each period is, rounded up; None: there is no limit ("max", or -1)."""
+    isLimit = quota.isdecimal() and period.isdecimal() and int(period) > 0
+    return max(1, -(-int(quota) // int(period))) if isLimit else None
 
 
 def _text(path: str) -> str | None:

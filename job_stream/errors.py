@@ -2,14 +2,14 @@
 
 Whose fault it is shows in the class: ``PlanError`` is a mistake in how a stream was written, ``StageError`` and its
 children are failures of user code while the stream ran, ``WorldError`` is trouble with MPI or its launcher,
-``EngineError`` is a mistake of job_stream itself.
+``LimitError`` is a limit of the system that the run has met, ``EngineError`` is a mistake of job_stream itself.
 """
 
 from __future__ import annotations
 
 __all__ = [
-    "CheckpointError", "EngineError", "JobStreamError", "LaneDied", "PayloadError", "PlanError", "ProgramError",
-    "StageError", "StageTimeout", "WorldError",
+    "CheckpointError", "EngineError", "JobStreamError", "LaneDied", "LimitError", "PayloadError", "PlanError",
+    "ProgramError", "StageError", "StageTimeout", "WorldError",
 ]  # fmt: skip
 
 
@@ -23,6 +23,10 @@ class PlanError(JobStreamError):
 
 class EngineError(JobStreamError):
     """job_stream broke one of its own rules. Please report it with the text of the error."""
+
+
+class LimitError(JobStreamError):
+    """The system refuses what a run needs, such as another process or an open file; names the limit."""
 
 
 class PayloadError(JobStreamError):

@@ -3,27 +3,27 @@
 from __future__ import annotations
 
 import os
-import pickle
 import socket
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from typing import Any, NamedTuple
 
-from .cluster import cluster
+from .carried import setCause, unpackError
 from .engine.messages import COUNTED, Fail, Skip
 from .engine.stalls import STALL_S
-from .errors import JobStreamError, LaneDied, StageError, StageTimeout
+from .errors import LaneDied, StageError, StageTimeout
 from .lanes.calls import bare
-from .lanes.failures import describe, shorten
+from .lanes.failures import describe
 from .lanes.packing import unpackAny
 from .plan import Kind, Plan
 from .source import InitialWork
+from .texts import cut, linkBefore, shorten
 from .transports.base import Transport
 from .wire import UserFailure
-from .world import sizeOf
 
-__all__ = ["Failure", "Reporter", "caused", "markShared", "raisedByAll", "summary", "tellStalled"]
+__all__ = ["Failure", "Reporter", "caused", "markShared", "summary", "tellStalled"]
+
+LINE_CHARACTERS = 500
 
 
 class Failure(NamedTuple):
@@ -46,13 +46,22 @@ def summary(failures: list[Failure]) -> str:
     """A line about the items that were skipped."""
     first, count = failures[0], len(failures)
     items = "1 item was skipped" if count == 1 else f"{count} items were skipped"
-    reason = first.reason.strip().splitlines()[-1] if first.reason.strip() else ""
+    reason = cut(first.reason.strip().rpartition("\n")[2], LINE_CHARACTERS)
     return f"job_stream: {items}; the first: stage {first.stage!r}, item {shorten(first.item)}: {reason}"
 
 
 def caused(error: BaseException, stage: str, item: str, text: str, rank: int | None = None) -> BaseException:
     """An exception of this process, with what is known about it as its cause."""
-    error.__cause__ = StageError(stage, item, text, os.getpid(), socket.gethostname(), rank)
+    return _told(error, StageError(stage, item, text, os.getpid(), socket.gethostname(), rank))
+
+
+def _told(error: BaseException, story: StageError) -> BaseException:
+    """An exception that has its story as its cause; what was its cause is that of the story now."""
+    if error.__cause__ is not None:
+        story.__cause__ = error.__cause__
+    else:
+        story.__context__, story.__suppress_context__ = linkBefore(error), True
+    setCause(error, story)
     return error
 
 
@@ -60,25 +69,6 @@ def markShared(error: BaseException) -> None:
     """All ranks raise this exception, so only the primary has to print it."""
     with suppress(Exception):
         error._jobStreamShared = True  # type: ignore[attr-defined]
-
-
-@contextmanager
-def raisedByAll(plan: Plan) -> Iterator[None]:
-    """Within, the primary prepares a stream, and the others wait for it: what is raised here is raised there, too."""
-    try:
-        yield
-    except Exception as error:
-        if sizeOf() > 1:
-            _raiseElsewhere(plan, error)
-        raise
-
-
-def _raiseElsewhere(plan: Plan, error: Exception) -> None:
-    with suppress(JobStreamError):  # the ranks don't come together: then that is not what matters here
-        ranks = cluster()
-        ranks.begin(plan)
-        markShared(error)
-        ranks.tell(error)
 
 
 def tellStalled(story: str, transport: Transport | None) -> None:
@@ -121,14 +111,10 @@ class Reporter:
     def userError(self, failure: UserFailure) -> BaseException:
         """The user's exception with what is known about it as its cause; or only that."""
         cause = StageError(failure.stage, failure.item, failure.traceback, failure.pid, failure.host, self.rank)
-        try:
-            error = pickle.loads(failure.exception)
-        except Exception:
-            return cause
-        if isinstance(error, (SystemExit, KeyboardInterrupt)) or not isinstance(error, BaseException):
+        error = failure.exception if isinstance(failure.exception, BaseException) else unpackError(failure.exception)
+        if error is None or isinstance(error, (SystemExit, KeyboardInterrupt)):
             return cause  # must not end the script as if it had come from there
-        error.__cause__ = cause
-        return error
+        return _told(error.with_traceback(None), cause)
 
     def sourceError(self, error: BaseException) -> BaseException:
         """The exception that an iterator of the initial work raised."""

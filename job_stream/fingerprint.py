@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Iterator
+from contextlib import suppress
 from functools import partial
-from types import CodeType
+from types import CodeType, FunctionType
 from typing import Any
 
 from .plan import Place, Plan
@@ -34,7 +35,7 @@ def _placeCrc(place: Place) -> int:
 
 def _parts(function: Any) -> Iterator[str]:
     """The code of a function; of one that stands for a class, the code of all its methods."""
-    kind = getattr(function, "standsFor", None)
+    kind = function.__dict__.get("standsFor") if type(function) is FunctionType else None
     for part in [getattr(kind, name) for name in dir(kind)] if kind else [function]:
         yield from map(_textOf, _layers(part))
 
@@ -44,11 +45,18 @@ def _layers(function: Any) -> Iterator[CodeType]:
     seen: list[Any] = []
     while function is not None and not any(function is other for other in seen):
         seen.append(function)
-        code = getattr(function, "__code__", None)
+        code = _attribute(function, "__code__")
         if isinstance(code, CodeType):
             yield code
         isPartial = isinstance(function, partial)
-        function = function.func if isPartial else getattr(function, "__dict__", {}).get("__wrapped__")
+        own = _attribute(function, "__dict__")
+        function = function.func if isPartial else own.get("__wrapped__") if isinstance(own, dict) else None
+
+
+def _attribute(function: Any, name: str) -> Any:
+    with suppress(Exception):  # some objects raise what they like
+        return getattr(function, name, None)
+    return None
 
 
 def _textOf(constant: Any) -> str:

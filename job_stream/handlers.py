@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from .errors import PlanError
 from .failures import Failure, caused
 from .lanes.calls import apply
-from .lanes.failures import describe, shorten
+from .lanes.failures import describe
 from .plan import Stage
 from .recording import Function
-from .values import Multiple
+from .texts import shorten
+from .values import Multiple, isUnrun
 
 __all__ = ["Handlers"]
 
@@ -35,7 +37,7 @@ class Handlers:
         parts: list[Iterable[Any]] = []
         for stage in self._inits:
             answer = self._call(stage, None, stage.function)
-            if isinstance(answer, Multiple):
+            if type(answer) is Multiple:
                 parts.append(value for value in answer.workList if value is not None)
             elif answer is not None:
                 parts.append([answer])
@@ -59,14 +61,24 @@ class Handlers:
             return self._results.extend
 
         def handle(values: list[Any]) -> None:
-            function = stage.function
+            function, answer = stage.function, None
             for value in values:
                 try:
-                    apply(function, value)
+                    answer = apply(function, value)
                 except Exception as error:
                     self._again(stage, value, error, apply, function, value)
+            if isUnrun(answer):  # one that gives what has not run gives that each time
+                raise PlanError(f"result function {stage.name!r} gave a {type(answer).__name__}, and nobody runs it: "
+                                "leave out yield and async")  # fmt: skip
 
         return handle
+
+    def checkDropped(self) -> None:
+        """Nobody takes the results: what has not run yet never will."""
+        if self._results and isUnrun(self._results[0]):
+            kind = type(self._results[0]).__name__
+            raise PlanError(f"the last stage gave a {kind}, which nobody takes, so nothing in it ever runs: "
+                            "return Multiple(...) of a generator")  # fmt: skip
 
     def outcome(self) -> Any:
         """What the run gives: what the finish function makes of all results; without one, the results themselves."""

@@ -7,15 +7,21 @@ from typing import Any
 
 __all__ = ["listed", "meant"]
 
+SHORT = 80
+"""Characters of a name that is shown."""
+MOST_NAMES = 12
+
 
 def listed(names: Iterable[Any]) -> str:
-    """The names, in quotes and with commas."""
-    return ", ".join(repr(name) for name in names)
+    """The names, in quotes and with commas; each of them, and all together, of a bearable length."""
+    names = list(names)
+    more = f" and {len(names) - MOST_NAMES:,} more" if len(names) > MOST_NAMES else ""
+    return ", ".join(f"{name!r:.{SHORT}}" for name in names[:MOST_NAMES]) + more
 
 
 def meant(name: Any, known: Iterable[str]) -> str:
     """A question whether the nearest of the known names was meant; nothing where none is near."""
     from difflib import get_close_matches  # slow to load, and only needed when something is wrong
 
-    near = get_close_matches(str(name), list(known), 1)
+    near = get_close_matches(str(name)[:SHORT], [each for each in known if len(each) <= SHORT], 1)
     return f"; did you mean {near[0]!r}?" if near else ""

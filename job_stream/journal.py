@@ -23,6 +23,7 @@ from collections.abc import Iterator
 from hashlib import blake2b
 from typing import Any, NamedTuple, TypeVar
 
+from .disk import DISK, Disk
 from .envelope import chunksOf
 from .logfile import Entry, LogFile
 from .payload import Blob, Parts, pack
@@ -35,6 +36,8 @@ _KEPT, _HANDLED, _RESUMED, _PASSED = 1, 2, 3, 4
 _LENGTHS = struct.Struct("<I")
 _PLAIN_BYTES = 16 << 20
 _SET_OPCODES = (pickle.EMPTY_SET, pickle.FROZENSET)
+MOST_CALLS = 1 << 62
+"""No counter comes so far that is as it was written."""
 
 
 class Kept(NamedTuple):
@@ -54,21 +57,21 @@ class _Journal(ABC):
     KIND: int
 
     @classmethod
-    def create(cls: type[J], path: str | os.PathLike[str], runId: str) -> J:
+    def create(cls: type[J], path: str | os.PathLike[str], runId: str, disk: Disk = DISK) -> J:
         """An empty one, for a run that begins."""
-        log = LogFile(path, cls.KIND, runId)
+        log = LogFile(path, cls.KIND, runId, disk)
         log.create()
         return cls(log)
 
     @classmethod
-    def open(cls: type[J], path: str | os.PathLike[str], runId: str, mark: int) -> J:
+    def open(cls: type[J], path: str | os.PathLike[str], runId: str, mark: int, disk: Disk = DISK) -> J:
         """That of a checkpoint.
 
         Raises:
             CheckpointError: it is not the journal of this run, or is damaged.
         """
-        log = LogFile(path, cls.KIND, runId)
-        log.open()
+        log = LogFile(path, cls.KIND, runId, disk)
+        log.open(mark)
         try:
             journal = cls(log)
             journal._resume(mark)
@@ -151,19 +154,24 @@ class CallJournal(_Journal):
         self._owed: Counter[bytes] = Counter()
 
     def _resume(self, mark: int) -> None:
-        """Finds out what will be delivered again, and notes it, so that later marks need not look back further."""
+        """Finds out what will be delivered again, and notes it, so that later marks need not look back further.
+
+        That has to be durable before the counter goes on: after a power failure the numbers that are given from now on
+        would else be taken for those of results that an earlier process had announced, and not come to.
+        """
         past = _Past(self._handled)
         end = self._log.begin
         for entry in self._log.entries(mark):
             past.see(entry, entry.end <= mark)
             end = entry.end
         self._owed = past.owed()
-        if past.calls > self._handled:
+        if not past.calls <= self._handled <= MOST_CALLS:
             raise self._log.damaged("its counter has been changed")
         if past.unknown and not self._log.warning:
             self._log.warning = f"{self._log.path} has no record of {past.unknown} results that were handled"
         self._log.cut(end)
         self._log.append(_RESUMED, self._handled, len(self._owed), b"".join(self._owed.elements()))
+        self._log.sync()
 
     @property
     def owed(self) -> Counter[bytes]:
@@ -229,6 +237,8 @@ class _Past:
             self._seeBefore(entry.kind, digests)
         elif entry.kind == _HANDLED:
             self._groups.append((entry.number, digests))
+        elif entry.kind == _RESUMED:
+            self._groups.append((entry.number, []))  # so far the group before it came
 
     def _seeBefore(self, kind: int, digests: list[bytes]) -> None:
         self.calls = self._known

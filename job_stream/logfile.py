@@ -9,7 +9,6 @@ it counts as never written.
 from __future__ import annotations
 
 import errno
-import fcntl
 import mmap
 import os
 import struct
@@ -19,7 +18,8 @@ from collections.abc import Iterator
 from contextlib import suppress
 from typing import NamedTuple
 
-from .safekeeping import CheckpointError, DamagedError, Secret, named, openTrusted, syncFolder, writeAll
+from .disk import DISK, Disk
+from .safekeeping import CheckpointError, DamagedError, Secret, named, openTrusted
 
 __all__ = ["Entry", "LogFile"]
 
@@ -33,7 +33,6 @@ HEAD_BYTES = 72
 _FRONT = struct.Struct("<IIqqQ")
 _ENTRY_BYTES = _DIGEST_BYTES + _FRONT.size
 POSTPONED_BYTES = 16 << 20
-_LOCKED = (errno.EACCES, errno.EAGAIN)
 
 
 class Entry(NamedTuple):
@@ -60,21 +59,24 @@ class LogFile:
         path: where it is.
         content: what is in it; a number.
         runId: whose it is, 32 hexadecimal digits.
+        disk: that it is on.
 
     Raises:
         CheckpointError: the file is not this one, or another process uses it.
         OSError: it cannot be written.
     """
 
-    def __init__(self, path: str | os.PathLike[str], content: int, runId: str) -> None:
+    def __init__(self, path: str | os.PathLike[str], content: int, runId: str, disk: Disk = DISK) -> None:
         self.path = os.fspath(path)
         self.begin = HEAD_BYTES
         self.warning = ""
         self._front = _HEAD.pack(MAGIC, FORMAT, content, runId.encode())
+        self._disk = disk
         self._secret = Secret()
         self._fd = -1
         self._memory: mmap.mmap | None = None
-        self._end = self.begin
+        self._end = self._durable = self.begin
+        self._isDoubtful = False
         self._waiting: deque[_Waiting] = deque()
         self._waitingBytes = 0
         self._lock = threading.Lock()
@@ -85,46 +87,49 @@ class LogFile:
         """Begins an empty file. A journal that is there already is overwritten: it belongs to no checkpoint."""
         self._fd = self._open(os.O_RDWR | os.O_CREAT)
         try:
-            if not MAGIC.startswith(os.pread(self._fd, len(MAGIC), 0)):
+            if not _isNobodys(self._disk.pread(self._fd, HEAD_BYTES + 1, 0)):
                 raise CheckpointError(f"{self.path} is not a journal of job_stream: give the checkpoint another name")
-            os.ftruncate(self._fd, 0)
+            self._disk.ftruncate(self._fd, 0)
             head = self._front + bytes(8) + self._digest(0, self._front)
-            writeAll(self._fd, head, 0)
-            os.fsync(self._fd)
-            syncFolder(self.path)
+            self._disk.writeAll(self._fd, head, 0)
+            self._disk.fsync(self._fd)
+            self._disk.syncFolder(self.path)
             self._map()
         except BaseException:
             self.close()
             raise
 
-    def open(self) -> None:
-        """Opens the file of a run that goes on."""
+    def open(self, mark: int) -> None:
+        """Opens the file of a run that goes on.
+
+        Args:
+            mark: up to here the file is known to be durable.
+        """
         try:
             self._fd = self._open(os.O_RDWR)
         except FileNotFoundError:
             raise CheckpointError(f"{self.path} is missing, and the checkpoint needs it: bring it back, or remove the "
                                   "checkpoint to begin anew") from None  # fmt: skip
         try:
-            self._checkHead(os.pread(self._fd, HEAD_BYTES, 0))
+            self._checkHead(self._disk.pread(self._fd, HEAD_BYTES, 0))
+            self._disk.syncFolder(self.path)
             self._map()
+            self._durable, self._isDoubtful = max(self.begin, mark), True  # whoever wrote the rest may have failed
         except BaseException:
             self.close()
             raise
 
     def _open(self, flags: int) -> int:
         """Opens it for this process alone. The lock goes with the first descriptor that is closed: make no other."""
-        fd = openTrusted(self.path, flags)
-        try:
-            fcntl.lockf(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            if error.errno in _LOCKED:
-                os.close(fd)
-                raise CheckpointError(f"{self.path} is in use by another process: let that run end, or give another "
-                                      "checkpointFile") from None  # fmt: skip
+        fd = openTrusted(self.path, flags, self._disk)
+        if not self._disk.lock(fd):
+            self._disk.close(fd)
+            raise CheckpointError(f"{self.path} is in use by another process: let that run end, or give another "
+                                  "checkpointFile")  # fmt: skip
         return fd
 
     def _map(self) -> None:
-        self._memory = mmap.mmap(self._fd, HEAD_BYTES)
+        self._memory = self._disk.map(self._fd, HEAD_BYTES)
         self._cells = memoryview(self._memory).cast("Q")
 
     def _checkHead(self, head: bytes) -> None:
@@ -179,38 +184,66 @@ class LogFile:
                     self._write()
 
     def _wait(self, kind: int, number: int, count: int, data: bytes) -> None:
-        self._waiting.append(_Waiting(_FRONT.pack(kind, 0, number, count, len(data)), data))
+        self._waiting.append(_Waiting(_frontOf(kind, number, count, data), data))
         self._waitingBytes += _ENTRY_BYTES + len(data)
 
     def _write(self) -> None:
         while self._waiting:
             front, data = self._waiting[0]
             try:
-                self._end = writeAll(self._fd, b"".join((self._digest(self._end, front, data), front, data)), self._end)
+                self._end = self._put(self._end, front, data)
             except OSError:
                 with suppress(OSError):
-                    os.ftruncate(self._fd, self._end)
+                    self._disk.ftruncate(self._fd, self._end)
                 raise
             self._waiting.popleft()
             self._waitingBytes -= _ENTRY_BYTES + len(data)
 
+    def _put(self, offset: int, front: bytes, data: bytes) -> int:
+        """Writes one entry; gives where it ends."""
+        return self._disk.writeAll(self._fd, b"".join((self._digest(offset, front, data), front, data)), offset)
+
     def sync(self) -> None:
-        """Makes all of it durable.
+        """Makes all of it durable. One thread at a time may do that.
 
         Raises:
             OSError: that is not possible now; what was to be written waits for the next time.
         """
         try:
             with self._lock:
+                if self._isDoubtful:
+                    self._writeAgain()
                 self._write()
-            os.fsync(self._fd)
+                end = self._end
+            self._force()
         except OSError as error:
             raise named(error, self.path) from error
+        self._durable, self._isDoubtful = end, False
+
+    def _force(self) -> None:
+        """After a failure the system takes what it could not write for written, and says so the next time."""
+        try:
+            self._disk.fsync(self._fd)
+        except OSError:
+            self._isDoubtful = True
+            raise
+
+    def _writeAgain(self) -> None:
+        """Writes what may never have reached the disk, if it can still be had; and the head, since the counter is
+        next to it."""
+        offset = self._durable
+        while offset < self._end:
+            entry = self._entry(offset)
+            if entry is None:
+                raise OSError(errno.EIO, "the disk has lost what it had taken before")
+            self._put(offset, _frontOf(entry.kind, entry.number, entry.count, entry.data), entry.data)
+            offset = entry.end
+        self._disk.writeAll(self._fd, self._front, 0)
 
     def cut(self, end: int) -> None:
         """Forgets what is behind; the next entry will stand there."""
         self._end = max(self.begin, end)
-        os.ftruncate(self._fd, self._end)
+        self._disk.ftruncate(self._fd, self._end)
 
     def close(self) -> None:
         """Lets go of the file."""
@@ -219,8 +252,8 @@ class LogFile:
             self._memory.close()
             self._memory = None
         if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1
+            fd, self._fd = self._fd, -1
+            self._disk.close(fd)
 
     # reading ----------------------------------------------------------------------------------------------------------
 
@@ -253,7 +286,7 @@ class LogFile:
             return None
         front = head[_DIGEST_BYTES:]
         kind, _, number, count, length = _FRONT.unpack(front)
-        if length > os.fstat(self._fd).st_size - offset:
+        if length > self._disk.fstat(self._fd).st_size - offset:
             return None
         data = self._read(offset + _ENTRY_BYTES, length)
         if self._digest(offset, front, data) != head[:_DIGEST_BYTES]:
@@ -263,7 +296,7 @@ class LogFile:
 
     def _read(self, offset: int, size: int) -> bytes:
         parts = []
-        while size and (part := os.pread(self._fd, size, offset)):
+        while size and (part := self._disk.pread(self._fd, size, offset)):
             parts.append(part)
             size, offset = size - len(part), offset + len(part)
         return b"".join(parts)
@@ -280,6 +313,15 @@ class LogFile:
     def damaged(self, reason: str) -> DamagedError:
         hint = ", or it was written with another key" if self._secret.isSet else ""
         return DamagedError(f"{self.path} is damaged{hint}: {reason}; {_WAYS_OUT}")
+
+
+def _isNobodys(content: bytes) -> bool:
+    """Whether a file that begins so may be overwritten: it is a journal, or what a power failure left of a new one."""
+    return MAGIC.startswith(content[: len(MAGIC)]) or (len(content) <= HEAD_BYTES and not any(content))
+
+
+def _frontOf(kind: int, number: int, count: int, data: bytes) -> bytes:
+    return _FRONT.pack(kind, 0, number, count, len(data))
 
 
 _WAYS_OUT = "bring back the one that was there, or remove it and the checkpoint to begin anew"

@@ -8,6 +8,7 @@ import threading
 from collections import OrderedDict
 
 from .errors import PayloadError
+from .limits import filesForOne, named
 
 __all__ = ["Mappings", "mappings"]
 
@@ -24,6 +25,10 @@ class Mappings:
 
     def __init__(self) -> None:
         self.limit = MAPPED_BYTES
+        self.renew()
+
+    def renew(self) -> None:
+        """Forgets all; also in a forked process, where another thread may have held the lock for ever."""
         self._known: OrderedDict[int, memoryview] = OrderedDict()
         self.mapped = 0
         self._lock = threading.Lock()
@@ -45,13 +50,16 @@ class Mappings:
             whole = self._known.pop(file.st_ino, None)
             if whole is None or len(whole) < offset + size:
                 self.mapped -= len(whole or b"")
-                whole = memoryview(mmap.mmap(fd, file.st_size, mmap.MAP_SHARED | mmap.MAP_POPULATE, mmap.PROT_READ))
+                with named("memory files cannot be mapped"):
+                    whole = memoryview(mmap.mmap(fd, file.st_size, mmap.MAP_SHARED | mmap.MAP_POPULATE, mmap.PROT_READ))
                 self.mapped += len(whole)
             self._known[file.st_ino] = whole  # as long as it is here, no other file can have this number
-            while self.mapped > self.limit:
+            while self.mapped > self.limit or len(self._known) > filesForOne():  # each has its file open
                 self.mapped -= len(self._known.popitem(last=False)[1])
         return whole[offset : offset + size]
 
 
 mappings = Mappings()
 """Those of this process."""
+
+os.register_at_fork(after_in_child=mappings.renew)

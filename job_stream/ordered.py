@@ -7,10 +7,11 @@ from typing import Any
 
 from .errors import JobStreamError, PlanError
 from .plan import Plan
-from .recorder import nameOf
+from .recorder import checkAnswers, nameOf
 from .recording import Function
 from .saver import Saver
 from .source import InitialWork, Zipped, isSequence
+from .texts import shorten
 from .work import Work
 
 __all__ = ["map"]
@@ -38,7 +39,8 @@ def map(func: Function, *sequences: Iterable[Any], **workKwargs: Any) -> list[An
     if not sequences:
         raise TypeError("map() must have at least two arguments")
     if not callable(func):
-        raise PlanError(f"map takes a function, not {type(func).__name__}: {func!r:.80}")
+        raise PlanError(f"map takes a function, not {type(func).__name__}: {shorten(func, 80)}")
+    checkAnswers(f"map function {nameOf(func)!r}", func, "return a list")
     function, items = (func, sequences[0]) if len(sequences) == 1 else _sideBySide(func, sequences)
     return _Map(function, nameOf(func), items, workKwargs).run()  # type: ignore[no-any-return]
 

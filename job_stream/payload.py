@@ -15,12 +15,17 @@ from typing import Any
 
 from .errors import PayloadError
 from .mappings import mappings
+from .texts import said, shorten
+from .values import isUnrun
 
-__all__ = ["Blob", "Live", "Parts", "Segment", "pack", "readOnce", "unpack"]
+__all__ = ["Blob", "Live", "Parts", "Segment", "byValue", "pack", "readOnce", "unpack"]
 
 OUT_OF_BAND = 16 << 10
 MAPPED_FROM = 1 << 20
 """Payloads from this size on are copied from memory that stays mapped."""
+PARTS_DEEP = 6
+FEW = 64
+MESSAGE_CHARACTERS = 1000
 Buffer = bytes | bytearray | memoryview
 
 
@@ -47,16 +52,18 @@ class Live:
 class Segment:
     """A stretch of shared memory that somebody else wrote; ``release`` is called when nobody here needs it."""
 
-    __slots__ = ("_owner", "_release", "fd", "number")
+    __slots__ = ("_owner", "_process", "_release", "fd", "number")
 
     def __init__(self, fd: int, owner: int, number: int, release: Any) -> None:
         self.fd = fd
         self.number = number
         self._owner = owner
         self._release = release
+        self._process = os.getpid()
 
     def __del__(self) -> None:
-        self._release(self._owner, self.number, self.fd)
+        if os.getpid() == self._process:  # a process that was forked meanwhile has nothing to say about it
+            self._release(self._owner, self.number, self.fd)
 
 
 class Blob:
@@ -151,13 +158,33 @@ def pack(value: Any) -> Parts:
 
 
 def _packHard(value: Any, outOfBand: Any) -> bytes:
-    """Packs what only cloudpickle can, such as functions and classes made at run time."""
-    import cloudpickle
+    """Packs what pickle alone refuses, such as functions and classes made at run time."""
+    from .byvalue import dumps  # loads cloudpickle
 
+    part, path = value, ""
     try:
-        return bytes(cloudpickle.dumps(value, 5, buffer_callback=outOfBand))
+        if type(value) is list and len(value) > FEW:  # one that cannot be pickled at all is known sooner in this way
+            number = _firstNotPlain(value)
+            part, path = value[number], f"list[{number}]"
+            dumps(part, _drop)
+            part, path = value, ""
+        return dumps(value, outOfBand)
     except Exception as error:
-        raise PayloadError(f"{explain(value)} cannot be pickled: {error}") from error
+        why = said(error, MESSAGE_CHARACTERS)
+        raise PayloadError(f"{explain(part, path)} cannot be pickled: {why}{_wayOut(value)}") from error
+
+
+def _wayOut(value: Any) -> str:
+    """What to do about values that have not run yet."""
+    parts = value if type(value) is list else [value]
+    return "; return Multiple(...) of a generator, and await a coroutine" if any(map(isUnrun, parts)) else ""
+
+
+def byValue(what: Any) -> bytes:
+    """A class or function itself, for whoever does not have it."""
+    from . import byvalue  # loads cloudpickle
+
+    return byvalue.byValue(what)
 
 
 def unpack(frames: Sequence[Buffer]) -> Any:
@@ -172,33 +199,90 @@ def readOnce(payload: Any) -> Any:
     return Blob(payload.lengths, None, 0, payload.frames()[0])
 
 
-def explain(value: Any, depth: int = 6) -> str:
-    """Names the innermost part of a value that cannot be pickled."""
-    path = type(value).__name__ if not isinstance(value, (list, tuple)) or len(value) != 1 else ""
-    if not path:
+# what cannot be packed ------------------------------------------------------------------------------------------------
+
+
+def explain(value: Any, path: str = "") -> str:
+    """Names the innermost part of a value that cannot be pickled; ``path``: where the value is found."""
+    if not path and type(value) in (list, tuple) and len(value) == 1:
         value = value[0]
-        path = type(value).__name__
-    for _ in range(depth):
-        found = next(((name, part) for name, part in _inside(value) if not _picklable(part)), None)
-        if found is None:
+    path = path or type(value).__name__
+    for _ in range(PARTS_DEEP):
+        parts, names = _inside(value)
+        number = _firstUnpackable(parts)
+        if number is None:
             break
-        path, value = path + found[0], found[1]
+        path, value = path + _partName(value, names, number), parts[number]
     return path if path == type(value).__name__ else f"{path} ({type(value).__name__})"
 
 
-def _inside(value: Any) -> list[tuple[str, Any]]:
-    if isinstance(value, dict):
-        return [(f"[{key!r}]", part) for key, part in value.items()]
-    if isinstance(value, (list, tuple, set, frozenset)):
-        return [(f"[{number}]", part) for number, part in enumerate(value)]
-    return [(f".{name}", part) for name, part in getattr(value, "__dict__", {}).items()]
-
-
-def _picklable(value: Any) -> bool:
-    import cloudpickle
-
+def _inside(value: Any) -> tuple[list[Any], list[Any]]:
+    """The parts of a value, and what they are called; the second list is empty where that is their number."""
+    kind = type(value)
+    if issubclass(kind, dict):
+        return list(dict.values(value)), list(value)
+    if issubclass(kind, (list, tuple, set, frozenset)):
+        return list(value), []
     try:
-        cloudpickle.dumps(value, 5)
+        attributes = object.__getattribute__(value, "__dict__")
+    except Exception:
+        return [], []
+    return list(attributes.values()), list(attributes)
+
+
+def _partName(value: Any, names: list[Any], number: int) -> str:
+    if not names:
+        return f"[{number}]"
+    return f"[{shorten(names[number], 80)}]" if issubclass(type(value), dict) else f".{names[number]}"
+
+
+def _firstUnpackable(parts: list[Any]) -> int | None:
+    """The number of the first part that cannot be pickled; None: all can be.
+
+    By halves, with pickle; the rest is left to cloudpickle, which is slow, where only few parts are left.
+    """
+    waiting = [(0, len(parts))]
+    while waiting:
+        start, end = waiting.pop()
+        if _isPlain(parts[start:end]):
+            continue
+        if end - start > FEW:
+            middle = (start + end) // 2
+            waiting += [(middle, end), (start, middle)]
+            continue
+        if not _isPackable(parts[start:end]):
+            bad = next((number for number in range(start, end) if not _isPackable(parts[number])), None)
+            if bad is not None:
+                return bad
+    return None
+
+
+def _firstNotPlain(values: list[Any]) -> int:
+    """The number of the first value that pickle refuses; one of them does."""
+    start, end = 0, len(values)
+    while end - start > 1:
+        middle = (start + end) // 2
+        start, end = (middle, end) if _isPlain(values[start:middle]) else (start, middle)
+    return start
+
+
+def _isPlain(value: Any) -> bool:
+    try:
+        pickle.dumps(value, 5, buffer_callback=_drop)
     except Exception:
         return False
     return True
+
+
+def _isPackable(value: Any) -> bool:
+    from .byvalue import dumps  # loads cloudpickle
+
+    try:
+        dumps(value, _drop)
+    except Exception:
+        return False
+    return True
+
+
+def _drop(buffer: pickle.PickleBuffer) -> bool:
+    return False

@@ -3,22 +3,41 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache, partial
 from numbers import Integral, Real
 from types import FunctionType, MethodType
 from typing import Any
 
 from .errors import PlanError
 from .plan import Policy
+from .texts import shorten
 
-__all__ = ["checkParameters", "cpusOf", "decorator", "isSeconds", "isWhole", "nameOf", "policyOf", "seedOf"]
+__all__ = [
+    "MULTIPLE", "checkAnswers", "checkParameters", "cpusOf", "decorator", "isSeconds", "isWhole", "nameOf", "policyOf",
+    "seedOf",
+]  # fmt: skip
 
+NAME_CHARACTERS = 200
+LAYERS_MOST = 100
 _VARIABLE = 4
 _KEYWORDS = 8
+_GENERATOR = 0x20
+_COROUTINES = 0x80 | 0x100 | 0x200
+"""Of ``async def``, with and without ``yield``, and of what types.coroutine makes; see the module inspect."""
+
+_CACHE = type(lru_cache(len))
+MULTIPLE = "return Multiple(...) of what is to go on, in which a generator is fine"
+_INSTEAD = {"result": "leave out the yield", "finish": "return a list"}
+"""What to write in place of ``yield``, by the role of a function."""
 
 
 def nameOf(function: Callable[..., Any]) -> str:
     """The name by which a stage is known in messages."""
-    return getattr(function, "__name__", None) or type(function).__name__
+    try:
+        name = function.__name__
+    except Exception:
+        name = None
+    return name[:NAME_CHARACTERS] if isinstance(name, str) and name else type(function).__name__
 
 
 def decorator(record: Callable[..., Any], function: Callable[..., Any] | None, keywords: dict[str, Any]) -> Any:
@@ -47,19 +66,54 @@ def countParameters(function: Callable[..., Any]) -> int | None:
 
     try:
         return len(inspect.signature(function).parameters)
-    except (TypeError, ValueError):
+    except Exception:  # it has none, or something else under that name
         return None
 
 
 def checkParameters(role: str, function: Any, least: int, exact: bool = False) -> None:
     """Raises PlanError when ``function`` cannot serve as ``role``."""
     if not callable(function):
-        raise PlanError(f"{role} takes a function, not {type(function).__name__}: {function!r:.80}")
+        raise PlanError(f"{role} takes a function, not {type(function).__name__}: {shorten(function, 80)}")
+    checkAnswers(f"{role} function {nameOf(function)!r}", function, _INSTEAD.get(role, MULTIPLE))
     count = countParameters(function)
     if count is None or count == least or (count > least and not exact):
         return
     needed = f"{'exactly' if exact else 'at least'} {least} argument{'' if least == 1 else 's'}"
     raise PlanError(f"{role} function {nameOf(function)!r} must take {needed}, but it takes {count}")
+
+
+def checkAnswers(where: str, function: Any, out: str) -> None:
+    """Raises PlanError when a call of ``function`` would only make a generator or a coroutine, and run nothing.
+
+    Args:
+        where: what the function is, in messages.
+        out: what to write in place of ``yield``.
+    """
+    flags = _flagsOf(function)
+    if flags & _COROUTINES:
+        raise PlanError(f"{where} is async, so a call of it does nothing: nobody awaits what it gives. Write a plain "
+                        "function, which may call asyncio.run(...)")  # fmt: skip
+    if flags & _GENERATOR:
+        raise PlanError(f"{where} yields, so a call of it does nothing: {out}")
+
+
+def _flagsOf(function: Any) -> int:
+    """The flags of the code that a call runs: behind partials, methods, caches and the ``__call__`` of objects."""
+    for _ in range(LAYERS_MOST):  # the ``__call__`` of what Python itself brings has one again
+        kind = type(function)
+        if kind is FunctionType:
+            return int(function.__code__.co_flags)
+        if kind is MethodType or issubclass(kind, (staticmethod, classmethod)):
+            function = function.__func__
+        elif issubclass(kind, partial):
+            function = function.func
+        elif kind is _CACHE:
+            function = function.__wrapped__
+        elif issubclass(kind, type) or not callable(function):
+            return 0
+        else:
+            function = kind.__call__
+    return 0
 
 
 def policyOf(where: str, default: Policy, onError: Any, retries: Any, timeout: Any) -> Policy:

@@ -9,7 +9,8 @@ from .classes import adapt, isStage
 from .errors import PlanError
 from .hints import meant
 from .plan import Builder, Kind, Plan, Policy, Stage
-from .recorder import checkParameters, nameOf, policyOf
+from .recorder import MULTIPLE, checkAnswers, checkParameters, nameOf, policyOf
+from .texts import shorten
 from .values import Object
 
 if TYPE_CHECKING:
@@ -117,7 +118,9 @@ class Recording:
         processes = self._processes if processes is None else bool(processes)
         store, emit = _storeAndEmit(where, stores, keywords)
         policy = self._stagePolicy(where, processes, keywords)
-        return Stage(kind, name, function, processes, policy, store or (Object if stores else None), emit)
+        if store is None and stores:
+            store = Object
+        return Stage(kind, name, function, processes, policy, store, emit)
 
     def _adaptClass(self, role: str, kind: Any, keywords: dict[str, Any]) -> Function:
         """The function that a class stands for in a role; the keywords are completed."""
@@ -173,5 +176,7 @@ def _storeAndEmit(where: str, stores: bool, keywords: dict[str, Any]) -> tuple[F
 def _callable(where: str, part: str, given: Any) -> Function | None:
     """What was given for a part of a stage, which must be a function or None."""
     if given is not None and not callable(given):
-        raise PlanError(f"{where}: {part} must be a function, not {type(given).__name__}: {given!r:.80}")
+        raise PlanError(f"{where}: {part} must be a function, not {type(given).__name__}: {shorten(given, 80)}")
+    if given is not None:
+        checkAnswers(f"{where}: {part}", given, MULTIPLE if part == "emit" else "return the value")
     return given  # type: ignore[no-any-return]

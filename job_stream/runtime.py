@@ -21,27 +21,35 @@ from .cluster import Cluster, Gone, cluster
 from .cpus import hostCpuCount
 from .engine import messages as m
 from .engine.rank import Rank
-from .errors import WorldError
+from .errors import CheckpointError
 from .failures import Failure, Reporter, markShared, tellStalled
 from .freight import Freight
-from .lanes.board import ALL_CPUS, OWN_CPUS, PAUSED, REPORTS, WANTED, Board
+from .kin import kin
+from .lanes.board import ALL_CPUS, ENDING, OWN_CPUS, PAUSED, REPORTS, WANTED, Board
 from .lanes.packing import LivePacking, unpackAny
 from .lanes.pool import Death, ProcessPool
+from .lanes.streams import Forwarding
+from .lanes.surroundings import Surroundings
 from .lanes.threads import ThreadPool
 from .lanes.worker import KEEPER, Setup
+from .limits import explained
 from .observe.statistics import Statistics
-from .payload import readOnce
+from .payload import byValue, readOnce
 from .plan import Plan
-from .puller import Puller
+from .puller import Puller, ThreadPuller
 from .saver import Saver
 from .source import InitialWork
 from .stowage import Stowage, StowedPacking
+from .together import quietly
 from .waiting import Patience, Wake
 from .wire import Figures, UserFailure
+from .world import sizeOf
 
 __all__ = ["Runtime"]
 
 WAIT_S = 0.5
+_PULL = object()
+"""Among deliveries: items of the source are wanted that only the main thread can pull."""
 MESSAGES = frozenset((m.Lend, m.Call, m.Flush, m.Resume, m.Send))
 
 
@@ -58,6 +66,7 @@ class Runtime:
         drop: results are of no interest.
         saver: writes checkpoints; only where the stream is at home.
         patient: processes stay when they are asked to end, since a checkpoint is to be written first.
+        joining: joins the ranks that the stream is for.
 
     Attributes:
         failures: what was skipped.
@@ -65,29 +74,37 @@ class Runtime:
     """
 
     def __init__(self, plan: Plan, source: InitialWork, cpus: int | None, seed: int | None, drop: bool,
-                 saver: Saver | None = None, patient: bool = False) -> None:  # fmt: skip
+                 saver: Saver | None = None, patient: bool = False,
+                 joining: Callable[[], Cluster] = cluster) -> None:  # fmt: skip
         self._plan = plan
         self._source = source
         self._cpus = cpus
         self._rank: Rank
+        self._joining = joining
         self._cluster: Cluster | None = None
         self._board = Board(shared=plan.usesProcesses)
         self._saver = saver
         self._isLive = not patient
         self.statistics = Statistics()
         self._messages = 0
-        setup = Setup(plan, source, seed, drop, self._board, patient)
-        self._processes = ProcessPool(setup) if plan.usesProcesses else None
+        self._wake = Wake()
+        roots = [part for place in plan.places for part in (place.function, place.store, place.emit, place.key)]
+        self._family = kin.begin([*roots, *source.sequences], patient or sizeOf() > 1, byValue)
+        self._forwarding = Forwarding() if plan.usesProcesses else None
+        setup = Setup(plan, source, seed, drop, self._board, patient, forwarding=self._forwarding)
+        self._processes = self._fork(setup) if plan.usesProcesses else None
         self._stowage = Stowage()
         packing = LivePacking() if self._isLive else StowedPacking(self._stowage)
-        self._threads = ThreadPool(setup, self._post, packing)
+        self._surroundings = Surroundings()
+        self._threads = ThreadPool(setup, self._post, packing, self._surroundings)
         self._reporter = Reporter(plan, source)
         self._freight = Freight(source, self._stowage, self._reporter)
         self._events: deque[Any] = deque()
-        self._wake = Wake()
         self._deliveries: SimpleQueue[Any] = SimpleQueue()
         self._puller: Puller | None = None
-        self._iterators = source.iterators()
+        state = saver.state if saver is not None else None
+        left = source.left(state.source.part, state.source.next) if state is not None else (source.iterators(), 0)
+        self._iterators, self._passed = left
         self._limits = [place.policy.timeout_s for place in plan.places if place.policy.timeout_s is not None]
         self._patience = Patience(self._processes, self._limits, self._due)
         self._stopping = False
@@ -105,6 +122,17 @@ class Runtime:
         }  # fmt: skip
         self._thread = threading.Thread(target=self._run, name="job_stream-engine", daemon=True)
 
+    def _fork(self, setup: Setup) -> ProcessPool:
+        try:
+            with quietly():
+                pool = ProcessPool(setup)
+            setup.forwarding.start()
+        except BaseException:
+            setup.forwarding.close()
+            self._wake.close()
+            raise
+        return pool
+
     # the main thread's side -------------------------------------------------------------------------------------------
 
     def run(self, handle: Callable[[list[Any], int | None], None]) -> None:
@@ -114,14 +142,15 @@ class Runtime:
         Raises:
             the exception that ended the run.
         """
-        if self._saver is not None:
-            self._saver.start(self._post, self._wake.set)
-        self._thread.start()
         try:
+            self._begin()
             while True:
                 delivery = self._next()
                 if delivery is None:
                     return
+                if delivery is _PULL:
+                    self._pullHere()
+                    continue
                 if isinstance(delivery, BaseException):
                     raise delivery
                 self._deliver(delivery, handle)
@@ -135,15 +164,30 @@ class Runtime:
             self._stop()
             delivery = None
 
+    def _begin(self) -> None:
+        try:
+            if self._saver is not None:
+                self._saver.start(self._post, self._wake.set)
+            self._thread.start()
+        except BaseException as error:
+            self._fail(explained(error, "no thread for the run can be started"))
+            self._close()
+
     def _stop(self) -> None:
         self._stopping = True
+        self._hurry()
         self._wake.set()
         while self._thread.is_alive():
             self._thread.join(WAIT_S)
         self._wake.close()
         self._stowage.close()  # not before: deliveries may lie in it
+        kin.end(self._family)
         self._performers.clear()
         self._deliveries = SimpleQueue()
+
+    def _pullHere(self) -> None:
+        assert self._puller is not None
+        self._puller.pull()
 
     def _next(self) -> Any:
         """The next delivery. A signal that comes just before a wait without end would be noticed only after it."""
@@ -180,15 +224,14 @@ class Runtime:
             self._loop()
             self._isOver = self._rank.halted and not self._failed
         except BaseException as error:
-            self._fail(error)
+            self._fail(explained(error, "the run cannot go on"))
         finally:
             self._close()
 
     def _join(self) -> None:
         """Meets the other ranks, and so learns how many lanes this one may have."""
-        joined = cluster()
-        peers = joined.transport.peers
-        shares = [peer.cpus for peer in peers] if joined.size > 1 else [hostCpuCount()]
+        joined = self._joining()
+        shares = [peer.cpus for peer in joined.transport.peers] if sizeOf() > 1 else [hostCpuCount()]
         lanesOf = tuple(self._cpus or share for share in shares)
         own = lanesOf[joined.rank]
         self._board.flags[OWN_CPUS], self._board.flags[ALL_CPUS] = own, sum(lanesOf)
@@ -266,9 +309,7 @@ class Runtime:
         """Goes on without a rank, unless it is the primary."""
         if gone.rank == 0:
             assert self._cluster is not None
-            how = "has ended its script, but this stream is not over" if gone.left else "died"
-            what = f"{self._cluster.nameOf(0)}, the primary, {how}"
-            self._fail(WorldError(what), shared=not self._cluster.isSpokesman)
+            self._fail(self._cluster.withoutPrimary(gone), shared=not self._cluster.isSpokesman)
         else:
             self._handle(m.RankDied(gone.rank))
 
@@ -277,7 +318,7 @@ class Runtime:
             event = self._events.popleft()
             if type(event) is UserFailure:
                 self._fail(self._reporter.userError(event))
-            elif isinstance(event, SystemExit):
+            elif isinstance(event, (SystemExit, CheckpointError)):
                 self._fail(event)
             elif isinstance(event, BaseException):
                 self._fail(self._reporter.sourceError(event))
@@ -324,30 +365,70 @@ class Runtime:
         """Ends the run with an error; the first one counts. ``shared``: another rank will print it."""
         if not self._failed:
             self._failed = True
+            self._hurry()
             self._given = error
             if self._cluster is not None and shared:
                 markShared(error)
             self._deliveries.put(error)
+            if self._saver is not None:
+                self._saver.fail(error)
+
+    def _hurry(self) -> None:
+        """Has workers drop what they have; where that takes long, they are ended by force."""
+        self._board.flags[ENDING] = self._board.flags[WANTED] = 1
 
     def _close(self) -> None:
+        """Ends what belongs to the run. Whatever goes wrong on the way, the rest is ended, and the script hears of it.
+        """
+        steps = (self._tellOthers, self._note, self._closeProcesses, self._threads.close, self._closePuller,
+                 self._gather, self._stay, self._lingerOn)  # fmt: skip
+        try:
+            for step in steps:
+                try:
+                    step()
+                except BaseException as error:
+                    self._fail(explained(error, "the run cannot be ended in order"))
+        finally:
+            self._deliveries.put(None)
+
+    def _tellOthers(self) -> None:
         if self._cluster is not None and self._given is not None:
             with suppress(Exception):
                 self._cluster.tell(self._given)
+
+    def _note(self) -> None:
         if self._isOver:
             self.statistics.note(self._figures(), self._cluster)
+
+    def _closeProcesses(self) -> None:
         if self._processes:
-            self._processes.close(atOnce=self._failed or self._stopping)
-        self._threads.close()
+            self._processes.close()
+        if self._forwarding is not None:
+            self._forwarding.close()
+
+    def _closePuller(self) -> None:
         if self._puller:
             self._puller.close()
+
+    def _gather(self) -> None:
         self.statistics.gather(self._stowage.room)
+
+    def _lingerOn(self) -> None:
         if self._isOver and self._saver is not None:
             self._linger(self._saver)
-        self._deliveries.put(None)
+
+    def _stay(self) -> None:
+        """The work is done, but functions of the script may still be called, on the primary; nobody goes on before."""
+        joined = self._cluster
+        if joined is not None and joined.rank == 0:
+            joined.attend()
+        elif joined is not None and self._isOver:
+            joined.awaitPrimary(self._stowage.room, lambda: self._stopping)
 
     def _linger(self, saver: Saver) -> None:
         """Saves on while results are handled, which may take longer than all the work; and the state after that."""
         try:
+            self._takePosted()  # before each sleep: who posts before the rank has halted wakes nobody
             while self._rank.awaits and not (self._stopping or self._failed):
                 self._wake.wait(saver.due)
                 self._takePosted()
@@ -410,12 +491,15 @@ class Runtime:
 
     def _pull(self, action: m.Pull) -> None:
         if self._puller is None:
-            live = self._isLive and not self._plan.places[0].processes
-            state = self._saver.state if self._saver is not None else None
-            iterators, done = self._source.left(state.source.part, state.source.next) if state else (self._iterators, 0)
-            self._puller = Puller(iterators, live, self._stowage.stow, self._post, self._wake.set, done)
-            self._patience.puller = self._puller
+            self._puller = self._patience.puller = self._newPuller()
         self._puller.request(action.items)
+
+    def _newPuller(self) -> Puller:
+        live = self._isLive and not self._plan.places[0].processes
+        arguments = self._iterators, live, self._stowage.stow, self._post, self._wake.set, self._passed
+        if self._source.isBound:
+            return Puller(*arguments, lambda: self._deliveries.put(_PULL))
+        return ThreadPuller(self._surroundings, *arguments)
 
     def _report(self, action: m.Report) -> None:
         self._board.flags[REPORTS] = action.number

@@ -2,8 +2,8 @@
 an earlier run.
 
 A state is captured in the engine's thread, written in a thread of its own, and refers to payloads that never change, so
-lanes wait for nothing. Before the first checkpoint is there, no result is given to anybody: from then on, the journal
-beside it tells which have been.
+lanes wait for nothing. Before there is a checkpoint, no result is given to anybody: from then on, the journal beside it
+tells which have been. A run whose first one cannot be written ends, since nothing that it did could be known again.
 """
 
 from __future__ import annotations
@@ -14,25 +14,28 @@ import threading
 import uuid
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import suppress
 from time import monotonic
 from typing import Any
 
 from .checkpoint import CheckpointError, CheckpointFile, Header, Loaded
-from .cluster import cluster
+from .contexts import context
+from .disk import DISK, Disk
 from .engine.capture import State
 from .errors import PayloadError
 from .failures import Failure
 from .fingerprint import fingerprint
 from .journal import CallJournal, ResultJournal
-from .lanes.failures import shorten
 from .payload import Parts, pack, unpack
 from .plan import Plan
-from .stopping import STOPPED, TimeLimit, answering, terminating
+from .signals import answering, noteStop
+from .stopping import STOPPED, TimeLimit, terminating
+from .texts import shorten
 
 __all__ = ["Handle", "Saver"]
 
 Handle = Callable[[list[Any], int | None], None]
+WAIT_S = 0.5
 
 
 class Saver:
@@ -45,17 +48,20 @@ class Saver:
         plan: the stream.
         journal: 'keep' where the run keeps its results, 'call' where a function handles them, '' where nobody wants
             them.
+        disk: where all this is written.
 
     Raises:
         CheckpointError: there is a checkpoint that cannot be gone on from, or none can be written.
     """
 
-    def __init__(self, path: str, interval_s: float, limit: TimeLimit, plan: Plan, journal: str) -> None:
+    def __init__(self, path: str, interval_s: float, limit: TimeLimit, plan: Plan, journal: str,
+                 disk: Disk = DISK) -> None:  # fmt: skip
         self._plan = plan
         self._interval_s = interval_s
         self._limit = limit
         self._kind = journal
-        self._file = CheckpointFile(path)
+        self._disk = disk
+        self._file = CheckpointFile(path, disk)
         self.ended = self._file.check()
         self._stages = fingerprint(plan)
         self._loaded: Loaded | None = None if self.ended else self._file.read(self._stages)
@@ -69,10 +75,11 @@ class Saver:
         self._post: Callable[[Any], None] = lambda event: None
         self._wake: Callable[[], None] = lambda: None
         self._next = 0.0
-        self._asked = self._stops = self._isLast = self._isStopped = self._isFinishing = False
+        self._asked = self._stops = self._isLast = self._isStopped = self._isStoppable = False
         self._writer: threading.Thread | None = None
         self._isWriting = False
-        self._isSafe = threading.Event()
+        self._isTried = threading.Event()
+        self._trouble: BaseException | None = None
         self._save_s = 0.0
         self._marks: deque[tuple[int, int]] = deque()
         self._taken = 0
@@ -80,14 +87,10 @@ class Saver:
     # before the run ---------------------------------------------------------------------------------------------------
 
     def stopIfEnded(self) -> None:
-        """Ends the script, on all ranks, if there is nothing to do any more."""
+        """Ends the script if there is nothing to do any more."""
         if self.ended is None:
             return
         _say(self.ended)
-        ranks = cluster()
-        if ranks.size > 1:
-            ranks.begin(self._plan)
-            ranks.tell(SystemExit(0))
         raise SystemExit(0)
 
     def initialParts(self, make: Callable[[], list[Any]]) -> list[Any]:
@@ -121,16 +124,22 @@ class Saver:
     def _openJournal(self) -> None:
         kind = ResultJournal if self._kind == "keep" else CallJournal
         path = self._file.journalPath
-        try:
+        with self._usingJournal():
             if self._loaded is None:
-                self._journal = kind.create(path, self._runId)
+                self._journal = kind.create(path, self._runId, self._disk)
             else:
-                self._journal = kind.open(path, self._runId, self._loaded.header.mark)
+                self._journal = kind.open(path, self._runId, self._loaded.header.mark, self._disk)
                 self._taken = self._loaded.header.delivered
-        except OSError as error:
-            raise CheckpointError(f"{path}, which belongs to the checkpoint, cannot be used: {error.strerror}; mend "
-                                  "that, or give another checkpointFile") from error  # fmt: skip
         self._marks.append((self._taken, self._journal.mark()))
+
+    @context
+    def _usingJournal(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            path, reason = self._file.journalPath, error.strerror
+            raise CheckpointError(f"{path}, which belongs to the checkpoint, cannot be used: {reason}; mend that, or "
+                                  "give another checkpointFile") from error  # fmt: skip
 
     def _tellResumed(self, loaded: Loaded) -> None:
         header = loaded.header
@@ -146,29 +155,51 @@ class Saver:
         self._post, self._wake = post, wake
         self._next = monotonic() + self._interval_s
 
-    def signals(self) -> AbstractContextManager[None]:
+    @context
+    def signals(self) -> Iterator[None]:
         """Within, SIGUSR1 has a checkpoint written, and SIGTERM has one written and stops the run."""
-        return answering(self._onSignal)
+        with answering(self._onSignal):
+            yield
+        self._stopNow()  # who asked at the very end
 
     def _onSignal(self, number: int, frame: Any) -> None:
-        self._stops = self._stops or number == signal.SIGTERM  # first: the engine's thread may look at any moment
+        if number == signal.SIGTERM:
+            self._stops = True  # first: the engine's thread may look at any moment
         self._asked = True
         self._wake()
-        if self._isFinishing:
-            self._stopFinishing()
+        if self._isStoppable:
+            self._stopNow()
+
+    @context
+    def stoppable(self) -> Iterator[None]:
+        """Within, all that there is to be saved is saved, so whatever asks for the end stops the script at once."""
+        self._isStoppable = True
+        try:
+            self._stopNow()
+            yield
+        finally:
+            self._isStoppable = False
+
+    def _stopNow(self) -> None:
+        if self._stops:
+            self._isStoppable = False  # whoever asks twice shall not interrupt that
+            if not self._isStopped:
+                self._tellStopped()
+            raise SystemExit(STOPPED)
 
     # the main thread's side -------------------------------------------------------------------------------------------
 
     def restore(self, handle: Handle) -> None:
         """Gives the results that an earlier run had kept."""
         if self._loaded is not None and self._kind == "keep":
-            for kept in self._journal.kept():
-                handle(unpack(kept.payload.frames()), kept.base)
+            with self._usingJournal():
+                for kept in self._journal.kept():
+                    handle(unpack(kept.payload.frames()), kept.base)
 
     def deliver(self, payload: Any, values: list[Any], base: int | None, handle: Handle) -> None:
         """Gives results to whom they are for, and notes that in the journal."""
         count = len(values)
-        self._isSafe.wait()
+        self._awaitFirst()
         self._stopHere()
         if self._kind == "keep":
             self._journal.add(payload, count, base)
@@ -181,47 +212,82 @@ class Saver:
         self._taken += count
         self._marks.append((self._taken, self._journal.mark()))
 
-    def _stopHere(self) -> None:
-        """Ends the script if the last checkpoint has been written. What waits to be handled is in it: there may be so
-        much of it that nobody would wait."""
-        if self._isStopped:
-            raise SystemExit(STOPPED)
+    def _awaitFirst(self) -> None:
+        """Waits until there is a checkpoint. A signal that comes just before a wait without end would be noticed only
+        after it.
 
-    @contextmanager
+        Raises:
+            CheckpointError: it cannot be written.
+            the exception that has ended the run before it could be.
+        """
+        while not self._isTried.wait(WAIT_S):
+            pass
+        if self._trouble is not None:
+            raise self._trouble
+
+    def fail(self, error: BaseException) -> None:
+        """The run has failed: nobody needs to wait for a checkpoint that may never come."""
+        if not self._isTried.is_set():
+            self._trouble = error
+            self._isTried.set()
+
+    def _stopHere(self) -> None:
+        """Ends the script if the last checkpoint has been written, or is just being. What waits to be handled is in it:
+        there may be so much of it that nobody would wait."""
+        if self._isLast:
+            if self._isWriting:
+                self._join()
+            if self._isStopped:
+                raise SystemExit(STOPPED)
+
+    def stopIfAsked(self) -> None:
+        """Ends the script if that was asked for when the work was done and nobody looked any more."""
+        if self._stops:
+            self._join()
+            self._stopHere()
+            self._saveLast()
+            self._join()
+            self._stopNow()
+
+    def _saveLast(self) -> None:
+        """Has the state that there is after all the work written, if there is one.
+
+        Raises:
+            CheckpointError: the first checkpoint could not be written.
+        """
+        self._join()
+        if self.last is not None:
+            self.save(self.last)
+        self._awaitFirst()
+
+    @context
     def finishing(self) -> Iterator[None]:
         """Within, the finish function is called with all that was computed, which is saved, so whatever asks for the
         end stops it at once."""
-        if self.last is not None:
-            self.save(self.last)
-        self._isFinishing = True
+        self._saveLast()
         try:
-            with terminating(self._limit.due(self._save_s)):
-                self._stopFinishing()
+            with terminating(self._limit.due(self._save_s)), self.stoppable():
                 yield
         finally:
-            self._isFinishing = False
             self._join()
-
-    def _stopFinishing(self) -> None:
-        if self._stops:
-            self._isFinishing = False  # whoever asks twice shall not keep it from being saved
-            self._tellStopped()
-            raise SystemExit(STOPPED)
 
     def finish(self) -> None:
         """All is done. That this cannot be noted is no reason to lose what the run has given."""
-        self._join()
-        self._journal.close()
+        self.close()
+        self._awaitFirst()
         try:
             self._file.finish(Header(self._runId, self._stages, 0, (), 0, self._taken))
         except OSError as error:
             _say(f"all is done, but that could not be noted: {error}; started again, this script would go on from the "
                  "last checkpoint")  # fmt: skip
+        self._stopNow()
 
     def close(self) -> None:
-        """The run is over, in whatever way."""
+        """The run is over, in whatever way: another one may use the files."""
         self._join()
-        self._isSafe.set()
+        if self._journal is not None:
+            with suppress(OSError):
+                self._journal.close()
 
     def _join(self) -> None:
         if self._writer is not None:
@@ -245,9 +311,10 @@ class Saver:
         if due is None or now < due:
             return False
         limit = self._limit.due(self._save_s)
-        self._stops = self._stops or (limit is not None and now >= limit)
-        self._isLast = self._stops
+        if limit is not None and now >= limit:
+            self._stops = True
         self._asked = False
+        self._isLast = self._stops  # read after that: who asks meanwhile is heard now or the next time
         self._next = now + self._interval_s
         return True
 
@@ -257,8 +324,9 @@ class Saver:
         header = self._headerOf(state, mark)
         whole = (state, _framesOf(self._initial), self._lengths, _framesOf(_packed(list(self.failures))))
         self._isWriting = True
-        self._writer = threading.Thread(target=self._write, args=(header, whole), name="job_stream-saver", daemon=True)
-        self._writer.start()
+        writer = threading.Thread(target=self._write, args=(header, whole), name="job_stream-saver", daemon=True)
+        writer.start()
+        self._writer = writer  # not before: others may wait for its end
 
     def _markOf(self, results: int) -> int:
         """How far the journal was when so many results had been taken."""
@@ -282,21 +350,34 @@ class Saver:
             self._journal.sync()
             self._file.write(header, whole)
         except OSError as error:
-            then = "ending" if self._isLast else f"going on, and trying again in {self._interval_s:g} s"
-            _say(f"the checkpoint could not be written: {error}; {then}")
+            self._notWritten(error)
         except Exception as error:
+            self.fail(error)
             self._post(error)
         self._save_s = monotonic() - started
         if self._isLast:
-            self._tellStopped()
             self._isStopped = True
+            self._tellStopped()
             self._post(SystemExit(STOPPED))
-        self._isSafe.set()
+        self._isTried.set()
         self._isWriting = False
         self._wake()
 
+    def _notWritten(self, error: OSError) -> None:
+        """What is handed out before there is a checkpoint would come again after a crash."""
+        if self._loaded is None and not self._isTried.is_set():
+            trouble = CheckpointError(f"the first checkpoint could not be written: {error}; mend that, or give another "
+                                      "checkpointFile")  # fmt: skip
+            self.fail(trouble)
+            self._post(trouble)
+            return
+        then = "ending" if self._isLast else f"going on, and trying again in {self._interval_s:g} s"
+        _say(f"the checkpoint could not be written: {error}; {then}")
+
     def _tellStopped(self) -> None:
-        _say(f"stopped, with exit code {STOPPED}; started again, it goes on from {self._file.path}")
+        noteStop()
+        with suppress(Exception):  # a signal may have interrupted somebody who writes there
+            _say(f"stopped, with exit code {STOPPED}; started again, it {self._file.next()}")
 
 
 def _packed(failures: list[Failure]) -> Parts:

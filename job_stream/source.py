@@ -5,16 +5,18 @@ from __future__ import annotations
 import array
 import sys
 from collections.abc import Iterable, Iterator
+from types import FunctionType, GeneratorType
 from typing import Any
 
 from .engine.backlog import Part
 from .engine.messages import Span, Stretch
-from .errors import PayloadError
+from .errors import PayloadError, PlanError
 from .payload import pack
 
-__all__ = ["InitialWork", "Zipped"]
+__all__ = ["InitialWork", "Zipped", "fresh"]
 
 SAMPLE = 16
+REMEDY = "give each run a new one, or a list"
 _SEQUENCES = (list, tuple, range, str, bytes, bytearray, array.array)
 
 
@@ -38,6 +40,38 @@ def isSequence(value: Any) -> bool:
         return True
     numpy = sys.modules.get("numpy")
     return numpy is not None and type(value) is numpy.ndarray and value.ndim > 0
+
+
+def fresh(work: Any, isAgain: bool) -> Any:
+    """The initial work of a run; ``isAgain``: another run has had it.
+
+    Raises:
+        PlanError: it is an iterator, of which that run has left nothing, or nobody knows what.
+    """
+    if type(work) is GeneratorType and work.gi_frame is None:
+        raise PlanError(f"the initial work is a generator that has come to its end already: {REMEDY}")
+    if not isAgain or not hasattr(type(work), "__next__"):
+        return work
+    if type(getattr(type(work), "__iter__", None)) is FunctionType:  # written by the user, and may begin anew
+        return _Anew(work)
+    raise PlanError(f"the initial work is a {type(work).__name__}, which a run before this one has used up: {REMEDY}")
+
+
+class _Anew:
+    """An iterator of the user's that another run has had; it must give something again."""
+
+    def __init__(self, work: Any) -> None:
+        self._work = work
+
+    def __iter__(self) -> Iterator[Any]:
+        isEmpty = True
+        for item in self._work:
+            isEmpty = False
+            yield item
+        if not isEmpty:
+            return
+        kind = type(self._work).__name__
+        raise PlanError(f"the initial work is a {kind}, of which a run before this one has left nothing: {REMEDY}")
 
 
 class InitialWork:
@@ -65,9 +99,19 @@ class InitialWork:
         part, start, stop = payload
         return self._parts[part][start:stop]
 
+    @property
+    def sequences(self) -> list[Any]:
+        """The parts that every process has."""
+        return [part for part in self._parts if not isinstance(part, _Pulled)]
+
     def iterators(self) -> list[Iterator[Any]]:
         """The iterators of the parts that are pulled, in order, made when they are needed."""
         return [iter(part) for part in self._parts if isinstance(part, _Pulled)]
+
+    @property
+    def isBound(self) -> bool:
+        """Whether a part is pulled that no other thread may use."""
+        return any(isinstance(part, _Pulled) and part.isBound for part in self._parts)
 
     def left(self, part: int, done: int) -> tuple[list[Iterator[Any]], int]:
         """The iterators that a run still needs that has come to item number ``done`` of a part; and how many items of
@@ -102,3 +146,8 @@ class _Pulled:
 
     def __iter__(self) -> Iterator[Any]:
         return iter(self._iterable)
+
+    @property
+    def isBound(self) -> bool:
+        sqlite3 = sys.modules.get("sqlite3")
+        return sqlite3 is not None and isinstance(self._iterable, sqlite3.Cursor)

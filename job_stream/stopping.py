@@ -1,19 +1,19 @@
-"""Stopping a run that can go on later: with which exit code, at what time, and by which signals."""
+"""Stopping a run that can go on later: with which exit code, and at what time."""
 
 from __future__ import annotations
 
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
+from functools import cache
 from time import monotonic, time
-from typing import Any
 
+from .contexts import context
 from .errors import PlanError
 from .recorder import isSeconds
 
-__all__ = ["STOPPED", "TimeLimit", "answering", "terminating"]
+__all__ = ["STOPPED", "TimeLimit", "terminating"]
 
 STOPPED = 75
 """The exit code of a run that was stopped and can go on: EX_TEMPFAIL of sysexits.h, "try again later"."""
@@ -25,7 +25,8 @@ class TimeLimit:
     """When the run has to be over.
 
     Args:
-        seconds: from now; None: what JOBS_TIME_LIMIT or, in seconds since 1970, SLURM_JOB_END_TIME says.
+        seconds: from now; None: what JOBS_TIME_LIMIT or, in seconds since 1970, SLURM_JOB_END_TIME says. The first is
+            for all streams of this process together.
 
     Raises:
         PlanError: one of these says nothing that makes sense.
@@ -33,7 +34,7 @@ class TimeLimit:
 
     def __init__(self, seconds: float | None) -> None:
         if seconds is None and (text := os.environ.get("JOBS_TIME_LIMIT")):
-            seconds = _number("JOBS_TIME_LIMIT", text)
+            seconds = _number("JOBS_TIME_LIMIT", text) - (monotonic() - _begin())
         if seconds is None and (text := os.environ.get("SLURM_JOB_END_TIME")):
             seconds = _number("SLURM_JOB_END_TIME", text) - time()
         self._end = None if seconds is None else monotonic() + seconds
@@ -42,6 +43,12 @@ class TimeLimit:
     def due(self, save_s: float) -> float | None:
         """When to begin to stop, on the monotonic clock, if saving takes so long."""
         return None if self._end is None else self._end - self._margin_s - 2 * save_s
+
+
+@cache
+def _begin() -> float:
+    """When the first stream that has a time limit began."""
+    return monotonic()
 
 
 def _number(name: str, text: str) -> float:
@@ -54,21 +61,7 @@ def _number(name: str, text: str) -> float:
     return seconds
 
 
-@contextmanager
-def answering(handler: Callable[[int, Any], None]) -> Iterator[None]:
-    """Within, SIGUSR1 and SIGTERM call a function; only the main thread may say so."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = {number: signal.signal(number, handler) for number in (signal.SIGUSR1, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, earlier in before.items():
-            signal.signal(number, earlier)
-
-
-@contextmanager
+@context
 def terminating(at: float | None) -> Iterator[None]:
     """Within, the main thread, if it is this one, is sent SIGTERM at a time of the monotonic clock."""
     if at is None or threading.current_thread() is not threading.main_thread():

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import mmap
 import os
 import threading
 from typing import Any
 
+from .forks import disown, own
 from .lanes.arena import Arena
 from .lanes.board import SEGMENTS
 from .lanes.packing import PicklePacking
+from .limits import areFilesScarce
 from .payload import Blob, Parts, Segment, pack
 from .wire import INLINE_BYTES
 
@@ -23,32 +26,36 @@ class Stowage:
         self._free = bytearray(SEGMENTS)
         self._arena = Arena(self._free)
         self._lock = threading.Lock()
+        own(self)
 
     def stow(self, parts: Parts) -> Blob:
         lengths = [len(frame) for frame in parts.frames]
         if parts.nbytes <= INLINE_BYTES:
             return Blob(lengths, None, 0, b"".join(parts.frames))
         with self._lock:
-            number, fd = self._arena.write(parts.frames)
-            if number == SEGMENTS:
-                fd = os.dup(fd)
-                self._arena.sent()
+            number, fd = self._kept(*self._arena.write(parts.frames))
+        if fd is None:
+            return Blob(lengths, None, 0, b"".join(parts.frames))
         return Blob(lengths, Segment(fd, -1, number, self._release), 0, None)
 
     def room(self, size: int) -> tuple[memoryview, Any]:
         """Memory for a message body that is about to come, and what stands for it."""
         if size <= INLINE_BYTES:
-            data = bytearray(size)
-            return memoryview(data), data
+            return _ownRoom(size)
         with self._lock:
-            number, fd = self._arena.reserve(size)
-            if number == SEGMENTS:
-                fd = os.dup(fd)
-                self._arena.sent()
-                memory = memoryview(mmap.mmap(fd, size))
-            else:
-                memory = self._arena.memory(number, size)
+            number, fd = self._kept(*self._arena.reserve(size))
+            if fd is None:
+                return _ownRoom(size)
+            memory = memoryview(mmap.mmap(fd, size)) if number == SEGMENTS else self._arena.memory(number, size)
         return memory[:size], Segment(fd, -1, number, self._release)
+
+    def _kept(self, number: int, fd: int) -> tuple[int, int | None]:
+        """A memory file of which the arena knows no more is kept here, unless there are too many already (None)."""
+        if number < SEGMENTS:
+            return number, fd
+        kept = None if areFilesScarce(fd) else _duplicate(fd)
+        self._arena.sent()
+        return number, kept
 
     def _release(self, owner: int, number: int, fd: int) -> None:
         if number == SEGMENTS:
@@ -58,6 +65,27 @@ class Stowage:
 
     def close(self) -> None:
         self._arena.close()
+        disown(self)
+
+    def letGo(self) -> None:
+        """In a process that was forked meanwhile."""
+        self._lock = threading.Lock()
+        self._arena.close()
+
+
+def _duplicate(fd: int) -> int | None:
+    """Another descriptor; None: there can be none, as other threads have opened files meanwhile."""
+    try:
+        return os.dup(fd)
+    except OSError as error:
+        if error.errno not in (errno.EMFILE, errno.ENFILE):
+            raise
+        return None
+
+
+def _ownRoom(size: int) -> tuple[memoryview, bytearray]:
+    data = bytearray(size)
+    return memoryview(data), data
 
 
 class StowedPacking(PicklePacking):
@@ -72,3 +100,6 @@ class StowedPacking(PicklePacking):
 
     def pack(self, values: Any) -> Blob:  # type: ignore[override]
         return self._stow(pack(values))
+
+    def packError(self, error: BaseException) -> BaseException:
+        return error

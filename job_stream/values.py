@@ -1,11 +1,27 @@
-"""The values with a meaning of their own in a stream: ``Args``, ``Multiple`` and ``Object``; ``Sent`` within it."""
+"""The values with a meaning of their own in a stream: ``Args``, ``Multiple`` and ``Object``; within it ``Sent``, and
+what a reduction is that may go on at its end."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from types import AsyncGeneratorType, CoroutineType, GeneratorType
 from typing import Any, NamedTuple
 
-__all__ = ["Args", "Multiple", "Object", "Sent", "whole"]
+from .texts import shorten
+
+__all__ = ["Again", "Args", "Multiple", "Object", "Reduction", "Sent", "bytesOf", "isIterable", "isUnrun", "whole"]
+
+
+def bytesOf(value: Any) -> int:
+    """The size that a value says it has; 0 where it says nothing, or nothing that could be one.
+
+    Only what its class has is asked, since some objects answer to any name.
+    """
+    try:
+        size = value.nbytes if hasattr(type(value), "nbytes") else 0
+    except Exception:
+        return 0
+    return size if type(size) is int and size > 0 else 0
 
 
 class _Final:
@@ -16,6 +32,20 @@ class _Final:
     def __init_subclass__(cls, **kwargs: Any) -> None:
         if cls.__module__ != __name__:
             raise TypeError(f"{cls.__mro__[1].__name__} cannot be subclassed: use it as it is")
+
+
+def isIterable(value: Any) -> bool:
+    """Whether the class of a value lets it be iterated over; some objects answer to any name themselves."""
+    kind = type(value)
+    return getattr(kind, "__iter__", None) is not None or hasattr(kind, "__getitem__")
+
+
+def isUnrun(value: Any) -> bool:
+    """Whether it is what a call gives that has not run anything yet: a generator, or a coroutine."""
+    return type(value) in _UNRUN
+
+
+_UNRUN = (GeneratorType, CoroutineType, AsyncGeneratorType)
 
 
 class Args(_Final):
@@ -63,8 +93,8 @@ class Multiple(_Final):
     __slots__ = ("workList",)
 
     def __init__(self, workList: Iterable[Any]) -> None:
-        if not hasattr(workList, "__iter__") and not hasattr(workList, "__getitem__"):
-            raise TypeError(f"Multiple takes an iterable, not {type(workList).__name__}: {workList!r:.80}")
+        if not isIterable(workList):
+            raise TypeError(f"Multiple takes an iterable, not {type(workList).__name__}: {shorten(workList, 80)}")
         self.workList = workList
 
     def __repr__(self) -> str:
@@ -80,7 +110,27 @@ class Sent(NamedTuple):
     @property
     def nbytes(self) -> int:
         """The size of the work, where it has one."""
-        return int(getattr(self.work, "nbytes", 0))
+        return bytesOf(self.work)
+
+
+class Again(NamedTuple):
+    """What a reduction gives at its end that is none: ``recurred`` goes through its stages again, and the others on."""
+
+    recurred: Any
+    emitted: list[Any]
+
+
+class Reduction:
+    """A store, and how often its reduction has gone on at its end."""
+
+    __slots__ = ("rounds", "store")
+
+    def __init__(self, store: Any) -> None:
+        self.store = store
+        self.rounds = 0
+
+    def __repr__(self) -> str:
+        return repr(self.store)
 
 
 class Object:

@@ -9,7 +9,9 @@ from collections.abc import Callable
 from contextlib import suppress
 from time import monotonic, sleep
 
+from .forks import disown, own
 from .lanes.pool import ProcessPool
+from .limits import explained
 from .looks import CALM_S, HOT_PAUSE_S, pauseBetweenLooks
 from .puller import PULL_S, Puller
 
@@ -28,9 +30,13 @@ class Wake:
     """
 
     def __init__(self) -> None:
-        self.fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        try:
+            self.fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        except OSError as error:
+            raise explained(error, "there can be no run")  # noqa: B904
         self._lock = threading.RLock()
         self._closed = False
+        own(self)
 
     def set(self) -> None:
         with self._lock:
@@ -50,8 +56,15 @@ class Wake:
 
     def close(self) -> None:
         with self._lock:
-            self._closed = True
-            os.close(self.fd)
+            if not self._closed:
+                self._closed = True
+                os.close(self.fd)
+        disown(self)
+
+    def letGo(self) -> None:
+        """In a process that was forked meanwhile."""
+        self._lock = threading.RLock()
+        self.close()
 
 
 class Patience:

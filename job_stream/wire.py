@@ -6,7 +6,6 @@ codec turns ``Parts`` into blobs on the way out, so nobody else needs to know wh
 
 from __future__ import annotations
 
-import resource
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -14,33 +13,43 @@ import msgpack
 
 from .engine import messages
 from .errors import EngineError
+from .limits import areFilesScarce, filesForOne
 from .mappings import mappings
 from .payload import Blob, Parts, Segment
 
 __all__ = [
     "INLINE_BYTES", "MESSAGE_FDS", "Codec", "Died", "Failed", "Figures", "Fork", "Forked", "Hello", "Kill",
-    "Ping", "Pong", "RankCodec", "Stopped", "UserFailure",
+    "NotForked", "Ping", "Pong", "RankCodec", "Stopped", "Through", "UserFailure",
 ]  # fmt: skip
 
 INLINE_BYTES = 32 << 10
 MESSAGE_FDS = 200
+"""Descriptors that go with a message at most; fewer where few files may be open, since they arrive all at once."""
 
 
 class UserFailure(NamedTuple):
-    """User code failed in a lane or keeper; ``exception`` is the pickled exception, or nothing."""
+    """User code failed in a lane or keeper; ``exception`` is the packed exception, or nothing; from a thread, the
+    exception itself."""
 
     stage: str
     item: str
     traceback: str
     pid: int
     host: str
-    exception: bytes
+    exception: Any
 
 
 class Fork(NamedTuple):
-    """To the nursery: fork a child for lane ``lane`` (0: the keeper); its end of the link comes along."""
+    """To the nursery: fork a child for lane ``lane`` (0: the keeper); its end of the link comes along.
+
+    Attributes:
+        serial: number of the child; no two of a run have the same.
+        slot: its slot of the board.
+    """
 
     lane: int
+    serial: int
+    slot: int
 
 
 class Kill(NamedTuple):
@@ -54,6 +63,13 @@ class Forked(NamedTuple):
 
     lane: int
     pid: int
+
+
+class NotForked(NamedTuple):
+    """From the nursery: the system has refused to make this child, with this number of an error."""
+
+    lane: int
+    error: int
 
 
 class Died(NamedTuple):
@@ -90,6 +106,10 @@ class Pong(NamedTuple):
     """Between ranks: yes."""
 
 
+class Through(NamedTuple):
+    """Between ranks: the primary's ``run()`` has come to its end, and gone well."""
+
+
 class Figures(NamedTuple):
     """Between ranks: what a rank has done in the run that is over.
 
@@ -110,7 +130,7 @@ _KINDS: tuple[type, ...] = (
     messages.Answered, messages.Lend, messages.Flush, messages.Resume, messages.Call, UserFailure, Fork,
     Kill, Forked, Died, Stopped, messages.Fail, messages.Same, messages.Ask, messages.Refuse, messages.Pause,
     messages.Cancel, messages.Halt, Hello, Failed, Ping, Pong, messages.Stretch, messages.Report,
-    messages.Reported, Figures, messages.Probe, messages.Probed, messages.AllStill,
+    messages.Reported, Figures, messages.Probe, messages.Probed, messages.AllStill, Through, NotForked,
 )  # fmt: skip
 _CODES = {kind: code for code, kind in enumerate(_KINDS, 2)}
 _TUPLE, _BLOB = 0, 1
@@ -164,8 +184,18 @@ class RankCodec:
         return _dumps(outward.plain(message)), outward.large
 
     def decode(self, head: bytes, body: Any) -> Any:
-        """The message; ``body`` is the segment or bytes that its body was received into."""
-        return _restore(_loads(head), [body])
+        """The message; ``body`` is the segment or bytes that its body was received into.
+
+        Raises:
+            EngineError: this is no message of this version.
+        """
+        try:
+            message = _restore(_loads(head), [body])
+        except Exception as error:
+            raise EngineError(f"{len(head)} bytes that are no message: {error!r:.200}") from error
+        if type(message) not in _CODES:
+            raise EngineError(f"{len(head)} bytes that are no message, but {type(message).__name__}")
+        return message
 
 
 _NO_SEGMENT = -1
@@ -206,7 +236,7 @@ class _Outward:
             return [_BLOB, blob.lengths, _NO_SEGMENT, 0, blob.data]
         entry = (blob.segment.number, blob.segment.fd)
         if entry not in self.segments:
-            if len(self.segments) > MESSAGE_FDS:
+            if len(self.segments) > min(MESSAGE_FDS, filesForOne()):
                 return self._parts(Parts(blob.frames()))
             self.segments.append(entry)
         return [_BLOB, blob.lengths, self.segments.index(entry), blob.offset, None]
@@ -224,9 +254,6 @@ class _Ashore(_Outward):
         return [_BLOB, blob.lengths, 0, offset, None]
 
 
-_MANY_FDS = resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2
-"""From this descriptor on, payloads are read at once instead of waiting in their segments."""
-
 _LEAVES = frozenset((int, str, bytes, bool, float, type(None)))
 
 
@@ -240,7 +267,7 @@ def _restore(value: Any, segments: list[Any]) -> Any:
         if isinstance(segment, bytearray):
             return Blob(lengths, None, 0, bytes(segment[offset : offset + sum(lengths)]))
         blob = Blob(lengths, segment, offset, data)
-        return blob if segment is None or segment.fd < _MANY_FDS else Blob(lengths, None, 0, blob.bytes())
+        return Blob(lengths, None, 0, blob.bytes()) if segment and areFilesScarce(segment.fd) else blob
     fields = [_restore(field, segments) for field in value[1:]]
     return tuple(fields) if code == _TUPLE else _KINDS[code - 2](*fields)
 

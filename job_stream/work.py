@@ -5,22 +5,25 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Iterable
-from contextlib import nullcontext
+from contextlib import closing, nullcontext
 from typing import Any
 
 from .checkpointing import INTERVAL_S, Checkpointing, deaf
 from .errors import PlanError
-from .failures import Failure, raisedByAll, summary
+from .failures import Failure, summary
 from .handlers import Handlers
 from .hints import meant
 from .lanes.context import current
 from .lanes.failures import describe
+from .lanes.streams import occupy
 from .plan import Plan, Policy
 from .recorder import cpusOf, decorator, policyOf, seedOf
 from .recording import Function, Recording
 from .saver import Handle, Saver
-from .source import InitialWork
-from .world import rankOf
+from .source import InitialWork, fresh
+from .texts import shorten
+from .together import isElsewhere, throughout
+from .values import isIterable
 
 __all__ = ["Work"]
 
@@ -33,17 +36,18 @@ class Work:
 
     Args:
         initialWork: any iterable of items. Lists, tuples, ranges and arrays are shared with the workers; anything else
-            is pulled little by little, in a thread of its own.
+            is pulled little by little, in a thread of its own that has the context of this one. (Cursors of SQLite are
+            pulled by this thread.)
         useMultiprocessing: whether stages run in worker processes. Otherwise they run in threads of this process.
         seed: of the generators that ``rng()`` gives, a whole number from 0 on; None: not reproducible.
         onError: what to do with an item whose stage raised: 'raise' stops the run, 'skip' leaves the item out and
             records it in ``failures``.
         retries: how often a call that raised is repeated.
         timeout: seconds that a call of a job, frame, frameEnd or reduce may take; None: any time. It counts from the
-            call's begin, and ends the worker process.
+            call's begin, and ends the worker process with the programs that it has started.
         cpus: how many workers to use; by default one for each CPU that this process may use.
         checkpointFile: where checkpoints are written, and gone on from if there is one; by default what the environment
-            variable JOBS_CHECKPOINT says; none: no checkpoints. One stream of a script may have them.
+            variable JOBS_CHECKPOINT says; none: no checkpoints. Each stream of a script needs a file of its own.
         checkpointInterval: seconds between two checkpoints.
         checkpointSyncInterval: without effect; nothing has to be brought to a stop here.
         timeLimit: seconds after which the run is to be over: shortly before, a checkpoint is written and the script
@@ -81,8 +85,9 @@ class Work:
     ) -> None:
         if unknown:
             raise _unknown(next(iter(unknown)))
-        if not isinstance(initialWork, Iterable) and not hasattr(initialWork, "__getitem__"):
-            raise PlanError(f"initialWork must be iterable, not {type(initialWork).__name__}: {initialWork!r:.80}")
+        if not isIterable(initialWork):
+            kind = type(initialWork).__name__
+            raise PlanError(f"initialWork must be iterable, not {kind}: {shorten(initialWork, 80)}")
         self._checkpoint = Checkpointing(checkpointFile, checkpointInterval, timeLimit)
         self.failures: list[Failure] = []
         self._initialWork = initialWork
@@ -91,6 +96,7 @@ class Work:
         self._seed = seedOf(seed)
         self._cpus = cpusOf(cpus)
         self._hasRun = False
+        self._isTaken = False
 
     # recording --------------------------------------------------------------------------------------------------------
 
@@ -192,7 +198,7 @@ class Work:
             primary, None.
 
         Raises:
-            PlanError: a frame has no end.
+            PlanError: a frame has no end; the initial work is an iterator that has been used up.
             the exception of user code that failed; its ``__cause__`` is a ``StageError`` with the traceback from the
                 worker.
         """
@@ -200,46 +206,43 @@ class Work:
 
     def _run(self, drop: bool) -> Any:
         plan = self._recording.plan()
+        occupy()
         self._hasRun = True
         self.failures = []
-        nested = current() is not None
-        if not nested:
-            self._checkpoint.claim()
-        elif self._checkpoint.isKeyword:
-            raise PlanError("a Work inside a job cannot have checkpoints of its own: leave out checkpointFile=")
-        if rankOf() and not nested:
-            self._runElsewhere(plan, drop)
-            return None
         handlers = Handlers(self._recording.inits, self._recording.last, self.failures)
-        if nested:
-            source = InitialWork([*handlers.initialParts(), self._initialWork])
-            self._runSerially(plan, source, handlers.taker())
-            return self._outcome(handlers)
-        with raisedByAll(plan):
-            saver = self._checkpoint.saver(plan, handlers.journal(drop))
-        if saver is None:
-            with raisedByAll(plan):
-                source = InitialWork([*handlers.initialParts(), self._initialWork])
-            self._runInParallel(plan, source, handlers.taker(), drop)
-            return self._outcome(handlers)
-        return self._runSaved(plan, handlers, drop, saver)
+        if current() is not None:
+            return self._runInJob(plan, handlers, drop)
+        with self._checkpoint.claimed(), throughout(plan) as self._joining:
+            return self._runElsewhere(plan, drop) if isElsewhere() else self._runHere(plan, handlers, drop)
+
+    def _runHere(self, plan: Plan, handlers: Handlers, drop: bool) -> Any:
+        saver = self._checkpoint.saver(plan, handlers.journal(drop))
+        if saver is not None:
+            return self._runSaved(plan, handlers, drop, saver)
+        source = InitialWork([*handlers.initialParts(), self._freshWork()])
+        self._runInParallel(plan, source, handlers.taker(), drop)
+        return self._outcome(handlers)
+
+    def _freshWork(self) -> Any:
+        """The initial work, which an iterator gives only once."""
+        isAgain, self._isTaken = self._isTaken, True
+        return fresh(self._initialWork, isAgain)
 
     def _runSaved(self, plan: Plan, handlers: Handlers, drop: bool, saver: Saver) -> Any:
         """Runs with checkpoints, from the one that is there if there is one."""
         saver.stopIfEnded()
-        with raisedByAll(plan):
-            source = InitialWork([*saver.initialParts(handlers.initialParts), self._initialWork])
-            saver.begin(tuple(part.length for part in source.parts))
-        self.failures += saver.failures
-        saver.failures = self.failures
-        with saver.signals():
-            try:
+        with closing(saver):
+            with saver.signals(), saver.stoppable():
+                source = InitialWork([*saver.initialParts(handlers.initialParts), self._freshWork()])
+                saver.begin(tuple(part.length for part in source.parts))
+            self.failures += saver.failures
+            saver.failures = self.failures
+            with saver.signals():
                 self._runInParallel(plan, source, handlers.taker(), drop, saver)
-            finally:
-                saver.close()
-            with saver.finishing() if handlers.finishes else nullcontext():
-                outcome = self._outcome(handlers)
-            saver.finish()
+                saver.stopIfAsked()
+                with saver.finishing() if handlers.finishes else nullcontext():
+                    outcome = self._outcome(handlers)
+                saver.finish()
         return outcome
 
     def _outcome(self, handlers: Handlers) -> Any:
@@ -255,8 +258,9 @@ class Work:
         from .runtime import Runtime
 
         if saver is not None:
-            saver.restore(handle)
-        runtime = Runtime(plan, source, self._cpus, self._seed, drop, saver, saver is not None)
+            with saver.stoppable():
+                saver.restore(handle)
+        runtime = Runtime(plan, source, self._cpus, self._seed, drop, saver, saver is not None, self._joining)
         runtime.failures = self.failures
         runtime.run(handle)
         runtime.statistics.show()
@@ -267,15 +271,21 @@ class Work:
 
         saved = self._checkpoint.path is not None
         with deaf() if saved else nullcontext():
-            runtime = Runtime(plan, InitialWork([]), self._cpus, self._seed, drop, None, saved)
+            runtime = Runtime(plan, InitialWork([]), self._cpus, self._seed, drop, None, saved, self._joining)
             runtime.run(lambda values, base: None)
 
-    def _runSerially(self, plan: Plan, source: InitialWork, handle: Callable[[list[Any]], None]) -> None:
+    def _runInJob(self, plan: Plan, handlers: Handlers, drop: bool) -> Any:
         from .lanes.serial import runSerially
 
-        for skipped in runSerially(plan, source, self._seed, handle):
+        if self._checkpoint.isKeyword:
+            raise PlanError("a Work inside a job cannot have checkpoints of its own: leave out checkpointFile=")
+        source = InitialWork([*handlers.initialParts(), self._freshWork()])
+        for skipped in runSerially(plan, source, self._seed, handlers.taker()):
             reason = describe(skipped.error)
             self.failures.append(Failure(skipped.item, skipped.stage, skipped.attempts, reason))
+        if drop:
+            handlers.checkDropped()
+        return self._outcome(handlers)
 
 
 def _unknown(keyword: str) -> PlanError:

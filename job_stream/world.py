@@ -15,12 +15,15 @@ import threading
 from collections.abc import Mapping
 from contextlib import suppress
 from types import TracebackType
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from .cpus import Grant, narrowBinding, ownGrant, shares
+from .cpus import Grant, narrowBinding, numberIn, ownGrant, shares
 from .errors import JobStreamError, WorldError
 from .transports.base import Transport
 from .transports.local import LocalTransport
+
+if TYPE_CHECKING:
+    from .transports.ranks import RanksTransport
 
 __all__ = ["OWNER", "Launch", "launched", "rankOf", "sizeOf", "world"]
 
@@ -78,19 +81,15 @@ def launched(environment: Mapping[str, str] = os.environ) -> Launch | None:
         WorldError: JOBS_RANKS is not 1.
     """
     if (ranks := environment.get("JOBS_RANKS", "")) not in ("", "1"):
-        raise WorldError(f"JOBS_RANKS can only be 1 (this process alone), not {ranks!r}; use mpirun -n for more")
+        raise WorldError(f"JOBS_RANKS can only be 1 (this process alone), not {ranks!r:.60}; use mpirun -n for more")
     if ranks:
         return None
     for launcher, rankName, sizeName, localRank, localSize in _LAUNCHERS:
-        rank, size = _number(environment, rankName), _number(environment, sizeName)
+        numbers = (numberIn(environment.get(name, "")) for name in (rankName, sizeName, localRank, localSize))
+        rank, size, *local = numbers
         if rank is not None and size:
-            return Launch(launcher, rank, size, _number(environment, localRank), _number(environment, localSize))
+            return Launch(launcher, rank, size, *local)
     return None
-
-
-def _number(environment: Mapping[str, str], name: str) -> int | None:
-    text = environment.get(name, "")
-    return int(text) if text.isdigit() else None
 
 
 def rankOf() -> int:
@@ -106,16 +105,27 @@ def sizeOf() -> int:
 
 
 class _World:
-    """The world of this process, joined when it is first asked for."""
+    """The world of this process, joined when it is first asked for.
+
+    Attributes:
+        status: the exit code by which the script tells that it was asked to end; 0: it was not.
+    """
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self.status = 0
+        self._renew()
+        os.register_at_fork(after_in_child=self._renew)
         self._transport: Transport | None = None
         self._ending: _Ending | None = None
         self._asked = False
         if launched(dict(os.environ, JOBS_RANKS="")):
             os.environ.setdefault(OWNER, str(os.getpid()))
             atexit.register(self._attend)
+
+    def _renew(self) -> None:
+        """Also in a forked process: another thread may have been joining the others, and would have the lock for ever.
+        """
+        self._lock = threading.Lock()
 
     def __call__(self) -> Transport:
         with self._lock:
@@ -136,7 +146,9 @@ class _World:
             return
         with suppress(JobStreamError):  # then the others fail by themselves, too
             self()
-            if self._ending is not None:
+            if self._ending is not None and self.status:
+                self._ending.abort(self.status)
+            elif self._ending is not None:
                 self._ending.end(error)
 
     def _join(self) -> Transport:
@@ -171,20 +183,41 @@ def _othersWait(failed: bool) -> bool:
 
 
 def _joinMpi(launch: Launch, grant: Grant) -> Transport:
-    from .transports.meeting import start
-    from .transports.mpi import MpiTransport
+    from .transports.rollcall import RollCall
 
-    mpi = start(oneHost=launch.localSize == launch.size)
+    with RollCall(launch.rank, launch.size, launch.localSize):
+        transport = _met(launch, grant)
+    _tellUsher()
+    if transport.rank == 0:
+        _warn(narrowBinding(transport.grants, UNBOUND[launch.launcher]))
+    return transport
+
+
+def _met(launch: Launch, grant: Grant) -> RanksTransport[Any]:
+    """Comes together with the others."""
+    from .transports.meeting import recovers, start
+
+    oneHost = launch.localSize == launch.size
+    mpi = start(oneHost)
     size = mpi.COMM_WORLD.Get_size()
     if size != launch.size:
         library = mpi.Get_library_version().splitlines()[0].strip(" \0,")
         mpi.Finalize()
         raise WorldError(_mismatch(launch, size, library))
-    transport = MpiTransport(mpi, grant)
-    _tellUsher()
-    if transport.rank == 0:
-        _warn(narrowBinding(transport.grants, UNBOUND[launch.launcher]))
-    return transport
+    return _withSockets(mpi, grant, oneHost) if recovers() else _throughMpi(mpi, grant)
+
+
+def _withSockets(mpi: Any, grant: Grant, oneHost: bool) -> RanksTransport[Any]:
+    from .transports.addresses import ownAddresses
+    from .transports.sockets import SocketTransport
+
+    return SocketTransport(mpi, grant, [] if oneHost else ownAddresses())
+
+
+def _throughMpi(mpi: Any, grant: Grant) -> RanksTransport[Any]:
+    from .transports.mpi import MpiTransport
+
+    return MpiTransport(mpi, grant)
 
 
 def _tellUsher() -> None:
@@ -246,6 +279,10 @@ class _Ending:
         except BaseException:
             self._transport.abort()
             raise
+
+    def abort(self, status: int) -> None:
+        """Ends all ranks with an exit code."""
+        self._transport.abort(status)
 
     def _leftOnKeyPress(self) -> bool:
         try:

@@ -26,6 +26,8 @@ AS_ROOT = {
     "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
     "PRTE_MCA_rmaps_default_mapping_policy": ":oversubscribe",
 }
+SESSIONS = "PRTE_MCA_prte_local_tmpdir_base"
+"""Where Open MPI's launcher keeps its files, which one that was killed would leave to another with the same pid."""
 LAUNCHERS = ("OMPI_", "PMI_", "PMIX_", "PRTE_", "SLURM_", "MPI_LOCAL", "JOBS_")
 RANK_VARIABLES = ("OMPI_COMM_WORLD_RANK", "PMI_RANK")
 
@@ -82,6 +84,7 @@ class World:
         folder = folder or path.parent
         self.out, self.err = folder / f"{path.stem}.out", folder / f"{path.stem}.err"
         tolerant = ("--with-ft", "ulfm") if ulfm else ()
+        self._session = tempfile.TemporaryDirectory(prefix="jobs-test-", ignore_cleanup_errors=True)
         command = [program, *tolerant, *options, "-n", str(ranks), python, "-W", "error", str(path)]
         with self.out.open("wb") as out, self.err.open("wb") as err:
             self.process = subprocess.Popen(
@@ -89,7 +92,7 @@ class World:
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=err,
-                env={**clean_environment(env), SCRIPT_MARK: self.mark},
+                env={**clean_environment(env), SCRIPT_MARK: self.mark, SESSIONS: self._session.name},
                 cwd=folder,
                 start_new_session=True,
             )
@@ -128,7 +131,7 @@ class World:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         self.process.wait(DEADLINE_S)
-        forget_session(self.process.pid)
+        self._session.cleanup()
 
 
 def _rank(pid: int) -> int | None:
@@ -138,11 +141,6 @@ def _rank(pid: int) -> int | None:
         entries = dict(line.decode(errors="replace").partition("=")[::2] for line in lines)
         return next((int(entries[name]) for name in RANK_VARIABLES if name in entries), None)
     return None
-
-
-def forget_session(launcher: int) -> None:
-    """Removes what Open MPI's launcher leaves when it is killed: a later one with the same pid would not start."""
-    shutil.rmtree(Path(tempfile.gettempdir(), f"ompi.{launcher}"), ignore_errors=True)
 
 
 def mpirun(

@@ -159,3 +159,95 @@ def test_a_run_for_which_there_is_no_room_does_not_begin(small_disk: Path, saved
     assert (ended.code, script.notes("inits")) == (1, [])
     assert f"CheckpointError: no checkpoint can be written to {small_disk}: No space left on device" in ended.err
     assert [path.name for path in small_disk.iterdir()] == [filling.name]
+
+
+# --- the first checkpoint ---------------------------------------------------------------------------------------------
+FIRST = """
+import errno
+from job_stream.checkpoint import CheckpointFile
+
+write = CheckpointFile.write
+def fails(self, header, whole):
+    Gate(here / "tried").wait()
+    raise OSError(errno.EDQUOT, "Disk quota exceeded", self.path)
+if not went_on:
+    CheckpointFile.write = fails
+
+w = Work(range(100), cpus=2, checkpointFile=state, checkpointInterval=600)
+@w.init
+def begin():
+    note("inits")
+@w.job
+def work(x):
+    if x == 50:
+        Gate(here / "tried").open()  # some results are waiting to be handed out
+    return x if sys.argv[1] != "none" else None
+"""
+LAST = {
+    "result": "w.result(lambda x: note('results', x))\nw.run()",
+    "finish": "w.finish(lambda results: note('results', *results))\nw.run()",
+    "kept": "note('results', *w.run())",
+    "none": "w.finish(lambda results: note('results', *results))\nw.run()",
+}
+
+
+@pytest.mark.parametrize("last", LAST)
+def test_no_result_is_handed_out_before_there_is_a_checkpoint(saved: Make, last: str) -> None:
+    script = saved(FIRST + LAST[last])
+    ended = script.run(last)
+    assert (ended.code, script.notes("results")) == (1, [])
+    assert "CheckpointError: the first checkpoint could not be written: " in ended.err
+    assert f"Disk quota exceeded: '{script.state}'; mend that, or give another checkpointFile" in ended.err
+    assert not script.done.exists()
+    script.go_on()
+    ended = script.run(last)
+    assert ended.code == 0, ended.err
+    found = sorted(int(word) for line in script.notes("results") for word in line.split())
+    assert found == ([] if last == "none" else list(range(100)))
+
+
+def test_a_run_that_goes_on_hands_results_out_although_it_cannot_save(saved: Make) -> None:
+    script = saved(
+        """
+        from job_stream.checkpoint import CheckpointFile
+        def fails(self, header, whole):
+            raise OSError("no")
+        if went_on:
+            CheckpointFile.write = fails
+        w = Work(range(60), cpus=1, **keywords)
+        w.job(abs)
+        @w.result
+        def handle(x):
+            note("results", x)
+            hold(len(Tally(here / "results").lines()) == 30)
+        w.run()
+        """
+    )
+    script.killed()
+    ended = script.run()
+    assert ended.code == 0, ended.err
+    assert "the checkpoint could not be written: no; going on, and trying again" in ended.err
+    assert sorted(map(int, set(script.notes("results")))) == list(range(60))
+    assert len(script.notes("results")) <= 61, "the call that was under way may be repeated"
+
+
+def test_a_run_that_cannot_even_try_to_save_ends(saved: Make) -> None:
+    script = saved(
+        """
+        from job_stream.saver import Saver
+        def save(self, state):
+            raise RuntimeError("can't start new thread")
+        if went_on:
+            Saver.save = save
+        w = Work(range(3), cpus=1, **keywords)
+        w.job(abs)
+        @w.result
+        def handle(x):
+            hold()
+        w.run()
+        """
+    )
+    script.killed()  # with results that will be delivered at once
+    ended = script.run()
+    assert ended.code == 1
+    assert "RuntimeError: can't start new thread" in ended.err

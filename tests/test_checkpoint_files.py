@@ -7,6 +7,7 @@ import os
 import pickle
 import resource
 import stat
+import zlib
 
 import pytest
 from checkpoint_support import (
@@ -28,7 +29,8 @@ from checkpoint_support import (
 
 import job_stream
 from job_stream.checkpoint import CheckpointError, CheckpointFile
-from job_stream.checkpointformat import MAGIC, RECORD_BYTES
+from job_stream.checkpointformat import MAGIC, RECORD_BYTES, Reading
+from job_stream.disk import Disk
 from job_stream.engine import messages as m
 from job_stream.engine.backlog import Part
 from job_stream.engine.rank import Rank
@@ -36,6 +38,7 @@ from job_stream.envelope import dump, load
 from job_stream.errors import EngineError
 from job_stream.payload import Live, Parts
 from job_stream.plan import Builder, Kind, Stage
+from job_stream.safekeeping import Secret
 
 FRONT = 16  # magic, format, flags, length of the header
 
@@ -459,6 +462,74 @@ def test_one_without_a_key_is_refused_where_there_is_one(file, path, key):
     refused(CheckpointFile(path), "was written without a key")
 
 
+def test_what_is_used_of_a_checkpoint_is_what_was_verified(file, path, key):
+    """Somebody who may write the file changes it right after it has been verified."""
+    key(b"secret")
+    file = CheckpointFile(path)
+    file.write(header(), inline(b"an honest item"))
+    content = path.read_bytes()
+    with open(path, "rb", buffering=0) as opened:
+        reading = Reading(str(path), opened, Secret())
+        reading.header()
+        reading.verify()
+        begin = header_bytes(path)
+        length = int.from_bytes(content[begin : begin + 4], "little")
+        forged = content[begin + 8 : begin + 8 + length].replace(b"an honest item", b"a forged item!")
+        record = length.to_bytes(4, "little") + zlib.crc32(forged).to_bytes(4, "little") + forged
+        with open(path, "r+b") as other:
+            other.write(content[:begin] + record)
+        assert reading.state().bytes() == b"an honest item"
+    refused(CheckpointFile(path), "damaged")
+
+
+def test_a_checkpoint_is_read_once(path, monkeypatch):
+    file = written(CheckpointFile(path), 3 << 20)
+    counted = []
+
+    def reader(disk, fd, reader=Disk.reader):
+        counted.append(Counted(reader(disk, fd)))
+        return counted[-1]
+
+    monkeypatch.setattr(Disk, "reader", reader)
+    assert seed_of(file) == 1
+    (opened,) = counted
+    assert opened.given == path.stat().st_size
+
+
+class Counted:
+    """A file that counts what it gives."""
+
+    def __init__(self, file):
+        self.file = file
+        self.given = 0
+
+    def read(self, size=-1):
+        data = self.file.read(size)
+        self.given += len(data)
+        return data
+
+    def __getattr__(self, name):
+        return getattr(self.file, name)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        self.file.close()
+
+
+def test_an_error_of_reading_names_the_file(file, path, monkeypatch):
+    def fails(disk, fd):
+        os.close(fd)
+        raise OSError(errno.EIO, "Input/output error")
+
+    written(file)
+    monkeypatch.setattr(Disk, "reader", fails)
+    refused(file, f"{path} cannot be read: Input/output error")
+    with pytest.raises(CheckpointError, match=r"run\.checkpoint cannot be read"):
+        job_stream.checkpointInfo(path)
+
+
 def test_a_key_file_that_is_no_secret_is_refused(path, key):
     name = key(b"")
     with pytest.raises(CheckpointError, match="is empty"):
@@ -580,6 +651,7 @@ def test_a_death_at_any_moment_where_there_are_no_hard_links_leaves_a_whole_chec
         written(file, seed=3)
 
     monkeypatch.setattr(os, "link", no_links)
+    written(written(file, seed=1), seed=2)
     missing = 0
     for number in range(1, calls_of(write) + 1):
         written(written(file, seed=1), seed=2)

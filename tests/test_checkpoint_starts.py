@@ -5,16 +5,20 @@ from __future__ import annotations
 import contextlib
 import math
 import os
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 import pytest
-from checkpoint_scripts import FAN_OUT, SCRIPTS, Saved, edited, right
-from support import Gate
+from checkpoint_scripts import FAN_OUT, SCRIPTS, Saved, edited, right, saved_again
+from support import DEADLINE_S, Gate, Tally
 
+from job_stream import Work
 from job_stream.checkpointing import Checkpointing
+from job_stream.errors import PlanError
 
 Make = Callable[[str], Saved]
 
@@ -168,22 +172,108 @@ def test_a_second_run_says_that_there_is_nothing_to_do(saved: Make) -> None:
     right(script.run(), f"{list(range(20))}\nthe script goes on")
 
 
-def test_one_stream_of_a_script_may_have_checkpoints(saved: Make) -> None:
+# --- several streams --------------------------------------------------------------------------------------------------
+def test_streams_one_after_the_other_have_checkpoints_of_their_own(saved: Make) -> None:
     script = saved(
         """
-        with Work(range(5)) as w:
-            w.job(abs)
-        w = Work(range(5), **keywords)
-        w.job(abs)
-        print(sorted(w.run()))
-        w = Work(range(5), checkpointFile=here / "other")
-        w.job(abs)
-        w.run()
+        def squares(name, first):
+            if (here / f"{name}.done").exists():
+                return
+            w = Work(range(first, first + 60), cpus=1, checkpointFile=here / name, checkpointInterval=0.03)
+            @w.job
+            def square(x):
+                note("calls", x)
+                hold(x == 140)
+                return x * x
+            w.result(lambda x: note("results", x))
+            w.run()
+        squares("other", 0)
+        squares("state", 100)
+        print("all done")
         """
     )
+    script.killed()
+    right(script.run(), "all done")
+    assert sorted(map(int, script.notes("results"))) == [x * x for x in (*range(60), *range(100, 160))]
+    calls = list(map(int, script.notes("calls")))
+    assert [calls.count(x) for x in range(60)] == [1] * 60
+
+
+def test_a_stream_that_failed_goes_on_in_the_same_process(tmp_path: Path) -> None:
+    calls = Tally(tmp_path / "calls")
+
+    def run(fails: bool) -> list[int]:
+        w = Work(range(200), cpus=1, checkpointFile=tmp_path / "state", checkpointInterval=0.01)
+
+        @w.job
+        def work(x: int) -> int:
+            calls.note(x)
+            if x == 150 and fails:
+                saved_again(tmp_path / "state", 2)
+                raise ValueError(x)
+            return x
+
+        return sorted(w.run())
+
+    with pytest.raises(ValueError, match="150"):
+        run(fails=True)
+    assert run(fails=False) == list(range(200))
+    assert len(calls) < 2 * 200
+    with pytest.raises(PlanError, match=r"a stream of this process has ended .*\bremove \S*state.done to run it again"):
+        run(fails=False)
+    (tmp_path / "state.done").unlink()
+    assert run(fails=False) == list(range(200))
+
+
+def test_a_stream_that_failed_leaves_its_files_to_other_processes(tmp_path: Path) -> None:
+    def run() -> list[int]:
+        w = Work(range(5), cpus=1, checkpointFile=tmp_path / "state")
+        w.job(lambda x: 1 // x)
+        return w.run()
+
+    with pytest.raises(ZeroDivisionError):
+        run()
+    again = f"""if True:
+        from job_stream import Work
+        w = Work(range(5), cpus=1, checkpointFile={str(tmp_path / "state")!r})
+        w.job(lambda x: x)
+        w.run()
+    """
+    ended = subprocess.run([sys.executable, "-c", again], capture_output=True, text=True, timeout=DEADLINE_S)
+    assert ended.returncode == 0, ended.stderr
+
+
+@pytest.mark.parametrize("name", ["state", "./state", "link/state"])
+def test_two_streams_at_a_time_cannot_have_the_same_checkpoint(tmp_path: Path, name: str) -> None:
+    (tmp_path / "link").symlink_to(tmp_path)
+    w = Work(range(5), cpus=1, checkpointFile=tmp_path / "state")
+    w.job(abs)
+
+    @w.result
+    def handle(x: int) -> None:
+        inner = Work(range(5), cpus=1, checkpointFile=f"{tmp_path}/{name}")
+        inner.job(abs)
+        inner.run()
+
+    with pytest.raises(PlanError, match="is the checkpoint of another stream that runs in this process"):
+        w.run()
+
+
+def test_a_second_stream_does_not_end_the_script_for_the_first_ones_sake(
+    saved: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script = saved(
+        """
+        for _ in range(2):
+            w = Work(range(5), cpus=1)
+            w.job(abs)
+            print(sorted(w.run()))
+        """
+    )
+    monkeypatch.setenv("JOBS_CHECKPOINT", str(script.state))
     ended = script.run()
     assert (ended.code, ended.out) == (1, "[0, 1, 2, 3, 4]\n"), ended.err
-    assert "PlanError: Cannot run more than one stream with checkpoints in a script" in ended.err
+    assert f"PlanError: a stream of this process has ended with the checkpoint {script.state}: give each" in ended.err
 
 
 # --- what is refused before anything is done --------------------------------------------------------------------------

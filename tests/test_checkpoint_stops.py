@@ -24,6 +24,7 @@ from engine_support import plan_of
 from mpi_support import World, find_mpirun, is_open_mpi, pythons
 from support import DEADLINE_S, FrameModel, JobModel, ReduceModel, Script, SlowModel, serially, wait_until
 
+from job_stream import stopping
 from job_stream.engine.rank import Rank
 from job_stream.saver import Saver
 from job_stream.stopping import TimeLimit
@@ -308,14 +309,70 @@ def test_who_is_asked_to_end_while_saving_saves_what_came_since(tmp_path: Path) 
         write(*what)
 
     saver._file.write = asked  # type: ignore[method-assign]
-    with saver.signals():
+
+    def saves() -> None:
+        with saver.signals():
+            saver.save(state)
+            wait_until(lambda: saver.due is not None, "the writing to end")
+            assert not posted
+            assert saver.isDue(time.monotonic())
+            saver._file.write = write  # type: ignore[method-assign]
+            saver.save(state)
+            saver.close()
+
+    with pytest.raises(SystemExit):
+        saves()
+    assert [error.code for error in posted] == [STOPPED]
+
+
+def test_who_is_asked_to_end_when_nobody_looks_any_more_ends(tmp_path: Path) -> None:
+    saver = Saver(str(tmp_path / "state"), 600, TimeLimit(None), plan_of("job"), "keep")
+    with pytest.raises(SystemExit) as caught, saver.signals():
+        os.kill(os.getpid(), signal.SIGTERM)
+    assert caught.value.code == STOPPED
+
+
+def test_the_time_of_the_environment_is_for_all_streams_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 1000.0
+    monkeypatch.setattr(stopping, "monotonic", lambda: now)
+    monkeypatch.setenv("JOBS_TIME_LIMIT", "100")
+    stopping._begin.cache_clear()
+    first = TimeLimit(None).due(0)
+    now += 60
+    second, own = TimeLimit(None).due(0), TimeLimit(100).due(0)
+    stopping._begin.cache_clear()
+    assert (first, second, own) == (1090, 1096, 1150), "a tenth of what is left is kept"
+
+
+class Interrupted(Saver):
+    """SIGTERM comes while it answers SIGUSR1."""
+
+    asked = False
+
+    @property
+    def _asked(self) -> bool:
+        return self.asked
+
+    @_asked.setter
+    def _asked(self, value: bool) -> None:
+        if self.asked and not value:
+            self.asked = False
+            self._onSignal(signal.SIGTERM, None)
+        self.asked = value
+
+
+def test_who_is_asked_to_end_while_another_signal_is_answered_ends(tmp_path: Path) -> None:
+    plan = plan_of("job")
+    saver = Interrupted(str(tmp_path / "state"), 1e6, TimeLimit(None), plan, "keep")
+    saver.begin(())
+    posted: list[Any] = []
+    saver.start(posted.append, lambda: None)
+    state = Rank(plan, (), 1).capture()
+    saver._onSignal(signal.SIGUSR1, None)
+    while saver.isDue(time.monotonic()):
         saver.save(state)
-        saver.close()
-        assert not posted
-        assert saver.isDue(time.monotonic())
-        saver._file.write = write  # type: ignore[method-assign]
-        saver.save(state)
-        saver.close()
+        saver._join()
+    saver.close()
     assert [error.code for error in posted] == [STOPPED]
 
 
@@ -442,7 +499,7 @@ def test_a_run_of_which_only_results_wait_to_be_handled_stops_between_two_of_the
     script = saved(HANDLING)
     started = handling(script)
     os.kill(started.pid, signal.SIGTERM)
-    saved_again(script.state, 1)
+    wait_until(lambda: "stopped, with" in started.err.read_text(), "the run to be stopped")
     script.gate("let go").open()
     ended = started.ended()
     assert ended.code == STOPPED, ended.err

@@ -293,6 +293,46 @@ def test_a_function_that_failed_is_called_again_with_what_it_failed_for(saved: M
     assert sorted(map(int, " ".join(script.notes("results")).split())) == list(range(30))
 
 
+def test_a_run_ends_with_its_last_result_and_not_when_a_checkpoint_is_due(saved: Make) -> None:
+    script = saved(
+        """
+        import threading
+        from job_stream.engine import messages as m
+        from job_stream.runtime import Runtime
+
+        handling, ending, taken = (threading.Event() for _ in range(3))
+        deliver, tell = Runtime._deliver, Runtime._handle
+
+        def delivered(self, *arguments):
+            deliver(self, *arguments)
+            taken.set()
+
+        def told(self, event):
+            if type(event) is m.Repaid and handling.is_set():
+                ending.set()  # this ends the stream; the result is taken just before, when nobody sleeps yet
+                taken.wait(60)
+            tell(self, event)
+
+        Runtime._deliver, Runtime._handle = delivered, told
+
+        def source():
+            yield 1
+            handling.wait(60)
+            yield 0
+
+        w = Work(source(), cpus=1, checkpointFile=state, checkpointInterval=1e6)
+        w.job(lambda x: x or None)
+        @w.result
+        def handle(x):
+            handling.set()
+            ending.wait(60)
+            print(x)
+        w.run()
+        """
+    )
+    right(script.run(), 1)
+
+
 # --- threads ----------------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize("source", ["iter(made())", "made()"], ids=["iterator", "list"])
 def test_in_threads_items_come_back_as_they_were_given(saved: Make, source: str) -> None:

@@ -21,6 +21,8 @@ from launcher_support import job_stream
 from mpi_support import MPICH, clean_environment, find_mpirun, is_open_mpi, pythons
 from support import DEADLINE_S, Ended, Gate, Tally, is_alive, wait_until
 
+DEATHS = int(os.environ.get("JOBS_TEST_DEATHS", "1"))
+SEED = int(os.environ.get("JOBS_TEST_SEED", "1"))
 LANES = {"alpha": 2, "beta": 1, "gamma": 3}
 
 pytestmark = pytest.mark.skipif(missing() is not None, reason=f"no cluster here: {missing()}")
@@ -215,6 +217,44 @@ def test_a_run_goes_on_without_a_host_that_is_cut_off(site: Site) -> None:
     assert sorted(site.notes.numbers()) == list(range(100))
     site.gone("alpha", "beta")
     wait_until(lambda: not site.programs("gamma"), "the program to end on gamma, too")
+
+
+@with_open_mpi
+@pytest.mark.parametrize("number", range(DEATHS))
+def test_the_death_of_a_rank_with_large_items_under_way_changes_no_result(site: Site, number: int) -> None:
+    text = f"""
+    import random, signal, threading
+    random.seed({SEED + number})
+    victim, delay, sizes = random.choice(("beta", "gamma")), random.random(), {{}}
+    for x in range(60):
+        sizes[x] = int(1000 * 20_000 ** random.random())
+    def die_amid():
+        wait_for("busy alpha", "busy beta", "busy gamma")
+        time.sleep(delay)
+        announce("killed")
+        os.kill(os.getpid(), signal.SIGKILL)
+    if host == victim:
+        threading.Thread(target=die_amid, daemon=True).start()
+    seen = []
+    with Work(bytes([x]) * sizes[x] for x in range(60)) as w:
+        @w.job
+        def work(data):
+            meet()
+            if data[0] >= 50:
+                wait_for("killed")
+            time.sleep(0.02)
+            return data * 2
+        @w.result
+        def take(data):
+            seen.append((data[0], len(data)))
+            assert data == data[:1] * len(data)
+    if host == "alpha":
+        print(sorted(seen) == [(x, 2 * sizes[x]) for x in range(60)], flush=True)
+    """
+    ended = site.job_stream(text)()
+    assert (ended.code, ended.out) == (0, "True\n"), ended.err
+    assert "is lost; the others go on" in ended.err
+    site.gone(*LANES)
 
 
 @asked_for

@@ -1,9 +1,11 @@
 """Stages as classes."""
 
 import os
+import threading
 
 import pytest
 from common_support import Sum
+from support import DEADLINE_S
 
 from job_stream import Multiple, Work, common
 from job_stream.errors import PlanError
@@ -104,6 +106,56 @@ def test_a_class_may_ask_for_threads():
     assert w.run() == [os.getpid()]
 
 
+@pytest.mark.parametrize("inThreads", [{"own": False}, {"useMultiprocessing": False}, {"stage": False}])
+def test_all_threads_share_one_instance_of_a_class_and_do_not_mix_what_they_send(inThreads):
+    met, made = threading.Barrier(2), []
+
+    class Meeting(common.Job):
+        USE_MULTIPROCESSING = inThreads.get("own", True)
+
+        def postSetup(self):
+            made.append(self)
+
+        def handleWork(self, work):
+            self.emit(work)
+            met.wait(DEADLINE_S)  # both are in the midst of a call
+            self.emit(-work)
+            met.wait(DEADLINE_S)
+
+    w = Work([1, 2, 3, 4], cpus=2, useMultiprocessing=inThreads.get("useMultiprocessing", True))
+    w.job(Meeting, **({"useMultiprocessing": False} if "stage" in inThreads else {}))
+    w.job(lambda x: (x, threading.get_ident()), useMultiprocessing=False)
+    found = w.run()
+    assert sorted(x for x, _ in found) == [-4, -3, -2, -1, 1, 2, 3, 4]
+    assert len(made) == 1
+    assert sorted(x for x, _ in w.run()) == [-4, -3, -2, -1, 1, 2, 3, 4]
+    assert len(made) == 1
+
+
+def test_the_instance_of_a_reducer_and_of_a_frame_is_shared_by_threads_too():
+    made = []
+
+    class Adding(Sum):
+        USE_MULTIPROCESSING = False
+
+        def postSetup(self):
+            made.append("reducer")
+
+    class Summing(SumTo):
+        USE_MULTIPROCESSING = False
+
+        def postSetup(self):
+            made.append("frame")
+
+    w = Work(range(100), cpus=4)
+    w.frame(Summing)
+    w.job(lambda x: x, useMultiprocessing=False)
+    w.frameEnd(Summing)
+    w.reduce(Adding)
+    assert w.run() == [sum(n * (n + 1) // 2 for n in range(100))]
+    assert sorted(made) == ["frame", "reducer"]
+
+
 @pytest.mark.parametrize(("role", "kind"), [("job", Sum), ("reduce", Double), ("frame", Double)])
 def test_a_class_of_another_kind_is_refused(role, kind):
     with pytest.raises(PlanError, match=kind.__name__):
@@ -134,11 +186,6 @@ class Early(Sum):
         self.emit(work)
 
 
-class Late(Sum):
-    def handleDone(self, store):
-        self.recur(1)
-
-
 class Prepared(Sum):
     def handleInit(self, store):
         self.recur(1)
@@ -165,8 +212,7 @@ class Lazily(common.Job):
     ("role", "kind", "said"),
     [
         ("reduce", Early, "emit in stage 'Early' is possible only while handleDone runs"),
-        ("reduce", Late, "recur in stage 'Late' is possible only while handleAdd or handleJoin runs"),
-        ("reduce", Prepared, "recur in stage 'Prepared' is possible only while handleAdd or handleJoin runs"),
+        ("reduce", Prepared, "recur in stage 'Prepared' is possible only while handleAdd, handleJoin or"),
         ("job", Hasty, "emit in stage 'Hasty' is possible only while handleWork runs"),
         ("job", Lazily, "emit in stage 'Lazily' is possible only while handleWork runs"),
     ],

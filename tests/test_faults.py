@@ -32,6 +32,7 @@ from support import (
 import job_stream
 from job_stream import Multiple, Object, Work
 from job_stream.errors import LaneDied, StageError
+from job_stream.lanes import nursery
 
 
 def crash():
@@ -857,8 +858,9 @@ def test_an_error_ends_a_run_whose_other_process_ignores_signals(tally):
     assert not is_alive(tally.numbers()[0])
 
 
-def test_a_run_ends_though_a_job_has_started_a_thread():
-    """A thread that a job left behind is the job's own; it dies with its process."""
+def test_a_run_ends_though_a_job_has_started_a_thread(monkeypatch):
+    """A thread that a job left behind is the job's own; its process waits for it, but not for ever."""
+    monkeypatch.setattr(nursery, "LEAVE_S", 0.1)
     w = Work(range(4), cpus=2)
 
     @w.job

@@ -603,3 +603,31 @@ def test_a_frame_follows_a_reduce():
     reduce_to_sum(w)
     sum_through(w)
     assert w.run() == [(3, 6)]
+
+
+NESTED = """
+from job_stream import Work
+
+DEPTH = 16_000
+
+def frame(store, first):
+    if not hasattr(store, "came"):
+        store.came = []
+        return first
+
+def end(store, x):
+    store.came.append(x)
+
+w = Work([1], cpus=3)
+for _ in range(DEPTH):
+    w.frame(frame, emit=lambda store: sum(store.came))
+w.job(lambda x: x + 1)
+for _ in range(DEPTH):
+    w.frameEnd(end)
+print(w.run())
+"""
+
+
+def test_thousands_of_frames_in_one_another_while_workers_wait_for_work(start):
+    """The workers that have nothing to do ask for some all the time, and each look at what is left sees all frames."""
+    assert start(NESTED).ended() == (0, "[2]\n", "")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import random
@@ -21,6 +22,7 @@ from checkpoint_support import (
     killed_at,  # fmt: skip
     noise,
 )
+from simulated_disk import FOLDER, SimulatedDisk
 from support import die
 
 from job_stream.journal import CallJournal, ResultJournal, digestOf
@@ -29,6 +31,7 @@ from job_stream.payload import Parts
 from job_stream.safekeeping import CheckpointError
 
 BOTH = [ResultJournal, CallJournal]
+SIMULATED = f"{FOLDER}/journal"
 
 
 @pytest.fixture
@@ -468,6 +471,119 @@ def test_calls_go_on_while_the_disk_is_full(path, opened, monkeypatch):
     journal.close()
     again = opened(CallJournal.open(path, RUN, HEAD_BYTES))
     assert "no record of 2 results" in again.warning
+
+
+# --- a disk that fails to sync, and the power that fails --------------------------------------------------------------
+
+
+@pytest.fixture
+def disk():
+    return SimulatedDisk(random.Random(1))
+
+
+class Always(random.Random):
+    """Draws the same every time."""
+
+    def __init__(self, drawn):
+        super().__init__(1)
+        self.random = lambda: drawn
+
+
+@contextlib.contextmanager
+def failing_to_sync(disk, evicted=False):
+    """Within, syncs fail; where memory is short, what they were to write is gone at once."""
+    disk.chance, disk.fate = Always(0.0 if evicted else 1.0), lambda call: errno.EIO if call == "fsync" else None
+    yield
+    disk.chance, disk.fate = random.Random(1), lambda call: None
+
+
+def filled_on(disk, kind):
+    """A journal with something in it that is not durable."""
+    journal = kind.create(SIMULATED, RUN, disk)
+    for number in range(5):
+        if kind is ResultJournal:
+            journal.add(inline(noise(500, number)), 1, number)
+        else:
+            handle(journal, [number, -number])
+    return journal
+
+
+def content_of(kind, disk, mark):
+    """What a process finds there after a power failure."""
+    journal = kind.open(SIMULATED, RUN, mark, disk.worst())
+    return kept(journal) if kind is ResultJournal else journal.owed.total()
+
+
+def is_whole(kind, disk, mark):
+    found = content_of(kind, disk, mark if kind is ResultJournal else HEAD_BYTES)
+    assert (len(found) if kind is ResultJournal else found) == (5 if kind is ResultJournal else 10)
+
+
+@pytest.mark.parametrize("kind", BOTH)
+def test_what_a_failed_sync_was_to_write_is_written_by_the_next_one(kind, disk):
+    journal = filled_on(disk, kind)
+    mark = journal.mark()
+    with failing_to_sync(disk), pytest.raises(OSError, match="Input/output error"):
+        journal.sync()
+    with pytest.raises(CheckpointError, match="damaged"):
+        kind.open(SIMULATED, RUN, mark, disk.worst())
+    journal.sync()
+    is_whole(kind, disk, mark)
+
+
+@pytest.mark.parametrize("kind", BOTH)
+def test_what_a_failed_sync_has_lost_is_never_taken_for_durable(kind, disk):
+    journal = filled_on(disk, kind)
+    with failing_to_sync(disk, evicted=True), pytest.raises(OSError, match="Input/output error"):
+        journal.sync()
+    for _ in range(3):
+        with pytest.raises(OSError, match="the disk has lost what it had taken before"):
+            journal.sync()
+
+
+def test_what_the_sync_of_an_earlier_process_failed_to_write_is_written(disk):
+    journal = filled_on(disk, CallJournal)
+    with failing_to_sync(disk), pytest.raises(OSError, match="Input/output error"):
+        journal.sync()
+    disk.restart(powerFails=False)
+    again = CallJournal.open(SIMULATED, RUN, HEAD_BYTES, disk)
+    assert again.owed.total() == 10
+    again.sync()
+    is_whole(CallJournal, disk, HEAD_BYTES)
+
+
+@pytest.mark.parametrize("size", [0, 1, 72])
+def test_what_a_power_failure_left_of_a_new_journal_is_no_obstacle(path, opened, size):
+    path.write_bytes(bytes(size))
+    path.chmod(0o600)
+    mark = opened(CallJournal.create(path, RUN)).mark()
+    assert mark == HEAD_BYTES
+
+
+def test_zeros_of_somebody_else_are_left_alone(path):
+    path.write_bytes(bytes(1000))
+    path.chmod(0o600)
+    with pytest.raises(CheckpointError, match="is not a journal of job_stream"):
+        CallJournal.create(path, RUN)
+    assert path.read_bytes() == bytes(1000)
+
+
+def test_a_result_that_was_not_handled_is_not_taken_for_one_after_a_power_failure(disk):
+    journal = CallJournal.create(SIMULATED, RUN, disk)
+    mark = journal.mark()
+    handle(journal, ["a"])
+    journal.begin(["b"])  # and the process dies
+    journal.sync()
+    disk.restart(powerFails=False)
+    again = CallJournal.open(SIMULATED, RUN, mark, disk)
+    handle(again, ["c", "d"])
+    disk.chance = Always(0.0)  # the counter reaches the disk
+    for file in disk.names.values():
+        file.look()
+        file.dirty &= {0}  # and what has been appended does not
+    disk.restart(powerFails=True)
+    last = CallJournal.open(SIMULATED, RUN, mark, disk)
+    assert digestOf("b") not in last.owed
 
 
 def test_half_an_entry_on_a_full_disk_does_no_harm(path):

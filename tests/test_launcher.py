@@ -10,7 +10,7 @@ import sys
 import pytest
 from launcher_support import fake_program, needs_mpirun, needs_open_mpi, run, script
 from mpi_support import clean_environment, find_mpirun
-from support import REPOSITORY
+from support import DEADLINE_S, REPOSITORY, Ended
 
 import job_stream
 
@@ -59,7 +59,7 @@ def test_words_of_the_program_are_its_own(tmp_path):
     assert run(tmp_path, sys.executable, path, *words).out == f"{words}\n"
 
 
-@pytest.mark.parametrize("words", [["--"], ["-c", "x", "--"]])
+@pytest.mark.parametrize("words", [["--"], ["--checkpoint", "x", "--"]])
 def test_what_stands_behind_two_dashes_is_a_program_whatever_its_name(tmp_path, words):
     program = fake_program(tmp_path / "bin", "config", "I am a program")
     ended = run(tmp_path, *words, "config", env={"PATH": f"{program.parent}:{os.environ['PATH']}"})
@@ -88,16 +88,19 @@ def test_a_script_that_is_not_executable_is_told_how_to_start(tmp_path):
         (["--host", "a", "--hostfile", "b", "--", "x"], "give one of them"),
         (["--restarts", "2", "--", "x"], "--restarts needs a checkpoint"),
         (["--time-limit", "9", "--", "x"], "--time-limit needs a checkpoint to stop with"),
-        (["--restarts", "-1", "-c", "c", "--", "x"], "-1 is not in the range"),
+        (["--restarts", "-1", "--checkpoint", "c", "--", "x"], "-1 is not in the range"),
         (["--time-limit", "soon", "--", "x"], "neither a number of seconds nor HH:MM:SS"),
         (["--time-limit", "02:00", "--", "x"], "neither a number of seconds nor HH:MM:SS"),
         (["--time-limit", "0", "--", "x"], "is not above 0"),
+        (["--time-limit", "9" * 5000, "--", "x"], "is not above 0, or longer than anything"),
+        (["--time-limit", "9" * 5000 + ":00:00", "--", "x"], "is not above 0, or longer than anything"),
         (["--time-limit", "1:75:00", "--", "x"], "neither a number of seconds nor HH:MM:SS"),
-        (["-c", "", "--", "x"], "--checkpoint needs the name of a file"),
+        (["--checkpoint", "", "--", "x"], "--checkpoint needs the name of a file"),
         (["-n", "2", "config"], "config takes no such options"),
-        (["--restarts", "1", "-c", "x", "doctor"], "doctor takes no such options"),
-        (["git-results-progress"], "needs --checkpoint PATH"),
-        (["-n", "2", "-c", "x", "git-results-progress"], "git-results-progress takes no such options"),
+        (["--restarts", "1", "--checkpoint", "x", "doctor"], "doctor takes no such options"),
+        (["-c", "--checkpoint", "x", "--", "x"], "give one of them"),
+        (["git-results-progress"], "needs --checkpoint PATH, or -c, before it"),
+        (["-n", "2", "--checkpoint", "x", "git-results-progress"], "git-results-progress takes no such options"),
     ],
 )
 def test_options_that_make_no_sense_are_refused(tmp_path, words, complaint):
@@ -109,12 +112,61 @@ def test_options_that_make_no_sense_are_refused(tmp_path, words, complaint):
 # --- settings -----------------------------------------------------------------------------------------------------
 def test_settings_are_set_listed_and_unset(tmp_path):
     (tmp_path / "hosts").write_text("localhost\n")
-    assert run(tmp_path, "config").out.startswith("hostfile=  #")
+    assert run(tmp_path, "config").out == "hostfile=\n"
     assert run(tmp_path, "config", "hostfile=hosts") == (0, "", "")
-    assert run(tmp_path, "config").out.startswith(f"hostfile={tmp_path / 'hosts'}  #")
+    assert run(tmp_path, "config").out == f"hostfile={tmp_path / 'hosts'}\n"
     assert (tmp_path / "config/job_stream/config.toml").read_text() == f'hostfile = "{tmp_path / "hosts"}"\n'
     assert run(tmp_path, "config", "hostfile=") == (0, "", "")
-    assert run(tmp_path, "config").out.startswith("hostfile=  #")
+    assert run(tmp_path, "config").out == "hostfile=\n"
+
+
+def test_a_hostfile_may_come_after_the_setting_that_names_it(tmp_path):
+    assert run(tmp_path, "config", "hostfile=later") == (0, "", "")
+    assert run(tmp_path, "config").out == f"hostfile={tmp_path / 'later'}\n"
+    ended = run(tmp_path, "--dry-run", "--", "prog")
+    assert ended.code == 2
+    assert f"hostfile {tmp_path / 'later'}: cannot be read: No such file or directory; the settings name" in ended.err
+
+
+AS_NOBODY = """
+import os, sys
+import job_stream.launcher.cli, platformdirs.unix
+os.setgroups([])
+os.setgid(54321)
+os.setuid(54321)
+job_stream.launcher.cli.main()
+"""
+
+
+def as_nobody(tmp_path, *words, home=None):
+    """The command as a user who has no entry in the list of users."""
+    env = {name: value for name, value in clean_environment().items() if name not in ("HOME", "XDG_CONFIG_HOME")}
+    done = subprocess.run(
+        [sys.executable, "-c", AS_NOBODY, *words], capture_output=True, text=True, cwd=tmp_path, timeout=DEADLINE_S,
+        env={**env, **({} if home is None else {"HOME": home})},
+    )  # fmt: skip
+    return Ended(done.returncode, done.stdout, done.stderr)
+
+
+as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+
+
+@as_root
+def test_a_user_without_home_and_without_an_entry_can_run_programs(tmp_path):
+    assert as_nobody(tmp_path, "--", "/bin/echo", "runs") == (0, "runs\n", "")
+    assert as_nobody(tmp_path, "config") == (0, "hostfile=\n", "")
+    ended = as_nobody(tmp_path, "config", "hostfile=/hosts")
+    assert ended.code == 2
+    assert "this user has no home folder, and so no settings: let HOME name one" in ended.err
+
+
+@as_root
+@pytest.mark.parametrize("home", ["/dev/null", "/root", "/nowhere"])
+def test_a_home_that_cannot_be_entered_holds_no_settings(tmp_path, home):
+    assert as_nobody(tmp_path, "--", "/bin/echo", "runs", home=home) == (0, "runs\n", "")
+    ended = as_nobody(tmp_path, "config", "hostfile=/hosts", home=home)
+    assert ended.code == 2
+    assert f"the settings in {home}/.config/job_stream/config.toml cannot be written" in ended.err
 
 
 @pytest.mark.parametrize(
@@ -123,7 +175,7 @@ def test_settings_are_set_listed_and_unset(tmp_path):
         ("hostfil=x", "the key 'hostfil' is not known; did you mean 'hostfile'? (known: hostfile)"),
         ("colour=blue", "the key 'colour' is not known (known: hostfile)"),
         ("hostfile", "write KEY=VALUE, or KEY= to unset (known: hostfile)"),
-        ("hostfile=nowhere", "there is no file"),
+        ("hostfile=.", "is a folder; a hostfile is a file"),
     ],
 )
 def test_settings_that_make_no_sense_are_refused(tmp_path, word, complaint):
@@ -135,7 +187,15 @@ def test_settings_that_make_no_sense_are_refused(tmp_path, word, complaint):
 
 @pytest.mark.parametrize(
     ("text", "complaint"),
-    [("hostfile = ", "cannot be read"), ("hostfile = 3", "must be a text"), ("host = 'a'", "'host' is not known")],
+    [
+        ("hostfile = ", "cannot be read"),
+        ("hostfile = 3", "must be a text"),
+        ("host = 'a'", "'host' is not known"),
+        ("hostfile = " + "9" * 5000, "cannot be read"),
+        ("hostfile = " + "[" * 5000, "it is nested too deeply"),
+        ("hostfile = 'a\0b'", "cannot be read"),
+        ('hostfile = "a\\u0000b"', "must be the path of a file, not"),
+    ],
 )
 def test_a_file_of_settings_that_makes_no_sense_is_named(tmp_path, text, complaint):
     path = tmp_path / "config/job_stream/config.toml"
@@ -165,6 +225,19 @@ def test_a_mistake_in_the_default_hostfile_says_whose_it_is(tmp_path):
     assert "'job_stream config hostfile=' unsets it" in ended.err
 
 
+def test_settings_are_written_where_a_link_leads(tmp_path):
+    (tmp_path / "hosts").write_text("node7\n")
+    run(tmp_path, "config", "hostfile=hosts")
+    path = next(tmp_path.rglob("config.toml"))
+    elsewhere = tmp_path / "dotfiles.toml"
+    path.rename(elsewhere)
+    path.symlink_to(elsewhere)
+    assert run(tmp_path, "config", "hostfile=").code == 0
+    assert path.is_symlink()
+    assert "hosts" not in elsewhere.read_text()
+    assert [entry.name for entry in path.parent.iterdir()] == ["config.toml"]
+
+
 # --- progress -----------------------------------------------------------------------------------------------------
 def progress(tmp_path):
     ended = run(tmp_path, "--checkpoint", "state", "git-results-progress")
@@ -179,11 +252,24 @@ def test_progress_is_the_time_of_the_checkpoint(tmp_path):
     assert float(progress(tmp_path)) == 1_700_000_000
 
 
+def test_progress_may_be_asked_for_with_what_says_where_to_run(tmp_path):
+    for words in (["--host", "a,b", "cpus=2"], ["--hostfile", "nowhere"], []):
+        assert run(tmp_path, "--checkpoint", "state", *words, "git-results-progress") == (0, "-1\n", "")
+
+
 def test_progress_of_a_finished_run_is_the_time_of_its_end(tmp_path):
     for name, second in (("state", 1), ("state.done", 2)):
         (tmp_path / name).touch()
         os.utime(tmp_path / name, (second, second))
     assert float(progress(tmp_path)) == 2
+
+
+def test_progress_is_not_told_by_what_somebody_has_put_there(tmp_path):
+    for name in ("state", "state.done"):
+        (tmp_path / name).symlink_to(tmp_path / "hosts")
+        ended = run(tmp_path, "--checkpoint", "state", "git-results-progress")
+        assert (ended.code, ended.out) == (2, "")
+        assert f"{name} is a symbolic link" in ended.err
 
 
 # --- what would be started ----------------------------------------------------------------------------------------
@@ -262,14 +348,34 @@ def test_root_is_let_start_ranks_with_open_mpi_only(tmp_path):
 
 
 def test_checkpoint_and_time_limit_go_into_the_environment(tmp_path):
-    variables, _ = dry(tmp_path, "-n", "2", "-c", "state", "--time-limit", "1:30:00")
+    variables, _ = dry(tmp_path, "-n", "2", "--checkpoint", "state", "--time-limit", "1:30:00")
     assert variables["JOBS_CHECKPOINT"] == str(tmp_path / "state")
     assert variables["JOBS_TIME_LIMIT"] == "5400"
 
 
+def test_c_is_the_usual_checkpoint_of_the_current_folder(tmp_path):
+    usual = str(tmp_path / "job_stream.chkpt")
+    assert dry(tmp_path, "-n", "2", "-c")[0]["JOBS_CHECKPOINT"] == usual
+    assert dry(tmp_path, "-c", "--restarts", "1")[0]["JOBS_CHECKPOINT"] == usual
+    for words in (["--no-c"], ["-c", "--no-c"]):
+        assert "JOBS_CHECKPOINT" not in dry(tmp_path, "-n", "2", *words)[0]
+    variables, _ = dry(tmp_path, "-n", "2", "--no-c", "--checkpoint", "state")
+    assert variables["JOBS_CHECKPOINT"] == str(tmp_path / "state")
+    (tmp_path / "job_stream.chkpt").touch()
+    os.utime(usual, (5, 5))
+    assert float(run(tmp_path, "-c", "git-results-progress").out) == 5
+
+
+@pytest.mark.parametrize("words", [["-c", "state", "--", "prog"], ["-c", "-n", "1", "state", "--", "prog"]])
+def test_a_path_after_c_is_told_the_option_that_takes_one(tmp_path, words):
+    ended = run(tmp_path, *words)
+    assert ended.code == 127
+    assert "-c takes no path: write 'job_stream --checkpoint state -- ...'" in ended.err
+
+
 @pytest.mark.parametrize(("text", "seconds"), [("90", "90"), ("48:00:00", "172800"), ("0.5", "0.5")])
 def test_time_limits_are_seconds_or_a_clock(tmp_path, text, seconds):
-    variables, _ = dry(tmp_path, "-c", "state", "--time-limit", text)
+    variables, _ = dry(tmp_path, "--checkpoint", "state", "--time-limit", text)
     assert variables["JOBS_TIME_LIMIT"] == seconds
 
 

@@ -36,6 +36,22 @@ def test_this_machine_is_fine(tmp_path, python):
     assert len(lines) == 12
 
 
+PLANTED = ("mpi4py", "job_stream", "click", "msgpack", "numpy", "cloudpickle", "runpy", "sitecustomize", "usher")
+
+
+@needs_mpirun
+@pytest.mark.parametrize("words", [["doctor"], ["-n", "2", "--dry-run", "--", "true"], ["-n", "2", "--", "true"]])
+def test_modules_in_the_current_folder_are_not_run(tmp_path, words):
+    folder = tmp_path / "current"
+    for name in PLANTED:
+        (folder / name).mkdir(parents=True)
+        (folder / name / "__init__.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'a').write({name!r})")
+        (folder / name / "__main__.py").touch()
+    ended = run(folder, *words)
+    assert ended.code == 0, ended
+    assert not (tmp_path / "ran").exists()
+
+
 @needs_mpirun
 def test_hosts_can_be_tested(tmp_path):
     ended = run(tmp_path, "--host", "alpha,beta,gamma", "doctor", env=remote(tmp_path))

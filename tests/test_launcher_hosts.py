@@ -33,6 +33,10 @@ def test_hosts_of_the_command_line(texts, hosts):
     assert list(parseHosts(texts)) == hosts
 
 
+def test_a_hostfile_may_begin_with_a_byte_order_mark(tmp_path):
+    assert readHostfile(hostfile(tmp_path, "\ufeffnode1 cpus=0004\n")) == (Host("node1", 4),)
+
+
 def test_a_hostfile_has_a_host_a_line_with_comments(tmp_path):
     path = hostfile(tmp_path, "# ours\n\nnode1 cpus=4  # the old one\r\n  node2\t cpus=16\n192.0.2.7#none\n::1\n")
     assert readHostfile(path) == (Host("node1", 4), Host("node2", 16), Host("192.0.2.7"), Host("::1"))
@@ -87,6 +91,9 @@ MISTAKES = [
     ("a cpus=", "line 1: host 'a': cpus must be a number above 0, not ''"),
     ("a cpus=²", "line 1: host 'a': cpus must be a number above 0, not '²'"),
     ("a cpus=2 cpus=3", "line 1: host 'a' has cpus= twice"),
+    ("a cpus=100000", "line 1: host 'a': cpus must be a number above 0, and 99999 at most, not '100000'"),
+    ("a cpus=" + "9" * 5000, "line 1: host 'a': cpus must be a number above 0, and 99999 at most, not '999"),
+    ("y" * 5000, "line 1: 'yyy"),
     ("# none", "there is no host in it"),
     ("", "there is no host in it"),
     ("-oProxyCommand=x", "line 1: '-oProxyCommand=x' is not the name of a host"),

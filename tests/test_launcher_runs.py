@@ -108,7 +108,7 @@ def test_one_rank_is_the_program_itself(tmp_path, code):
 
 def test_the_checkpoint_reaches_the_program(tmp_path):
     path = script(tmp_path, "print(os.environ['JOBS_CHECKPOINT'])")
-    assert run(tmp_path, "-c", "state", "--", sys.executable, path).out == f"{tmp_path / 'state'}\n"
+    assert run(tmp_path, "--checkpoint", "state", "--", sys.executable, path).out == f"{tmp_path / 'state'}\n"
 
 
 def test_lanes_of_a_host_are_those_that_are_asked_for(tmp_path):
@@ -162,7 +162,7 @@ def test_a_run_goes_on_from_its_checkpoint_after_a_crash(tmp_path, python):
     w.run()
     """
     path = script(tmp_path, SUM + text)
-    ended = run(tmp_path, "-n", "2", "-c", "state", "--restarts", "3", "--", python, path, python=python)
+    ended = run(tmp_path, "-n", "2", "--checkpoint", "state", "--restarts", "3", "--", python, path, python=python)
     assert ended.code == 0, ended.err
     assert "starting again in 1 s (1 of 3)" in ended.err
     assert "going on from" in ended.err
@@ -173,7 +173,7 @@ def test_a_run_goes_on_from_its_checkpoint_after_a_crash(tmp_path, python):
 
 def test_tries_come_to_an_end(tmp_path):
     path = script(tmp_path, "Tally(here / 'starts').note(rank); die()")
-    ended = run(tmp_path, "-c", "state", "--restarts", "1", "--", sys.executable, path)
+    ended = run(tmp_path, "--checkpoint", "state", "--restarts", "1", "--", sys.executable, path)
     assert ended.code == 137
     assert len(Tally(tmp_path / "starts")) == 2
 
@@ -186,7 +186,7 @@ def test_a_mistake_in_the_program_is_not_tried_again(tmp_path, python):
     w.run()
     """
     path = script(tmp_path, SUM + text)
-    ended = run(tmp_path, "-n", "2", "-c", "state", "--restarts", "3", "--", python, path, python=python)
+    ended = run(tmp_path, "-n", "2", "--checkpoint", "state", "--restarts", "3", "--", python, path, python=python)
     assert ended.code == 1
     assert len(Tally(tmp_path / "starts")) == 2
     assert "starting again" not in ended.err
@@ -195,7 +195,7 @@ def test_a_mistake_in_the_program_is_not_tried_again(tmp_path, python):
 @each_mpi
 def test_a_run_stops_before_its_time_limit(tmp_path, python):
     path = script(tmp_path, SUM + "    w.job(lambda number: time.sleep(number) or number)\n    w.run()")
-    words = ("-n", "2", "-c", "state", "--time-limit", "1", "--restarts", "2")
+    words = ("-n", "2", "--checkpoint", "state", "--time-limit", "1", "--restarts", "2")
     ended = run(tmp_path, *words, "--", python, path, python=python)
     assert ended.code == 75, ended.err
     assert (tmp_path / "state").exists()
@@ -227,7 +227,7 @@ def busy(tmp_path):
 
     def start(*words, python=sys.executable):
         path = script(tmp_path, BUSY)
-        command = Command(tmp_path, "-c", "state", *words, "--", python, path, python=python)
+        command = Command(tmp_path, "--checkpoint", "state", *words, "--", python, path, python=python)
         started.append(command)
         Gate(tmp_path / "busy").wait()
         return command
@@ -271,7 +271,7 @@ def test_ctrl_c_ends_all_and_nothing_is_tried_again(busy, python):
 @each_mpi
 def test_sigusr1_has_a_checkpoint_written_and_the_run_goes_on(tmp_path, python):
     path = script(tmp_path, BUSY.replace("Interval=0.05", "Interval=1e6").replace("previous", "journal"))
-    with Command(tmp_path, "-n", "2", "-c", "state", "--", python, path, python=python) as command:
+    with Command(tmp_path, "-n", "2", "--checkpoint", "state", "--", python, path, python=python) as command:
         Gate(tmp_path / "busy").wait()
         command.signal(signal.SIGUSR1)
         wait_until((tmp_path / "state.previous").exists, "a checkpoint")
@@ -360,8 +360,25 @@ def test_a_rank_that_dies_before_it_has_joined_the_others_ends_all(monkeypatch, 
 
 
 @needs_open_mpi
+def test_a_rank_that_waits_for_too_long_for_another_has_all_started_again(tmp_path):
+    text = """
+    if rank == 1 and not (here / "tried").exists():
+        (here / "tried").touch()
+        time.sleep(1e6)
+    print(sum(w.run() or ()))
+    """
+    path = script(tmp_path, SUM + text)
+    words = ("-n", "2", "--checkpoint", "run", "--restarts", "1", "--", sys.executable, path)
+    ended = run(tmp_path, *words, env={"JOBS_JOIN_LIMIT": "3"})
+    assert ended.code == 0, ended.err
+    assert sorted(ended.out.split()) == ["0", str(sum(number**2 for number in range(100)))]
+    assert "rank 1 did not come" in ended.err
+    assert "starting again" in ended.err
+
+
+@needs_open_mpi
 def test_an_mpirun_has_a_folder_of_its_own_which_one_that_was_killed_cannot_have_left(tmp_path):
-    path = script(tmp_path, "print(Path(os.environ['PMIX_SERVER_TMPDIR']).parent)")
+    path = script(tmp_path, "print(Path(os.environ['PMIX_SERVER_TMPDIR']).parent.parent)")
     with tempfile.TemporaryDirectory() as folder:
         ended = run(tmp_path, "-n", "2", "--", sys.executable, path, env={"TMPDIR": folder})
         assert ended.code == 0, ended.err

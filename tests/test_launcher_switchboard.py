@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import selectors
 import socket
+import sys
 
 import pytest
 from support import wait_until
 
-from job_stream.launcher.switchboard import Switchboard, addressesTowards
+from job_stream.launcher import switchboard
+from job_stream.launcher.mailbox import Mailbox
+from job_stream.launcher.run import Run
+from job_stream.launcher.switchboard import MAX_STRANGERS, Switchboard, addressesTowards
 from job_stream.launcher.verdict import End
 
 
@@ -117,6 +121,39 @@ def test_strangers_are_hung_up_on(board, text):
     assert board.board.started == 0
     assert not board.board.ends
     board.usher(0)
+
+
+def test_strangers_are_few_and_keep_nobody_out_for_ever(board, monkeypatch):
+    first = board.usher(0)
+    strangers = [board.call(b"hel") for _ in range(MAX_STRANGERS + 20)]
+    board.until(lambda: len(board.board._links) == MAX_STRANGERS + 1)
+    for _ in range(20):
+        board.until(lambda: True)
+    assert len(board.board._links) == MAX_STRANGERS + 1
+    last = board.call(f"hello {board.token} 1 node1 7\n".encode())
+
+    def heard():
+        board.board.hangUpOnStrangers()
+        return board.board.started == 2
+
+    assert 0 < board.board.patience() <= switchboard.STRANGE_S
+    monkeypatch.setattr(switchboard, "STRANGE_S", 0.5)
+    board.until(heard)
+    assert last.recv(99) == b"welcome\n"
+    board.until(lambda: (board.board.hangUpOnStrangers(), board.board.patience())[1] is None)
+    assert all(is_closed(stranger) for stranger in strangers)
+    first.sendall(b"end 0\n")
+    board.until(lambda: board.board.ends)
+
+
+def test_a_stranger_is_hung_up_on_while_nothing_else_happens(monkeypatch):
+    monkeypatch.setattr(switchboard, "STRANGE_S", 0.05)
+    waits = (
+        "import os, socket; port = int(os.environ['JOBS_LAUNCHER'].split()[0]); "
+        "assert socket.create_connection(('127.0.0.1', port)).recv(9) == b''"
+    )
+    with Mailbox() as mailbox:
+        assert Run([sys.executable, "-c", waits], {}, 1, False, ["127.0.0.1"], mailbox).wait().code == 0
 
 
 def is_closed(link: socket.socket) -> bool:

@@ -16,7 +16,7 @@ from mpi_support import clean_environment
 from support import DEADLINE_S, Gate, Tally, wait_until
 
 from job_stream.launcher.command import USHER
-from job_stream.launcher.usher import diesWith
+from job_stream.launcher.usher import JOINED, OVER, Ear, diesWith
 
 
 def usher(folder, text, *, cpus="-", launcher="", **keywords):
@@ -212,3 +212,26 @@ def test_a_stranger_is_no_launcher(tmp_path):
     assert (code, out) == (0, "done\n")
     assert "cannot reach the launcher" in err
     assert len(stranger.lines()) == 1
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be another user")
+@pytest.mark.parametrize("word", [JOINED, OVER, b""])
+def test_words_of_other_users_are_not_listened_to(monkeypatch, word):
+    monkeypatch.setenv("JOBS_USHER", "")
+    launcher, link = socket.socketpair()
+    launcher.settimeout(DEADLINE_S)
+    with launcher, link, socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as program:
+        ear = Ear(link)
+        name = "\0" + os.environ["JOBS_USHER"]
+        send = f"""
+import os, socket
+os.setgid(65534)
+os.setuid(65534)
+socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM).sendto({word!r}, {name!r})
+"""
+        subprocess.run([sys.executable, "-c", send], check=True)
+        program.sendto(JOINED, name)
+        assert launcher.recv(99) == b"joined\n"
+        ear.close()
+        link.shutdown(socket.SHUT_WR)
+        assert launcher.recv(99) == b""

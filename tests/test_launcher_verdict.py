@@ -133,6 +133,12 @@ def test_a_program_that_ended_by_itself_is_not_tried_again(tries, code):
     assert tries([Told(Outcome(code))], Limits(5, None)) == (code, [{}])
 
 
+def test_where_mpirun_itself_could_not_begin_there_is_one_more_try(tries):
+    unlucky = Told(Outcome(213, True), cameUp=False)
+    assert tries([unlucky, Told(Outcome(0))], Limits(0, None)) == (0, [{}, {}])
+    assert tries([unlucky, unlucky], Limits(5, None)) == (213, [{}, {}])
+
+
 def test_what_never_came_up_is_not_tried_again(tries):
     assert tries([Told(CRASH, cameUp=False)], Limits(5, None)) == (137, [{}])
 

@@ -258,6 +258,27 @@ def test_the_death_of_a_rank_that_nobody_can_do_without_ends_all(tmp_path: Path,
 
 
 @pytest.mark.parametrize("python", pythons())
+def test_nothing_of_mpi_stays_in_shared_memory_after_a_crash(tmp_path: Path, python: str) -> None:
+    text = """
+    w = Work(range(50))
+    w.job(lambda x: x)
+
+    @w.result
+    def die(x):
+        lines = Path("/proc/self/maps").read_text().splitlines()
+        (here / "mapped").write_text("\\n".join({line.split(None, 5)[-1] for line in lines if "/dev/shm/" in line}))
+        kill()
+
+    w.run()
+    """
+    with started(tmp_path, text, 3, python=python) as world:
+        world.gone(PROMPT_S)
+    mapped = [name.removesuffix(" (deleted)") for name in (tmp_path / "mapped").read_text().splitlines()]
+    assert mapped
+    assert not [name for name in mapped if Path(name).exists()]
+
+
+@pytest.mark.parametrize("python", pythons())
 def test_a_key_press_ends_all_with_at_most_one_traceback(tmp_path: Path, python: str) -> None:
     with started(tmp_path, BUSY, 2, python=python) as world:
         wait_for_all(tmp_path, 2)
@@ -524,6 +545,36 @@ def test_a_rank_that_dies_before_all_have_come_together_is_named(tmp_path: Path,
     assert ended.code
     assert "WorldError: rank 1 died before the ranks had come together, so none can begin" in ended.err
     assert "mpi4py" not in ended.err
+
+
+@pytest.mark.parametrize("moment", ["before it initialises MPI", "before it meets the others", "never comes"])
+def test_ranks_that_wait_in_vain_for_another_end_and_name_it(tmp_path: Path, moment: str) -> None:
+    text = """
+    from job_stream.transports import meeting
+    if rank == 1 and sys.argv[1] == "never comes":
+        wait_for("over")
+        os._exit(0)
+    elif rank == 1 and sys.argv[1] == "before it meets the others":
+        meeting.initialise = lambda mpi: kill()
+    elif rank == 1:
+        kill()
+    with Work(range(3)) as w:
+        w.job(lambda x: x)
+    """
+    with World(script(tmp_path, text), 3, moment, ulfm=True, env={"JOBS_JOIN_LIMIT": "2"}) as world:
+        ended = world.ended()
+        Gate(tmp_path / "over").open()
+        world.gone()
+    assert ended.code
+    if "rank 1 died before the ranks had come together" not in ended.err:  # sometimes MPI notices
+        assert "has waited for 2 s for the others to join, and ends: rank 1 did not come" in ended.err
+
+
+def test_a_limit_for_joining_that_is_none_is_refused(tmp_path: Path) -> None:
+    with World(script(tmp_path, "with Work([1]) as w: w.job(abs)"), 2, env={"JOBS_JOIN_LIMIT": "soon"}) as world:
+        ended = world.ended()
+    assert ended.code
+    assert "JOBS_JOIN_LIMIT has to be a number of seconds above 0, not 'soon'" in ended.err
 
 
 # --- size ---------------------------------------------------------------------------------------------------------

@@ -397,3 +397,42 @@ def test_the_death_of_a_rank_changes_no_result(tmp_path: Path, moment: int) -> N
     """
     ended = mpirun(script(tmp_path, text), 3, moment, ulfm=True, env={"JOBS_CPUS": "1"})
     assert ended.out.splitlines() == ["right", "again right"], ended.err
+
+
+def test_streams_of_several_threads_are_told_to_run_one_after_the_other(tmp_path: Path) -> None:
+    """Ranks know by their order which stream a message belongs to."""
+    text = """
+    import sys, threading, time
+    from pathlib import Path
+    from job_stream import Work
+    from job_stream.errors import PlanError
+    from job_stream.together import _turn
+
+    gate = Path(sys.argv[1])
+
+    def wait(work):
+        while not gate.exists():
+            time.sleep(0.01)
+
+    def long():
+        w = Work(range(4))
+        w.job(wait)
+        w.run()
+
+    thread = threading.Thread(target=long)
+    thread.start()
+    while not _turn._lock.locked():
+        time.sleep(0.01)
+    w = Work(range(4))
+    w.job(lambda work: work)
+    try:
+        w.run()
+    except PlanError as error:
+        print("refused" if "one after the other" in str(error) else error, flush=True)
+    gate.touch()
+    thread.join()
+    print(sorted(w.run() or []))
+    """
+    ended = run(tmp_path, text, 2, tmp_path / "gate")
+    assert ended.code == 0, ended.err
+    assert sorted(ended.out.splitlines()) == ["[0, 1, 2, 3]", "[]", "refused", "refused"]

@@ -465,6 +465,20 @@ def test_every_trial_must_return_the_same_keys(odd, phrase):
         table_of(lambda id, trial: odd if trial == 2 else {"x": 1, "y": 1}, trials=3, cpus=1)
 
 
+def test_a_trial_that_is_overtaken_is_compared_with_those_that_overtook_it(gate, tally):
+    def simulate(id, trial):
+        if trial == 0:
+            gate.wait()
+            return {"x": 1, "rare": 1}
+        tally.note(trial)
+        if len(tally) == 3:
+            gate.open()
+        return {"x": 1}
+
+    with pytest.raises(PlanError, match=r"trial 1 of .* lacks 'rare', unlike trials before it"):
+        table_of(simulate, trials=4, cpus=2)
+
+
 def test_every_combination_must_return_the_same_keys():
     assert "lacks 'x' and has a new 'y', unlike others" in refused(
         lambda id, trial, a: {a: 1}, {"a": ["x", "y"]}, trials=2, cpus=1

@@ -1,8 +1,11 @@
 """The files of a sweep: the table, the log of trials and how a later run goes on from it, and the picture."""
 
+import errno
 import functools
 import json
 import math
+import os
+import socket
 import sys
 
 import pytest
@@ -65,6 +68,97 @@ def test_a_table_that_is_there_is_replaced(tmp_path):
     path.write_text("something else")
     swept({"a": [1]}, output=path)
     assert path.read_text().startswith("id,trials,a,x,x_dev,x_err\n")
+
+
+FILES = {"output": "table.csv", "plot": "plot.png"}
+
+
+def written_by(keyword, path):
+    """Has a file written at a path, which is all that is made there."""
+    if keyword == "plot":
+        pytest.importorskip("matplotlib")
+    before = {entry.name for entry in path.parent.iterdir()}
+    swept({"a": [1, 2]}, **{keyword: path})
+    return {entry.name for entry in path.parent.iterdir()} - before
+
+
+@pytest.mark.parametrize("is_there", [True, False])
+@pytest.mark.parametrize("keyword", FILES)
+def test_a_file_is_written_where_a_link_leads_and_the_link_stays(tmp_path, keyword, is_there):
+    link, target = tmp_path / FILES[keyword], tmp_path / "elsewhere" / f"real-{FILES[keyword]}"
+    target.parent.mkdir()
+    link.symlink_to(target)
+    if is_there:
+        target.write_text("old")
+    written_by(keyword, link)
+    assert link.is_symlink()
+    assert not target.is_symlink()
+    assert target.read_bytes()[:4] in (b"id,t", b"\x89PNG")
+    assert [entry.name for entry in target.parent.iterdir()] == [target.name]
+
+
+@pytest.mark.parametrize("keyword", FILES)
+def test_a_file_that_is_replaced_keeps_its_rights(tmp_path, keyword):
+    path = tmp_path / FILES[keyword]
+    path.touch(mode=0o600)
+    assert written_by(keyword, path) == set()
+    assert path.stat().st_size > 0
+    assert path.stat().st_mode & 0o777 == 0o600
+
+
+def plant_socket(path):
+    with socket.socket(socket.AF_UNIX) as made:
+        made.bind(str(path))
+
+
+@pytest.mark.parametrize("plant", [os.mkfifo, plant_socket])
+@pytest.mark.parametrize("is_link", [True, False])
+@pytest.mark.parametrize("keyword", [*FILES, "log"])
+def test_what_is_no_regular_file_is_refused_before_any_work_and_left_alone(tmp_path, keyword, is_link, plant):
+    path = tmp_path / FILES.get(keyword, "log")
+    special = tmp_path / "special" if is_link else path
+    plant(special)
+    if is_link:
+        path.symlink_to(special)
+    before = special.lstat()
+    assert f"{keyword} {str(path)!r} is no regular file" in refused(**{keyword: path})
+    assert (special.lstat().st_ino, special.lstat().st_mode) == (before.st_ino, before.st_mode)
+
+
+@pytest.mark.parametrize("keyword", FILES)
+def test_what_takes_the_place_of_a_file_during_the_run_is_left_alone(tmp_path, keyword):
+    path = tmp_path / FILES[keyword]
+
+    def stage(id, trial, a):
+        if trial == 0:
+            os.mkfifo(path)
+        return {"x": trial}
+
+    with pytest.raises(PlanError, match="is no regular file"):
+        swept({"a": [1]}, stage, **{keyword: path})
+    assert [entry.name for entry in tmp_path.iterdir()] == [path.name]
+    assert path.is_fifo()
+
+
+def test_a_table_that_cannot_be_written_leaves_what_was_there(tmp_path, monkeypatch):
+    path = tmp_path / "table.csv"
+    path.write_text("old")
+
+    def half(self, file):
+        file.write_text("half")
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(pandas.DataFrame, "to_csv", half)
+    with pytest.raises(OSError, match="No space left"):
+        swept({"a": [1]}, output=path)
+    assert {entry.name: entry.read_text() for entry in tmp_path.iterdir()} == {"table.csv": "old"}
+
+
+def test_files_of_the_user_beside_the_table_are_left_alone(tmp_path):
+    mine = tmp_path / ".table.csv.part"
+    mine.write_text("mine")
+    swept({"a": [1]}, output=tmp_path / "table.csv")
+    assert mine.read_text() == "mine"
 
 
 def test_an_unknown_suffix_is_refused_before_any_work(tmp_path):
@@ -371,6 +465,56 @@ def test_a_line_that_is_no_trial_is_named(resumed, tmp_path, line):
     path = tmp_path / "trials.jsonl"
     path.write_text(path.read_text() + line + "\n")
     assert f"{path}, line 4 is no trial of a sweep" in going_on_fails(tmp_path)
+
+
+FOREIGN = {
+    "a table": 'a,b\n1,2\nthe last line has no newline',
+    "one line of text": "precious",
+    "one line of JSON": '{"precious": "one line of JSON"}',
+    "JSON that begins like a trial": '{"id": 5, "name": "precious"}',
+    "the beginning of other JSON": '{"id": 5, "name": "prec',
+    "a number": "12",
+    "zeros": "\0" * 100,
+    "lines": "one\ntwo\n",
+}
+
+
+@pytest.mark.parametrize("text", FOREIGN.values(), ids=FOREIGN)
+def test_a_file_that_is_no_log_is_refused_and_stays_as_it_was(tmp_path, text):
+    path = tmp_path / "log"
+    path.write_text(text)
+    said = refused(JobStreamError, log=path, resume=True, trials=3)
+    assert f"{path}, line 1 is no trial of a sweep" in said
+    assert path.read_text() == text
+
+
+@pytest.mark.parametrize("tail", [text for text in FOREIGN.values() if text.strip("\0")], ids=lambda text: text[:9])
+def test_what_somebody_has_added_to_a_log_is_told_and_stays(resumed, tmp_path, tail):
+    resumed({"a": [1]})
+    path = tmp_path / "trials.jsonl"
+    path.write_text(before := path.read_text() + tail)
+    assert f"{path}, line 4 is no trial of a sweep" in going_on_fails(tmp_path)
+    assert path.read_text() == before
+
+
+@pytest.mark.parametrize("change", [{"seed": 9}, {"variables": {"b": [1]}}, {"variables": {"a": [9]}}])
+def test_the_log_of_another_sweep_stays_as_it_was(resumed, tmp_path, change):
+    resumed({"a": [1]})
+    path = tmp_path / "trials.jsonl"
+    path.write_text(before := path.read_text()[:-9])
+    with pytest.raises(JobStreamError):
+        swept(**{"variables": {"a": [1]}, "log": path, "resume": True, **change})
+    assert path.read_text() == before
+
+
+@pytest.mark.parametrize("zeros", [1, 5000])
+def test_zeros_that_a_power_failure_left_at_the_end_of_a_log_are_cut_off(resumed, tmp_path, zeros):
+    resumed({"a": [1]})
+    path = tmp_path / "trials.jsonl"
+    whole = path.read_text()
+    path.write_text(whole + "\0" * zeros)
+    assert resumed({"a": [1]})[1] == []
+    assert path.read_text() == whole
 
 
 def test_a_log_of_two_kinds_of_sweep_is_refused(resumed, tmp_path):

@@ -2,6 +2,7 @@
 
 import math
 import statistics
+from itertools import permutations
 from random import Random
 
 import pytest
@@ -9,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from job_stream.baked.coverage import VARIABLES, measured
-from job_stream.baked.stopping import Moments, Rule, Trials, firstTrials, quantile
+from job_stream.baked.stopping import Moments, OtherKeys, Rule, Trials, firstTrials, quantile
 
 pytest.importorskip("scipy")
 
@@ -213,6 +214,28 @@ def test_a_trial_is_begun_once():
         for number in reversed(due):
             trials.take(number, wave(number))
     assert len(begun) == len(set(begun))
+
+
+@pytest.mark.parametrize("order", list(permutations(range(4))), ids=str)
+def test_the_same_trial_has_other_keys_whichever_ends_first(order):
+    trials = Trials(Rule(least=4, most=4), 4)
+    trials.due()
+
+    def end_all():
+        for number in order:
+            trials.take(number, {"x": 1.0} if number else {"x": 1.0, "rare": 2.0})
+
+    with pytest.raises(OtherKeys) as raised:
+        end_all()
+    assert (raised.value.number, raised.value.difference) == (1, "lacks 'rare'")
+
+
+def test_a_trial_that_was_skipped_has_no_keys_to_compare():
+    trials = Trials(Rule(least=4, most=4), 4)
+    trials.due()
+    for number, values in ((3, None), (1, {"x": 1.0}), (0, None), (2, {"x": 2.0})):
+        trials.take(number, values)
+    assert (trials.counted, trials.lost) == (4, 2)
 
 
 def test_exactly_so_many_trials_are_made():

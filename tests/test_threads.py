@@ -4,7 +4,7 @@ import os
 import threading
 
 import pytest
-from support import descendants, gather, reduce_to_sum, wait_until
+from support import DEADLINE_S, descendants, gather, reduce_to_sum, wait_until
 
 import job_stream
 from job_stream import Args, Multiple, Object, Work
@@ -353,3 +353,29 @@ def test_results_of_jobs_in_threads_are_handled_in_the_main_thread():
     w.result(lambda result: places.add(threading.current_thread()))
     w.run()
     assert places == {threading.main_thread()}
+
+
+def test_all_threads_together_have_one_time_to_end(monkeypatch):
+    """One after the other, 40 that are busy would take 40 times as long."""
+    release, together, waits = threading.Event(), threading.Barrier(40), []
+    w = Work(range(40), useMultiprocessing=False, cpus=40)
+
+    @w.job
+    def fail_or_wait(number):
+        together.wait(DEADLINE_S)
+        if number == 0:
+            raise Wrong
+        release.wait(DEADLINE_S)
+
+    def join(self, timeout=None, join=threading.Thread.join):
+        if self.name.startswith("job_stream-lane"):
+            waits.append(timeout)
+        join(self, timeout)
+
+    monkeypatch.setattr(threading.Thread, "join", join)
+    with pytest.raises(Wrong):
+        w.run()
+    release.set()
+    assert len(waits) == 40
+    assert sorted(waits, reverse=True) == waits
+    assert waits[-1] == 0

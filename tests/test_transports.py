@@ -1,4 +1,9 @@
-"""Transports keep their promises: order, size, never blocking, and an end that is seen, under each MPI there is."""
+"""Transports keep their promises: order, size, never blocking, and an end that is seen, under each MPI there is, and
+over sockets where the others live on when a rank dies.
+
+JOBS_TEST_DEATHS=50 asks for that many deaths at random moments, of each kind, instead of a few; JOBS_TEST_SEED gives
+other moments.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +11,7 @@ import os
 import signal
 import sys
 import textwrap
+from typing import Any
 
 import pytest
 from mpi_support import MPICH, World, find_mpirun, is_open_mpi, mpirun
@@ -16,11 +22,26 @@ from job_stream.transports.base import Transport
 from job_stream.transports.local import LocalTransport
 from job_stream.transports.pieces import cutUp
 
-PRELUDE = """
+DEATHS = int(os.environ.get("JOBS_TEST_DEATHS", "1"))
+SEED = int(os.environ.get("JOBS_TEST_SEED", "1"))
+NETWORK = "TEST_NETWORK"
+
+PRELUDE = f"""
 import os, signal, sys, time, atexit
 from pathlib import Path
+from job_stream import world as worlds
 from job_stream.transports.base import Left, Lost, Received
-from job_stream.world import world
+from job_stream.transports.sockets import SocketTransport
+from job_stream.world import rankOf, world
+
+def through_a_network(mpi, grant, oneHost):
+    # Ranks whose hosts have other names do not meet on one.
+    return SocketTransport(mpi, grant._replace(host=f"host {{rankOf()}}"), ["192.0.2.1", "127.0.0.1"])
+
+if "{NETWORK}" in os.environ:
+    worlds._withSockets = through_a_network
+"""
+PRELUDE += """
 
 def room(size):
     body = bytearray(size)
@@ -60,12 +81,32 @@ with_open_mpi = pytest.mark.skipif(
 @pytest.fixture(params=["this MPI", "MPICH"])
 def python(request):
     """The python of each environment with an MPI."""
-    if request.param == "MPICH" and not os.environ.get(MPICH):
+    return _python(request.param)
+
+
+def _python(library: str) -> str:
+    if library == "MPICH" and not os.environ.get(MPICH):
         pytest.skip(f"{MPICH} does not name the python of an environment with MPICH")
-    program = os.environ[MPICH] if request.param == "MPICH" else sys.executable
+    program = os.environ[MPICH] if library == "MPICH" else sys.executable
     if find_mpirun(program) is None:
         pytest.skip("there is no mpirun")
     return program
+
+
+SOCKETS: dict[str, dict[str, Any]] = {
+    "sockets of a host": {"ulfm": True},
+    "sockets through a network": {"ulfm": True, "env": {NETWORK: "1"}},
+}
+
+
+@pytest.fixture(params=["this MPI", "MPICH", *SOCKETS])
+def way(request):
+    """How ranks are started that exchange messages in each of the ways there are."""
+    if request.param not in SOCKETS:
+        return {"python": _python(request.param)}
+    if find_mpirun() is None or not is_open_mpi(str(find_mpirun())):
+        pytest.skip("Open MPI is not installed")
+    return SOCKETS[request.param]
 
 
 @pytest.fixture
@@ -85,7 +126,7 @@ from job_stream.transports.meeting import start
 from job_stream.transports.mpi import MpiTransport
 
 usual = world()
-tiny = MpiTransport(start(), ownGrant(), pieceBytes=1000)
+tiny = usual if usual.recovers else MpiTransport(start(), ownGrant(), pieceBytes=1000)
 SIZES = [[], [0], [1], [0, 7, 0], [5] * 100, [32768], [32769], [70000, 3, 3, 0, 70000], [300000] * 3, [9_000_001]]
 
 def content(sender, number, sizes):
@@ -136,13 +177,13 @@ flood(usual, 2000, 0)
 flood(usual, 500, 1000)
 flood(usual, 40, 200_000)
 released(usual)
-assert not usual.recovers
+assert usual.recovers == (sys.argv[1] == "True")
 say("fine")
 """
 
 
-def test_messages_of_all_sizes_come_whole_and_in_order(script, python):
-    ended = mpirun(script(CONFORMANCE), 3, python=python)
+def test_messages_of_all_sizes_come_whole_and_in_order(script, way):
+    ended = mpirun(script(CONFORMANCE), 3, "ulfm" in way, **way)
     assert (ended.code, ended.out.split()) == (0, ["fine"] * 3), ended.err
 
 
@@ -187,7 +228,7 @@ def test_a_process_alone_needs_neither_mpi_nor_numpy(start):
     assert script.ended().out == "[]\n"
 
 
-def test_a_rank_that_takes_nothing_up_does_not_keep_the_others_from_talking(script, python, tmp_path):
+def test_a_rank_that_takes_nothing_up_does_not_keep_the_others_from_talking(script, way, tmp_path):
     awake = tmp_path / "awake"
     ended = mpirun(
         script(
@@ -215,14 +256,16 @@ def test_a_rank_that_takes_nothing_up_does_not_keep_the_others_from_talking(scri
         ),
         3,
         awake,
-        python=python,
+        **way,
     )
     assert (ended.code, ended.out) == (0, "in order\n"), ended.err
 
 
 # --- deaths -------------------------------------------------------------------------------------------------------
 @with_open_mpi
-def test_the_death_of_a_rank_is_reported_once_and_the_others_go_on(script):
+@pytest.mark.parametrize("way", SOCKETS.values(), ids=SOCKETS)
+@pytest.mark.parametrize("btl", ["sm,self", "tcp,self"])
+def test_the_death_of_a_rank_is_reported_once_and_the_others_go_on(script, way, btl):
     ended = mpirun(
         script(
             """
@@ -254,8 +297,10 @@ def test_the_death_of_a_rank_is_reported_once_and_the_others_go_on(script):
                 for rank in range(3):
                     if rank != transport.rank:
                         transport.send(rank, b"", [body])
-            later = early + receive(transport, 40 - len(early))
-            assert all(type(n) is Received for n in later), [n for n in later if type(n) is not Received]
+            def all_have_come(news):
+                return sum(type(n) is Received for n in early + news) == 40
+            later = early + poll_until(transport, all_have_come)
+            assert all(type(n) in (Received, Left) for n in later), [n for n in later if type(n) is Lost]
             end = time.monotonic() + 0.6
             while time.monotonic() < end:
                 assert all(type(n) is Left for n in transport.poll(room))
@@ -263,12 +308,131 @@ def test_the_death_of_a_rank_is_reported_once_and_the_others_go_on(script):
             """
         ),
         4,
-        ulfm=True,
+        options=("--mca", "btl", btl),
+        **way,
     )
     assert (ended.code, ended.out.split()) == (0, ["fine"] * 3), ended.err
 
 
-def test_a_rank_given_up_is_not_heard_of_again(script, python):
+DEATH = """
+import random, threading
+
+random.seed(sys.argv[1])
+victim, delay = random.randrange(1, 4), random.random() * float(sys.argv[2])
+MESSAGES, LARGEST, UNDER_WAY = 16, 100_000_000, 12
+sizes = {
+    (sender, rank): [int(1000 * (LARGEST / 1000) ** random.random()) for _ in range(MESSAGES)]
+    for sender in range(4) for rank in range(4)
+}
+transport = world()
+me = transport.rank
+others = [rank for rank in range(4) if rank != me]
+content = random.Random(me).randbytes(1000) * (LARGEST // 1000)
+their = {rank: random.Random(rank).randbytes(1000) * (LARGEST // 1000) for rank in others}
+sent, heard, lost = dict.fromkeys(others, 0), dict.fromkeys(others, 0), []
+
+def send_more(rank):
+    # As many as the other has said to have; a small message answers each large one.
+    number = sent[rank]
+    if number < MESSAGES and rank not in lost:
+        transport.send(rank, b"large %d" % number, [memoryview(content)[: sizes[me, rank][number]]])
+        sent[rank] += 1
+
+def take_news(news):
+    if type(news) is Lost:
+        assert news.rank == victim and news.rank not in lost, news
+        lost.append(news.rank)
+    elif type(news) is Received:
+        assert news.rank not in lost, "a word of the dead"
+        word, _, number = news.head.partition(b" ")
+        if word == b"large":
+            assert int(number) == heard[news.rank], (news.head, heard)
+            assert news.body == their[news.rank][: sizes[news.rank, me][heard[news.rank]]], "another body"
+            heard[news.rank] += 1
+            transport.send(news.rank, b"got")
+        else:
+            send_more(news.rank)
+
+if me == victim:
+    threading.Timer(delay, os.kill, (os.getpid(), signal.SIGKILL)).start()
+for rank in others:
+    for _ in range(UNDER_WAY):
+        send_more(rank)
+survivors = [rank for rank in others if rank != victim]
+while me == victim or not lost or any(heard[rank] < MESSAGES for rank in survivors):
+    for news in transport.poll(room):
+        take_news(news)
+    time.sleep(0 if transport.busy else 0.0005)
+say("went on")
+"""
+
+
+@with_open_mpi
+@pytest.mark.parametrize("number", range(DEATHS))
+@pytest.mark.parametrize("btl", ["sm,self", "tcp,self"])
+@pytest.mark.parametrize("way", SOCKETS.values(), ids=SOCKETS)
+def test_messages_of_all_sizes_between_survivors_come_whole_whenever_a_rank_dies(script, way, btl, number):
+    with World(script(DEATH), 4, SEED + number, 0.5, options=("--mca", "btl", btl), **way) as ranks:
+        ended = ranks.ended()
+        ranks.gone()
+    assert (ended.code, ended.out.split("\n")) == (0, [*["went on"] * 3, ""]), ended.err
+
+
+@pytest.mark.parametrize("way", SOCKETS.values(), ids=SOCKETS)
+@with_open_mpi
+def test_what_has_been_sent_arrives_though_its_sender_has_other_things_to_do(script, way, tmp_path):
+    ended = mpirun(
+        script(
+            """
+            transport, heard = world(), Path(sys.argv[1], "heard")
+            if transport.rank == 0:
+                transport.send(1, b"", [bytes(20_000_000)])
+                while not heard.exists():
+                    time.sleep(0.005)
+                say("heard")
+            else:
+                receive(transport, 1)
+                heard.touch()
+            """
+        ),
+        2,
+        tmp_path,
+        **way,
+    )
+    assert (ended.code, ended.out) == (0, "heard\n"), ended.err
+
+
+@pytest.mark.parametrize("way", SOCKETS.values(), ids=SOCKETS)
+@with_open_mpi
+def test_a_rank_whose_connections_break_is_given_up_by_those_before_it(script, way):
+    ended = mpirun(
+        script(
+            """
+            transport = world()
+            if transport.rank == 1:
+                transport.send(2, b"", [bytes(1_000_000)])
+                receive(transport, 1)
+                (line,) = [channel.outgoing for channel in transport._channels if channel.rank == 2]
+                line._socket.close()
+                transport.send(2, b"in vain")
+            elif transport.rank == 2:
+                transport.send(1, b"")
+            poll_until(transport, lambda news: Lost(2) in news)
+            say(transport.rank, transport.expelled)
+            if transport.rank == 2:
+                transport.abort()
+            end = time.monotonic() + 0.3
+            while time.monotonic() < end:
+                assert all(type(n) is Left for n in transport.poll(room))
+            """
+        ),
+        3,
+        **way,
+    )
+    assert (ended.code, sorted(ended.out.splitlines())) == (0, ["0 False", "1 False", "2 True"]), ended.err
+
+
+def test_a_rank_given_up_is_not_heard_of_again(script, way):
     ended = mpirun(
         script(
             """
@@ -288,13 +452,13 @@ def test_a_rank_given_up_is_not_heard_of_again(script, python):
             """
         ),
         2,
-        python=python,
+        **way,
     )
     assert "fine" in ended.out, ended.err
 
 
 @pytest.mark.parametrize("messages", [0, 50])
-def test_a_rank_that_one_has_given_up_is_lost_for_all_and_hears_of_it(script, python, tmp_path, messages):
+def test_a_rank_that_one_has_given_up_is_lost_for_all_and_hears_of_it(script, way, tmp_path, messages):
     said = tmp_path / "said"
     said.mkdir()
     ended = mpirun(
@@ -311,18 +475,17 @@ def test_a_rank_that_one_has_given_up_is_lost_for_all_and_hears_of_it(script, py
                 while transport.rank == 1 and not (said / "given up").exists():
                     time.sleep(0.005)
                 poll_until(transport, lambda news: Lost(1) in news)
-            say(transport.rank, transport.expelled)
-            (said / str(transport.rank)).touch()
-            poll_until(transport, lambda news: len(list(said.iterdir())) == 4)
+            (said / f"{transport.rank} {transport.expelled}").touch()
+            poll_until(transport, lambda news: transport.rank == 0 and len(list(said.iterdir())) == 4)
             transport.abort()
             """
         ),
         3,
         said,
         messages,
-        python=python,
+        **way,
     )
-    assert {"0 False", "1 True", "2 False"} <= set(ended.out.splitlines()), ended.err
+    assert {path.name for path in said.iterdir()} == {"given up", "0 False", "1 True", "2 False"}, ended.err
 
 
 # --- the end ------------------------------------------------------------------------------------------------------
@@ -349,8 +512,8 @@ if transport.rank != 1:
 """
 
 
-def test_a_rank_that_ends_early_is_reported_and_waits_asleep(script, python):
-    ended = mpirun(script(LEAVING), 3, "early", python=python)
+def test_a_rank_that_ends_early_is_reported_and_waits_asleep(script, way):
+    ended = mpirun(script(LEAVING), 3, "early", **way)
     assert (ended.code, sorted(ended.out.splitlines())) == (0, ["left", "left", "used"]), ended.err
 
 
@@ -399,7 +562,7 @@ def test_a_process_that_mpi_does_not_end_ends(start):
     script = start(
         """
         import ctypes
-        from job_stream.transports.mpi import _endWithin
+        from job_stream.transports.ranks import _endWithin
         _endWithin(0.01)
         ctypes.PyDLL(None).pause()  # waits for ever, and lets no other thread run Python
         """

@@ -54,6 +54,8 @@ BATCH_SCRIPT = {
         ({**SLURM, **OPEN_MPI}, Launch("Open MPI", 3, 4, 1, 2)),
         ({**SLURM, **MPICH}, Launch("MPICH", 0, 2, 0, 2)),
         ({"OMPI_COMM_WORLD_RANK": "x", "OMPI_COMM_WORLD_SIZE": "2"}, None),
+        ({"OMPI_COMM_WORLD_RANK": "²", "OMPI_COMM_WORLD_SIZE": "2"}, None),
+        ({"OMPI_COMM_WORLD_RANK": "0", "OMPI_COMM_WORLD_SIZE": "9" * 5000}, None),
         ({**OPEN_MPI, "JOBS_RANKS": "1"}, None),
     ],
 )
@@ -271,16 +273,15 @@ def test_children_of_a_rank_are_no_ranks(tmp_path):
 
 
 SHOWS_TRANSPORTS = """
-import os, mpi4py
-mpi4py.rc.initialize = False
-from mpi4py import MPI
+import os
+from job_stream.transports import meeting
 from job_stream.world import world
 
-begin = MPI.Init_thread
-def showing(*arguments):
+begin = meeting.initialise
+def showing(mpi):
     os.write(1, f"{os.environ.get('OMPI_MCA_btl')} ".encode())
-    return begin(*arguments)
-MPI.Init_thread = showing
+    begin(mpi)
+meeting.initialise = showing
 world()
 os.write(1, f"{os.environ.get('OMPI_MCA_btl')}\\n".encode())
 """
@@ -290,7 +291,7 @@ os.write(1, f"{os.environ.get('OMPI_MCA_btl')}\\n".encode())
 @pytest.mark.parametrize(
     ("environment", "shown"),
     [
-        ({}, "^ofi None"),
+        ({}, "^ofi,tcp None"),
         ({"OMPI_MCA_btl": "self,sm"}, "self,sm self,sm"),
         ({"OMPI_COMM_WORLD_LOCAL_SIZE": "1", "MPI_LOCALNRANKS": "1"}, "None None"),
     ],
@@ -301,3 +302,28 @@ def test_networks_are_not_looked_for_where_all_ranks_are_on_one_host(tmp_path, e
     path.write_text(f"import os\nos.environ.update({environment})\n{SHOWS_TRANSPORTS}")
     ended = mpirun(path, 2)
     assert (ended.code, sorted(ended.out.split())) == (0, sorted(shown.split() * 2)), ended.err
+
+
+LISTENING = """
+import os
+from pathlib import Path
+from job_stream.world import world
+
+world()
+links = [os.readlink(link) for link in Path("/proc/self/fd").iterdir() if link.is_symlink()]
+for table in ("tcp", "tcp6"):
+    for line in Path("/proc/net", table).read_text().splitlines()[1:]:
+        address, state, inode = (line.split()[column] for column in (1, 3, 9))
+        if state == "0A" and f"socket:[{inode}]" in links:
+            os.write(1, (address.partition(":")[0] + "\\n").encode())
+"""
+
+
+@needs_mpi
+@pytest.mark.parametrize("ulfm", [False, True])
+def test_ranks_of_one_host_listen_to_nobody_elsewhere(tmp_path, ulfm):
+    path = tmp_path / "script.py"
+    path.write_text(LISTENING)
+    ended = mpirun(path, 2, ulfm=ulfm and is_open_mpi(str(find_mpirun())))
+    assert ended.code == 0, ended.err
+    assert set(ended.out.split()) <= {"0100007F"}, "not the address of the loopback"

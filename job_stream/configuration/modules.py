@@ -114,7 +114,7 @@ class Parser:
         known = (*MODULE_KEYS, "to") if outer else MODULE_KEYS
         for key in config:
             if key not in known:
-                raise PlanError(f"{where}: a module knows no key {key!r}, but {listed(known)}{meant(key, known)}")
+                raise PlanError(f"{where}: a module knows no key {key!r:.120}, but {listed(known)}{meant(key, known)}")
         _check(
             config.get("jobs") is not None,
             where,
@@ -128,7 +128,7 @@ class Parser:
         _check(jobs or module.gatherer, where, "its jobs are empty; only beside a reducer or frame there may be none")
         named = dict(_named(jobs) if isinstance(jobs, Mapping) else _numbered(config))
         for key, entry in named.items():
-            _check(isinstance(key, str), where, f"the name of a job must be text, not {key!r}; put it in quotes")
+            _check(isinstance(key, str), where, f"the name of a job must be text, not {key!r:.120}; put it in quotes")
             _check(key not in ("", OUTPUT), where, f"a job cannot be named {key!r}; output is the way out of a module")
             module.entries[key] = self._entry(entry, _below(module.name, key), module)
         if isinstance(jobs, Mapping):
@@ -183,7 +183,7 @@ def _whereOf(role: str, name: str, config: Any) -> str:
     place = f" ({config.place})" if isinstance(config, Mapped) and config.place else ""
     if not name:
         return f"the outermost module{place}"
-    return f"{name!r}{place}" if role in GATHERERS else f"{role} {name!r}{place}"
+    return f"{name!r:.120}{place}" if role in GATHERERS else f"{role} {name!r:.120}{place}"
 
 
 def _typo(config: Mapping[Any, Any]) -> str:
@@ -238,7 +238,7 @@ def _routesOf(entry: Leaf | Module, said: Any, names: tuple[str, ...]) -> dict[s
         return {"": OUTPUT}
     routes = {"": said} if isinstance(said, str) else _targetsOf(entry, said)
     for name in routes.values():
-        _check(isinstance(name, str), entry.where, f"to must name a job, not {name!r}")
+        _check(isinstance(name, str), entry.where, f"to must name a job, not {name!r:.120}")
         if name != OUTPUT and name not in names:
             _refuseGoal(entry, name, names)
     return routes
@@ -256,15 +256,15 @@ def _targetsOf(entry: Leaf | Module, said: Any) -> dict[str, Any]:
         )
     for target in said:
         _check(target and isinstance(target, str), entry.where,
-               f"a target in to must be text, not {target!r}; put it in quotes")  # fmt: skip
+               f"a target in to must be text, not {target!r:.120}; put it in quotes")  # fmt: skip
     return dict(said)
 
 
 def _refuseGoal(entry: Leaf | Module, name: str, names: tuple[str, ...]) -> None:
     if entry.module is None:
-        raise PlanError(f"{entry.where}: to can only be output here, not {name!r}, as there is nothing around it")
+        raise PlanError(f"{entry.where}: to can only be output here, not {name!r:.120}, as there is nothing around it")
     known = (*names, OUTPUT)
-    raise PlanError(f"{entry.where}: to names {name!r}, but its module has {listed(known)}{meant(name, known)}")
+    raise PlanError(f"{entry.where}: to names {name!r:.120}, but its module has {listed(known)}{meant(name, known)}")
 
 
 def _inputOf(module: Module, config: Mapping[Any, Any]) -> str:
@@ -275,5 +275,6 @@ def _inputOf(module: Module, config: Mapping[Any, Any]) -> str:
     if not isinstance(config["jobs"], Mapping):
         raise PlanError(f"{module.where}: input cannot be chosen, as jobs is a list: work enters the first one")
     if given not in names:
-        raise PlanError(f"{module.where}: input names {given!r}, but there is {listed(names)}{meant(given, names)}")
+        known = f"but there is {listed(names)}{meant(given, names)}"
+        raise PlanError(f"{module.where}: input names {given!r:.120}, {known}")
     return str(given)

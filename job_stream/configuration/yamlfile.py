@@ -2,7 +2,7 @@
 
 Plain values are read by the core schema of YAML 1.2 (https://yaml.org/spec/1.2.2/#103-core-schema), since that of
 YAML 1.1, PyYAML's own, takes ``1e3`` for text, ``no`` for a boolean, ``12:30`` and ``2024-01-01`` for something else
-than text.
+than text. A file may not stand for much more than it holds, nor be nested so deeply that it cannot be walked.
 """
 
 from __future__ import annotations
@@ -18,6 +18,10 @@ from ..errors import PlanError
 from .modules import Mapped
 
 __all__ = ["readYaml"]
+
+MOST_NODES = 1_000_000
+SHORT = 300
+"""Characters of a message of PyYAML."""
 
 
 def readYaml(path: str | os.PathLike[str]) -> Mapped:
@@ -41,15 +45,53 @@ def _read(name: str) -> Any:
         except yaml.MarkedYAMLError as error:
             mark = error.problem_mark or error.context_mark
             line = f", line {mark.line + 1}" if mark else ""
-            raise PlanError(f"{name}{line}: {', '.join(filter(None, (error.context, error.problem)))}") from None
+            what = ", ".join(filter(None, (error.context, error.problem)))
+            raise PlanError(f"{name}{line}: {what:.{SHORT}}") from None
         except yaml.YAMLError as error:
-            raise PlanError(f"{name}: {error}") from None
+            raise PlanError(f"{name}: {error!s:.{SHORT}}") from None
+        except RecursionError:
+            raise PlanError(f"{name}: it is nested too deeply") from None
 
 
 class _Loader(yaml.SafeLoader):  # type: ignore[misc]
     """The safe loader with other ideas of what is a number."""
 
     yaml_implicit_resolvers: ClassVar[dict[str, Any]] = {}
+
+    def get_single_node(self) -> Any:
+        node = super().get_single_node()
+        if node is not None:
+            self._size(node, {})
+        return node
+
+    def _size(self, node: Any, sizes: dict[int, int]) -> int:
+        """How many nodes a node stands for where each alias counts as what it repeats."""
+        size = sizes.get(id(node))
+        if size is not None and size > 0:
+            return size
+        sizes[id(node)] = 0
+        found = 1
+        for inner in _innerNodes(node):
+            if sizes.get(id(inner)) == 0:
+                raise yaml.MarkedYAMLError(problem="found unconstructable recursive node",
+                                           problem_mark=inner.start_mark)  # fmt: skip
+            found += self._size(inner, sizes)
+        if found > MOST_NODES:
+            raise yaml.MarkedYAMLError(problem=f"with its aliases it stands for more than {MOST_NODES:,} values",
+                                       problem_mark=node.start_mark)  # fmt: skip
+        sizes[id(node)] = found
+        return found
+
+    def construct_object(self, node: Any, deep: bool = False) -> Any:
+        try:
+            return super().construct_object(node, deep)
+        except (yaml.YAMLError, RecursionError):
+            raise
+        except Exception as error:  # a number of too many digits, or a tag that does not go with the text behind it
+            what = f"{node.value!r:.60}" if isinstance(node, yaml.ScalarNode) else f"this {node.id}"
+            kind = node.tag.rpartition(":")[2]
+            raise yaml.MarkedYAMLError(problem=f"{what} cannot be read as {kind}: {error!s:.100}",
+                                       problem_mark=node.start_mark) from None  # fmt: skip
 
     def mapping(self, node: Any) -> Mapped:
         self._checkKeys(node)
@@ -83,6 +125,14 @@ class _Loader(yaml.SafeLoader):  # type: ignore[misc]
     def integer(self, node: Any) -> int:
         text = self.construct_scalar(node)
         return int(text, 0) if text[:2] in ("0o", "0x") else int(text)
+
+
+def _innerNodes(node: Any) -> Iterator[Any]:
+    if isinstance(node, yaml.MappingNode):
+        for pair in node.value:
+            yield from pair
+    elif isinstance(node, yaml.SequenceNode):
+        yield from node.value
 
 
 def _place(node: Any) -> str:

@@ -7,6 +7,8 @@ that somebody will look whether it goes on.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from heapq import heappop, heappush
 from typing import Any
 
 from ..plan import Kind, Plan
@@ -18,6 +20,37 @@ from .scopes import STREAM, Scope, Scopes
 from .stores import Stores
 
 __all__ = ["Books"]
+
+
+class Touched:
+    """Numbers of scopes, each once; the largest comes first, since what that leads to belongs to the others."""
+
+    def __init__(self, numbers: Iterable[int]) -> None:
+        self._numbers: set[int] = set()
+        self._heap: list[int] = []  # negative; may hold numbers that have been discarded
+        self.update(numbers)
+
+    def add(self, number: int) -> None:
+        if number not in self._numbers:
+            self._numbers.add(number)
+            heappush(self._heap, -number)
+
+    def update(self, numbers: Iterable[int]) -> None:
+        for number in numbers:
+            self.add(number)
+
+    def discard(self, number: int) -> None:
+        self._numbers.discard(number)
+
+    def pop(self) -> int:
+        """The largest, which is in it no longer."""
+        while (number := -heappop(self._heap)) not in self._numbers:
+            pass
+        self._numbers.discard(number)
+        return number
+
+    def __bool__(self) -> bool:
+        return bool(self._numbers)
 
 
 class Books:
@@ -41,7 +74,7 @@ class Books:
         self.source = Source(parts)
         self.scopes = Scopes(plan, primary=number == 0)
         self.ledger = Ledger()
-        self.touched: set[int] = {STREAM} if number == 0 else set()
+        self.touched = Touched([STREAM] if number == 0 else [])
         self.actions: list[Action] = []
         self.now = 0.0
         self.sourceOpen = not self.source.exhausted

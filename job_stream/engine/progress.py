@@ -38,9 +38,7 @@ class Progress:
         books = self._books
         books.closeSource()
         while books.touched and not self.streamEnded:
-            number = max(books.touched)
-            books.touched.discard(number)
-            scope = books.scopes.get(number)
+            scope = books.scopes.get(books.touched.pop())
             if scope is not None and not scope.calls:
                 self._advance(scope)
         self._debts.settle()

@@ -8,10 +8,16 @@ stays mapped takes half as long as to write to a file.
 
 from __future__ import annotations
 
+import errno
 import mmap
 import os
-from collections.abc import Sequence
+import resource
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
+from ..errors import PayloadError
+from ..forks import MEMORY_FILE
+from ..limits import filesForOne, named
 from ..payload import MAPPED_FROM, Buffer
 
 __all__ = ["Arena"]
@@ -34,14 +40,19 @@ class Arena:
         self._memory: dict[int, memoryview] = {}
 
     def write(self, parts: Sequence[Buffer]) -> tuple[int, int]:
-        """Copies parts into a segment, one after the other; gives its number and descriptor."""
+        """Copies parts into a segment, one after the other; gives its number and descriptor.
+
+        Raises:
+            PayloadError: the system does not allow so much at once.
+        """
         size = sum(len(part) for part in parts)
         number, fd = self.reserve(size)
         memory = self._memory.get(number)
         if memory is not None and len(memory) >= size:
             _copy(memory, parts)
             return number, fd
-        _write(fd, parts)
+        with _allowed(size):
+            _write(fd, parts)
         if size >= MAPPED_FROM and number in self._fds:
             self.memory(number, size)  # for the next time
         return number, fd
@@ -50,7 +61,8 @@ class Arena:
         """A segment of at least this size, to be written by somebody else; gives its number and descriptor."""
         number, fd = self._segment(size)
         if self._sizes.get(number, 0) < size:
-            os.ftruncate(fd, size)
+            with _allowed(size):
+                os.ftruncate(fd, size)
             if number in self._sizes:
                 self._sizes[number] = size
         return number, fd
@@ -60,7 +72,8 @@ class Arena:
         known = self._memory.get(number)
         if known is None or len(known) < size:
             fd = self._fds[number]
-            whole = mmap.mmap(fd, os.fstat(fd).st_size, mmap.MAP_SHARED | mmap.MAP_POPULATE)
+            with named("memory files cannot be mapped"):
+                whole = mmap.mmap(fd, os.fstat(fd).st_size, mmap.MAP_SHARED | mmap.MAP_POPULATE)
             known = self._memory[number] = memoryview(whole)
         return known
 
@@ -68,7 +81,7 @@ class Arena:
         """A segment that nobody reads: one to be used again, or one for this time only."""
         number = self._acquire(size)
         if number is None:
-            self._once.append(os.memfd_create("job_stream", os.MFD_CLOEXEC))
+            self._once.append(_newFile())
             return len(self._free), self._once[-1]
         return number, self._fds[number]
 
@@ -87,9 +100,9 @@ class Arena:
         for number in free:
             if self._sizes[number] * 4 >= size:
                 return self._occupy(number)
-        for number in range(len(self._free)):
+        for number in range(min(len(self._free), filesForOne())):
             if number not in self._fds:
-                self._fds[number] = os.memfd_create("job_stream", os.MFD_CLOEXEC)
+                self._fds[number] = _newFile()
                 self._sizes[number] = 0
                 return self._occupy(number)
         return None
@@ -113,6 +126,26 @@ class Arena:
             os.close(fd)
         self._fds.clear()
         self._memory.clear()
+
+
+@contextmanager
+def _allowed(size: int) -> Iterator[None]:
+    """Within, memory files grow to a size, which the limit for files may not allow: it counts for these, too."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno != errno.EFBIG:
+            raise
+        limit = resource.getrlimit(resource.RLIMIT_FSIZE)[0]
+        raise PayloadError(
+            f"{size:,} bytes cannot travel between processes at once: no file may have more than {limit:,} here, and "
+            "shared memory counts as a file; set the limit higher (ulimit -f unlimited), or pass smaller values"
+        ) from None
+
+
+def _newFile() -> int:
+    with named("there can be no more memory files"):
+        return os.memfd_create(MEMORY_FILE, os.MFD_CLOEXEC)
 
 
 def _copy(memory: memoryview, parts: Sequence[Buffer]) -> None:

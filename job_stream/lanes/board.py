@@ -3,6 +3,9 @@
 The rank raises flags that lanes look at between two steps. Each child notes what it is working on, so that it can be
 told even after its death. And whoever has read a segment of shared memory marks it as free for the child that owns it.
 Every word has one writer at a time, so there is nothing to lock.
+
+A run may have any number of children one after the other, since whoever dies is replaced. So each child has a slot for
+as long as it lives, which the rank gives it, and which goes to another one after its death.
 """
 
 from __future__ import annotations
@@ -10,9 +13,11 @@ from __future__ import annotations
 import mmap
 from typing import Any
 
+from ..errors import LimitError
+
 __all__ = [
-    "ALL_CPUS", "NOTE_CPU", "NOTE_LOAN", "NOTE_PLACE", "NOTE_STARTED", "NOTE_UNIT", "NOTE_WALL", "OWN_CPUS", "PAUSED",
-    "REPORTS", "SEGMENTS", "WANTED", "Board",
+    "ALL_CPUS", "ENDING", "NOTE_CPU", "NOTE_LEAVING", "NOTE_LOAN", "NOTE_PLACE", "NOTE_STARTED", "NOTE_UNIT",
+    "NOTE_WALL", "OWN_CPUS", "PAUSED", "REPORTS", "SEGMENTS", "WANTED", "Board",
 ]  # fmt: skip
 
 WANTED, PAUSED = 0, 1
@@ -21,7 +26,10 @@ WANTED, PAUSED = 0, 1
 OWN_CPUS, ALL_CPUS, REPORTS = 2, 3, 4
 """Flags that hold how many lanes this rank has, and all ranks together; and how often lanes were asked to report."""
 
-NOTE_UNIT, NOTE_PLACE, NOTE_STARTED, NOTE_LOAN, NOTE_WALL, NOTE_CPU = range(6)
+ENDING = 5
+"""A flag that is up when the run ends early: what lanes still have is of no interest. WANTED is up as well."""
+
+NOTE_UNIT, NOTE_PLACE, NOTE_STARTED, NOTE_LOAN, NOTE_WALL, NOTE_CPU, NOTE_LEAVING = range(7)
 """The words of a note."""
 
 _HEADER = 64
@@ -32,29 +40,72 @@ SEGMENTS = _SLOT - _NOTE
 
 
 class Board:
-    """Flags, and a slot for each child."""
+    """Flags, and a slot for each child that lives.
+
+    Args:
+        shared: with the processes that are forked.
+    """
 
     def __init__(self, shared: bool = True) -> None:
         size = _HEADER + _SLOT * _SLOTS
         self._memory = memoryview(mmap.mmap(-1, size) if shared else bytearray(size))
         self._words = self._memory.cast("q")
         self.flags = self._words[: _HEADER // 8]
+        self._slots: dict[int, int] = {}
+        self._vacant: list[int] = []
+        self._used = 0
+
+    # slots: the rank gives them, the child is told --------------------------------------------------------------------
+
+    def seat(self, child: int) -> int:
+        """Gives a child a slot as good as new, and tells its number.
+
+        Raises:
+            LimitError: there are too many children at a time.
+        """
+        slot = self._slots[child] = self._vacant.pop() if self._vacant else self._next()
+        self.clear(child)
+        return slot
+
+    def _next(self) -> int:
+        if self._used == _SLOTS:
+            raise LimitError(f"a run has {_SLOTS - 1:,} workers at a time at most: use fewer (cpus=)")
+        self._used += 1
+        return self._used - 1
+
+    def seatOf(self, child: int) -> int:
+        """The slot of a child."""
+        return self._slots[child]
+
+    def take(self, child: int, slot: int) -> None:
+        """In the child's own process: it has been given this slot."""
+        self._slots[child] = slot
+
+    def leave(self, child: int) -> None:
+        """The child is dead, and what it had noted has been read."""
+        self._vacant.append(self._slots.pop(child))
+
+    def _start(self, child: int) -> int:
+        slot = self._slots.get(child)
+        return _HEADER + (self.seat(child) if slot is None else slot) * _SLOT
+
+    # what is in them --------------------------------------------------------------------------------------------------
 
     def note(self, child: int) -> Any:
-        """The words in which a child notes its work: unit, place, start of a timed call in ns, loan; and the time that
-        it has spent on user code so far, wall and CPU, in ns.
+        """The words in which a child notes its work: unit, place, start of a timed call in ns, loan; the time that it
+        has spent on user code so far, wall and CPU, in ns; and whether it has begun to leave.
 
         A place below 0 is one whose values are being unpickled: -1 less its number.
         """
-        start = (_HEADER + child % _SLOTS * _SLOT) // 8
+        start = self._start(child) // 8
         return self._words[start : start + _NOTE // 8]
 
     def free(self, child: int) -> memoryview:
         """One byte for each segment of a child: whether it is free."""
-        start = _HEADER + child % _SLOTS * _SLOT
+        start = self._start(child)
         return self._memory[start + _NOTE : start + _SLOT]
 
     def clear(self, child: int) -> None:
         """Makes the slot of a child as good as new."""
-        start = _HEADER + child % _SLOTS * _SLOT
+        start = self._start(child)
         self._memory[start : start + _SLOT] = bytes(_SLOT)

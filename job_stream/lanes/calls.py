@@ -10,11 +10,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
-from ..values import Args, Multiple
+from ..values import Args, Multiple, bytesOf
 
 __all__ = [
     "SMALL", "Lazy", "Pair", "Stop", "answers", "apply", "applyWithStore", "bare", "callEnd", "callJob", "callMap",
-    "elements", "keyOf", "same", "small",
+    "elements", "keyOf", "same", "small", "works",
 ]  # fmt: skip
 
 SMALL = 64
@@ -30,7 +30,7 @@ class Pair(NamedTuple):
     @property
     def nbytes(self) -> int:
         """The size of the value, where it has one."""
-        return int(getattr(self.value, "nbytes", 0))
+        return bytesOf(self.value)
 
 
 def bare(item: Any) -> Any:
@@ -141,11 +141,22 @@ def elements(answer: Any) -> list[Any]:
     return [Lazy(answer.workList)]
 
 
-class Lazy:
-    """The elements of a Multiple, to be taken piece by piece. ``key``: what their keys are made from."""
+def works(answer: Any) -> Any:
+    """The elements that an answer stands for, as the function gave them, whether they are few or many."""
+    if type(answer) is Multiple:
+        return map(bare, answer.workList) if small(answer) else answer.workList
+    return () if answer is None else (bare(answer),)
 
-    __slots__ = ("key", "work")
+
+class Lazy:
+    """The elements of a Multiple, to be taken piece by piece.
+
+    ``key`` is what their keys are made from, ``remake`` makes the call again that gave them, where that may be done.
+    """
+
+    __slots__ = ("key", "remake", "work")
 
     def __init__(self, work: Any, key: int = 0) -> None:
         self.work = work
         self.key = key
+        self.remake: Callable[[], Any] | None = None

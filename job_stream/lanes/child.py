@@ -5,25 +5,39 @@ from __future__ import annotations
 import os
 import signal
 import socket
-import sys
+from contextlib import suppress
 from typing import Any
 
+from ..errors import LimitError
 from ..mappings import mappings
+from ..wire import Fork
 from .arena import Arena
-from .board import OWN_CPUS
+from .board import NOTE_LEAVING, OWN_CPUS
+from .failures import failureOf, ours
+from .leaving import disown, leave
 from .links import ProcessLink
+from .nested import keepSequential
+from .orphans import brand, prctl
 from .packing import PicklePacking
+from .renewal import renewRandom
+from .streams import settleOutput
 from .worker import Setup, newWorker
 
-__all__ = ["settle", "work"]
+__all__ = ["SETTLED", "settle", "work"]
+
+SETTLED = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+"""The signals that ``settle`` sees to; they are blocked where such a process begins."""
+
+_PDEATHSIG = 1
 
 
-def settle(parent: int, patient: bool) -> None:
+def settle(parent: int, patient: bool, atItsDeath: int = signal.SIGKILL) -> None:
     """Makes a fresh process a quiet child: Ctrl-C is the script's business, and the death of ``parent`` is ours."""
     signal.signal(signal.SIGINT, _ignore)
     signal.signal(signal.SIGTERM, _ignore if patient else signal.SIG_DFL)
     signal.signal(signal.SIGUSR1, _ignore if patient else signal.SIG_DFL)
-    dieWithParent()
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, SETTLED)
+    prctl()(_PDEATHSIG, atItsDeath, 0, 0, 0)
     if os.getppid() != parent:
         os._exit(1)
 
@@ -32,33 +46,27 @@ def _ignore(number: int, frame: Any) -> None:
     """A handler, not SIG_IGN: programs that a job starts would inherit that."""
 
 
-def dieWithParent() -> None:
-    """Has the kernel kill this process when its parent dies (prctl PR_SET_PDEATHSIG)."""
-    from ctypes import CDLL  # loaded by the pool already, before it forked
-
-    CDLL(None).prctl(1, signal.SIGKILL, 0, 0, 0)
-
-
-def work(setup: Setup, number: int, inbox: socket.socket, outbox: socket.socket) -> None:
-    """Runs a lane or the keeper until the rank closes the inbox."""
-    setup.board.clear(number)
-    note = setup.board.note(number)
-    link = ProcessLink(number, inbox, outbox, Arena(setup.board.free(number)))
+def work(setup: Setup, order: Fork, inbox: socket.socket, outbox: socket.socket) -> None:
+    """Runs a lane or the keeper until the rank closes the inbox, and leaves."""
+    disown()
+    brand()
+    keepSequential()
+    setup.board.take(order.serial, order.slot)
+    note = setup.board.note(order.serial)
+    link = ProcessLink(order.serial, inbox, outbox, Arena(setup.board.free(order.serial)))
     mappings.share(max(setup.board.flags[OWN_CPUS], 1))
-    _prepareStreams()
-    _reseed()
-    newWorker(setup, number, True, link, PicklePacking(), note).run()
+    renewRandom()
+    with settleOutput(setup.forwarding):
+        with suppress(SystemExit, BrokenPipeError):  # it was to end between two calls, or nobody hears it any more
+            _run(setup, order.lane, link, note)
+        note[NOTE_LEAVING] = 1
+        leave()
 
 
-def _prepareStreams() -> None:
-    """What is printed must not be lost when this process is killed."""
-    for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):
-            stream.reconfigure(line_buffering=True)
-
-
-def _reseed() -> None:
-    """Forked processes must not draw the same random numbers (Python's own module sees to itself)."""
-    random = sys.modules.get("numpy.random")
-    if random is not None:
-        random.seed()
+def _run(setup: Setup, number: int, link: ProcessLink, note: Any) -> None:
+    packing = PicklePacking()
+    worker = newWorker(setup, number, True, link, packing, note)
+    try:
+        worker.run()
+    except LimitError as error:
+        link.send(failureOf(ours("a worker", error), packing.packError))

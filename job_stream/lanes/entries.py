@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from .scopes import Context, Frame, Home, Stream
 
-__all__ = ["Mark", "Rest", "Run"]
+__all__ = ["Mark", "Rest", "Run", "elementsOf"]
 
 
 class Run:
@@ -28,21 +28,43 @@ class Rest:
 
     ``item`` at ``place`` gave it: the value that a job was given, or the frame that emitted it. If ``again``, whoever
     has that can have the Multiple made once more; otherwise only this evaluator has what is left.
+
+    ``remake`` makes the call again that gave the Multiple, for a retry; None: that call has changed a store, and must
+    not be made twice. ``attempts`` is how often it has been made.
     """
 
-    __slots__ = ("again", "bound", "context", "draws", "item", "iterator", "key", "place", "taken", "target")
+    __slots__ = (
+        "again", "attempts", "bound", "context", "draws", "item", "iterator", "key", "place", "remake", "taken",
+        "target",
+    )  # fmt: skip
 
-    def __init__(self, context: Context, place: int, target: int, item: Any, work: Any, again: bool = False) -> None:
+    def __init__(self, context: Context, place: int, target: int, item: Any, work: Any, again: bool = False,
+                 remake: Callable[[], Any] | None = None, attempts: int = 1) -> None:  # fmt: skip
         self.context = context
         self.place = place
         self.target = target
         self.item = item
-        self.iterator: Iterator[Any] = iter(work)
+        self.iterator = elementsOf(work)
         self.again = again and type(context) is Home
+        self.remake = remake
+        self.attempts = attempts
         self.bound = False
         self.taken = 0
         self.key = 0
         self.draws: Any = None
+
+
+def elementsOf(work: Any) -> Iterator[Any]:
+    """An iterator of what a Multiple holds; where none can be had, one that raises why, as a generator would."""
+    try:
+        return iter(work)
+    except BaseException as error:
+        return _raising(error)
+
+
+def _raising(error: BaseException) -> Iterator[Any]:
+    raise error
+    yield
 
 
 class Mark:

@@ -106,7 +106,8 @@ class Evaluator(Rounds):
         if outputs:
             self.stack.append(Run(context, place.next, outputs))
         if stop.error is None:
-            self._spread(context, run.place, stop.item, stop.multiple)
+            assert stop.multiple is not None
+            self.spread(context, place, stop.item, stop.multiple.workList)
             return
         try:
             answer = self.failures.again(place, stop.item, stop.error, partial(self.retryJob, place, stop.item))
@@ -114,12 +115,9 @@ class Evaluator(Rounds):
             self.failures.record(skipped)
             return
         if type(answer) is Multiple and not calls.small(answer):
-            self._spread(context, run.place, stop.item, answer)
+            self.spread(context, place, stop.item, answer.workList, self.failures.attempts)
         elif values := calls.elements(answer):
             self.stack.append(Run(context, place.next, values))
-
-    def retryJob(self, place: Place, item: Any) -> Any:
-        return place.function(item) if place.kind == Kind.MAP else calls.apply(place.function, item)
 
     def _switch(self, run: Run) -> None:
         """Passes values on to the targets that they name."""

@@ -7,24 +7,23 @@ A failure leaves as one of two exceptions. ``Skipped`` stays inside the evaluato
 from __future__ import annotations
 
 import os
-import pickle
 import socket
 from collections.abc import Callable
 from time import monotonic_ns
 from typing import Any
 
-from ..errors import EngineError
+from ..errors import EngineError, LimitError, PayloadError, PlanError
+from ..limits import explained
 from ..plan import Place
+from ..texts import said, shorten, story, told
 from ..wire import UserFailure
 from .board import NOTE_STARTED
 from .calls import bare
 
 __all__ = [
-    "Failed", "Failures", "Skipped", "Unreadable", "cannotBeRead", "cannotTravel", "describe", "failureOf", "ours",
-    "shorten",
+    "Failed", "Failures", "Skipped", "Unreadable", "cannotBeRead", "cannotTravel", "describe", "failureOf", "hasNotRun",
+    "ours",
 ]  # fmt: skip
-
-ITEM_CHARACTERS = 300
 
 
 class Unreadable:
@@ -64,11 +63,13 @@ class Failures:
 
     Attributes:
         scope: of the work that is being done; the lane keeps it up to date.
+        attempts: how many it took when ``again`` was successful last.
     """
 
     def __init__(self, note: Any) -> None:
         self.skipped: list[Skipped] = []
         self.scope = 0
+        self.attempts = 1
         self._note = note
 
     def call(self, place: Place, part: str, item: Any, function: Callable[..., Any], *arguments: Any) -> Any:
@@ -89,21 +90,29 @@ class Failures:
             self._note[NOTE_STARTED] = 0
 
     def again(
-        self, place: Place, item: Any, error: BaseException, retry: Callable[[], Any] | None, part: str = ""
+        self,
+        place: Place,
+        item: Any,
+        error: BaseException,
+        retry: Callable[[], Any] | None,
+        part: str = "",
+        attempts: int = 1,
     ) -> Any:
-        """What a retry gives.
+        """What a retry gives; ``attempts`` have been made.
 
         Raises:
             Skipped: no retry succeeded, and the policy is to skip.
             Failed: no retry succeeded, and the policy is to stop.
         """
-        attempts = 1
         while retry is not None and attempts <= place.policy.retries:
             attempts += 1
             try:
-                return self.timed(retry) if place.solo else retry()
+                answer = self.timed(retry) if place.solo else retry()
             except BaseException as latest:
                 error = latest
+            else:
+                self.attempts = attempts
+                return answer
         stage = f"{place.name} ({part})" if part else place.name
         raise (Skipped if place.policy.skip else Failed)(stage, item, attempts, error, place.number) from error
 
@@ -118,8 +127,7 @@ class Failures:
 
 
 def describe(error: BaseException) -> str:
-    """The traceback of an exception as text, from the user's code on."""
-    import traceback
+    """The traceback of an exception as text of bounded length, from the user's code on."""
 
     def ours(name: str) -> bool:
         return name.startswith(__name__.rpartition(".")[0])
@@ -127,13 +135,23 @@ def describe(error: BaseException) -> str:
     trace = error.__traceback__
     while trace is not None and trace.tb_next is not None and ours(trace.tb_frame.f_globals.get("__name__", "")):
         trace = trace.tb_next
-    return "".join(traceback.format_exception(type(error), error, trace))
+    return story(error, trace) + _wayOut(error)
+
+
+def _wayOut(error: BaseException) -> str:
+    """What to do about an object that was made in another thread."""
+    if type(error).__module__ != "sqlite3" or "thread" not in said(error):
+        return ""
+    return ("This ran in a thread of job_stream's. Open the connection in the function or generator that uses it, or "
+            "with sqlite3.connect(..., check_same_thread=False)\n")  # fmt: skip
 
 
 def ours(where: str, error: Exception) -> Failed:
-    """A mistake of job_stream itself, which must end the run rather than be tried again."""
-    mistake = EngineError(f"job_stream made a mistake in {where}: {type(error).__name__}: {error}")
-    mistake.__cause__ = error
+    """A mistake of job_stream itself, or a limit that it has met: it must end the run rather than be tried again."""
+    mistake = explained(error, f"{where} cannot go on")
+    if not isinstance(mistake, (LimitError, PayloadError)):
+        mistake = EngineError(f"job_stream made a mistake in {where}: {told(error)}")
+        mistake.__cause__ = error
     return Failed(f"job_stream, {where}", "<none>", 1, mistake, 0)
 
 
@@ -144,33 +162,20 @@ def cannotTravel(stage: str, what: str, error: Exception, number: int) -> Failed
     return failed
 
 
+def hasNotRun(stage: str, value: Any, number: int) -> Failed:
+    """What a stage gave, which nobody takes, is a generator or a coroutine: nothing of it has been done."""
+    error = PlanError(f"stage {stage!r} gave a {type(value).__name__}, which nobody takes, so nothing in it ever runs: "
+                      "return Multiple(...) of a generator, and call asyncio.run(...) with a coroutine")  # fmt: skip
+    return Failed(stage, Unreadable("<its output>"), 1, error, number)
+
+
 def cannotBeRead(place: Place, count: int, error: Exception) -> Failed:
     """What a stage was to be given cannot be unpickled."""
     items = f"{count} items" if count > 1 else "an item"
     return Failed(place.name, Unreadable(f"<{items} that could not be unpickled>"), 1, error, place.number)
 
 
-def failureOf(failed: Failed) -> UserFailure:
-    """A failure as a message: the exception itself, if it survives the journey, and what is known about it as text."""
+def failureOf(failed: Failed, packError: Callable[[BaseException], Any]) -> UserFailure:
+    """A failure as a message: the exception itself, made fit for its way, and what is known about it as text."""
     return UserFailure(failed.stage, shorten(failed.item), describe(failed.error), os.getpid(), socket.gethostname(),
-                       _packError(failed.error))  # fmt: skip
-
-
-def _packError(error: BaseException) -> bytes:
-    """The pickled exception; nothing where it cannot be pickled and unpickled again."""
-    try:
-        data = pickle.dumps(error, 5)
-    except Exception:
-        return b""
-    return data
-
-
-def shorten(value: Any) -> str:
-    """A ``repr`` of bounded length that never fails."""
-    try:
-        text = repr(value)
-    except Exception as error:
-        text = f"<{type(value).__name__} whose repr raised {type(error).__name__}>"
-    if len(text) <= ITEM_CHARACTERS:
-        return text
-    return f"{text[: ITEM_CHARACTERS - 60]} ... {text[-40:]} ({len(text)} characters)"
+                       packError(failed.error))  # fmt: skip

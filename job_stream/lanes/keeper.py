@@ -13,6 +13,7 @@ from .entries import Rest
 from .evaluator import Evaluator
 from .failures import Failed, Skipped, Unreadable, cannotBeRead, cannotTravel, failureOf, ours
 from .keyed import pairs
+from .others import Attention
 from .packing import Packing, unpackAny
 from .products import skipsOf
 from .scopes import Context, Frame
@@ -42,6 +43,7 @@ class Keeper:
         self._note = note
         self._watch = Stopwatch(note)
         self._stores: dict[tuple[int, int], Any] = {}
+        self._attention = Attention()
         self._rests: dict[int, list[Rest]] = {}
         self._actions = {"adopt": self._adopt, "end": self._end, "merge": self._merge, "more": self._more,
                          "checkout": self._checkout, "copy": self._copy}  # fmt: skip
@@ -56,9 +58,9 @@ class Keeper:
             try:
                 self._answer(message)
             except Failed as failed:
-                self._link.send(failureOf(failed))
+                self._link.send(failureOf(failed, self._packing.packError))
             except Exception as error:
-                self._link.send(failureOf(ours("the keeper", error)))
+                self._link.send(failureOf(ours("the keeper", error), self._packing.packError))
 
     def _answer(self, call: Call) -> None:
         place = self._plan.places[call.place]
@@ -123,7 +125,9 @@ class Keeper:
             return [], None
         store = context.stores[place.number]
         try:
-            recurred = evaluator.failures.call(place, "", others, calls.answers, place.function, store, [], others)
+            given = self._attention.given(place, others)
+            recurred = evaluator.failures.call(place, "", others, calls.answers, place.function, store, [], given)
+            self._attention.check(place, given)
         except Skipped as skipped:
             evaluator.failures.record(skipped)
             recurred = []

@@ -14,7 +14,8 @@ from typing import Any
 
 from ..errors import PlanError
 from ..plan import Kind, Place, Plan
-from ..values import Multiple
+from ..texts import shorten
+from ..values import Multiple, Reduction
 from . import calls
 from .calls import Pair, Stop
 from .entries import Rest, Run
@@ -54,7 +55,7 @@ def _keyOf(scope: Context) -> int:
 def _number(place: Place, value: Any) -> int:
     number = calls.apply(place.key, value)  # type: ignore[arg-type]
     if isinstance(number, bool) or not isinstance(number, Integral):
-        raise PlanError(f"frame {place.name!r}: key must give a whole number, not {number!r:.80}")
+        raise PlanError(f"frame {place.name!r}: key must give a whole number, not {shorten(number, 80)}")
     return int(number)
 
 
@@ -107,6 +108,12 @@ class KeyedEvaluator(Evaluator):
         finally:
             rest.draws = (self.stage, self.key, self.generator)
 
+    def madeAgain(self, rest: Rest) -> Any:
+        try:
+            return super().madeAgain(rest)
+        finally:
+            rest.draws = (self.stage, self.key, self.generator)
+
     def children(self, rest: Rest, values: list[Any], first: int) -> list[Any]:
         return [Pair(mix(rest.key, first + i), value) for i, value in enumerate(values) if value is not None]
 
@@ -136,12 +143,13 @@ class KeyedEvaluator(Evaluator):
             self._begin(place, context.key)
         return super().storeOf(context, place)
 
-    def emitFold(self, scope: Context, place: Place) -> list[Any]:
-        self._begin(place, mix(_keyOf(scope), EMIT))
-        return super().emitFold(scope, place)
+    def emitStore(self, scope: Context, place: Place, store: Any) -> list[Any]:
+        rounds = [store.rounds] if type(store) is Reduction and store.rounds else []
+        self._begin(place, mix(_keyOf(scope), EMIT, *rounds))
+        return super().emitStore(scope, place, store)
 
-    def emitted(self, scope: Context, place: Place, values: list[Any]) -> list[Any]:
-        return pairs(values, _keyOf(scope), EMIT, place.number)
+    def emitted(self, scope: Context, place: Place, values: list[Any], *number: int) -> list[Any]:
+        return pairs(values, _keyOf(scope), EMIT, place.number, *number)
 
     def _firstOf(self, place: Place, first: Pair) -> Pair:
         """What opens a frame, with the key that the user wants for it, if there is one."""
@@ -154,9 +162,9 @@ class KeyedEvaluator(Evaluator):
         self._begin(place, mix(first.key, EMIT))
         return super().storeOfFrame(place, first)
 
-    def emission(self, frame: Frame) -> list[Any]:
+    def emitFrameStore(self, frame: Frame) -> list[Any]:
         self._begin(frame.place, mix(frame.key, EMIT))
-        return super().emission(frame)
+        return super().emitFrameStore(frame)
 
     def newFrame(self, context: Context, place: Place, store: Any, first: Any) -> Frame:
         key, value = self._firstOf(place, first)

@@ -22,7 +22,8 @@ from typing import Any
 from ..engine.messages import Flush, Lend, Repaid, Resume, Work
 from ..errors import PlanError
 from ..plan import Kind
-from .board import NOTE_LOAN, NOTE_PLACE, NOTE_UNIT, PAUSED, REPORTS, WANTED
+from ..values import bytesOf
+from .board import ENDING, NOTE_LOAN, NOTE_PLACE, NOTE_UNIT, PAUSED, REPORTS, WANTED
 from .context import enter
 from .entries import Mark, Rest, Run
 from .evaluator import Evaluator
@@ -39,6 +40,8 @@ SLICE_S = 4e-2
 WORTH_S = 1e-3
 REPORT_S = 0.5
 REPORT_SHARE = 50
+LOOK_SHARE = 10
+"""How many times as long as it takes to look at all that is left, which may be much, is worked before the next look."""
 """Reporting unasked may take one part in so many."""
 DRAW_S = 20e-3
 DRAW_ITEMS = 8
@@ -80,11 +83,13 @@ class Lane:
         self._closing: list[int] = []
         self._retained: list[tuple[int, tuple[int, ...]]] = []
         self._samples: dict[int, list[float]] = {}
+        self._packing = packing
         self._products = Products(evaluator, packing, drop)
         self._kept = 0
         self._reports = flags[REPORTS]
         self._pause_s = REPORT_S if saved else inf
         self._reportAt = inf
+        self._lookAt = 0.0
         self._worked = 0.0
         self._sliceStart = 0.0
         self._origin: Any = None
@@ -100,9 +105,9 @@ class Lane:
             try:
                 self._take(message)
             except Failed as failed:
-                self._link.send(failureOf(failed))
+                self._link.send(failureOf(failed, self._packing.packError))
             except Exception as error:
-                self._link.send(failureOf(ours("a lane", error)))
+                self._link.send(failureOf(ours("a lane", error), self._packing.packError))
 
     def _take(self, message: Any) -> None:
         kind = type(message)
@@ -174,9 +179,17 @@ class Lane:
 
     def _give(self) -> None:
         """Others have nothing to do: hands over what is worth a journey."""
+        if self._flags[ENDING]:
+            raise SystemExit
         if self._waiting:
             self._returnWaiting()
-        if self._worth():
+        began = perf_counter()
+        if began < self._lookAt:
+            return
+        isWorth = self._worth()
+        now = perf_counter()
+        self._lookAt = now + LOOK_SHARE * (now - began)
+        if isWorth:
             self._aside(self._handOver)
         elif self._isReportDue:  # it may never be worth one: in a frame one thing follows the other
             self._aside(self._handHome)
@@ -294,7 +307,7 @@ class Lane:
         nbytes = 0
         while rest.taken < end and nbytes < DRAW_BYTES and evaluator.pull(rest, min(DRAW_ITEMS, end - rest.taken)):
             drawn = evaluator.stack[-1]
-            nbytes += sum(getattr(value, "nbytes", 0) for value in drawn.values) if type(drawn) is Run else 0
+            nbytes += sum(map(bytesOf, drawn.values)) if type(drawn) is Run else 0
         return True
 
     def _loosen(self) -> bool:
@@ -366,7 +379,7 @@ class Lane:
         if self._drop:
             for home in self._homes.values():
                 if self._plan.places[home.end].body == 0:
-                    home.outputs, home.positions = [], []
+                    self._products.drop(home)
         evaluator = self._evaluator
         if evaluator.marks or not evaluator.stack or not self._hasProducts():
             return

@@ -8,26 +8,40 @@ methods.
 from __future__ import annotations
 
 import array
+import errno
 import os
 import socket
 from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
 from threading import Condition
 from typing import Any
 
+from ..limits import explained, refusal
 from ..wire import INLINE_BYTES, MESSAGE_FDS, Codec
 from .arena import Arena
 
-__all__ = ["ProcessLink", "ThreadLink", "closeSegment", "openPair", "receive", "receiveAll", "send"]
+__all__ = [
+    "ProcessLink", "ThreadLink", "closeSegment", "hangUp", "openPair", "receive", "receiveAll", "send", "trySend",
+]  # fmt: skip
 
 _BUFFER = 4 * INLINE_BYTES
 _CLOEXEC = int(socket.MSG_CMSG_CLOEXEC)  # as numbers: the flags of the module are slow to combine
 DONTWAIT = int(socket.MSG_DONTWAIT)
+_TRUNCATED = int(socket.MSG_CTRUNC)
 _ANCILLARY = socket.CMSG_SPACE((MESSAGE_FDS + 8) * array.array("i").itemsize)
 
 
 def openPair() -> tuple[socket.socket, socket.socket]:
-    """Two connected ends."""
-    return socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    """Two connected ends.
+
+    Raises:
+        LimitError: there can be no more.
+    """
+    try:
+        return socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    except OSError as error:
+        raise explained(error, "there can be no connection to another process")  # noqa: B904
 
 
 def send(end: socket.socket, data: bytes, fds: list[int], flags: int = 0) -> None:
@@ -38,26 +52,56 @@ def send(end: socket.socket, data: bytes, fds: list[int], flags: int = 0) -> Non
         end.send(data, flags)
 
 
+def trySend(end: socket.socket, data: bytes, fds: list[int]) -> bool:
+    """Sends without waiting, if there is room."""
+    try:
+        send(end, data, fds, DONTWAIT)
+    except BlockingIOError:
+        return False
+    except OSError as error:
+        if error.errno in (errno.ENOBUFS, errno.ETOOMANYREFS):  # the latter: too many descriptors under way
+            return False
+        raise
+    return True
+
+
+def hangUp(end: socket.socket) -> None:
+    """Ends the connection for all who have this end open: they may be processes that know nothing of it."""
+    with suppress(OSError):  # the other end has gone
+        end.shutdown(socket.SHUT_RDWR)
+
+
 def receive(end: socket.socket, flags: int = 0) -> tuple[bytes, list[int]] | None:
-    """One message and its descriptors; None when the other end is closed."""
-    data, ancillary, _, _ = end.recvmsg(_BUFFER, _ANCILLARY, flags | _CLOEXEC)
+    """One message and its descriptors; None when the other end is closed.
+
+    Raises:
+        LimitError: this process cannot have so many descriptors; those that did not come are lost.
+    """
+    data, ancillary, state, _ = end.recvmsg(_BUFFER, _ANCILLARY, flags | _CLOEXEC)
     if not data:
         return None
     fds = array.array("i")
     for level, kind, content in ancillary:
         if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
             fds.frombytes(content[: len(content) - len(content) % fds.itemsize])
+    if state & _TRUNCATED:
+        for fd in fds:
+            os.close(fd)
+        raise refusal(errno.EMFILE, "a message between processes has lost the files that came with it")
     return data, fds.tolist()
 
 
-def receiveAll(end: socket.socket) -> tuple[list[tuple[bytes, list[int]]], bool]:
-    """All messages that have come, and whether the other end is still open."""
-    messages: list[tuple[bytes, list[int]]] = []
+def receiveAll(end: socket.socket, decode: Callable[[bytes, list[int]], Any]) -> tuple[list[Any], bool]:
+    """All messages that have come, and whether the other end is still open. Each is decoded before the next is taken,
+    which may have done with its descriptors."""
+    messages: list[Any] = []
     try:
         while message := receive(end, DONTWAIT):
-            messages.append(message)
+            messages.append(decode(*message))
     except BlockingIOError:
         return messages, True
+    except ConnectionResetError:  # closed before it had read everything
+        pass
     return messages, False
 
 

@@ -7,7 +7,7 @@ from typing import Any
 from ..engine.messages import COUNTED, Work
 from ..plan import Kind
 from .board import NOTE_PLACE
-from .calls import Pair, keyOf
+from .calls import Pair, works
 from .entries import Rest, Run
 from .evaluator import Evaluator
 from .failures import Skipped, cannotBeRead
@@ -80,10 +80,9 @@ class Loader:
         evaluator, place = self._evaluator, self._plan.places[work.place]
         (item,) = self.values(work)
         self._note[NOTE_PLACE] = work.place
+        evaluator.failures.attempts = 1
         answer = evaluator.failures.call(place, "", item, evaluator.retryJob, place, item)
-        rest = Rest(home, work.place, place.next, item, getattr(answer, "workList", ()), again=True)
-        rest.key = keyOf(item)
-        evaluator.hold(rest)
+        evaluator.spread(home, place, item, works(answer), evaluator.failures.attempts)
         self._passOver(work)
 
     def _loadFrame(self, home: Home, work: Work) -> None:
@@ -104,7 +103,7 @@ class Loader:
         if work.payload is not None:
             (context.stores[place.number],) = self._unpack(work)
         self._note[NOTE_PLACE] = work.place
-        values = evaluator.emitFold(context, place)
+        values = evaluator.emitFold(context, place, home)
         evaluator.go(home, work.place, place.next, values, Emitted(work), again=True)
         self._passOver(work)
 

@@ -7,11 +7,11 @@ from itertools import islice
 from time import perf_counter
 from typing import Any
 
-from ..plan import Place, Plan
+from ..plan import Kind, Place, Plan
 from . import calls
 from .calls import Lazy
 from .ending import Ending
-from .entries import Mark, Rest, Run
+from .entries import Mark, Rest, Run, elementsOf
 from .failures import Failures, Skipped
 from .scopes import Context, Frame
 
@@ -90,8 +90,13 @@ class Machine:
 
     # Multiples --------------------------------------------------------------------------------------------------------
 
-    def _spread(self, context: Context, place: int, item: Any, multiple: Any) -> None:
-        rest = Rest(context, place, self.places[place].next, item, multiple.workList, again=True)
+    def spread(self, context: Context, place: Place, item: Any, work: Any, attempts: int = 1) -> None:
+        """Puts the Multiple on the stack that a job has given for an item, with so many calls."""
+
+        def remake() -> Any:
+            return calls.works(self.retryJob(place, item))
+
+        rest = Rest(context, place.number, place.next, item, work, again=True, remake=remake, attempts=attempts)
         rest.key = calls.keyOf(item)
         self.hold(rest)
 
@@ -106,7 +111,7 @@ class Machine:
         if len(plain) < len(values):
             for lazy in values:
                 if type(lazy) is Lazy:
-                    rest = Rest(context, origin, target, item, lazy.work, again)
+                    rest = Rest(context, origin, target, item, lazy.work, again, lazy.remake)
                     rest.key = lazy.key
                     self.hold(rest)
         if plain:
@@ -126,8 +131,10 @@ class Machine:
         try:
             raw = self.next(rest, count)
         except BaseException as error:
-            self._takeFailed(rest, error)
-            return [], False
+            again = self._takeAgain(rest, count, error)
+            if again is None:
+                return [], False
+            raw = again
         values = self.children(rest, raw, rest.taken)
         rest.taken += len(raw)
         return values, len(raw) == count
@@ -140,9 +147,35 @@ class Machine:
         """The next elements of a Multiple as they are: here its code runs, if it is a generator."""
         return list(islice(rest.iterator, count))
 
-    def _takeFailed(self, rest: Rest, error: BaseException) -> None:
+    def _takeAgain(self, rest: Rest, count: int, error: BaseException) -> list[Any] | None:
+        """The next elements after some that raised, from a Multiple that is made again; None: it is given up."""
         place, item = self.places[rest.place], rest.item
+
+        def retry() -> list[Any]:
+            rest.attempts += 1
+            self._remake(rest)
+            return self.next(rest, count)
+
         try:
-            self.failures.again(place, item.first if type(item) is Frame else item, error, None)
+            raw: list[Any] = self.failures.again(place, item.first if type(item) is Frame else item, error,
+                                                 retry if rest.remake else None, attempts=rest.attempts)  # fmt: skip
+            return raw
         except Skipped as skipped:
             self.failures.record(skipped)
+            return None
+
+    def _remake(self, rest: Rest) -> None:
+        """Starts a Multiple again, and passes over the elements that have gone on."""
+        rest.iterator = elementsOf(self.madeAgain(rest))
+        left = rest.taken
+        while left and (passed := len(self.next(rest, min(left, BATCH_MOST)))):
+            left -= passed
+
+    def madeAgain(self, rest: Rest) -> Any:
+        """The elements of a Multiple from the first on, by another call."""
+        assert rest.remake is not None
+        return rest.remake()
+
+    def retryJob(self, place: Place, item: Any) -> Any:
+        """What a job or the function of a map gives for an item."""
+        return place.function(item) if place.kind == Kind.MAP else calls.apply(place.function, item)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
+from ..carried import packError
 from ..errors import PayloadError
 from ..payload import Live, Parts, pack, unpack
-from .failures import shorten
+from ..texts import shorten
 
 __all__ = ["LivePacking", "Packing", "PicklePacking", "unpackAny"]
 
@@ -17,6 +18,8 @@ class Packing(Protocol):
     def pack(self, values: Any) -> Any: ...
 
     def packItem(self, item: Any) -> Any: ...
+
+    def packError(self, error: BaseException) -> Any: ...
 
 
 def unpackAny(payload: Any) -> Any:
@@ -37,6 +40,10 @@ class PicklePacking:
         except PayloadError:
             return pack([shorten(item)])
 
+    def packError(self, error: BaseException) -> bytes | BaseException:
+        """An exception that ends the run; nothing where it cannot travel."""
+        return packError(error)
+
 
 class LivePacking:
     """For values that stay in the process."""
@@ -46,3 +53,6 @@ class LivePacking:
 
     def packItem(self, item: Any) -> Live:
         return Live([item])
+
+    def packError(self, error: BaseException) -> BaseException:
+        return error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import select
 import signal
@@ -10,17 +11,23 @@ from collections import deque
 from time import monotonic_ns
 from typing import Any, NamedTuple
 
-from ..errors import EngineError
-from ..wire import Codec, Died, Fork, Forked, Kill, Stopped
+from ..forks import alone, disown, own
+from ..limits import files, filesForOne, raiseFiles, refusal
+from ..wire import Codec, Died, Fork, Forked, Kill, NotForked, Stopped
 from .arena import Arena
 from .board import NOTE_CPU, NOTE_STARTED, NOTE_WALL
-from .links import closeSegment, openPair, receiveAll, send
-from .nursery import forkNursery
+from .hold import Hold
+from .links import closeSegment, hangUp, openPair, receiveAll, trySend
 from .worker import KEEPER, Setup
 
 __all__ = ["Death", "ProcessPool"]
 
 STOPPED_S = 10.0
+SPARE_FILES = 8
+"""So many descriptors, and those of one message, are left for what is open for a moment only."""
+
+FORKS_AT_ONCE = 16
+"""So many are asked for before the first has been made; a child that is not wanted any more by then is not made."""
 
 
 class Death(NamedTuple):
@@ -33,27 +40,38 @@ class Death(NamedTuple):
 
 
 class _Child:
-    """The rank's ends of one child: it writes to ``inbox`` and can read back from ``far`` what the child has not."""
+    """The rank's ends of one child: it writes to ``inbox`` and can read back from ``far`` what the child has not.
 
-    def __init__(self, inbox: socket.socket, far: socket.socket) -> None:
-        self.inbox = inbox
-        self.far = far
+    Before the child is made there are none, and messages for it are kept as they are (``early``).
+    """
+
+    def __init__(self, serial: int, note: Any) -> None:
+        self.inbox: socket.socket | None = None
+        self.far: socket.socket | None = None
+        self.serial = serial
+        self.note = note
         self.pid = 0
+        self.early: list[Any] = []
         self.waiting: deque[tuple[bytes, list[int]]] = deque()
         self.timed = 0
         self.stoppedAt: int | None = None
 
     def close(self) -> None:
-        self.inbox.close()
-        self.far.close()
+        for end in (self.inbox, self.far):
+            if end is not None:
+                end.close()
         for _, fds in self.waiting:
             _closeAll(fds)
+        self.waiting.clear()
 
 
 class ProcessPool:
     """The lanes and the keeper of a run.
 
     Forks the nursery when it is made, so make it before the process has threads.
+
+    Raises:
+        LimitError: the system has refused.
     """
 
     def __init__(self, setup: Setup) -> None:
@@ -63,48 +81,87 @@ class ProcessPool:
         self._codec = Codec(self._spent.write, self._release)
         self._ownCodec = Codec(self._spent.write, closeSegment)
         self._children: dict[int, _Child] = {}
+        self._free: dict[int, memoryview] = {}
+        self._started = 0
+        self._wanted: deque[int] = deque()
+        self._forking = 0
         self._buried_ns = [0, 0]
-        self._commands, commands = openPair()
-        self._replies, outbox = openPair()
-        import ctypes  # noqa: F401  # for the children: once here is faster than in each of them
-
-        self.pid = forkNursery(setup, commands, outbox, [self._commands, self._replies])
-        commands.close()
-        outbox.close()
+        raiseFiles()
+        with alone():
+            self._replies, outbox = openPair()
+            try:
+                self._hold = Hold(setup, outbox, self._replies)
+            except BaseException:
+                self._replies.close()
+                raise
+            finally:
+                outbox.close()
+            own(self)
 
     def _release(self, owner: int, number: int, fd: int) -> None:
         os.close(fd)
-        free = self._board.free(owner)
-        if number < len(free):
+        free = self._free.get(owner)  # none: it has died, and its slot may be somebody else's
+        if free is not None and number < len(free):
             free[number] = 1
 
     # outward ----------------------------------------------------------------------------------------------------------
 
     def start(self, lane: int) -> None:
-        """Has a child forked; messages may be sent to it at once."""
-        inbox, far = openPair()
-        self._children[lane] = _Child(inbox, far)
-        self._command(Fork(lane), [far.fileno()])
+        """Messages may be sent to this child from now on; it is forked when there is one.
+
+        Raises:
+            LimitError: there are too many children.
+        """
+        self._started += 1
+        serial = self._started
+        self._board.seat(serial)
+        self._free[serial] = self._board.free(serial)
+        self._children[lane] = _Child(serial, self._board.note(serial))
 
     def kill(self, lane: int) -> None:
-        self._command(Kill(lane), [])
-
-    def _command(self, message: Any, fds: list[int]) -> None:
-        data, _ = self._codec.encode(message)
-        send(self._commands, data, fds)
+        self._hold.order(Kill(lane))
 
     def send(self, lane: int, message: Any) -> None:
         """Sends without waiting; what does not fit now is sent when there is room."""
         child = self._children[lane]
+        if child.inbox is None:
+            child.early.append(message)
+            if lane not in self._wanted:
+                self._wanted.append(lane)
+                self._forkWanted()
+            return
         data, fds = self._codec.encode(message)
-        if child.waiting or not _trySend(child.inbox, data, fds):
+        if child.waiting or not trySend(child.inbox, data, fds):
             child.waiting.append((data, [os.dup(fd) for fd in fds]))
         self._spent.sent()
 
+    def _forkWanted(self) -> None:
+        """Has children forked for which something waits."""
+        while self._wanted and self._forking < FORKS_AT_ONCE:
+            lane = self._wanted.popleft()
+            child = self._children[lane]
+            if child.early:
+                self._fork(lane, child)
+
+    def _fork(self, lane: int, child: _Child) -> None:
+        with alone():
+            child.inbox, child.far = openPair()
+        if child.far.fileno() >= files() - filesForOne() - SPARE_FILES:
+            raise refusal(errno.EMFILE, self._refused())
+        self._forking += 1
+        self._hold.order(Fork(lane, child.serial, self._board.seatOf(child.serial)), child.far.fileno())
+        early, child.early = child.early, []
+        for message in early:
+            self.send(lane, message)
+
+    def _refused(self) -> str:
+        running = sum(child.pid > 0 for child in self._children.values())
+        return f"worker process number {running + 1} cannot be started"
+
     def _sendWaiting(self, child: _Child) -> None:
-        while child.waiting:
+        while child.waiting and child.inbox is not None:
             data, fds = child.waiting[0]
-            if not _trySend(child.inbox, data, fds):
+            if not trySend(child.inbox, data, fds):
                 return
             _closeAll(fds)
             child.waiting.popleft()
@@ -112,45 +169,57 @@ class ProcessPool:
     def takeBack(self, lane: int) -> list[Any]:
         """The messages that a child has not taken, in order."""
         child = self._children[lane]
-        untaken, _ = receiveAll(child.far)
-        untaken += child.waiting
+        if child.far is None:
+            early, child.early = child.early, []
+            return early
+        untaken, _ = receiveAll(child.far, self._decodeOwn)
+        untaken += [self._decodeOwn(data, fds) for data, fds in child.waiting]
         child.waiting.clear()
-        return [self._ownCodec.decode(data, fds, KEEPER) for data, fds in untaken]
+        return untaken
+
+    def _decodeOwn(self, data: bytes, fds: list[int]) -> Any:
+        return self._ownCodec.decode(data, fds, KEEPER)
 
     # inward -----------------------------------------------------------------------------------------------------------
 
     def register(self, poll: select.poll) -> None:
         """Registers what to wait for."""
         poll.register(self._replies, select.POLLIN)
-        poll.register(self._commands, select.POLLIN)
+        self._hold.register(poll)
 
     def isReady(self, ready: set[int]) -> tuple[bool, bool]:
         """Whether there are reports and replies to be read, if these descriptors are ready. A report may be of a death,
         before which all replies must have been read."""
-        reports = self._commands.fileno() in ready
+        reports = self._hold.isReady(ready)
         return reports, reports or self._replies.fileno() in ready
 
     def wantsRoom(self) -> bool:
         """Whether messages are waiting to be sent."""
-        return any(child.waiting for child in self._children.values())
+        return self._hold.wantsRoom or any(child.waiting for child in self._children.values())
 
     def makeRoom(self) -> None:
+        self._hold.makeRoom()
         for child in self._children.values():
             self._sendWaiting(child)
 
     def replies(self) -> list[Any]:
         """Every message that children have sent."""
-        decode, messages = self._codec.decode, receiveAll(self._replies)[0]
-        return [decode(data[4:], fds, int.from_bytes(data[:4], "little")) for data, fds in messages]
+        return receiveAll(self._replies, self._decodeReply)[0]
+
+    def _decodeReply(self, data: bytes, fds: list[int]) -> Any:
+        return self._codec.decode(data[4:], fds, int.from_bytes(data[:4], "little"))
 
     def reports(self) -> list[Died]:
-        """What the nursery has to say: deaths, after which the child is forgotten."""
+        """What the nursery has to say: deaths, after which the child is forgotten.
+
+        Raises:
+            EngineError: it is gone.
+            LimitError: the system has refused to make another child.
+        """
         deaths: list[Died] = []
-        messages, isOpen = receiveAll(self._commands)
-        if not isOpen:
-            raise EngineError("the process that forks the workers is gone; it was killed from outside")
-        for message in messages:
-            report = self._ownCodec.decode(*message, KEEPER)
+        for report in self._hold.reports():
+            if type(report) is NotForked:
+                raise refusal(report.error, self._refused())
             child = self._children.get(report.lane)
             if child is None:
                 continue
@@ -158,8 +227,10 @@ class ProcessPool:
                 deaths.append(report)
             elif type(report) is Forked:
                 child.pid = report.pid
+                self._forking -= 1
             elif type(report) is Stopped:
                 child.stoppedAt = monotonic_ns() if report.stopped else None
+        self._forkWanted()
         return deaths
 
     def bury(self, died: Died) -> Death:
@@ -167,11 +238,12 @@ class ProcessPool:
         self.takeBack(died.lane)  # what it had not begun is known from what it has noted
         child = self._children.pop(died.lane)
         child.close()
-        words = self._board.note(died.lane)
+        words = child.note
         note = tuple(words[:4])
         for number, word in enumerate((NOTE_WALL, NOTE_CPU)):
             self._buried_ns[number] += words[word]
-            words[word] = 0  # another keeper will have the same note
+        del self._free[child.serial]
+        self._board.leave(child.serial)
         timed = bool(child.timed) and child.timed == note[NOTE_STARTED]
         return Death(died.lane, self._cause(died.status, child, note[1], timed), note, timed)
 
@@ -184,8 +256,8 @@ class ProcessPool:
 
     def spent_ns(self) -> tuple[int, int]:
         """Wall and CPU time that children have spent on user code."""
-        notes = [self._board.note(lane) for lane in self._children]
         wall, cpu = self._buried_ns
+        notes = [child.note for child in self._children.values()]
         return wall + sum(note[NOTE_WALL] for note in notes), cpu + sum(note[NOTE_CPU] for note in notes)
 
     # limits -----------------------------------------------------------------------------------------------------------
@@ -194,7 +266,7 @@ class ProcessPool:
         """Kills children that exceed a time limit, or that have been stopped for long."""
         now = monotonic_ns()
         for lane, child in self._children.items():
-            _, place, started, _ = self._board.note(lane)[:4]
+            _, place, started, _ = child.note[:4]
             if child.stoppedAt is not None and now - child.stoppedAt > STOPPED_S * 1e9:
                 child.stoppedAt = None
                 self.kill(lane)
@@ -210,30 +282,31 @@ class ProcessPool:
         """Whether a child is stopped by a signal."""
         return any(child.stoppedAt is not None for child in self._children.values())
 
-    def close(self, atOnce: bool) -> None:
-        """Ends all children and the nursery, and waits until they are gone; ``atOnce``: whatever they are doing."""
-        if atOnce:
-            self._command(Kill(-1), [])
+    # the end ----------------------------------------------------------------------------------------------------------
+
+    def close(self) -> None:
+        """Ends all children and the nursery, and waits until they are gone. The board says if that is to be soon."""
+        hangUp(self._replies)  # who still had something to say hears that it is over
         for child in self._children.values():
-            child.inbox.close()
-        self._commands.close()
-        os.waitpid(self.pid, 0)
+            if child.inbox is not None:
+                hangUp(child.inbox)
+        try:
+            self._hold.end()
+        finally:
+            self._closeEnds()
+            disown(self)
+
+    def _closeEnds(self) -> None:
         for child in self._children.values():
             child.close()
         self._replies.close()
         self._children.clear()
+        self._free.clear()
 
-
-def _trySend(end: socket.socket, data: bytes, fds: list[int]) -> bool:
-    try:
-        send(end, data, fds, socket.MSG_DONTWAIT)
-    except BlockingIOError:
-        return False
-    except OSError as error:
-        if error.errno in (105, 109):  # ENOBUFS, ETOOMANYREFS: too many descriptors under way
-            return False
-        raise
-    return True
+    def letGo(self) -> None:
+        """In a process that was forked meanwhile."""
+        self._hold.letGo()
+        self._closeEnds()
 
 
 def _closeAll(fds: list[int]) -> None:

@@ -10,9 +10,11 @@ from typing import Any
 
 from ..engine.messages import Fold, Open, Output, Product, Skip, Work
 from ..plan import Kind, Place
+from ..values import isUnrun
+from .calls import bare
 from .entries import Rest
 from .evaluator import Evaluator
-from .failures import Skipped, cannotTravel, describe
+from .failures import Skipped, cannotTravel, describe, hasNotRun
 from .keyed import roundKey
 from .packing import Packing
 from .scopes import Frame, Home
@@ -71,11 +73,21 @@ class Products:
 
     def collect(self, home: Home) -> None:
         """Empties a home: its outputs and stores become products."""
-        if home.outputs and not (self._isResult(home.end) and self._drop):
+        if home.outputs and self._drop and self._isResult(home.end):
+            self.drop(home)
+        elif home.outputs:
             self._output(home)
         for number, store in home.stores.items():
             self._fold(home.scope, number, store)
         home.stores.clear()
+        home.outputs, home.positions = [], []
+
+    def drop(self, home: Home) -> None:
+        """Forgets results that nobody wants. If a stage gives what has not run, it gives that for each item."""
+        value = bare(home.outputs[0]) if home.outputs else None
+        if isUnrun(value):
+            origin = next(iter(self._plan.origins(home.end)), None)
+            raise hasNotRun(origin.name if origin else "initial work", value, home.end)
         home.outputs, home.positions = [], []
 
     def _output(self, home: Home) -> None:
@@ -141,13 +153,20 @@ class Products:
             self._products.append(product._replace(count=len(values), payload=payload))
 
     def _onlyPackable(self, origins: list[Place], values: Any, inOrder: bool) -> list[Any]:
+        """The values without those that cannot be packed, which are found by halves."""
         good: list[Any] = []
-        for value in values:
+        waiting = [list(values)]
+        while waiting:
+            part = waiting.pop()
+            half = len(part) // 2
             try:
-                self._packing.pack(value)
-                good.append(value)
+                self._packing.pack(part)
+                good += part
             except Exception as error:
-                self._evaluator.failures.record(Skipped(_namesOf(origins), value, 1, error, origins[0].number))
+                if half:
+                    waiting += [part[half:], part[:half]]
+                    continue
+                self._evaluator.failures.record(Skipped(_namesOf(origins), part[0], 1, error, origins[0].number))
                 good += [None] if inOrder else []
         return good
 

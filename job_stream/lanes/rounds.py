@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from time import perf_counter
 from typing import Any
 
 from ..plan import Place
-from ..values import Object
+from ..values import Again, Object
 from . import calls
 from .board import NOTE_PLACE
 from .calls import Lazy
@@ -27,7 +29,7 @@ class Rounds(Machine):
         """The store of a reduction, made when it is needed first."""
         store = context.stores.get(place.number, self)
         if store is self:
-            store = context.stores[place.number] = self.failures.call(place, "store", None, place.store or Object)
+            store = context.stores[place.number] = self.failures.call(place, "store", None, _maker(place))
         return store
 
     def _drained(self, scope: Frame | Stream) -> None:
@@ -46,18 +48,33 @@ class Rounds(Machine):
             scope.active.add(place.segment + 1)
         self.go(scope, place.number, place.next, self.emitFold(scope, place))
 
-    def emitFold(self, scope: Context, place: Place) -> list[Any]:
-        """What a drained reduction emits."""
+    def emitFold(self, scope: Context, place: Place, home: Context | None = None) -> list[Any]:
+        """What a drained reduction emits; if it goes on, it does so in ``home``, or where it is."""
         try:
             store = self.storeOf(scope, place)
             del scope.stores[place.number]
-            values = self.failures.call(place, "emit", store, calls.answers, place.emit or calls.same, store)
+            values = self.failures.call(place, "emit", store, self.emitStore, scope, place, store)
         except Skipped as skipped:
             self.failures.record(skipped)
             return []
-        return self.emitted(scope, place, values)
+        if values and type(values[0]) is Again:
+            return self._foldOn(scope, place, store, values[0], home or scope)
+        return self.emitted(scope, place, _remade(values, partial(self.emitStore, scope, place, store)))
 
-    def emitted(self, scope: Context, place: Place, values: list[Any]) -> list[Any]:
+    def emitStore(self, scope: Context, place: Place, store: Any) -> list[Any]:
+        """What the store of a reduction stands for, by a call of the user's function."""
+        return calls.answers(calls.same if place.emit is None else place.emit, store)
+
+    def _foldOn(self, scope: Context, place: Place, store: Any, again: Again, home: Context) -> list[Any]:
+        """Goes on with a reduction whose end has recurred something; gives what it has emitted already."""
+        home.stores[place.number] = store
+        home.active.add(place.segment)
+        recurred = self.emitted(scope, place, calls.elements(again.recurred), store.rounds)
+        self.go(home, place.number, place.first, recurred)
+        return self.emitted(scope, place, again.emitted, store.rounds, 0)
+
+    def emitted(self, scope: Context, place: Place, values: list[Any], *number: int) -> list[Any]:
+        """What is to go on of values that the end of a reduction gave; ``number`` tells one set of them from others."""
         return values
 
     # frames -----------------------------------------------------------------------------------------------------------
@@ -78,7 +95,7 @@ class Rounds(Machine):
         self.enter(frame)
 
     def storeOfFrame(self, place: Place, first: Any) -> Any:
-        return self.failures.call(place, "store", first, place.store or Object)
+        return self.failures.call(place, "store", first, _maker(place))
 
     def newFrame(self, context: Context, place: Place, store: Any, first: Any) -> Frame:
         return Frame(context, place, store, first, 0)
@@ -112,10 +129,13 @@ class Rounds(Machine):
 
     def emission(self, frame: Frame) -> list[Any]:
         place = frame.place
-        values: list[Any] = self.failures.call(
-            place, "emit", frame.first, calls.answers, place.emit or calls.same, frame.store
-        )
-        return values
+        values: list[Any] = self.failures.call(place, "emit", frame.first, self.emitFrameStore, frame)
+        return _remade(values, partial(self.emitFrameStore, frame))
+
+    def emitFrameStore(self, frame: Frame) -> list[Any]:
+        """What the store of a frame stands for, by a call of the user's function."""
+        emit = frame.place.emit
+        return calls.answers(calls.same if emit is None else emit, frame.store)
 
     def _goOn(self, frame: Frame, values: list[Any]) -> None:
         place = frame.place
@@ -172,3 +192,20 @@ class Rounds(Machine):
 
     def frameOutputs(self, frame: Frame, values: list[Any]) -> list[Any]:
         return values
+
+
+def _remade(values: list[Any], emit: Callable[[], list[Any]]) -> list[Any]:
+    """What ``emit`` gave, with the way to have it once more where it is a long Multiple."""
+
+    def again() -> Any:
+        return next((value.work for value in emit() if type(value) is Lazy), ())
+
+    for value in values:
+        if type(value) is Lazy:
+            value.remake = again
+    return values
+
+
+def _maker(place: Place) -> Callable[[], Any]:
+    """What makes a store; it may be an object that is false."""
+    return Object if place.store is None else place.store

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from time import monotonic
 from typing import Any
 
 from .board import NOTE_CPU, NOTE_WALL
 from .ending import Ending
+from .lines import Lines
 from .links import ThreadLink
 from .packing import Packing
+from .streams import linesOfThreads
+from .surroundings import Surroundings
 from .worker import KEEPER, Setup, newWorker
 
 __all__ = ["ThreadPool"]
 
 JOIN_S = 0.5
+"""How long all lanes together may take to end."""
 
 
 class ThreadPool:
@@ -23,27 +28,33 @@ class ThreadPool:
     Args:
         deliver: called in a lane's thread with each message it sends.
         packing: of values into payloads.
+        surroundings: of user code.
     """
 
-    def __init__(self, setup: Setup, deliver: Callable[[Any], None], packing: Packing) -> None:
+    def __init__(self, setup: Setup, deliver: Callable[[Any], None], packing: Packing,
+                 surroundings: Surroundings) -> None:  # fmt: skip
         self._ending = Ending()
         self._setup = setup._replace(ending=self._ending)
         self._deliver = deliver
         self._packing = packing
+        self._surroundings = surroundings
         self._links: dict[int, ThreadLink] = {}
         self._threads: list[threading.Thread] = []
         self._notes: list[list[int]] = []
+        self._lines: list[Lines] = []
 
     def __contains__(self, lane: int) -> bool:
         return lane in self._links
 
     def start(self, lane: int) -> None:
+        if not self._links:
+            self._lines = linesOfThreads()
         link = self._links[lane] = ThreadLink(self._deliver)
         note = [0] * 8
         self._notes.append(note)
         worker = newWorker(self._setup, lane, False, link, self._packing, note)
         name = f"job_stream-{'keeper' if lane == KEEPER else f'lane-{lane}'}"
-        thread = threading.Thread(target=worker.run, name=name, daemon=True)
+        thread = threading.Thread(target=self._surroundings.call, args=(worker.run,), name=name, daemon=True)
         self._threads.append(thread)
         thread.start()
 
@@ -62,5 +73,8 @@ class ThreadPool:
         for link in self._links.values():
             link.close()
         self._ending.come()
+        deadline = monotonic() + JOIN_S
         for thread in self._threads:
-            thread.join(JOIN_S)
+            thread.join(max(deadline - monotonic(), 0))
+        for lines in self._lines:
+            lines.detach()

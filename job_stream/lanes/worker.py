@@ -32,6 +32,9 @@ class Setup(NamedTuple):
     ending: Ending | None = None
     """Comes when the run is over, for workers that are threads."""
 
+    forwarding: Any = None
+    """Brings what is printed to the script, for workers that are processes; see ``streams``."""
+
 
 def newWorker(setup: Setup, number: int, processes: bool, link: Any, packing: Packing, note: Any) -> Lane | Keeper:
     """The lane or keeper of this number; ``processes``: it runs the stages that are for processes."""

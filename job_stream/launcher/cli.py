@@ -5,17 +5,19 @@ from __future__ import annotations
 import os
 import re
 import sys
+import threading
 from itertools import chain
 from typing import Any
 
 import click
 
 from .. import __version__
+from ..safekeeping import CheckpointError, openTrusted
 from . import settings
 from .doctor import checks, examine
 from .restarts import say
-from .start import CHECKPOINT, Options, start
-from .trouble import LauncherError
+from .start import CHECKPOINT, USUAL_CHECKPOINT, Options, start
+from .trouble import LauncherError, shorten
 from .verdict import INTERRUPTED
 
 __all__ = ["main"]
@@ -58,16 +60,13 @@ def _withProperties(args: list[str]) -> list[str]:
 
 def _seconds(text: str) -> float:
     """What a number of seconds, or HH:MM:SS, means in seconds."""
-    if found := _CLOCK.fullmatch(text):
-        hours, minutes, seconds = map(int, found.groups())
-        total = float(3600 * hours + 60 * minutes + seconds)
-    else:
-        try:
-            total = float(text)
-        except ValueError:
-            raise click.BadParameter(f"{text!r} is neither a number of seconds nor HH:MM:SS") from None
-    if not 0 < total < float("inf"):
-        raise click.BadParameter(f"{text!r} is not above 0")
+    try:
+        hours, minutes, seconds = found.groups() if (found := _CLOCK.fullmatch(text)) else ("0", "0", text)
+        total = 3600 * float(hours) + 60 * float(minutes) + float(seconds)
+    except ValueError:
+        raise click.BadParameter(f"{shorten(text)} is neither a number of seconds nor HH:MM:SS") from None
+    if not 0 < total <= threading.TIMEOUT_MAX:
+        raise click.BadParameter(f"{shorten(text)} is not above 0, or longer than anything")
     return total
 
 
@@ -79,7 +78,8 @@ def _seconds(text: str) -> float:
     subcommand_metavar="[--] PROG [ARGS]... | COMMAND",
     epilog="docs/clusters.rst tells more: ssh, containers, Slurm and PBS.",
 )
-@click.option("-c", "--checkpoint", metavar="PATH", help="Where checkpoints are written, and gone on from.")
+@click.option("-c/--no-c", "usual", help=f"Checkpoints in {USUAL_CHECKPOINT} of the current folder, or none there.")
+@click.option("--checkpoint", metavar="PATH", help="Where checkpoints are written, and gone on from.")
 @click.option("--host", multiple=True, metavar="A,B [cpus=N]", help="Hosts to run on, a rank each.")
 @click.option("--hostfile", metavar="FILE", help="Hosts to run on: one a line, as in 'node1 cpus=4  # comment'.")
 @click.option("-n", "ranks", type=click.IntRange(1), metavar="RANKS", help="Ranks on this machine.")
@@ -90,7 +90,7 @@ def _seconds(text: str) -> float:
 @click.option("--dry-run", is_flag=True, help="Print the command and what it adds to the environment; start nothing.")
 @click.version_option(__version__, "--version", prog_name="job_stream")
 @click.pass_context
-def commands(ctx: click.Context, checkpoint: str | None, host: tuple[str, ...], hostfile: str | None,
+def commands(ctx: click.Context, usual: bool, checkpoint: str | None, host: tuple[str, ...], hostfile: str | None,
              ranks: int | None, restarts: int, time_limit: float | None, dry_run: bool) -> None:  # fmt: skip
     """Starts PROG on one rank a host, and ends with its exit status.
 
@@ -100,10 +100,13 @@ def commands(ctx: click.Context, checkpoint: str | None, host: tuple[str, ...], 
     job_stream -- python script.py                        here, on all cores
     job_stream -n 2 -- python script.py                   two ranks here
     job_stream --host a,b cpus=3 -- python script.py      on a, and on b with 3 lanes
-    job_stream -c sweep.checkpoint --restarts 5 --hostfile hosts -- python sweep.py
+    job_stream -c --restarts 5 --hostfile hosts -- python sweep.py
     """
     if ctx.invoked_subcommand is None:
         raise click.UsageError("There is no program to start: job_stream [OPTIONS] -- PROG [ARGS]...")
+    if usual and checkpoint is not None:
+        raise LauncherError(f"-c is --checkpoint {USUAL_CHECKPOINT}, and --checkpoint says another: give one of them")
+    checkpoint = USUAL_CHECKPOINT if usual else checkpoint
     ctx.obj = Options(checkpoint, host, hostfile, ranks, restarts, time_limit, dry_run)
 
 
@@ -132,8 +135,8 @@ def config(options: Options, words: tuple[str, ...]) -> None:
         settings.change(word)
     if not words:
         values = settings.read()
-        for key, meaning in settings.KEYS.items():
-            click.echo(f"{key}={values.get(key, '')}  # {meaning}")
+        for key in settings.KEYS:
+            click.echo(f"{key}={values.get(key, '')}")
 
 
 @commands.command()
@@ -156,20 +159,26 @@ def doctor(options: Options) -> int:
 @commands.command("git-results-progress")
 @click.pass_obj
 def gitResultsProgress(options: Options) -> None:
-    """Print when the checkpoint was last written, in seconds since 1970; -1 if there is none."""
-    _refuseOptions("git-results-progress", options._replace(checkpoint=None))
+    """Print when the checkpoint was last written, in seconds since 1970; -1 if there is none.
+
+    What says where to run may stand before it, and is of no interest.
+    """
+    _refuseOptions("git-results-progress", options._replace(checkpoint=None, host=(), hostfile=None))
     path = options.checkpoint or os.environ.get(CHECKPOINT)
     if not path:
-        raise LauncherError("git-results-progress needs --checkpoint PATH before it")
+        raise LauncherError("git-results-progress needs --checkpoint PATH, or -c, before it")
     click.echo(_lastWritten(path))
 
 
 def _lastWritten(path: str) -> float:
     for name in (f"{path}.done", path):
         try:
-            return os.stat(name).st_mtime
+            with os.fdopen(openTrusted(name)) as file:
+                return os.fstat(file.fileno()).st_mtime
         except FileNotFoundError:
             continue
+        except CheckpointError as error:
+            raise LauncherError(str(error)) from None
         except OSError as error:
             raise LauncherError(f"{name}: {error.strerror}") from None
     return -1

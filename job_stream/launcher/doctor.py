@@ -19,6 +19,7 @@ from ..cpus import narrowBinding, ownGrant, shares
 from ..errors import PlanError
 from . import settings
 from .hosts import allocation, readHostfile
+from .modules import installed
 from .mpirun import OPEN_MPI, Mpirun, belongs, findMpirun, library, versionIn
 from .restarts import LIMIT
 from .start import CHECKPOINT
@@ -238,8 +239,8 @@ def userSettings(machine: Machine) -> Finding:
 def selfTest(machine: Machine) -> Finding:
     """Runs a small stream: on two ranks here, on the hosts that were named, or on what a batch system has allocated."""
     where = _places(machine)
-    command = [sys.executable, "-m", "job_stream", *where, "--", sys.executable, "-m", "job_stream.launcher.selftest"]
-    what = f"python {' '.join(command[1:])}"
+    command = installed("job_stream", *where, "--", *installed("job_stream.launcher.selftest"))
+    what = f"python -m job_stream {' '.join(where)} -- {sys.executable} -m job_stream.launcher.selftest"
     try:
         done = subprocess.run(
             command, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace", timeout=SELF_TEST_S,

@@ -12,12 +12,14 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from .trouble import LauncherError, nearest
+from ..cpus import numberIn
+from .trouble import LauncherError, nearest, shorten
 
 __all__ = ["Allocation", "Host", "allocation", "nodeNames", "parseHosts", "readHostfile"]
 
 PROPERTIES = ("cpus",)
 _NAME = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]*[A-Za-z0-9_])?\.?")
+_MAX_DIGITS = 5
 _MAX_NAME = 253
 """Characters in the name of a host: RFC 1035 allows 255 bytes with lengths."""
 
@@ -54,7 +56,7 @@ def parseHosts(texts: Iterable[str]) -> tuple[Host, ...]:
     Raises:
         LauncherError: a host or a property cannot be understood, or a host is there twice.
     """
-    entries = [(f"--host {text!r}", entry) for text in texts for entry in text.split(",")]
+    entries = [(f"--host {shorten(text)}", entry) for text in texts for entry in text.split(",")]
     return _distinct([(where, _entry(where, entry)) for where, entry in entries])
 
 
@@ -74,7 +76,7 @@ def readHostfile(path: str | Path) -> tuple[Host, ...]:
 def _lines(kind: str, path: str | Path) -> list[tuple[str, str]]:
     """(where, text without its comment) of each line of a file of some kind."""
     try:
-        text = Path(path).read_text(encoding="utf-8")
+        text = Path(path).read_text(encoding="utf-8-sig")
     except OSError as error:
         raise LauncherError(f"{kind} {path}: cannot be read: {error.strerror}") from None
     except UnicodeDecodeError:
@@ -113,12 +115,17 @@ def _entry(where: str, text: str) -> Host:
 def _property(where: str, host: str, word: str) -> tuple[str, int]:
     key, equals, value = word.partition("=")
     if not equals:
-        raise LauncherError(f"{where}: {word!r} after host {host!r} is not a property; those are written as cpus=N")
+        raise LauncherError(
+            f"{where}: {shorten(word)} after host {host!r} is not a property; those are written as cpus=N"
+        )
     if key not in PROPERTIES:
-        raise LauncherError(f"{where}: host {host!r} has the unknown property {key!r}{nearest(key, PROPERTIES)}")
-    if not (value.isascii() and value.isdigit() and 0 < int(value) < 100_000):
-        raise LauncherError(f"{where}: host {host!r}: {key} must be a number above 0, not {value!r}")
-    return key, int(value)
+        raise LauncherError(f"{where}: host {host!r} has the unknown property {shorten(key)}{nearest(key, PROPERTIES)}")
+    isNumber = value.isascii() and value.isdigit()
+    digits = value.lstrip("0") if isNumber else ""
+    if not 0 < len(digits) <= _MAX_DIGITS:
+        most = f", and {'9' * _MAX_DIGITS} at most" if digits else ""
+        raise LauncherError(f"{where}: host {host!r}: {key} must be a number above 0{most}, not {shorten(value)}")
+    return key, int(digits)
 
 
 def checkHostName(where: str, name: str) -> None:
@@ -131,14 +138,14 @@ def checkHostName(where: str, name: str) -> None:
         raise LauncherError(f"{where}: the name of a host is missing")
     if "@" in name:
         raise LauncherError(
-            f"{where}: {name!r}: mpirun does not take user names; write 'User' for this host into ~/.ssh/config"
+            f"{where}: {shorten(name)}: mpirun does not take user names; write 'User' for this host into ~/.ssh/config"
         )
     if ":" in name:
         _checkIpv6(where, name)
     elif len(name) > _MAX_NAME or not _NAME.fullmatch(name):
         raise LauncherError(
-            f"{where}: {name!r} is not the name of a host: letters, digits, '.', '-' and '_', the first and the last "
-            "a letter or a digit"
+            f"{where}: {shorten(name)} is not the name of a host: letters, digits, '.', '-' and '_', the first and the "
+            "last a letter or a digit"
         )
 
 
@@ -147,8 +154,8 @@ def _checkIpv6(where: str, name: str) -> None:
         ipaddress.IPv6Address(name)
     except ValueError:
         raise LauncherError(
-            f"{where}: {name!r} is not the name of a host, nor an IPv6 address; a host has one rank, and cpus=N says "
-            "how many lanes that has"
+            f"{where}: {shorten(name)} is not the name of a host, nor an IPv6 address; a host has one rank, and cpus=N "
+            "says how many lanes that has"
         ) from None
 
 
@@ -165,7 +172,7 @@ def allocation(environment: Mapping[str, str]) -> Allocation | None:
     """
     if environment.get("SLURM_JOB_NODELIST"):
         nodes = environment.get("SLURM_JOB_NUM_NODES") or environment.get("SLURM_NNODES", "")
-        count = int(nodes) if nodes.isdigit() else 1
+        count = numberIn(nodes) or 1
         isHere = count == 1 and "SLURMD_NODENAME" in environment  # the shell of salloc may be on another machine
         return None if isHere else Allocation("Slurm", count)
     if path := environment.get("PBS_NODEFILE"):

@@ -17,11 +17,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
+from .modules import installed
 from .trouble import LauncherError
 
 __all__ = [
     "MPICH", "OPEN_MPI", "SLURM", "Mpirun", "belongs", "findMpirun", "folderVariable", "identify", "library",
-    "ownFolder", "rootVariables", "versionIn",
+    "ownFolder", "rootVariables", "versionIn", "within",
 ]  # fmt: skip
 
 OPEN_MPI, MPICH, SLURM = "Open MPI", "MPICH", "Slurm"
@@ -134,7 +135,7 @@ def _recovers(path: str, version: str) -> bool:
 
 def library() -> str | None:
     """Name and version of the MPI library that mpi4py loads in this environment; None: it finds none."""
-    answer = _answer([sys.executable, "-m", "mpi4py", "--mpi-lib-version"], errors=False)
+    answer = _answer(installed("mpi4py", "--mpi-lib-version"), errors=False)
     first = answer.strip(" \0\n").split("\n")[0]
     return " ".join(first.split(",")[0].split()) or None
 
@@ -185,6 +186,11 @@ def ownFolder(variable: str) -> Iterator[dict[str, str]]:
         raise LauncherError(f"mpirun needs a folder for its files: {error}; let TMPDIR name one") from None
     with folder as name:
         yield {variable: name}
+
+
+def within(folder: Mapping[str, str]) -> dict[str, str]:
+    """The same variable with a new folder inside, for one mpirun of several."""
+    return {variable: tempfile.mkdtemp(dir=path) for variable, path in folder.items()}
 
 
 def _answer(command: list[str], errors: bool = True) -> str:

@@ -22,6 +22,8 @@ LONGEST_PAUSE_S = 60.0
 LEAST_S = 5.0
 """Time that has to be left for another try."""
 LIMIT = "JOBS_TIME_LIMIT"
+UNLUCKY = 213
+"""What mpirun ends with when its own server could not begin, because of what others do or have left on this machine."""
 
 
 class Limits(NamedTuple):
@@ -59,8 +61,7 @@ def keepRunning(start: Callable[[Mapping[str, str]], Running], limits: Limits, m
     end = None if limits.seconds is None else monotonic() + limits.seconds
     cameUp = False
     for attempt in range(limits.restarts + 1):
-        run = start({} if end is None else {LIMIT: f"{end - monotonic():.1f}"})
-        outcome = run.wait()
+        run, outcome = _tried(lambda: start({} if end is None else {LIMIT: f"{end - monotonic():.1f}"}), mailbox)
         cameUp = cameUp or run.cameUp
         if mailbox.ending is not None:
             return outcome.code if run.cameUp else exitCode(-mailbox.ending)
@@ -77,6 +78,16 @@ def keepRunning(start: Callable[[Mapping[str, str]], Running], limits: Limits, m
         if mailbox.ending is not None:
             return exitCode(-mailbox.ending)
     return outcome.code
+
+
+def _tried(start: Callable[[], Running], mailbox: Mailbox) -> tuple[Running, Outcome]:
+    """A run to its end; where mpirun had bad luck at its start there is another try."""
+    run = start()
+    outcome = run.wait()
+    if outcome.code == UNLUCKY and not run.cameUp and mailbox.ending is None:
+        run = start()
+        outcome = run.wait()
+    return run, outcome
 
 
 def _sleep(seconds: float, mailbox: Mailbox) -> None:

@@ -82,6 +82,7 @@ class Run:
 
     def _watch(self) -> None:
         """Sets time limits as things come to their ends, and enforces them."""
+        self._board.hangUpOnStrangers()
         if self._hasLost and not self._helpers:
             self._helpers = childrenOf(self._launcher.pid)
         if self._force is None:
@@ -100,7 +101,8 @@ class Run:
         return any(end.status is None for end in self._board.ends)
 
     def _patience(self) -> float | None:
-        return None if self._force is None else max(0.0, self._force - monotonic())
+        own = None if self._force is None else max(0.0, self._force - monotonic())
+        return min((each for each in (own, self._board.patience()) if each is not None), default=None)
 
     def _useForce(self) -> None:
         """A step further each time: asks mpirun to end; kills it, and the programs; hangs up."""

@@ -6,11 +6,12 @@ import os
 import sys
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import platformdirs
 import tomli_w
 
-from .trouble import LauncherError, nearest
+from .trouble import LauncherError, nearest, shorten
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -23,8 +24,15 @@ KEYS = {"hostfile": "the hostfile to use where neither hosts nor -n are given"}
 
 
 def settingsPath() -> Path:
-    """Where the settings are."""
-    return platformdirs.user_config_path("job_stream") / "config.toml"
+    """Where the settings are.
+
+    Raises:
+        LauncherError: this user has no folder for them.
+    """
+    try:
+        return platformdirs.user_config_path("job_stream") / "config.toml"
+    except RuntimeError:
+        raise LauncherError("this user has no home folder, and so no settings: let HOME name one") from None
 
 
 def read() -> dict[str, str]:
@@ -33,18 +41,30 @@ def read() -> dict[str, str]:
     Raises:
         LauncherError: the file cannot be read, or holds something else.
     """
-    path = settingsPath()
     try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+        path = settingsPath()
+    except LauncherError:
         return {}
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise LauncherError(f"the settings in {path} cannot be read ({error}): mend the file, or remove it") from None
+    values = _parsed(path)
     for key, value in values.items():
         _check(str(path), key)
         if not isinstance(value, str):
-            raise LauncherError(f"{path}: {key} must be a text, not {value!r}")
+            raise LauncherError(f"{path}: {key} must be a text, not {shorten(value)}")
+        _checkText(f"{path}: {key}", value)
     return values
+
+
+def _parsed(path: Path) -> dict[str, Any]:
+    """What a file of settings holds; one that is not there, or in a folder that this user may not enter, nothing."""
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8-sig"))
+    except (FileNotFoundError, NotADirectoryError):
+        return {}
+    except (OSError, ValueError, RecursionError) as error:
+        if isinstance(error, PermissionError) and not os.path.exists(path):
+            return {}
+        reason = "it is nested too deeply" if isinstance(error, RecursionError) else shorten(error, quoted=False)
+        raise LauncherError(f"the settings in {path} cannot be read ({reason}): mend the file, or remove it") from None
 
 
 def change(word: str) -> None:
@@ -66,23 +86,30 @@ def change(word: str) -> None:
 
 def _check(where: str, key: str) -> None:
     if key not in KEYS:
-        raise LauncherError(f"{where}: the key {key!r} is not known{nearest(key, KEYS)}")
+        raise LauncherError(f"{where}: the key {shorten(key)} is not known{nearest(key, KEYS)}")
+
+
+def _checkText(where: str, value: str) -> None:
+    if "\0" in value:
+        raise LauncherError(f"{where} must be the path of a file, not {shorten(value)}")
 
 
 def _absolute(value: str) -> str:
-    """A setting counts in every folder, so it is kept as an absolute path."""
-    path = Path(value).expanduser().absolute()
-    if not path.is_file():
-        raise LauncherError(f"config: there is no file {path}")
+    """A setting counts in every folder, so it is kept as an absolute path. The file may come later."""
+    _checkText("config: hostfile", value)
+    path = Path(os.path.expanduser(value)).absolute()
+    if path.is_dir():
+        raise LauncherError(f"config: {path} is a folder; a hostfile is a file with a host a line")
     return str(path)
 
 
 def _write(values: dict[str, str]) -> None:
-    path = settingsPath()
-    new = path.with_suffix(f".{os.getpid()}.new")
+    path = Path(os.path.realpath(settingsPath()))  # many keep their settings elsewhere, and a link to them here
+    new = path.with_suffix(f".{os.urandom(16).hex()}.new")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        new.write_text(tomli_w.dumps(values), encoding="utf-8")
+        with new.open("x", encoding="utf-8") as file:
+            file.write(tomli_w.dumps(values))
         new.replace(path)
     except (OSError, UnicodeEncodeError) as error:
         with suppress(OSError):

@@ -16,16 +16,18 @@ from . import settings
 from .command import Job, additions, alone, command, isRemote
 from .hosts import Host, allocation, nodeNames, parseHosts, readHostfile
 from .mailbox import Mailbox
-from .mpirun import Mpirun, findMpirun, folderVariable, ownFolder
+from .mpirun import Mpirun, findMpirun, folderVariable, ownFolder, within
 from .restarts import LIMIT, Limits, keepRunning, say
 from .run import Run
 from .switchboard import LOOPBACK, addressesTowards
 from .trouble import LauncherError
 from .usher import LAUNCHER, NOT_FOUND
 
-__all__ = ["Options", "start"]
+__all__ = ["CHECKPOINT", "USUAL_CHECKPOINT", "Options", "start"]
 
 CHECKPOINT = "JOBS_CHECKPOINT"
+USUAL_CHECKPOINT = "job_stream.chkpt"
+"""The checkpoint where the user wants one and does not say which."""
 
 
 class Options(NamedTuple):
@@ -74,7 +76,7 @@ def start(options: Options, program: Sequence[str], words: Sequence[str] = ()) -
     if options.dryRun:
         _show(options, job, mpirun, line, added)
         return 0
-    if missing := _missing(job, words):
+    if missing := _missing(options, job, words):
         say(missing)
         return NOT_FOUND
     if mpirun is None and not options.restarts:
@@ -91,7 +93,7 @@ def _supervise(options: Options, job: Job, mpirun: Mpirun | None, line: list[str
     with Mailbox() as mailbox, ownFolder(folderVariable(mpirun)) as folder:
 
         def again(more: Mapping[str, str]) -> Run:
-            return Run(line, {**added, **folder, **more}, ranks, recovers, addresses, mailbox)
+            return Run(line, {**added, **within(folder), **more}, ranks, recovers, addresses, mailbox)
 
         return keepRunning(again, _limits(options), mailbox)
 
@@ -150,7 +152,7 @@ def _checkOptions(options: Options) -> None:
                                        ("--time-limit", options.timeLimit, "to stop with")):  # fmt: skip
             if given:
                 raise LauncherError(
-                    f"{option} needs a checkpoint {purpose}: give --checkpoint PATH, or set {CHECKPOINT}"
+                    f"{option} needs a checkpoint {purpose}: give -c or --checkpoint PATH, or set {CHECKPOINT}"
                 )
 
 
@@ -194,9 +196,11 @@ def _limits(options: Options) -> Limits:
 # starting -------------------------------------------------------------------------------------------------------------
 
 
-def _missing(job: Job, words: Sequence[str]) -> str | None:
+def _missing(options: Options, job: Job, words: Sequence[str]) -> str | None:
     """What to say where the program is not to be found on this machine, and it should be."""
     name = job.program[0]
+    if options.checkpoint == USUAL_CHECKPOINT and job.program[1:2] == ("--",):
+        return f"-c takes no path: write 'job_stream --checkpoint {name} -- ...'"
     if shutil.which(name) is not None or isRemote(job):
         return None
     if os.path.isfile(name):

@@ -1,6 +1,7 @@
 """The launcher's connections to the ushers at the ranks: how programs ended comes in, signals go out.
 
-Only who knows the token of this run is listened to; it travels in the environment of the ranks.
+Only who knows the token of this run is listened to; it travels in the environment of the ranks. Others who call are
+strangers for as long as they have not said it: few of them at once, for some seconds, and for a line at most.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import selectors
 import socket
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
+from time import monotonic
 from typing import Any
 
 from .usher import LAUNCHER, NOTED, WELCOME, keepWatch
@@ -18,6 +20,9 @@ from .verdict import End
 __all__ = ["Switchboard", "addressesTowards"]
 
 MAX_LINE_BYTES = 4096
+MAX_STRANGERS = 64
+"""Connections that have not said hello yet; with so many, who calls next waits until one has, or is hung up on."""
+STRANGE_S = 5.0
 MAX_LOOKUPS = 8
 """Hosts that are looked up to find the addresses by which they can reach this machine: it has few networks."""
 LOOPBACK = "127.0.0.1"
@@ -30,6 +35,7 @@ class _Link:
 
     def __init__(self, link: socket.socket) -> None:
         self.link = link
+        self.since = monotonic()
         self.text = b""
         self.name: End | None = None
         self.hasEnded = False
@@ -50,9 +56,11 @@ class Switchboard:
         self._server = _server(addresses)
         self._server.setblocking(False)
         self._links: set[_Link] = set()
+        self._strangers: dict[_Link, None] = {}
+        self._isOpen = False
         self.ends: list[End] = []
         self.started = 0
-        selector.register(self._server, selectors.EVENT_READ, self._accept)
+        self._openOrShut()
 
     @property
     def environment(self) -> dict[str, str]:
@@ -87,8 +95,28 @@ class Switchboard:
     def close(self) -> None:
         """Hangs up, and listens no more."""
         self.hangUp()
-        self._selector.unregister(self._server)
+        if self._isOpen:
+            self._selector.unregister(self._server)
         self._server.close()
+
+    def patience(self) -> float | None:
+        """Seconds until somebody is to be hung up on; None: there are no strangers."""
+        first = next(iter(self._strangers), None)
+        return None if first is None else max(0.0, first.since + STRANGE_S - monotonic())
+
+    def hangUpOnStrangers(self) -> None:
+        """Ends connections that have not said hello in time."""
+        while self.patience() == 0:
+            self._hangUp(next(iter(self._strangers)))
+
+    def _openOrShut(self) -> None:
+        """Takes calls, or lets them wait while there are too many strangers."""
+        isOpen = len(self._strangers) < MAX_STRANGERS
+        if isOpen and not self._isOpen:
+            self._selector.register(self._server, selectors.EVENT_READ, self._accept)
+        elif self._isOpen and not isOpen:
+            self._selector.unregister(self._server)
+        self._isOpen = isOpen
 
     def _accept(self) -> None:
         with suppress(OSError):
@@ -97,7 +125,9 @@ class Switchboard:
             keepWatch(connection)
             link = _Link(connection)
             self._links.add(link)
+            self._strangers[link] = None
             self._selector.register(connection, selectors.EVENT_READ, lambda: self._read(link))
+            self._openOrShut()
 
     def _read(self, link: _Link) -> None:
         try:
@@ -119,6 +149,8 @@ class Switchboard:
             case ["hello", token, rank, host, pid] if secrets.compare_digest(token.encode(), self._token.encode()):
                 link.name = End(int(rank), None, host, int(pid))
                 self.started += 1
+                self._strangers.pop(link, None)
+                self._openOrShut()
                 with suppress(OSError):
                     link.link.sendall(WELCOME)
                 return True
@@ -140,8 +172,10 @@ class Switchboard:
 
     def _hangUp(self, link: _Link) -> None:
         self._links.discard(link)
+        self._strangers.pop(link, None)
         self._selector.unregister(link.link)
         link.link.close()
+        self._openOrShut()
 
 
 def _server(addresses: Sequence[str]) -> socket.socket:

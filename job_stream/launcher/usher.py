@@ -17,7 +17,8 @@ and the launcher might hear first that these are gone, and take them for the cau
 
 *Joined* means that the program's ranks have found each other through MPI: whoever dies before has the others wait for
 ever, also where MPI survives deaths. The program tells it by a word to the socket that JOBS_USHER names, which lies in
-the abstract namespace: nothing of it has to be removed.
+the abstract namespace: nothing of it has to be removed. All users of the machine see it there, and only this one is
+listened to.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ import os
 import resource
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import threading
@@ -45,6 +47,8 @@ SILENT_S = 20
 """A connection is lost when the kernel of the other end has not answered for so long. That is before ranks miss each
 other: what they say then would look like an error of the program."""
 PROBE_S, PROBES = 3, 3
+_CREDENTIALS = struct.Struct("3i")
+"""Process, user and group of who sent something, as the kernel tells them (unix(7), SCM_CREDENTIALS)."""
 PASSED_ON: tuple[int, ...] = (signal.SIGHUP, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
 NOT_FOUND, NOT_EXECUTABLE = 127, 126
 
@@ -136,16 +140,26 @@ class Ear:
         self._link = link
         name = f"job_stream-{os.urandom(16).hex()}"
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
         self._socket.bind(f"\0{name}")
         self._thread = threading.Thread(target=self._listen, daemon=True)
         self._thread.start()
         os.environ[USHER] = name
 
     def _listen(self) -> None:
-        while (word := self._socket.recv(len(JOINED))) != OVER:
+        while (word := self._hear()) != OVER:
             if word == JOINED:
                 with suppress(OSError):
                     self._link.sendall(JOINED + b"\n")
+
+    def _hear(self) -> bytes:
+        """The next word; nothing: it was somebody else's."""
+        room = socket.CMSG_SPACE(_CREDENTIALS.size)
+        word, ancillary, _, _ = self._socket.recvmsg(len(JOINED), room)
+        for level, kind, data in ancillary:
+            if level == socket.SOL_SOCKET and kind == socket.SCM_CREDENTIALS:
+                return word if _CREDENTIALS.unpack(data)[1] == os.getuid() else b""
+        return b""
 
     def close(self) -> None:
         """Returns when all that was heard has been told."""

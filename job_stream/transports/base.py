@@ -15,6 +15,7 @@ A transport is used by one thread at a time.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from typing import Any, NamedTuple, Protocol
 
 __all__ = ["Buffer", "Left", "Lost", "News", "Peer", "Received", "Room", "Transport"]
@@ -116,4 +117,8 @@ class Transport(Protocol):
 
         The others are told, and do the same.
         """
+        ...
+
+    def still(self) -> AbstractContextManager[Any]:
+        """Within, other threads wait before they do anything here, so that this one may fork."""
         ...

@@ -1,8 +1,8 @@
-"""What is under way between two ranks.
+"""What is under way between two ranks through MPI.
 
-Each large message holds a fragment of MPI's shared memory until the other rank takes it up. One that is stopped, or
-dead and not yet known to be, would use up all fragments and silence this rank for all the others. So only some are
-given to MPI at once, and the others wait, in their order.
+Each large message holds a fragment of MPI's shared memory until the other rank takes it up. One that is stopped would
+use up all fragments and silence this rank for all the others. So only some are given to MPI at once, and the others
+wait, in their order.
 """
 
 from __future__ import annotations
@@ -11,8 +11,9 @@ from collections import deque
 from typing import Any
 
 from .base import Buffer
+from .ranks import Channel
 
-__all__ = ["BODY", "HEAD", "Arriving", "Channel", "Sending"]
+__all__ = ["BODY", "HEAD", "Arriving", "MpiChannel", "Sending"]
 
 HEAD, BODY = 1, 2
 """The tags."""
@@ -51,7 +52,7 @@ class Arriving:
         self.requests = requests
 
 
-class Channel:
+class MpiChannel(Channel):
     """What is under way between this rank and another.
 
     Attributes:
@@ -59,38 +60,24 @@ class Channel:
         sending: what it has been given; ``limited`` of them count.
         heads: those that are being received.
         arriving: messages whose head is here, but perhaps not their body.
-        broken: whether MPI has reported that nothing more can be received.
-        deadline: when a dead rank is lost, unless more comes from it before.
-        left: whether it has said that nothing more comes from it.
-        ended: whether it has left or was lost.
     """
 
-    __slots__ = ("arriving", "broken", "deadline", "ended", "heads", "left", "limited", "rank", "sending", "waiting")
+    __slots__ = ("arriving", "heads", "limited", "sending", "waiting")
 
     def __init__(self, rank: int) -> None:
-        self.rank = rank
+        super().__init__(rank)
         self.waiting: deque[Sending] = deque()
         self.sending: deque[Sending] = deque()
         self.limited = 0
         self.heads: deque[tuple[bytearray, Any]] = deque()
         self.arriving: deque[Arriving] = deque()
-        self.ended = False
-        self.left = False
-        self.broken = False
-        self.deadline: float | None = None
-
-    @property
-    def busy(self) -> bool:
-        return self.count > 0
 
     @property
     def count(self) -> int:
-        """How many messages, or pieces of them, are under way."""
         return len(self.sending) + len(self.waiting) + len(self.heads) + len(self.arriving)
 
     @property
     def large(self) -> bool:
-        """Whether a body is under way."""
         return bool(self.arriving or self.waiting) or any(sending.tag == BODY for sending in self.sending)
 
     def mayStart(self, sending: Sending) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from ..errors import EngineError
@@ -41,3 +42,6 @@ class LocalTransport:
 
     def giveUp(self, rank: int) -> None:
         raise EngineError(f"rank {rank} is given up in a world of one process")
+
+    def still(self) -> AbstractContextManager[Any]:
+        return nullcontext()

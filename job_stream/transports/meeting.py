@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import importlib
 import os
 import struct
@@ -18,6 +19,7 @@ __all__ = ["meet", "recovers", "start"]
 JOIN_POLL_S = 1e-3
 FT_VARIABLE = "OMPI_MCA_mpi_ft_enable"
 BTL_VARIABLE = "OMPI_MCA_btl"
+MPICH_MEMORY = "/dev/shm/mpich_shm_"
 
 GRANT = struct.Struct("<256s256sqqqq")
 _MASK_BITS = 256 * 8
@@ -43,20 +45,30 @@ def start(oneHost: bool = False) -> Any:
         ) from error
     if not mpi.Is_initialized():
         with withoutNetworks() if oneHost else nullcontext():
-            mpi.Init_thread(mpi.THREAD_SERIALIZED)
+            initialise(mpi)
     if mpi.Query_thread() < mpi.THREAD_SERIALIZED:
         raise WorldError("MPI was initialised without support for threads; import job_stream before mpi4py.MPI")
     return mpi
 
 
+def initialise(mpi: Any) -> None:
+    """Initialises MPI as mpi4py does, but lets other threads run meanwhile: it waits for all ranks."""
+    required = int(mpi.THREAD_SERIALIZED)
+    failed = ctypes.CDLL(mpi.__file__).MPI_Init_thread(None, None, required, ctypes.byref(ctypes.c_int()))
+    if failed:
+        raise WorldError(f"MPI cannot be initialised: {mpi.Get_error_string(failed)}")
+    for comm in (mpi.COMM_SELF, mpi.COMM_WORLD):
+        comm.Set_errhandler(mpi.ERRORS_RETURN)
+
+
 @contextmanager
 def withoutNetworks() -> Iterator[None]:
-    """Meanwhile Open MPI does not look for networks of libfabric, which may take a second and more, unless the user has
-    said which transports to take."""
+    """Meanwhile Open MPI does not look for networks of libfabric, which may take a second and more, and does not listen
+    at all addresses of this host for ranks of others, unless the user has said which transports to take."""
     if BTL_VARIABLE in os.environ:
         yield
         return
-    os.environ[BTL_VARIABLE] = "^ofi"
+    os.environ[BTL_VARIABLE] = "^ofi,tcp"
     try:
         yield
     finally:
@@ -68,17 +80,32 @@ def recovers() -> bool:
     return os.environ.get(FT_VARIABLE, "").lower() in ("1", "true", "yes")
 
 
-def meet(mpi: Any, grant: Grant) -> tuple[Any, tuple[Grant, ...]]:
-    """A communicator of our own, and the grants of all ranks; sleeps until all are there.
+def meet(mpi: Any, grant: Grant, card: bytes = b"") -> tuple[Any, tuple[Grant, ...], list[bytes]]:
+    """A communicator of our own, and the grants and cards of all ranks; sleeps until all are there.
+
+    Args:
+        card: what else the others should know; of the same size at all ranks.
 
     Raises:
         WorldError: they cannot come together, since one of them has died.
     """
     try:
         comm = duplicate(mpi)
-        return comm, exchange(mpi, comm, grant)
+        records = exchange(mpi, comm, packGrant(grant) + card)
+        forgetNames()
+        grants = tuple(unpackGrant(GRANT.unpack_from(record)) for record in records)
+        return comm, grants, [record[GRANT.size :] for record in records]
     except mpi.Exception as error:
         raise WorldError(_whyNotTogether(mpi, error)) from None
+
+
+def forgetNames() -> None:
+    """Takes the names from MPICH's shared memory, which all ranks of this host have by now: whatever dies, nothing of
+    it stays. (MPICH removes them when it is finalised, and so not after a crash.)"""
+    with suppress(OSError), open("/proc/self/maps") as maps:
+        for path in {line.split(None, 5)[-1].rstrip("\n") for line in maps if MPICH_MEMORY in line}:
+            with suppress(OSError):  # another rank has been faster
+                os.unlink(path)
 
 
 def duplicate(mpi: Any) -> Any:
@@ -88,10 +115,11 @@ def duplicate(mpi: Any) -> Any:
     return comm
 
 
-def exchange(mpi: Any, comm: Any, grant: Grant) -> tuple[Grant, ...]:
-    own, records = packGrant(grant), bytearray(GRANT.size * comm.Get_size())
-    _wait(comm.Iallgather([own, mpi.BYTE], [records, mpi.BYTE]))
-    return tuple(unpackGrant(fields) for fields in GRANT.iter_unpack(records))
+def exchange(mpi: Any, comm: Any, own: bytes) -> list[bytes]:
+    """What each rank gives; all give as much."""
+    size, found = len(own), bytearray(len(own) * comm.Get_size())
+    _wait(comm.Iallgather([own, mpi.BYTE], [found, mpi.BYTE]))
+    return [bytes(found[start : start + size]) for start in range(0, len(found), size)]
 
 
 def _wait(request: Any) -> None:

@@ -1,0 +1,62 @@
+"""Pickling of what pickle alone refuses: classes and functions without a name, by cloudpickle or by where they lie.
+
+It is a module of its own since cloudpickle is slow to load, and most streams never need it.
+"""
+
+from __future__ import annotations
+
+import copyreg
+import io
+import pickle
+from collections.abc import Callable
+from types import FunctionType
+from typing import Any
+
+import cloudpickle
+
+from .kin import isNamed, kin
+
+__all__ = ["Pickler", "byValue", "dumps"]
+
+
+class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
+    """Like cloudpickle; but classes and functions of the script travel by name, and those of the family by address."""
+
+    def reducer_override(self, what: Any) -> Any:
+        kind = type(what)
+        if kind is not FunctionType and not issubclass(kind, type):
+            return NotImplemented  # as cloudpickle would say, and soon, as this is asked for each object
+        if isNamed(what):
+            return NotImplemented
+        reference = kin.reference(what)
+        return super().reducer_override(what) if reference is None else reference
+
+
+class _ByValue(cloudpickle.Pickler):  # type: ignore[misc]
+    """Gives the same for the same class in each process that runs the script, but for cloudpickle's own numbers."""
+
+    def reducer_override(self, what: Any) -> Any:
+        isClass = issubclass(type(what), type)
+        if isClass or type(what) is FunctionType:
+            if isNamed(what):
+                return NotImplemented
+            if isClass:
+                copyreg._slotnames(what)  # type: ignore[attr-defined]  # pickle notes them in a class at its first use
+        return super().reducer_override(what)
+
+
+def dumps(
+    value: Any,
+    outOfBand: Callable[[pickle.PickleBuffer], Any] | None = None,
+    kind: Callable[..., Any] = Pickler,
+    *arguments: Any,
+) -> bytes:
+    """The pickle of a value; ``outOfBand`` takes buffers, as in pickle. ``arguments``: more that a pickler takes."""
+    file = io.BytesIO()
+    kind(*arguments, file, 5, buffer_callback=outOfBand).dump(value)
+    return file.getvalue()
+
+
+def byValue(what: Any) -> bytes:
+    """A class or function itself, for whoever does not have it."""
+    return dumps(what, None, _ByValue)

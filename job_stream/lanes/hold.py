@@ -1,0 +1,151 @@
+"""The rank's hold on the nursery: orders to it, reports from it, and its end.
+
+Neither side may rely on what other processes do. The end is said by shutting the socket down, since a process that
+somebody else forked meanwhile may have it open as well. How the nursery ends is watched through a descriptor that
+stands for it (``pidfd``), since a script may ignore SIGCHLD, or reap all children itself. And orders wait here until
+there is room for them: if both sides were to wait for the other one to read, they would do so for ever.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import socket
+from collections import deque
+from contextlib import suppress
+from typing import Any
+
+from ..errors import EngineError
+from ..limits import explained
+from ..wire import Codec
+from .links import closeSegment, hangUp, openPair, receiveAll, trySend
+from .nursery import forkNursery
+from .worker import Setup
+
+__all__ = ["Hold"]
+
+
+class Hold:
+    """Forks the nursery when it is made.
+
+    Args:
+        setup: for the children.
+        outbox: the children's way to the rank.
+        replies: the rank's end of it, which is closed in the nursery.
+
+    Raises:
+        LimitError: the system has refused.
+    """
+
+    def __init__(self, setup: Setup, outbox: socket.socket, replies: socket.socket) -> None:
+        self._socket, far = openPair()
+        self._codec = Codec(_noSegments, closeSegment)
+        self._orders: deque[tuple[bytes, list[int]]] = deque()
+        try:
+            self.pid = forkNursery(setup, far, outbox, [self._socket, replies])
+        except BaseException as error:
+            self._socket.close()
+            raise explained(error, "no process for the workers can be started")  # noqa: B904
+        finally:
+            far.close()
+        self._fd = _descriptorOf(self.pid)
+
+    def register(self, poll: select.poll) -> None:
+        """Registers what to wait for."""
+        poll.register(self._socket, select.POLLIN)
+        if self._fd is not None:
+            poll.register(self._fd, select.POLLIN)
+
+    def isReady(self, ready: set[int]) -> bool:
+        """Whether there are reports, or none will come any more, if these descriptors are ready."""
+        return self._socket.fileno() in ready or self._fd in ready
+
+    # orders -----------------------------------------------------------------------------------------------------------
+
+    def order(self, message: Any, *fds: int) -> None:
+        """Has the nursery do something as soon as it can. The descriptors are to stay open until they have gone."""
+        self._orders.append((self._codec.encode(message)[0], list(fds)))
+        self.makeRoom()
+
+    @property
+    def wantsRoom(self) -> bool:
+        """Whether there are orders that wait."""
+        return bool(self._orders)
+
+    def makeRoom(self) -> None:
+        """Sends what waits, as far as there is room."""
+        try:
+            while self._orders and trySend(self._socket, *self._orders[0]):
+                self._orders.popleft()
+        except OSError as error:
+            raise _gone() from error
+
+    # reports ----------------------------------------------------------------------------------------------------------
+
+    def reports(self) -> list[Any]:
+        """What the nursery has to say.
+
+        Raises:
+            EngineError: it is gone.
+        """
+        hasEnded = self._fd is not None and _isReadable(self._fd)
+        messages, isOpen = receiveAll(self._socket, self._decode)
+        if not isOpen or hasEnded:
+            raise _gone()
+        return messages
+
+    def _decode(self, data: bytes, fds: list[int]) -> Any:
+        return self._codec.decode(data, fds, 0)
+
+    # the end ----------------------------------------------------------------------------------------------------------
+
+    def end(self) -> None:
+        """Lets the nursery end, with all its children, and waits until it has."""
+        self._orders.clear()
+        hangUp(self._socket)
+        self._socket.close()
+        if self._fd is None:
+            with suppress(ChildProcessError):
+                os.waitpid(self.pid, 0)
+            return
+        _awaitReadable(self._fd)
+        with suppress(ChildProcessError):  # somebody else has reaped it, or it was not to be reaped
+            os.waitid(os.P_PIDFD, self._fd, os.WEXITED)
+        os.close(self._fd)
+        self._fd = None
+
+    def letGo(self) -> None:
+        """In a process that was forked meanwhile."""
+        self._orders.clear()
+        self._socket.close()
+        if self._fd is not None:
+            os.close(self._fd)
+            self._fd = None
+
+
+def _descriptorOf(pid: int) -> int | None:
+    """What stands for a process; None: this system has no such thing, or the process has gone already."""
+    try:
+        return os.pidfd_open(pid)
+    except OSError:
+        return None
+
+
+def _isReadable(fd: int) -> bool:
+    poll = select.poll()
+    poll.register(fd, select.POLLIN)
+    return bool(poll.poll(0))
+
+
+def _awaitReadable(fd: int) -> None:
+    poll = select.poll()
+    poll.register(fd, select.POLLIN)
+    poll.poll()
+
+
+def _gone() -> EngineError:
+    return EngineError("the process that forks the workers is gone; it was killed from outside")
+
+
+def _noSegments(parts: list[Any]) -> tuple[int, int]:
+    raise AssertionError("orders are small")

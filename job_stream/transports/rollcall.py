@@ -1,0 +1,112 @@
+"""The patience of ranks that wait for others inside MPI, where one that has died may be awaited for ever.
+
+Ranks of a host see each other by sockets without content, whose names nobody else can have: who has begun to join holds
+one. So a rank that has waited for too long knows who is missing, and ends with a status that counts as a crash.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+import threading
+from collections.abc import Mapping
+from contextlib import suppress
+from time import sleep
+from types import TracebackType
+
+from ..errors import WorldError
+
+__all__ = ["JOIN_LIMIT", "RollCall", "joinLimit"]
+
+JOIN_LIMIT = "JOBS_JOIN_LIMIT"
+USUAL_S = 60.0
+FAREWELL_S = 1.0
+"""How long to be seen after that: others are about to lose patience, too, and are not to name this one."""
+CRASHED = 137
+"""As if killed, which it would be by who waits longer: a command line with restarts starts all again."""
+JOB = "PMIX_NAMESPACE"
+"""Names the job of a launcher; no other on this host has this name."""
+
+
+def joinLimit(environment: Mapping[str, str] = os.environ) -> float:
+    """How many seconds to wait for the others.
+
+    Raises:
+        WorldError: JOBS_JOIN_LIMIT is not a number above 0.
+    """
+    text = environment.get(JOIN_LIMIT, "")
+    with suppress(ValueError):
+        seconds = float(text) if text else USUAL_S
+        if 0 < seconds < threading.TIMEOUT_MAX:
+            return seconds
+    raise WorldError(f"{JOIN_LIMIT} has to be a number of seconds above 0, not {text!r}")
+
+
+class RollCall:
+    """As a context: if the others have not come before it is left, this process ends.
+
+    Args:
+        rank: of this process.
+        size: how many there are.
+        localSize: how many there are on this host; None: not known.
+
+    Raises:
+        WorldError: the limit makes no sense.
+    """
+
+    def __init__(self, rank: int, size: int, localSize: int | None) -> None:
+        self._rank = rank
+        self._size = size
+        self._localSize = localSize
+        self._limit = joinLimit()
+        self._isOver = threading.Event()
+        self._thread = threading.Thread(target=self._watch, name="job_stream-join", daemon=True)
+        self._presence = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+
+    def __enter__(self) -> None:
+        with suppress(OSError):  # then nobody here can see it, and it is only named as missing
+            self._presence.bind(_nameOf(self._rank))
+        self._thread.start()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._isOver.set()
+        self._thread.join()
+        self._presence.close()
+
+    def _watch(self) -> None:
+        if not self._isOver.wait(self._limit):
+            print(f"job_stream: WorldError: {self._complaint()}", file=sys.stderr, flush=True)
+            sleep(FAREWELL_S)
+            os._exit(CRASHED)  # the thread that waits is inside MPI, and cannot be called back
+
+    def _complaint(self) -> str:
+        return (
+            f"rank {self._rank} has waited for {self._limit:g} s for the others to join, and ends: {self._missing()}; "
+            f"look above, or in the logs of the hosts, for what has become of it. {JOIN_LIMIT} lets it take longer"
+        )
+
+    def _missing(self) -> str:
+        here = [rank for rank in range(self._size) if rank == self._rank or _isThere(rank)]
+        host = socket.gethostname()
+        if self._localSize == self._size and JOB in os.environ:
+            absent = [str(rank) for rank in range(self._size) if rank not in here]
+            if absent:
+                return f"rank {' and rank '.join(absent)} did not come"
+            return "all came, but one has died since, or hangs"
+        if self._localSize is not None and len(here) < self._localSize and JOB in os.environ:
+            return f"of the {self._localSize} ranks on {host}, only rank {' and rank '.join(map(str, here))} came"
+        return f"one that is not on {host} did not come, or has died"
+
+
+def _nameOf(rank: int) -> str:
+    return f"\0job_stream-{os.environ.get(JOB, os.getppid())}-{rank}"
+
+
+def _isThere(rank: int) -> bool:
+    with suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as probe:
+        probe.connect(_nameOf(rank))
+        return True
+    return False
