@@ -272,6 +272,7 @@ def test_nothing_of_mpi_stays_in_shared_memory_after_a_crash(tmp_path: Path, pyt
     w.run()
     """
     with started(tmp_path, text, 3, python=python) as world:
+        world.ended()
         world.gone(PROMPT_S)
     mapped = [name.removesuffix(" (deleted)") for name in (tmp_path / "mapped").read_text().splitlines()]
     assert mapped
