@@ -26,7 +26,7 @@ from .fingerprint import fingerprint
 from .looks import pauseBetweenLooks
 from .plan import Plan
 from .texts import told
-from .transports.base import Left, Received, Transport
+from .transports.base import Left, Received, Transport, plainRoom
 from .wire import Failed, Hello, Ping, Pong, RankCodec, Through
 from .world import world
 
@@ -136,7 +136,7 @@ class Cluster:
         since = time.monotonic()
         with suppress(Exception):  # what is wrong shows when the others are needed again
             while not self._attended.wait(_pause(since)):
-                self.news(_anywhere)
+                self.news(plainRoom)
 
     def end(self, plan: Plan, error: BaseException | None) -> None:
         """The stream is over for the script of this rank. All others end with the same error, if there is one; if not,
@@ -342,12 +342,6 @@ def cluster() -> Cluster:
 def _pause(since: float) -> float:
     """How long to sleep where nothing is expected soon."""
     return pauseBetweenLooks(time.monotonic() - since, calm=False, busy=False, awaits=False)
-
-
-def _anywhere(size: int) -> tuple[memoryview, Any]:
-    """Room for a body that belongs to a stream which is over."""
-    body = bytearray(size)
-    return memoryview(body), body
 
 
 def _expulsion(rank: int) -> WorldError:

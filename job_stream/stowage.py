@@ -14,6 +14,7 @@ from .lanes.board import SEGMENTS
 from .lanes.packing import PicklePacking
 from .limits import areFilesScarce
 from .payload import Blob, Parts, Segment, pack
+from .transports.base import plainRoom
 from .wire import INLINE_BYTES
 
 __all__ = ["Stowage", "StowedPacking"]
@@ -41,11 +42,11 @@ class Stowage:
     def room(self, size: int) -> tuple[memoryview, Any]:
         """Memory for a message body that is about to come, and what stands for it."""
         if size <= INLINE_BYTES:
-            return _ownRoom(size)
+            return plainRoom(size)
         with self._lock:
             number, fd = self._kept(*self._arena.reserve(size))
             if fd is None:
-                return _ownRoom(size)
+                return plainRoom(size)
             memory = memoryview(mmap.mmap(fd, size)) if number == SEGMENTS else self._arena.memory(number, size)
         return memory[:size], Segment(fd, -1, number, self._release)
 
@@ -81,11 +82,6 @@ def _duplicate(fd: int) -> int | None:
         if error.errno not in (errno.EMFILE, errno.ENFILE):
             raise
         return None
-
-
-def _ownRoom(size: int) -> tuple[memoryview, bytearray]:
-    data = bytearray(size)
-    return memoryview(data), data
 
 
 class StowedPacking(PicklePacking):

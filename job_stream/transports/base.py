@@ -18,7 +18,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, NamedTuple, Protocol
 
-__all__ = ["Buffer", "Left", "Lost", "News", "Peer", "Received", "Room", "Transport"]
+__all__ = ["Buffer", "Left", "Lost", "News", "Peer", "Received", "Room", "Transport", "plainRoom"]
 
 Buffer = bytes | bytearray | memoryview
 
@@ -60,6 +60,12 @@ class Left(NamedTuple):
 News = Received | Lost | Left
 Room = Callable[[int], tuple[memoryview, Any]]
 """Called with the size of a body in bytes: writable contiguous memory of that size, and what stands for it."""
+
+
+def plainRoom(size: int) -> tuple[memoryview, bytearray]:
+    """Room in memory of this process alone."""
+    body = bytearray(size)
+    return memoryview(body), body
 
 
 class Transport(Protocol):

@@ -19,7 +19,7 @@ from typing import Any, Generic, TypeVar
 
 from ..cpus import Grant, shares
 from ..errors import EngineError
-from .base import Buffer, Left, Lost, News, Peer, Received, Room
+from .base import Buffer, Left, Lost, News, Peer, Received, Room, plainRoom
 
 __all__ = ["GIVEN_UP", "LEAVING", "MESSAGE", "Channel", "RanksTransport"]
 
@@ -34,7 +34,7 @@ BUSY_POLL_S = 1e-3
 _OPEN, _LEAVING, _CLOSED = range(3)
 
 
-class Channel:
+class Channel(ABC):
     """What is under way between this rank and another.
 
     Attributes:
@@ -55,14 +55,14 @@ class Channel:
         return self.count > 0
 
     @property
+    @abstractmethod
     def count(self) -> int:
         """How many messages, or pieces of them, are under way."""
-        raise NotImplementedError
 
     @property
+    @abstractmethod
     def large(self) -> bool:
         """Whether something is under way that is worth polling soon."""
-        raise NotImplementedError
 
 
 C = TypeVar("C", bound=Channel)
@@ -227,7 +227,7 @@ class RanksTransport(ABC, Generic[C]):
                 for channel in self._channels:
                     self._tell(channel, LEAVING, b"")
         while True:
-            self.poll(_nowhere)
+            self.poll(plainRoom)
             if not self._moving and all(channel.ended for channel in self._channels):
                 return True
             if self.expelled or (end is not None and monotonic() > end):
@@ -258,8 +258,3 @@ def _endWithin(seconds: float) -> None:
     """Has this process end with 1 after some time, whatever it is doing then: a call to MPI may never come back."""
     nowhere = open(os.devnull, "w")  # noqa: SIM115 -- stays open until then
     faulthandler.dump_traceback_later(seconds, exit=True, file=nowhere)
-
-
-def _nowhere(size: int) -> tuple[memoryview, Any]:
-    """Room for what nobody will look at."""
-    return memoryview(bytearray(size)), None
