@@ -8,7 +8,7 @@ the interface is then what should grow.
 lists of combinations for it. They need libraries that come with ``pip install 'job_stream[sweep]'``.
 """
 
-from .samplers import latinHypercube, randomPoints, sobol, zipped
-from .sweeping import Sweep, sweep
+from .sweep.samplers import latinHypercube, randomPoints, sobol, zipped
+from .sweep.sweeping import Sweep, sweep
 
 __all__ = ["Sweep", "latinHypercube", "randomPoints", "sobol", "sweep", "zipped"]

@@ -14,7 +14,7 @@ from .inline import Args, Multiple, Object, Work, getCpuCount, getHostCpuCount, 
 from .invoke import invoke
 
 if TYPE_CHECKING:
-    from .checkpoint import CheckpointInfo
+    from .checkpoints.file import CheckpointInfo
 
 __version__ = "0.1.0"
 __all__ = [
@@ -39,6 +39,6 @@ def checkpointInfo(path: str | os.PathLike[str]) -> CheckpointInfo:
     Example:
         >>> print(checkpointInfo("sweep.checkpoint"))  # doctest: +SKIP
     """
-    from .checkpoint import infoOf  # not at once: who only runs a stream has no use for it
+    from .checkpoints.file import infoOf  # not at once: who only runs a stream has no use for it
 
     return infoOf(path)

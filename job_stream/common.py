@@ -29,14 +29,14 @@ import sys
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from .checkpointing import INTERVAL_S
-from .classes import Frame, Job, Reducer
+from .checkpoints.options import INTERVAL_S
 from .errors import PlanError
+from .stream.classes import Frame, Job, Reducer
 from .values import whole
 from .work import Work
 
 if TYPE_CHECKING:
-    from .configuration.modules import Module
+    from .stream.configuration.modules import Module
 
 __all__ = ["Frame", "Job", "Reducer", "run", "work"]
 
@@ -84,11 +84,11 @@ def _stream(config: Any, own: Mapping[str, Any], keywords: dict[str, Any]) -> Wo
 
 
 def _read(config: Any, own: Mapping[str, Any]) -> Module:
-    from .configuration.lookup import Classes  # none of these at once: most scripts have no configuration
-    from .configuration.modules import Parser
+    from .stream.configuration.lookup import Classes  # none of these at once: most scripts have no configuration
+    from .stream.configuration.modules import Parser
 
     if isinstance(config, (str, os.PathLike)):
-        from .configuration.yamlfile import readYaml
+        from .stream.configuration.yamlfile import readYaml
 
         config = readYaml(config)
     return Parser(Classes(own)).parse(config)

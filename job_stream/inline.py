@@ -19,13 +19,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from .cpus import hostCpuCount
 from .errors import JobStreamError
-from .lanes.context import current
+from .evaluate.context import current
 from .ordered import map
+from .ranks.cpus import hostCpuCount
+from .ranks.world import rankOf, sizeOf, world
 from .values import Args, Multiple, Object
 from .work import Work
-from .world import rankOf, sizeOf, world
 
 __all__ = ["Args", "Multiple", "Object", "Work", "getCpuCount", "getHostCpuCount", "getRank", "map", "rng"]
 

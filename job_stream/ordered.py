@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from .checkpoints.saver import Saver
 from .errors import JobStreamError, PlanError
-from .plan import Plan
-from .recorder import checkAnswers, nameOf
-from .recording import Function
-from .saver import Saver
-from .source import InitialWork, Zipped, isSequence
-from .texts import shorten
+from .ground.texts import shorten
+from .runtime.source import InitialWork, Zipped, isSequence
+from .stream.checks import checkAnswers, nameOf
+from .stream.plan import Plan
+from .stream.recorder import Function
 from .work import Work
 
 __all__ = ["map"]

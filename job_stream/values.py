@@ -1,5 +1,9 @@
-"""The values with a meaning of their own in a stream: ``Args``, ``Multiple`` and ``Object``; within it ``Sent``, and
-what a reduction is that may go on at its end."""
+"""The values with a meaning of their own in a stream: ``Args``, ``Multiple``, ``Object`` and ``Failure``; within it
+``Sent`` and ``Pair``, and what a reduction is that may go on at its end.
+
+Checkpoints and journals hold them pickled, by the name of this module and theirs, and hold nothing else of job_stream
+so: whatever is renamed or moved here needs another number of the format of both (``checkpoints.format``).
+"""
 
 from __future__ import annotations
 
@@ -7,9 +11,12 @@ from collections.abc import Iterable
 from types import AsyncGeneratorType, CoroutineType, GeneratorType
 from typing import Any, NamedTuple
 
-from .texts import shorten
+from .ground.texts import shorten
 
-__all__ = ["Again", "Args", "Multiple", "Object", "Reduction", "Sent", "bytesOf", "isIterable", "isUnrun", "whole"]
+__all__ = [
+    "Again", "Args", "Failure", "Multiple", "Object", "Pair", "Reduction", "Sent", "bytesOf", "isIterable", "isUnrun",
+    "whole",
+]  # fmt: skip
 
 
 def bytesOf(value: Any) -> int:
@@ -101,6 +108,18 @@ class Multiple(_Final):
         return f"Multiple({self.workList!r})"
 
 
+class Pair(NamedTuple):
+    """A value and its key, in a stream with a seed."""
+
+    key: int
+    value: Any
+
+    @property
+    def nbytes(self) -> int:
+        """The size of the value, where it has one."""
+        return bytesOf(self.value)
+
+
 class Sent(NamedTuple):
     """Work on its way to a target that it was emitted to; it is the bare ``work`` when it arrives there."""
 
@@ -131,6 +150,22 @@ class Reduction:
 
     def __repr__(self) -> str:
         return repr(self.store)
+
+
+class Failure(NamedTuple):
+    """An item that was skipped.
+
+    Attributes:
+        item: the value that the stage was given; its ``repr`` where it could not be brought back.
+        stage: name of the function that failed.
+        attempts: how often it was called.
+        reason: the traceback, or the signal or time limit that ended the worker.
+    """
+
+    item: Any
+    stage: str
+    attempts: int
+    reason: str
 
 
 class Object:

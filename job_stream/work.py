@@ -8,22 +8,22 @@ from collections.abc import Callable, Iterable
 from contextlib import closing, nullcontext
 from typing import Any
 
-from .checkpointing import INTERVAL_S, Checkpointing, deaf
+from .checkpoints.options import INTERVAL_S, Checkpointing, deaf
+from .checkpoints.saver import Handle, Saver
 from .errors import PlanError
-from .failures import Failure, summary
-from .handlers import Handlers
-from .hints import meant
-from .lanes.context import current
-from .lanes.failures import describe
-from .lanes.streams import occupy
-from .plan import Plan, Policy
-from .recorder import cpusOf, decorator, policyOf, seedOf
-from .recording import Function, Recording
-from .saver import Handle, Saver
-from .source import InitialWork, fresh
-from .texts import shorten
-from .together import isElsewhere, throughout
-from .values import isIterable
+from .evaluate.context import current
+from .evaluate.failures import describe
+from .ground.texts import shorten
+from .runtime.handlers import Handlers
+from .runtime.reports import summary
+from .runtime.source import InitialWork, fresh
+from .runtime.together import isElsewhere, throughout
+from .stream.checks import cpusOf, decorator, policyOf, seedOf
+from .stream.plan import Plan, Policy
+from .stream.recorder import Function, Recording
+from .stream.suggestions import meant
+from .values import Failure, isIterable
+from .workers.streams import occupy
 
 __all__ = ["Work"]
 
@@ -255,7 +255,7 @@ class Work:
         self._runTaking(lambda values, base: handle(values), plan, source, drop, saver)
 
     def _runTaking(self, handle: Handle, plan: Plan, source: InitialWork, drop: bool, saver: Saver | None) -> None:
-        from .runtime import Runtime
+        from .runtime.runtime import Runtime
 
         if saver is not None:
             with saver.stoppable():
@@ -267,7 +267,7 @@ class Work:
 
     def _runElsewhere(self, plan: Plan, drop: bool) -> None:
         """Takes part in a stream whose primary is another rank, where its work comes from and its results go."""
-        from .runtime import Runtime
+        from .runtime.runtime import Runtime
 
         saved = self._checkpoint.path is not None
         with deaf() if saved else nullcontext():
@@ -275,7 +275,7 @@ class Work:
             runtime.run(lambda values, base: None)
 
     def _runInJob(self, plan: Plan, handlers: Handlers, drop: bool) -> Any:
-        from .lanes.serial import runSerially
+        from .evaluate.serial import runSerially
 
         if self._checkpoint.isKeyword:
             raise PlanError("a Work inside a job cannot have checkpoints of its own: leave out checkpointFile=")

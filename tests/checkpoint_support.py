@@ -11,9 +11,9 @@ from typing import Any
 
 from support import Counter, die
 
-from job_stream.checkpoint import Header
+from job_stream.checkpoints.file import Header
 from job_stream.engine.messages import Span, Work
-from job_stream.payload import Blob, Parts, Segment
+from job_stream.memory.payload import Blob, Parts, Segment
 
 RUN = "0123456789abcdef" * 2
 STAGES = (("job", "parse", 11), ("fold", "merge", 12), ("end", "the end of the stream", 0))

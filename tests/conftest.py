@@ -11,7 +11,7 @@ import time
 import pytest
 from support import DEADLINE_S, PROMPT_S, QUIET, Counter, Gate, Once, Script, Tally, descendants, describe
 
-from job_stream.lanes.context import current, leave
+from job_stream.evaluate.context import current, leave
 
 PR_SET_CHILD_SUBREAPER = 36
 TEST_LIMIT_S = 2 * DEADLINE_S

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from job_stream.plan import Builder, Kind, Plan, Stage
+from job_stream.stream.plan import Builder, Kind, Plan, Stage
 
 
 class Payload:

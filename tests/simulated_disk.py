@@ -17,7 +17,7 @@ from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
-from job_stream.disk import Disk
+from job_stream.checkpoints.disk import Disk
 
 FOLDER = "/disk"
 SECTOR = 128

@@ -3,8 +3,8 @@
 import pytest
 
 from job_stream.errors import LimitError
-from job_stream.lanes import board as boards
-from job_stream.lanes.board import NOTE_LOAN, Board
+from job_stream.memory import words as boards
+from job_stream.memory.words import NOTE_LOAN, Board
 
 
 @pytest.fixture

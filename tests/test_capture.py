@@ -15,7 +15,7 @@ from job_stream.engine.rank import Rank
 from job_stream.engine.scopes import ScopeState
 from job_stream.engine.stores import THREADS, CallState, StoreState
 from job_stream.errors import EngineError
-from job_stream.plan import Kind
+from job_stream.stream.plan import Kind
 
 A, B, C, STORE, CHILD = map(Payload, ("a", "b", "c", "store", "child"))
 JOBS = (Kind.JOB,)

@@ -164,7 +164,7 @@ def test_a_run_for_which_there_is_no_room_does_not_begin(small_disk: Path, saved
 # --- the first checkpoint ---------------------------------------------------------------------------------------------
 FIRST = """
 import errno
-from job_stream.checkpoint import CheckpointFile
+from job_stream.checkpoints.file import CheckpointFile
 
 write = CheckpointFile.write
 def fails(self, header, whole):
@@ -209,7 +209,7 @@ def test_no_result_is_handed_out_before_there_is_a_checkpoint(saved: Make, last:
 def test_a_run_that_goes_on_hands_results_out_although_it_cannot_save(saved: Make) -> None:
     script = saved(
         """
-        from job_stream.checkpoint import CheckpointFile
+        from job_stream.checkpoints.file import CheckpointFile
         def fails(self, header, whole):
             raise OSError("no")
         if went_on:
@@ -234,7 +234,7 @@ def test_a_run_that_goes_on_hands_results_out_although_it_cannot_save(saved: Mak
 def test_a_run_that_cannot_even_try_to_save_ends(saved: Make) -> None:
     script = saved(
         """
-        from job_stream.saver import Saver
+        from job_stream.checkpoints.saver import Saver
         def save(self, state):
             raise RuntimeError("can't start new thread")
         if went_on:

@@ -28,17 +28,17 @@ from checkpoint_support import (
 )
 
 import job_stream
-from job_stream.checkpoint import CheckpointError, CheckpointFile
-from job_stream.checkpointformat import MAGIC, RECORD_BYTES, Reading
-from job_stream.disk import Disk
+from job_stream.checkpoints.disk import Disk
+from job_stream.checkpoints.encoding import dump, load
+from job_stream.checkpoints.file import CheckpointError, CheckpointFile
+from job_stream.checkpoints.format import MAGIC, RECORD_BYTES, Reading
+from job_stream.checkpoints.trust import Secret
 from job_stream.engine import messages as m
 from job_stream.engine.backlog import Part
 from job_stream.engine.rank import Rank
-from job_stream.envelope import dump, load
 from job_stream.errors import EngineError
-from job_stream.payload import Live, Parts
-from job_stream.plan import Builder, Kind, Stage
-from job_stream.safekeeping import Secret
+from job_stream.memory.payload import Live, Parts
+from job_stream.stream.plan import Builder, Kind, Stage
 
 FRONT = 16  # magic, format, flags, length of the header
 

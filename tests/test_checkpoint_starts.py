@@ -17,7 +17,7 @@ from checkpoint_scripts import FAN_OUT, SCRIPTS, Saved, edited, right, saved_aga
 from support import DEADLINE_S, Gate, Tally
 
 from job_stream import Work
-from job_stream.checkpointing import Checkpointing
+from job_stream.checkpoints.options import Checkpointing
 from job_stream.errors import PlanError
 
 Make = Callable[[str], Saved]

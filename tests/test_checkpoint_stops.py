@@ -24,10 +24,10 @@ from engine_support import plan_of
 from mpi_support import World, find_mpirun, is_open_mpi, pythons
 from support import DEADLINE_S, FrameModel, JobModel, ReduceModel, Script, SlowModel, serially, wait_until
 
-from job_stream import stopping
+from job_stream.checkpoints import stopping
+from job_stream.checkpoints.saver import Saver
+from job_stream.checkpoints.stopping import TimeLimit
 from job_stream.engine.rank import Rank
-from job_stream.saver import Saver
-from job_stream.stopping import TimeLimit
 
 Make = Callable[[str], Saved]
 KILLS = int(os.environ.get("JOBS_TEST_KILLS", "12"))

@@ -131,7 +131,7 @@ def test_checkpoints_are_written_while_work_goes_on(saved: Make) -> None:
 # --- results that a function handles ----------------------------------------------------------------------------------
 HANDLER = """
 import struct
-from job_stream.logfile import _COUNTER
+from job_stream.checkpoints.log import _COUNTER
 
 def handled():
     '''How many calls of the handler have come to their end.'''
@@ -298,7 +298,7 @@ def test_a_run_ends_with_its_last_result_and_not_when_a_checkpoint_is_due(saved:
         """
         import threading
         from job_stream.engine import messages as m
-        from job_stream.runtime import Runtime
+        from job_stream.runtime.runtime import Runtime
 
         handling, ending, taken = (threading.Event() for _ in range(3))
         deliver, tell = Runtime._deliver, Runtime._handle

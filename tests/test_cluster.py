@@ -183,8 +183,8 @@ with Work(range(100)) as w:
         note(x)
 """
 IMPATIENT = """
-import job_stream.cluster
-job_stream.cluster.SILENT_S = 5.0
+import job_stream.ranks.cluster
+job_stream.ranks.cluster.SILENT_S = 5.0
 """
 
 

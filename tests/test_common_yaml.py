@@ -8,8 +8,8 @@ import pytest
 from common_support import results_of
 
 from job_stream import common
-from job_stream.configuration.yamlfile import readYaml
 from job_stream.errors import PlanError
+from job_stream.stream.configuration.yamlfile import readYaml
 
 
 class Own(common.Job):

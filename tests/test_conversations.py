@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 from engine_support import plan_of
 
-from job_stream.plan import Kind, Plan
 from job_stream.simulate.cases import Case
 from job_stream.simulate.cluster import Cluster
 from job_stream.simulate.serial import serial
+from job_stream.stream.plan import Kind, Plan
 
 FOLDER = Path(__file__).with_name("conversations")
 

@@ -2,8 +2,8 @@
 
 import pytest
 
-from job_stream.cpus import _available, _quota, hostCpuCount
 from job_stream.errors import PlanError
+from job_stream.ranks.cpus import _available, _quota, hostCpuCount
 
 
 def quota(tmp_path, **files):

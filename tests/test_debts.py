@@ -7,7 +7,7 @@ from engine_support import Payload, only
 
 from job_stream.engine import messages as m
 from job_stream.engine.rank import Rank
-from job_stream.plan import LAST, Builder, Kind, Plan, Stage
+from job_stream.stream.plan import LAST, Builder, Kind, Plan, Stage
 
 A, B, STORE, CHILD, RESULT = map(Payload, ("a", "b", "store", "child", "result"))
 

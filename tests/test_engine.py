@@ -10,7 +10,7 @@ from job_stream.engine.backlog import Part
 from job_stream.engine.parcels import Costs
 from job_stream.engine.rank import Rank
 from job_stream.engine.stores import Stores
-from job_stream.plan import Builder, Kind, Stage
+from job_stream.stream.plan import Builder, Kind, Stage
 
 
 def rank_of(*kinds: str, items: int = 4, lanes: int = 2) -> Rank:

@@ -32,7 +32,7 @@ from support import (
 import job_stream
 from job_stream import Multiple, Object, Work
 from job_stream.errors import LaneDied, StageError
-from job_stream.lanes import nursery
+from job_stream.workers import nursery
 
 
 def crash():

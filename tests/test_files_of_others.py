@@ -16,10 +16,10 @@ from checkpoint_support import RUN, STAGES, calls_of, dies_before, dies_within, 
 from support import wait_until
 
 import job_stream
-from job_stream.checkpoint import CheckpointError, CheckpointFile
-from job_stream.disk import Disk
-from job_stream.journal import CallJournal
-from job_stream.safekeeping import Secret
+from job_stream.checkpoints.disk import Disk
+from job_stream.checkpoints.file import CheckpointError, CheckpointFile
+from job_stream.checkpoints.journal import CallJournal
+from job_stream.checkpoints.trust import Secret
 
 MINE = b"my measurements\n" * 100
 EARLIER_NAMES = ["run.probe", "run.new", "run.previous.new", f"run.{'a' * 32}.new", f"run.{'a' * 32}.old", "run.x.new"]

@@ -13,13 +13,13 @@ import pytest
 from support import REPOSITORY
 
 from job_stream import common
-from job_stream.classes import adapt
-from job_stream.fingerprint import fingerprint
-from job_stream.plan import Builder, Kind, Stage
+from job_stream.stream.classes import adapt
+from job_stream.stream.fingerprint import fingerprint
+from job_stream.stream.plan import Builder, Kind, Stage
 
 WITH_SETS = """
-from job_stream.fingerprint import fingerprint
-from job_stream.plan import Builder, Kind, Stage
+from job_stream.stream.fingerprint import fingerprint
+from job_stream.stream.plan import Builder, Kind, Stage
 
 def keep(word):
     nested = [other for other in word if other in {("alpha", "beta"), "gamma"}]

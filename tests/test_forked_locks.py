@@ -8,7 +8,7 @@ HOGS = """
 import io, logging, os, sys, threading, time
 import cloudpickle, numpy
 from job_stream import Work
-from job_stream.mappings import mappings
+from job_stream.memory.mappings import mappings
 
 KINDS, STREAMS, FOLDER = set(sys.argv[1].split()), int(sys.argv[2]), sys.argv[3]
 sys.path.insert(0, FOLDER)

@@ -16,14 +16,14 @@ from support import Gate, die
 
 from job_stream import Work
 from job_stream.errors import EngineError
-from job_stream.lanes.board import Board
 from job_stream.lanes.pool import ProcessPool
-from job_stream.lanes.streams import Forwarding
 from job_stream.lanes.threads import ThreadPool
-from job_stream.lanes.worker import KEEPER, Setup
+from job_stream.memory.words import Board
 from job_stream.observe.statistics import Statistics
-from job_stream.puller import ThreadPuller
-from job_stream.wire import Died
+from job_stream.runtime.prefetch import ThreadPuller
+from job_stream.workers.protocol import Died
+from job_stream.workers.streams import Forwarding
+from job_stream.workers.worker import KEEPER, Setup
 
 
 def open_files():
@@ -365,7 +365,7 @@ def test_the_end_of_the_forking_process_in_a_run_is_told(start, item):
 # --- many that die ------------------------------------------------------------------------------------------------
 def test_a_run_goes_on_however_many_workers_have_died(monkeypatch, once):
     """Their places in shared memory are taken by others, and are as good as new then."""
-    monkeypatch.setattr("job_stream.lanes.board._SLOTS", 4)
+    monkeypatch.setattr("job_stream.memory.words._SLOTS", 4)
     w = Work([bytes([number]) * 200_000 for number in range(60)], cpus=2)
 
     @w.job
@@ -405,7 +405,7 @@ def test_what_goes_wrong_in_a_process_of_ours_does_not_go_on_with_the_script(mon
     def fails():
         raise ArithmeticError("at the begin")
 
-    monkeypatch.setattr("job_stream.lanes.nursery.renew", fails)
+    monkeypatch.setattr("job_stream.workers.nursery.renew", fails)
     w = Work(range(3), cpus=1)
     w.job(lambda work: work)
     try:

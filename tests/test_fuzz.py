@@ -16,21 +16,22 @@ import pytest
 from checkpoint_support import RUN, STAGES, bare, header, inline, noise, state
 
 from job_stream import common
-from job_stream.baked.earlier import earlierTrials
-from job_stream.baked.stopping import Rule
-from job_stream.baked.triallog import TrialLog
-from job_stream.checkpoint import CheckpointFile, infoOf
-from job_stream.cluster import Cluster
-from job_stream.configuration.yamlfile import readYaml
+from job_stream.baked.sweep.earlier import earlierTrials
+from job_stream.baked.sweep.stopping import Rule
+from job_stream.baked.sweep.triallog import TrialLog
+from job_stream.checkpoints.file import CheckpointFile, infoOf
+from job_stream.checkpoints.journal import CallJournal, ResultJournal
 from job_stream.engine import messages as m
 from job_stream.errors import CheckpointError, JobStreamError, PlanError, WorldError
-from job_stream.journal import CallJournal, ResultJournal
 from job_stream.launcher import settings
 from job_stream.launcher.hosts import allocation, parseHosts, readHostfile
 from job_stream.launcher.trouble import LauncherError
-from job_stream.payload import Parts
-from job_stream.transports.local import LocalTransport
-from job_stream.wire import Failed, Figures, Hello, RankCodec
+from job_stream.memory.codec import RankCodec
+from job_stream.memory.payload import Parts
+from job_stream.ranks.cluster import Cluster
+from job_stream.ranks.local import LocalTransport
+from job_stream.ranks.protocol import KINDS, Failed, Figures, Hello
+from job_stream.stream.configuration.yamlfile import readYaml
 
 TIMES = int(os.environ.get("JOBS_TEST_MUTATIONS", "1"))
 SEED = int(os.environ.get("JOBS_TEST_SEED", "1"))
@@ -249,7 +250,7 @@ MESSAGES = (
 
 @pytest.mark.parametrize("message", MESSAGES, ids=lambda message: type(message).__name__)
 def test_messages_between_ranks(message):
-    head, buffers = RankCodec().encode(message)
+    head, buffers = RankCodec(KINDS).encode(message)
     body = bytearray(b"".join(buffers)) or None
     ranks = Cluster(LocalTransport(1))
     both(fuzz(head, 500, lambda data: ranks._decoded(0, data, body), WorldError))

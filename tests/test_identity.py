@@ -16,8 +16,8 @@ from mpi_support import find_mpirun, mpirun
 import job_stream
 from job_stream import Multiple, Work
 from job_stream.errors import PayloadError
-from job_stream.kin import Kin
-from job_stream.payload import byValue, pack, unpack
+from job_stream.memory.kin import Kin
+from job_stream.memory.payload import byValue, pack, unpack
 
 WAYS = [{}, {"useMultiprocessing": False}, {"seed": 1}]
 
@@ -268,7 +268,7 @@ def run_in_another(pid_file, parts, twin):
 
 def packed_by_a_run(value, travels, monkeypatch):
     """Parts of a value as a run packs it that this process knows nothing of."""
-    from job_stream import byvalue
+    from job_stream.memory import byvalue
 
     kin = Kin()
     kin.begin([], travels, byValue)

@@ -25,10 +25,10 @@ from checkpoint_support import (
 from simulated_disk import FOLDER, SimulatedDisk
 from support import die
 
-from job_stream.journal import CallJournal, ResultJournal, digestOf
-from job_stream.logfile import HEAD_BYTES
-from job_stream.payload import Parts
-from job_stream.safekeeping import CheckpointError
+from job_stream.checkpoints.journal import CallJournal, ResultJournal, digestOf
+from job_stream.checkpoints.log import HEAD_BYTES
+from job_stream.checkpoints.trust import CheckpointError
+from job_stream.memory.payload import Parts
 
 BOTH = [ResultJournal, CallJournal]
 SIMULATED = f"{FOLDER}/journal"

@@ -10,14 +10,14 @@ from support import DEADLINE_S
 
 from job_stream import Multiple, Object
 from job_stream.engine.messages import Lend, Open, Repaid, Work
-from job_stream.lanes import lane as lanes
-from job_stream.lanes.board import REPORTS, WANTED, Board
-from job_stream.lanes.keyed import newEvaluator
-from job_stream.lanes.lane import DRAW_BYTES, DRAW_ITEMS, Lane
-from job_stream.lanes.packing import LivePacking
-from job_stream.payload import Live
-from job_stream.plan import LAST, Builder, Kind, Stage
+from job_stream.evaluate.keyed import newEvaluator
+from job_stream.evaluate.packing import LivePacking
+from job_stream.memory.payload import Live
+from job_stream.memory.words import REPORTS, WANTED, Board
+from job_stream.stream.plan import LAST, Builder, Kind, Stage
 from job_stream.values import Sent
+from job_stream.workers import lane as lanes
+from job_stream.workers.lane import DRAW_BYTES, DRAW_ITEMS, Lane
 
 
 class Large:

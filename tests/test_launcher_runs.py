@@ -39,7 +39,7 @@ SUM = """
 @each_mpi
 def test_ranks_are_one_world(tmp_path, python):
     text = """
-    from job_stream.world import world
+    from job_stream.ranks.world import world
 
     print(len(w.run() or ()))
     print(world().size)
@@ -55,7 +55,7 @@ def test_ranks_are_one_world(tmp_path, python):
 def test_ranks_started_from_a_batch_script_or_the_shell_of_salloc_are_one_world(tmp_path, python, step):
     """Both look much like a task of srun, but the ranks are those that are started here."""
     env = {"SLURM_PROCID": "0", "SLURM_LOCALID": "0", "SLURM_NTASKS": "4", **step}
-    path = script(tmp_path, "from job_stream.world import world; print(world().size)")
+    path = script(tmp_path, "from job_stream.ranks.world import world; print(world().size)")
     ended = run(tmp_path, "-n", "2", "--", python, path, env=env, python=python)
     assert (ended.code, ended.out) == (0, "2\n2\n"), ended.err
 
@@ -314,7 +314,7 @@ def test_the_death_of_ranks_is_survived_where_mpi_can(tmp_path):
     text = """
     import threading
 
-    from job_stream.world import world
+    from job_stream.ranks.world import world
 
     def die_amid():
         Gate(here / "amid").wait()
@@ -346,7 +346,7 @@ def test_a_rank_that_dies_before_it_has_joined_the_others_ends_all(monkeypatch, 
     text = """
     if rank == 1:
         die()
-    from job_stream.world import world
+    from job_stream.ranks.world import world
     world()
     """
     for name, value in clean_environment().items():

@@ -172,7 +172,7 @@ def test_the_program_ends_with_the_usher(tmp_path):
 
 def test_that_the_program_has_joined_the_others_is_told_before_its_end(tmp_path):
     launcher = Launcher()
-    text = "from job_stream.world import _tellUsher; _tellUsher(); sys.exit(3)"
+    text = "from job_stream.ranks.world import _tellUsher; _tellUsher(); sys.exit(3)"
     assert ended(usher(tmp_path, text, launcher=launcher.where))[0] == 3
     assert launcher.lines()[1:] == ["joined", "end 3"]
 

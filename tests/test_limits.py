@@ -8,8 +8,8 @@ import resource
 import pytest
 
 from job_stream.errors import LimitError
-from job_stream.lanes.links import openPair, receive, send
-from job_stream.limits import explained
+from job_stream.ground.limits import explained
+from job_stream.workers.links import openPair, receive, send
 
 # --- processes ----------------------------------------------------------------------------------------------------
 FEW_PROCESSES = """

@@ -8,7 +8,7 @@ import pytest
 import job_stream
 from job_stream import Multiple, Work
 from job_stream.errors import PlanError
-from job_stream.fingerprint import fingerprint
+from job_stream.stream.fingerprint import fingerprint
 from job_stream.values import Args, Sent, bytesOf
 
 

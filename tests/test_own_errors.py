@@ -9,8 +9,8 @@ import pytest
 
 import job_stream
 from job_stream import Work
-from job_stream.carried import packError, unpackError
 from job_stream.errors import JobStreamError, StageError
+from job_stream.memory.exceptions import packError, unpackError
 
 WAYS = [{}, {"useMultiprocessing": False}]
 

@@ -13,7 +13,7 @@ from job_stream.engine.backlog import Part
 from job_stream.engine.filing import RESULTS_BYTES
 from job_stream.engine.pauses import Pauses
 from job_stream.engine.rank import Rank
-from job_stream.plan import Kind
+from job_stream.stream.plan import Kind
 
 
 class Gossip:

@@ -6,8 +6,8 @@ import numpy
 import pytest
 
 from job_stream.errors import PayloadError
-from job_stream.mappings import Mappings
-from job_stream.payload import Blob, Segment, pack, readOnce, unpack
+from job_stream.memory.mappings import Mappings
+from job_stream.memory.payload import Blob, Segment, pack, readOnce, unpack
 
 
 @pytest.fixture

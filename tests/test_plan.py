@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from job_stream.plan import LAST, Builder, Kind, Place, Plan, Stage
+from job_stream.stream.plan import LAST, Builder, Kind, Place, Plan, Stage
 
 
 def stage(kind: str, name: str) -> Stage:

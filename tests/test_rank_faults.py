@@ -156,7 +156,7 @@ def test_a_rank_dies_while_it_merges(tmp_path: Path) -> None:
 @pytest.mark.parametrize("moment", ["last result", "after the stream", "in the next"])
 def test_a_rank_dies_at_the_end_of_a_stream(tmp_path: Path, moment: str) -> None:
     text = """
-    from job_stream.world import world
+    from job_stream.ranks.world import world
     moment, seen = sys.argv[1], []
     with Work(range(30)) as w:
         w.job(abs)
@@ -318,9 +318,9 @@ def test_a_key_press_that_meets_each_rank_elsewhere_ends_all_with_at_most_one_tr
 
 def test_a_key_press_that_comes_after_another_rank_told_of_it_ends_all_with_one_traceback(tmp_path: Path) -> None:
     text = """
-    import job_stream.world
-    from job_stream.world import world
-    job_stream.world.GRACE_S = 20.0
+    import job_stream.ranks.world
+    from job_stream.ranks.world import world
+    job_stream.ranks.world.GRACE_S = 20.0
     def print_late(*error):
         wait_for("both pressed")
         sys.__excepthook__(*error)
@@ -354,7 +354,7 @@ def test_a_key_press_that_comes_after_another_rank_told_of_it_ends_all_with_one_
 
 def test_an_interrupt_of_one_rank_alone_is_told(tmp_path: Path) -> None:
     text = """
-    from job_stream.world import world
+    from job_stream.ranks.world import world
     world()
     announce(f"busy {rank}")
     signal.pause()
@@ -371,8 +371,8 @@ def test_an_interrupt_of_one_rank_alone_is_told(tmp_path: Path) -> None:
 # --- silence ------------------------------------------------------------------------------------------------------
 SILENT_S = 3  # on a busy machine a rank that lives may be late by a second
 PATIENCE = f"""
-import job_stream.cluster
-job_stream.cluster.SILENT_S = {SILENT_S}
+import job_stream.ranks.cluster
+job_stream.ranks.cluster.SILENT_S = {SILENT_S}
 """
 
 
@@ -452,8 +452,8 @@ with Work(range(60)) as w:
 @pytest.mark.parametrize("ulfm", [False, True], ids=["all end", "the others live on"])
 def test_a_rank_that_hears_nothing_of_the_primary_for_long_ends(tmp_path: Path, ulfm: bool) -> None:
     text = """
-import job_stream.cluster
-job_stream.cluster.PRIMARY_SILENT_S = 1.0
+import job_stream.ranks.cluster
+job_stream.ranks.cluster.PRIMARY_SILENT_S = 1.0
 with Work(range(60)) as w:
     @w.job
     def work(x):

@@ -406,7 +406,7 @@ def test_streams_of_several_threads_are_told_to_run_one_after_the_other(tmp_path
     from pathlib import Path
     from job_stream import Work
     from job_stream.errors import PlanError
-    from job_stream.together import _turn
+    from job_stream.runtime.together import _turn
 
     gate = Path(sys.argv[1])
 

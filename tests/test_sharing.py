@@ -11,7 +11,7 @@ from job_stream.engine.backlog import Backlog, Part
 from job_stream.engine.ledger import Piece
 from job_stream.engine.parcels import Costs
 from job_stream.engine.rank import Rank
-from job_stream.plan import Kind
+from job_stream.stream.plan import Kind
 
 ITEM_S = 0.015
 

@@ -19,10 +19,10 @@ from job_stream.engine.pauses import Pauses
 from job_stream.engine.rank import Rank, _lastOf
 from job_stream.engine.scopes import Debt, Scope
 from job_stream.engine.stores import Stores, StoreState
-from job_stream.plan import Kind
 from job_stream.simulate import workers
 from job_stream.simulate.__main__ import main
 from job_stream.simulate.cases import caseOf
+from job_stream.stream.plan import Kind
 
 SEEDS = 2000
 MUTANT_SEEDS = 400

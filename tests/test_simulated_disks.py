@@ -20,21 +20,21 @@ import pytest
 from engine_support import plan_of
 from simulated_disk import FAULTS, FOLDER, Death, SimulatedDisk
 
-from job_stream import checkpoint as checkpoint_module
-from job_stream import saver as saver_module
-from job_stream.checkpoint import CheckpointFile
+from job_stream.checkpoints import file as checkpoint_module
+from job_stream.checkpoints import saver as saver_module
+from job_stream.checkpoints.file import CheckpointFile
+from job_stream.checkpoints.journal import CallJournal, ResultJournal
+from job_stream.checkpoints.log import LogFile
+from job_stream.checkpoints.saver import Saver
+from job_stream.checkpoints.stopping import TimeLimit
 from job_stream.engine import messages as m
 from job_stream.errors import CheckpointError
-from job_stream.fingerprint import fingerprint
-from job_stream.journal import CallJournal, ResultJournal
-from job_stream.logfile import LogFile
-from job_stream.payload import Blob, pack, unpack
-from job_stream.saver import Saver
+from job_stream.memory.payload import Blob, pack, unpack
 from job_stream.simulate.cases import Case, caseOf
 from job_stream.simulate.cluster import Cluster
 from job_stream.simulate.functions import Values
 from job_stream.simulate.serial import serial
-from job_stream.stopping import TimeLimit
+from job_stream.stream.fingerprint import fingerprint
 
 SEEDS = 2000
 MUTANT_SEEDS = 600

@@ -17,8 +17,8 @@ from job_stream.engine import messages as m
 from job_stream.engine.backlog import Part
 from job_stream.engine.rank import Rank
 from job_stream.engine.stalls import LONGEST_S, STALL_S
-from job_stream.plan import Kind
 from job_stream.simulate.cluster import Cluster
+from job_stream.stream.plan import Kind
 
 
 def sent(kind: type, actions: list) -> list:

@@ -14,11 +14,13 @@ from support import gather
 
 import job_stream
 from job_stream import Work
-from job_stream.cluster import Cluster
 from job_stream.errors import PlanError
+from job_stream.memory.codec import RankCodec
 from job_stream.observe.statistics import Statistics, leastSeconds, report
-from job_stream.transports.base import Left, Lost, Peer, Received
-from job_stream.wire import Figures, Hello, RankCodec
+from job_stream.ranks.cluster import Cluster
+from job_stream.ranks.protocol import KINDS as MESSAGES
+from job_stream.ranks.protocol import Figures, Hello
+from job_stream.ranks.transport import Left, Lost, Peer, Received
 
 RANK = re.compile(r"(\d+) (\d+)% user time, (\d+)% user cpu, (\d+) messages")
 ALL = re.compile(r"C (\d+)% user time, (\d+)% user cpu, quality (\d+\.\d\d) cpus, ran (\d+\.\d\d\d)s")
@@ -287,7 +289,7 @@ class Others:
 
 
 def hears(rank: int, message: Any, epoch: int = 0) -> Received:
-    return Received(rank, epoch.to_bytes(4, "little") + RankCodec().encode(message)[0], None)
+    return Received(rank, epoch.to_bytes(4, "little") + RankCodec(MESSAGES).encode(message)[0], None)
 
 
 def hello(rank: int) -> Received:

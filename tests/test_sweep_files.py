@@ -12,7 +12,7 @@ import pytest
 
 from job_stream import rng
 from job_stream.baked import sweep
-from job_stream.baked.sources import sourceOf
+from job_stream.baked.sweep.sources import sourceOf
 from job_stream.errors import JobStreamError, PlanError
 
 np = pytest.importorskip("numpy")

@@ -16,8 +16,8 @@ import pytest
 from mpi_support import find_mpirun, is_open_mpi, mpirun
 from support import DEADLINE_S, REPOSITORY, Gate, Tally, wait_until
 
-from job_stream.baked.board import Board, Figures
-from job_stream.baked.progress import duration, lineOf
+from job_stream.baked.sweep.board import Board, Figures
+from job_stream.baked.sweep.progress import duration, lineOf
 
 pytest.importorskip("scipy")
 pytest.importorskip("pandas")

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from job_stream.baked.coverage import VARIABLES, measured
-from job_stream.baked.stopping import Moments, OtherKeys, Rule, Trials, firstTrials, quantile
+from job_stream.baked.sweep.coverage import VARIABLES, measured
+from job_stream.baked.sweep.stopping import Moments, OtherKeys, Rule, Trials, firstTrials, quantile
 
 pytest.importorskip("scipy")
 

@@ -7,11 +7,13 @@ import traceback
 import pytest
 
 import job_stream
-from job_stream import Work, byvalue
+from job_stream import Work
 from job_stream.errors import PayloadError
-from job_stream.failures import Failure, summary
-from job_stream.payload import pack
-from job_stream.texts import cut, said, shorten, story, told
+from job_stream.ground.texts import cut, said, shorten, story, told
+from job_stream.memory import byvalue
+from job_stream.memory.payload import pack
+from job_stream.runtime.reports import summary
+from job_stream.values import Failure
 
 HUGE = 20_000_000
 LONG = 40_000

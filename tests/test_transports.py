@@ -18,9 +18,9 @@ from mpi_support import MPICH, World, find_mpirun, is_open_mpi, mpirun
 from support import PROMPT_S, Gate, wait_until
 
 from job_stream.errors import EngineError
-from job_stream.transports.base import Transport
-from job_stream.transports.local import LocalTransport
-from job_stream.transports.pieces import cutUp
+from job_stream.ranks.local import LocalTransport
+from job_stream.ranks.pieces import cutUp
+from job_stream.ranks.transport import Transport
 
 DEATHS = int(os.environ.get("JOBS_TEST_DEATHS", "1"))
 SEED = int(os.environ.get("JOBS_TEST_SEED", "1"))
@@ -30,9 +30,9 @@ PRELUDE = f"""
 import os, signal, sys, time, atexit
 from pathlib import Path
 from job_stream import world as worlds
-from job_stream.transports.base import Left, Lost, Received
-from job_stream.transports.sockets import SocketTransport
-from job_stream.world import rankOf, world
+from job_stream.ranks.transport import Left, Lost, Received
+from job_stream.ranks.sockets import SocketTransport
+from job_stream.ranks.world import rankOf, world
 
 def through_a_network(mpi, grant, oneHost):
     # Ranks whose hosts have other names do not meet on one.
@@ -121,9 +121,9 @@ def script(tmp_path):
 
 # --- the seam -----------------------------------------------------------------------------------------------------
 CONFORMANCE = """
-from job_stream.cpus import ownGrant
-from job_stream.transports.meeting import start
-from job_stream.transports.mpi import MpiTransport
+from job_stream.ranks.cpus import ownGrant
+from job_stream.ranks.meeting import start
+from job_stream.ranks.mpi import MpiTransport
 
 usual = world()
 tiny = usual if usual.recovers else MpiTransport(start(), ownGrant(), pieceBytes=1000)
@@ -220,7 +220,7 @@ def test_a_process_alone_needs_neither_mpi_nor_numpy(start):
     script = start(
         """
         import sys
-        from job_stream.world import world
+        from job_stream.ranks.world import world
         world()
         print(sorted({"mpi4py", "numpy"} & set(sys.modules)))
         """
@@ -522,7 +522,7 @@ def test_a_rank_that_ends_before_it_has_joined_does_not_block_the_others(script,
     with World(
         script(
             """
-            from job_stream.world import rankOf
+            from job_stream.ranks.world import rankOf
             if rankOf() == 1:
                 sys.exit() if sys.argv[1] == "quietly" else 1 / 0
             transport = world()
@@ -562,7 +562,7 @@ def test_a_process_that_mpi_does_not_end_ends(start):
     script = start(
         """
         import ctypes
-        from job_stream.transports.ranks import _endWithin
+        from job_stream.ranks.base import _endWithin
         _endWithin(0.01)
         ctypes.PyDLL(None).pause()  # waits for ever, and lets no other thread run Python
         """

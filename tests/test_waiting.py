@@ -7,8 +7,8 @@ import threading
 import pytest
 from support import DEADLINE_S
 
-from job_stream import waiting
-from job_stream.waiting import CALM_S, LONGEST_MS, Patience, Wake
+from job_stream.runtime import waiting
+from job_stream.runtime.waiting import CALM_S, LONGEST_MS, Patience, Wake
 
 
 def test_a_signal_that_interrupts_a_call_may_wake_too(monkeypatch):

@@ -17,7 +17,7 @@ from support import DEADLINE_S, die, is_alive, wait_until
 
 import job_stream
 from job_stream import Work
-from job_stream.lanes import nursery
+from job_stream.workers import nursery
 
 FOREVER = ["sleep", "3600"]
 STUBBORN = "import signal, time\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\nprint(flush=True)\ntime.sleep(3600)"

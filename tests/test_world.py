@@ -10,11 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from mpi_support import clean_environment, find_mpirun, is_open_mpi, mpirun
 
-from job_stream import cpus
-from job_stream.cpus import Grant, narrowBinding, shares
 from job_stream.errors import WorldError
-from job_stream.transports.meeting import GRANT, packGrant, unpackGrant
-from job_stream.world import Launch, launched
+from job_stream.ranks import cpus
+from job_stream.ranks.cpus import Grant, narrowBinding, shares
+from job_stream.ranks.meeting import GRANT, packGrant, unpackGrant
+from job_stream.ranks.world import Launch, launched
 
 OPEN_MPI = {
     "OMPI_COMM_WORLD_RANK": "3",
@@ -160,7 +160,7 @@ JOINS = """
 import sys
 if sys.argv[1:] == ["without mpi4py"]:
     sys.modules["mpi4py"] = None
-from job_stream.world import world
+from job_stream.ranks.world import world
 print(world().size, flush=True)
 """
 STREAM = """
@@ -244,7 +244,7 @@ def test_a_script_bound_to_one_core_without_having_asked_for_it_is_warned_once(t
 @binds
 def test_one_rank_bound_to_one_core_is_warned_once(tmp_path):
     path = tmp_path / "script.py"
-    path.write_text("from job_stream.world import world\nfor _ in range(2):\n    print(world().peers[0].cpus)\n")
+    path.write_text("from job_stream.ranks.world import world\nfor _ in range(2):\n    print(world().peers[0].cpus)\n")
     assert mpirun(path, 1, options=("--bind-to", "core")).err.count("mpirun --bind-to none") == 1
     assert mpirun(path, 1, options=("--bind-to", "none")).err == ""
 
@@ -256,13 +256,13 @@ def test_children_of_a_rank_are_no_ranks(tmp_path):
         textwrap.dedent(
             """
             import os, subprocess, sys
-            from job_stream.world import rankOf, sizeOf, world
+            from job_stream.ranks.world import rankOf, sizeOf, world
             child = os.fork()
             if not child:
                 os.write(1, b"%d %d\\n" % (sizeOf(), world().size))
                 os._exit(0)
             os.waitpid(child, 0)
-            program = "from job_stream.world import world; print(world().size)"
+            program = "from job_stream.ranks.world import world; print(world().size)"
             subprocess.run([sys.executable, "-c", program], check=True)
             os.write(1, b"%d %d\\n" % (sizeOf(), world().size))
             """
@@ -275,7 +275,7 @@ def test_children_of_a_rank_are_no_ranks(tmp_path):
 SHOWS_TRANSPORTS = """
 import os
 from job_stream.transports import meeting
-from job_stream.world import world
+from job_stream.ranks.world import world
 
 begin = meeting.initialise
 def showing(mpi):
@@ -307,7 +307,7 @@ def test_networks_are_not_looked_for_where_all_ranks_are_on_one_host(tmp_path, e
 LISTENING = """
 import os
 from pathlib import Path
-from job_stream.world import world
+from job_stream.ranks.world import world
 
 world()
 links = [os.readlink(link) for link in Path("/proc/self/fd").iterdir() if link.is_symlink()]

@@ -7,7 +7,7 @@ exceeds its time limit more often than its stage allows, is given up.
 
 from __future__ import annotations
 
-from ..plan import Kind
+from ..stream.plan import Kind
 from .backlog import cut, isCounted
 from .books import Books
 from .ledger import Loan, Piece

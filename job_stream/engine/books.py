@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from heapq import heappop, heappush
 from typing import Any
 
-from ..plan import Kind, Plan
+from ..stream.plan import Kind, Plan
 from .backlog import Backlog, Part, Source, cut, isCounted
 from .ledger import Ledger, Loan, Piece
 from .messages import Action, Work

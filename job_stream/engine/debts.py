@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from ..plan import Kind
+from ..stream.plan import Kind
 from .books import Books
 from .ledger import Piece, holderOf
 from .messages import HOME, Cancel, Fold, Lend, Product, Repaid, Same, Send, Work

@@ -6,7 +6,7 @@ from collections import deque
 from typing import Any
 
 from ..errors import EngineError
-from ..plan import Kind
+from ..stream.plan import Kind
 from .books import Books
 from .debts import Debts
 from .messages import Deliver, Fail, Fold, Open, Output, Product, Skip, Work

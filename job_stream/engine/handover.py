@@ -8,7 +8,7 @@ held back meanwhile, since a store can only leave as a copy that is known to be 
 
 from __future__ import annotations
 
-from ..plan import Kind
+from ..stream.plan import Kind
 from .books import Books
 from .debts import Debts
 from .ledger import Piece

@@ -403,3 +403,9 @@ class Send(NamedTuple):
 
 Action = (StartLane | StartKeeper | Lend | TakeBack | Flush | Resume | Signal | Call | Deliver | Pull | Fail | Skip
           | Report | Saved | Halt | Stalled | Send)  # fmt: skip
+
+TRAVELLING = (
+    Span, Stretch, Work, Output, Fold, Open, Skip, Repaid, Answered, Lend, Flush, Resume, Call, Same, Fail, Ask, Refuse,
+    Pause, Cancel, Halt, Report, Reported, Probe, Probed, AllStill,
+)  # fmt: skip
+"""What is sent to lanes, keepers and other ranks, and what comes from them."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..plan import Kind
+from ..stream.plan import Kind
 from .books import Books
 from .debts import Debts
 from .messages import Fold, Work

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from ..plan import Plan
+from ..stream.plan import Plan
 from .backlog import Part
 from .blame import Blame
 from .books import Books

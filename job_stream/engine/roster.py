@@ -6,7 +6,7 @@ from collections.abc import Collection
 from itertools import islice
 from math import inf
 
-from ..plan import Plan
+from ..stream.plan import Plan
 from .books import Books
 from .ledger import Piece
 from .messages import Flush, Lend, Resume, Signal, StartLane, TakeBack

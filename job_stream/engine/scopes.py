@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from ..plan import Body, Plan
+from ..stream.plan import Body, Plan
 from .ledger import Piece
 
 __all__ = ["Debt", "Scope", "ScopeState", "Scopes"]

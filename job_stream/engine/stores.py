@@ -15,7 +15,7 @@ from collections import OrderedDict
 from collections.abc import Container
 from typing import Any, NamedTuple
 
-from ..plan import Plan
+from ..stream.plan import Plan
 from .messages import Action, Call, StartKeeper
 
 __all__ = ["CallState", "Entry", "StoreState", "Stores"]

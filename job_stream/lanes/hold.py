@@ -16,11 +16,12 @@ from contextlib import suppress
 from typing import Any
 
 from ..errors import EngineError
-from ..limits import explained
-from ..wire import Codec
-from .links import closeSegment, hangUp, openPair, receiveAll, trySend
-from .nursery import forkNursery
-from .worker import Setup
+from ..ground.limits import explained
+from ..memory.codec import Codec
+from ..workers.links import closeSegment, hangUp, openPair, receiveAll, trySend
+from ..workers.nursery import forkNursery
+from ..workers.protocol import KINDS
+from ..workers.worker import Setup
 
 __all__ = ["Hold"]
 
@@ -39,7 +40,7 @@ class Hold:
 
     def __init__(self, setup: Setup, outbox: socket.socket, replies: socket.socket) -> None:
         self._socket, far = openPair()
-        self._codec = Codec(_noSegments, closeSegment)
+        self._codec = Codec(KINDS, _noSegments, closeSegment)
         self._orders: deque[tuple[bytes, list[int]]] = deque()
         try:
             self.pid = forkNursery(setup, far, outbox, [self._socket, replies])

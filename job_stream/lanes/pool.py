@@ -11,14 +11,15 @@ from collections import deque
 from time import monotonic_ns
 from typing import Any, NamedTuple
 
-from ..forks import alone, disown, own
-from ..limits import files, filesForOne, raiseFiles, refusal
-from ..wire import Codec, Died, Fork, Forked, Kill, NotForked, Stopped
-from .arena import Arena
-from .board import NOTE_CPU, NOTE_STARTED, NOTE_WALL
+from ..ground.forks import alone, disown, own
+from ..ground.limits import files, filesForOne, raiseFiles, refusal
+from ..memory.arena import Arena
+from ..memory.codec import Codec
+from ..memory.words import NOTE_CPU, NOTE_STARTED, NOTE_WALL
+from ..workers.links import closeSegment, hangUp, openPair, receiveAll, trySend
+from ..workers.protocol import KINDS, Died, Fork, Forked, Kill, NotForked, Stopped
+from ..workers.worker import KEEPER, Setup
 from .hold import Hold
-from .links import closeSegment, hangUp, openPair, receiveAll, trySend
-from .worker import KEEPER, Setup
 
 __all__ = ["Death", "ProcessPool"]
 
@@ -78,8 +79,8 @@ class ProcessPool:
         self._board = setup.board
         self._plan = setup.plan
         self._spent = Arena(bytearray())
-        self._codec = Codec(self._spent.write, self._release)
-        self._ownCodec = Codec(self._spent.write, closeSegment)
+        self._codec = Codec(KINDS, self._spent.write, self._release)
+        self._ownCodec = Codec(KINDS, self._spent.write, closeSegment)
         self._children: dict[int, _Child] = {}
         self._free: dict[int, memoryview] = {}
         self._started = 0

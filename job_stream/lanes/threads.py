@@ -7,14 +7,14 @@ from collections.abc import Callable
 from time import monotonic
 from typing import Any
 
-from .board import NOTE_CPU, NOTE_WALL
-from .ending import Ending
-from .lines import Lines
-from .links import ThreadLink
-from .packing import Packing
-from .streams import linesOfThreads
-from .surroundings import Surroundings
-from .worker import KEEPER, Setup, newWorker
+from ..evaluate.ending import Ending
+from ..evaluate.packing import Packing
+from ..memory.words import NOTE_CPU, NOTE_WALL
+from ..workers.lines import Lines
+from ..workers.links import ThreadLink
+from ..workers.streams import linesOfThreads
+from ..workers.surroundings import Surroundings
+from ..workers.worker import KEEPER, Setup, newWorker
 
 __all__ = ["ThreadPool"]
 

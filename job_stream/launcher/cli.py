@@ -12,7 +12,7 @@ from typing import Any
 import click
 
 from .. import __version__
-from ..safekeeping import CheckpointError, openTrusted
+from ..checkpoints.trust import CheckpointError, openTrusted
 from . import settings
 from .doctor import checks, examine
 from .restarts import say

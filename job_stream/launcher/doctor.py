@@ -15,8 +15,8 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from typing import NamedTuple
 
-from ..cpus import narrowBinding, ownGrant, shares
 from ..errors import PlanError
+from ..ranks.cpus import narrowBinding, ownGrant, shares
 from . import settings
 from .hosts import allocation, readHostfile
 from .modules import installed

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from ..cpus import numberIn
+from ..ranks.cpus import numberIn
 from .trouble import LauncherError, nearest, shorten
 
 __all__ = ["Allocation", "Host", "allocation", "nodeNames", "parseHosts", "readHostfile"]

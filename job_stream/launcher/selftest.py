@@ -6,7 +6,7 @@ It prints how many ranks there were, and whether the result was right.
 from __future__ import annotations
 
 from .. import Work
-from ..world import rankOf, world
+from ..ranks.world import rankOf, world
 
 NUMBERS = 400
 

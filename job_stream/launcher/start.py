@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from typing import NamedTuple
 
-from ..world import OWNER, launched
+from ..ranks.world import OWNER, launched
 from . import settings
 from .command import Job, additions, alone, command, isRemote
 from .hosts import Host, allocation, nodeNames, parseHosts, readHostfile

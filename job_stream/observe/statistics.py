@@ -18,9 +18,9 @@ from contextlib import suppress
 from time import monotonic
 from typing import Any
 
-from ..cluster import Cluster, Gone
 from ..errors import PlanError
-from ..wire import Figures
+from ..ranks.cluster import Cluster, Gone
+from ..ranks.protocol import Figures
 
 __all__ = ["Statistics", "leastSeconds", "report"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from typing import NamedTuple
 
-from ..plan import LAST, Builder, Kind, Plan, Stage
+from ..stream.plan import LAST, Builder, Kind, Plan, Stage
 
 __all__ = ["Case", "Crash", "caseOf"]
 

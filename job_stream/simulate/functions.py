@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from ..plan import Place, Plan
+from ..stream.plan import Place, Plan
 
 __all__ = [
     "Store", "Values", "foldEmit", "foldTake", "frameBegin", "frameEmit", "frameTake", "goalOf", "jobOutputs", "merged",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
-from ..plan import Builder, Kind, Plan, Stage
+from ..stream.plan import Builder, Kind, Plan, Stage
 from .functions import mix
 
 __all__ = ["LOADS", "Load", "branches"]

@@ -26,8 +26,8 @@ from typing import Any, NamedTuple
 
 from ..engine import messages as m
 from ..engine.backlog import Part
+from ..engine.polling import CALM_S, HOT_PAUSE_S, pauseBetweenLooks
 from ..engine.rank import Rank
-from ..looks import CALM_S, HOT_PAUSE_S, pauseBetweenLooks
 from .loads import LOADS, Load
 from .steppers import Counted, Stepper
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..plan import Kind, Place, Plan
+from ..stream.plan import Kind, Place, Plan
 from .functions import Store, foldEmit, foldTake, frameBegin, frameEmit, frameTake, goalOf, jobOutputs
 
 __all__ = ["loop", "serial"]

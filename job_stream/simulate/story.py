@@ -6,7 +6,7 @@ from typing import Any
 
 from ..engine import messages as m
 from ..engine.debts import NEW_NAMES
-from ..plan import Plan
+from ..stream.plan import Plan
 
 __all__ = ["lineOf"]
 

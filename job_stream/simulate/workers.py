@@ -6,7 +6,7 @@ import random
 from typing import Any
 
 from ..engine import messages as m
-from ..plan import Kind, Place, Plan
+from ..stream.plan import Kind, Place, Plan
 from .functions import (
     Store,
     Values,

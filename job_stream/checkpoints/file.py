@@ -1,0 +1,407 @@
+"""The checkpoint of a run: one file that holds all it takes to go on, and never half of it.
+
+Beside FILE lie FILE.previous, the checkpoint before, FILE.journal (see ``journal``), and at the end FILE.done alone.
+A new checkpoint is written under another name and made durable before it takes the name FILE, so whatever happens, and
+whenever, FILE or FILE.previous is whole. The time of the last change of FILE is the progress of the run.
+
+Files of others are left alone. Names that last for a moment only have the run's id in them, and are made anew, never
+opened; whatever else is replaced or removed has been looked at before, and is a checkpoint of this user's.
+
+All is verified before any of the state is looked at, and nothing is unpickled here. One thread at a time may write.
+"""
+
+from __future__ import annotations
+
+import errno
+import gc
+import os
+import re
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Any, NamedTuple
+
+from .disk import DISK, Disk
+from .encoding import dump
+from .format import FORMAT, MAGIC, Header, Reading, Stages, writeCheckpoint
+from .trust import CheckpointError, DamagedError, Secret, checkOurs, isOurs, named, openTrusted
+
+__all__ = ["CheckpointError", "CheckpointFile", "CheckpointInfo", "Header", "Loaded", "infoOf"]
+
+PROBE_BYTES = 1 << 14
+_NO_LINKS = (errno.EPERM, errno.ENOSYS, errno.ENOTSUP)
+_CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
+_FAMILY = MAGIC[:3]
+"""How all files of checkpoints begin, journals included."""
+_NOTHING = bytes(len(MAGIC))
+"""How one begins that was not durable when the power failed."""
+_PASSING = re.compile(r"\.[0-9a-f]{32}\.(new|old)")
+"""What names that last for a moment have behind FILE."""
+
+
+class Loaded(NamedTuple):
+    """A checkpoint to go on from. ``path``: where it was. ``changed``: stages whose code is not what it was.
+    ``warning``: what the user should know; may be empty."""
+
+    path: str
+    header: Header
+    state: Any
+    changed: tuple[str, ...]
+    warning: str
+
+
+class CheckpointFile:
+    """The checkpoint at a path, and the files beside it.
+
+    Args:
+        path: where it is, or is to be.
+        disk: that it is on.
+
+    Raises:
+        CheckpointError: the key file cannot be used.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], disk: Disk = DISK) -> None:
+        self.path = os.fspath(path)
+        self.previousPath = self.path + ".previous"
+        self.journalPath = self.path + ".journal"
+        self.donePath = self.path + ".done"
+        self._disk = disk
+        self._secret = Secret()
+        self._isGood = True
+        self._isTidy = False
+
+    # before the run ---------------------------------------------------------------------------------------------------
+
+    def check(self) -> str | None:
+        """Whether there is anything to do: None if so, else what to tell the user, since the run ended before.
+
+        Raises:
+            CheckpointError: no checkpoint can be written there, or something else is in the way.
+        """
+        folder = os.path.dirname(self.path) or "."
+        if not self._disk.isdir(folder):
+            raise CheckpointError(f"the folder {folder} of checkpoint {self.path} does not exist: create it first")
+        if self._disk.isdir(self.path):
+            raise CheckpointError(f"{self.path} is a folder: give the name of a file for the checkpoint")
+        if self._disk.lexists(self.donePath):
+            self._checkDone()
+            return f"nothing to do: {self.donePath} says that this run has ended; remove it to run again"
+        try:
+            self._probe()
+        except OSError as error:
+            raise CheckpointError(f"no checkpoint can be written to {folder}: {error.strerror}; mend that, or give "
+                                  "another checkpointFile") from error  # fmt: skip
+        try:
+            checkOurs(self.previousPath, MAGIC, self._disk)
+        except OSError as error:
+            raise CheckpointError(f"{self.previousPath} is in the way: {error.strerror}; give another checkpointFile, "
+                                  "or remove it") from error  # fmt: skip
+        return None
+
+    def _checkDone(self) -> None:
+        """Whoever could make a run end before it has begun could as well have removed it; so it is trusted as FILE is.
+
+        Raises:
+            CheckpointError: this user has not ended a run with that.
+        """
+        try:
+            with _reading(self.donePath, self._secret, self._disk) as reading:
+                reading.header()
+        except (CheckpointError, OSError) as error:
+            raise CheckpointError(f"{self.donePath} would say that this run has ended, but is not to be trusted: "
+                                  f"{error}. Remove it to run") from error  # fmt: skip
+
+    def _probe(self) -> None:
+        """A file can be created and deleted there, and there is room for what is in it."""
+        path = self._passing(uuid.uuid4().hex, "new")
+        fd = self._disk.open(path, _CREATE)
+        try:
+            self._disk.writeAll(fd, MAGIC + bytes(PROBE_BYTES), 0)
+        finally:
+            self._disk.close(fd)
+            with suppress(FileNotFoundError):  # a run that has begun with the same name has tidied up
+                self._disk.unlink(path)
+
+    def _passing(self, runId: str, kind: str) -> str:
+        """A name that lasts for a moment; nobody else has it."""
+        return f"{self.path}.{runId}.{kind}"
+
+    def read(self, stages: Stages) -> Loaded | None:
+        """The newest whole checkpoint; None: there is none.
+
+        Args:
+            stages: the fingerprint of the plan that is to go on.
+
+        Raises:
+            CheckpointError: there is one, but it is not to be used; says why and what to do.
+        """
+        try:
+            return self._load(self.path, stages)
+        except FileNotFoundError:
+            if not self._disk.lexists(self.previousPath):
+                return None
+            loaded = self._fallBack(stages, f"{self.path} is missing", None)
+            self._checkMissing(loaded.header.runId)
+            return loaded
+        except DamagedError as error:
+            return self._fallBack(stages, str(error), error.runId)
+
+    def _checkMissing(self, runId: str) -> None:
+        """Whether a process died between two names, as it may if the file system has no hard links."""
+        new = self._passing(runId, "new")
+        with _readable(new):
+            if isOurs(new, MAGIC, self._disk):
+                return
+        raise CheckpointError(f"{self.path} is missing, but {self.previousPath} is there: rename it to go on from it, "
+                              "or remove it to begin anew")  # fmt: skip
+
+    def _fallBack(self, stages: Stages, reason: str, runId: str | None) -> Loaded:
+        """The checkpoint before, which stays until there is a new one."""
+        try:
+            loaded = self._load(self.previousPath, stages)
+        except FileNotFoundError:
+            raise CheckpointError(f"{reason}; and there is no {self.previousPath} to go on from: remove {self.path} to "
+                                  "begin anew") from None  # fmt: skip
+        except DamagedError as error:
+            raise CheckpointError(f"{reason}; and {error}: remove both to begin anew") from None
+        if runId not in (None, loaded.header.runId):
+            raise CheckpointError(f"{reason}; {self.previousPath} is of another run: remove both to begin anew")
+        self._isGood = False
+        when = _timeText(loaded.header.written)
+        return loaded._replace(warning=f"{reason}; going on from {self.previousPath} of {when} instead")
+
+    def _load(self, path: str, stages: Stages) -> Loaded:
+        with _reading(path, self._secret, self._disk) as reading:
+            header = reading.header()
+            reading.verify()
+            changed = _compare(path, header.stages, stages)
+            with _uncollected():
+                return Loaded(path, header, reading.state(), changed, "")
+
+    def next(self) -> str:
+        """What a script does that finds what is there now."""
+        if self._disk.lexists(self.donePath):
+            return f"ends at once, since {self.donePath} says that all is done"
+        return f"goes on from {self.path}" if self._disk.lexists(self.path) else "begins anew"
+
+    # during the run ---------------------------------------------------------------------------------------------------
+
+    def write(self, header: Header, state: Any) -> None:
+        """Puts a new checkpoint in the place of the one that is there.
+
+        Raises:
+            OSError: that was not possible; what was there is untouched, and the run can go on.
+        """
+        self._put(header, state, self.path)
+
+    def finish(self, header: Header) -> None:
+        """All is done and the results are in good hands: leaves FILE.done, which has a header only.
+
+        Raises:
+            OSError: not even a name could be changed.
+        """
+        try:
+            self._put(header, None, self.donePath)
+        except FileExistsError:
+            raise
+        except OSError:
+            self._beFree(self.donePath)
+            self._disk.replace(self.path, self.donePath)  # the disk is full; what counts is that the name is there
+            self._disk.syncFolder(self.path)  # before anything else is gone
+        for path in (self.path, self.previousPath, self.journalPath):
+            self._remove(path)
+        self._disk.syncFolder(self.path)
+
+    def _put(self, header: Header, state: Any, path: str) -> None:
+        new = self._passing(header.runId, "new")
+        try:
+            self._putBack()
+            self._tidy()
+            self._beFree(path)
+            self._discard(new)
+            self._writeNew(new, header, state)
+            if path == self.path and self._isGood:
+                self._keepPrevious(header.runId)
+            self._disk.replace(new, path)
+            self._isGood = True
+            self._disk.syncFolder(path)
+        except FileExistsError:
+            raise
+        except OSError as error:
+            raise named(error, path) from error
+        finally:
+            with suppress(OSError):
+                self._putBack()
+                self._discard(new)
+
+    def _putBack(self) -> None:
+        """Where files cannot have two names, FILE may be missing after an error: it gets its name back. Until it has,
+        the new file stays, and would tell another run what has happened."""
+        if not self._disk.lexists(self.path) and isOurs(self.previousPath, MAGIC, self._disk):
+            self._disk.replace(self.previousPath, self.path)
+            self._isGood = True
+            self._disk.syncFolder(self.path)
+
+    def _tidy(self) -> None:
+        """Removes what processes have left that died while they wrote a checkpoint here."""
+        if self._isTidy:
+            return
+        self._isTidy = True
+        folder, name = os.path.split(self.path)
+        with suppress(OSError):  # who may not look into the folder can still write there
+            for entry in self._disk.listdir(folder or "."):
+                if entry.startswith(name) and _PASSING.fullmatch(entry, len(name)):
+                    with suppress(OSError):
+                        self._discard(os.path.join(folder, entry))
+
+    def _beFree(self, path: str) -> None:
+        """Makes sure that a checkpoint may take a name.
+
+        Raises:
+            FileExistsError: something of somebody else has it since the run began.
+        """
+        try:
+            checkOurs(path, MAGIC, self._disk)
+        except CheckpointError as error:
+            raise FileExistsError(errno.EEXIST, str(error)) from None
+
+    def _remove(self, path: str) -> None:
+        """Removes a file of a checkpoint; nothing else."""
+        if isOurs(path, _FAMILY, self._disk):
+            self._disk.unlink(path)
+
+    def _discard(self, path: str) -> None:
+        """Removes a file with a passing name, which may never have become one."""
+        if isOurs(path, _FAMILY, self._disk) or isOurs(path, _NOTHING, self._disk):
+            self._disk.unlink(path)
+
+    def _writeNew(self, path: str, header: Header, state: Any) -> None:
+        fd = self._disk.open(path, _CREATE)
+        try:
+            writeCheckpoint(fd, self._secret, header._replace(written=time.time()), dump(state), self._disk)
+            self._disk.fsync(fd)
+        finally:
+            self._disk.close(fd)
+
+    def _keepPrevious(self, runId: str) -> None:
+        """Gives the checkpoint a second name; FILE is there at every moment, if the file system knows hard links."""
+        between = self._passing(runId, "old")
+        self._beFree(self.previousPath)
+        self._discard(between)
+        try:
+            self._disk.link(self.path, between)
+            self._disk.replace(between, self.previousPath)
+        except FileNotFoundError:
+            pass
+        except OSError as error:
+            if error.errno not in _NO_LINKS:
+                raise
+            self._disk.syncFolder(self.path)  # the new one has to be there while FILE is not
+            with suppress(FileNotFoundError):
+                self._disk.replace(self.path, self.previousPath)
+        finally:
+            with suppress(OSError):
+                self._discard(between)  # also there if both names had been one file before
+
+
+@contextmanager
+def _reading(path: str, secret: Secret, disk: Disk) -> Iterator[Reading]:
+    """Opens a checkpoint.
+
+    Raises:
+        FileNotFoundError: there is none.
+        CheckpointError: it cannot be read.
+    """
+    with _readable(path), disk.reader(openTrusted(path, disk=disk)) as file:
+        yield Reading(path, file, secret)
+
+
+@contextmanager
+def _readable(path: str) -> Iterator[None]:
+    """Within, a file is read; that it is not there is no error."""
+    try:
+        yield
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read: {error.strerror}; mend that, or give another name") from error
+
+
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """Within, no garbage is collected: again and again all would be looked at that is being made, and none of it is."""
+    wasOn = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if wasOn:
+            gc.enable()
+
+
+def _compare(path: str, theirs: Stages, ours: Stages) -> tuple[str, ...]:
+    """The stages that have the same kind and name but other code."""
+    for number in range(max(len(theirs), len(ours))):
+        then, now = (_nameStage(stages, number) for stages in (theirs, ours))
+        if then != now:
+            raise CheckpointError(
+                f"{path} is of another stream: stage number {number + 1} was {then} when it was written, and is {now} "
+                "here; run the script that wrote it, or give another checkpointFile"
+            )
+    return tuple(name for (_, name, then), (_, _, now) in zip(theirs, ours, strict=True) if then != now)
+
+
+def _nameStage(stages: Stages, number: int) -> str:
+    return f"{stages[number][0]} {stages[number][1]!r}" if number < len(stages) else "missing"
+
+
+# for the user ---------------------------------------------------------------------------------------------------------
+
+
+class CheckpointInfo(NamedTuple):
+    """What a checkpoint says of itself; its ``str`` is a readable summary. ``finished``: the run has ended."""
+
+    path: str
+    format: int
+    runId: str
+    written: float
+    finished: bool
+    open: int
+    byStage: dict[str, int]
+    nbytes: int
+    delivered: int
+    stages: tuple[str, ...]
+
+    def __str__(self) -> str:
+        lines = [
+            f"checkpoint  {self.path}",
+            f"format      {self.format}",
+            f"run         {self.runId}{', finished' if self.finished else ''}",
+            f"written     {_timeText(self.written)}",
+            f"tasks open  {self.open:,} ({self.nbytes:,} bytes)",
+            *(f"  {count:,} at {name}" for name, count in self.byStage.items()),
+            f"results     {self.delivered:,} delivered",
+            f"plan        {' -> '.join(self.stages)}",
+        ]
+        return "\n".join(lines)
+
+
+def infoOf(path: str | os.PathLike[str]) -> CheckpointInfo:
+    """What is in a checkpoint, in brief; see ``job_stream.checkpointInfo``."""
+    path = os.fspath(path)
+    finished = not os.path.lexists(path) and os.path.lexists(path + ".done")
+    found = path + ".done" if finished else path
+    try:
+        with _reading(found, Secret(), DISK) as reading:
+            header = reading.header()
+    except FileNotFoundError:
+        raise CheckpointError(f"there is no checkpoint {path}") from None
+    stages = tuple(f"{kind} {name}" for kind, name, _ in header.stages if kind != "end")
+    return CheckpointInfo(found, FORMAT, header.runId, header.written, finished, header.open, dict(header.byStage),
+                          header.nbytes, header.delivered, stages)  # fmt: skip
+
+
+def _timeText(seconds: float) -> str:
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(seconds))

@@ -1,0 +1,108 @@
+"""Whether a stream has checkpoints, as keywords and the environment say."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from typing import Any, ClassVar
+
+from ..errors import PlanError
+from ..ground.contexts import context
+from ..stream.checks import isSeconds
+from ..stream.plan import Plan
+from .saver import Saver
+from .signals import answering, standBy, stopAtOnce
+from .stopping import TimeLimit
+
+__all__ = ["INTERVAL_S", "Checkpointing", "deaf"]
+
+INTERVAL_S = 600.0
+
+
+class Checkpointing:
+    """What the user wants.
+
+    A file belongs to one stream while that runs. The system's lock keeps other processes from it, but not this one.
+
+    Args:
+        path: the checkpoint; None: what JOBS_CHECKPOINT says.
+        interval_s: between two checkpoints.
+        limit_s: of the run's time; None: what the environment says.
+
+    Raises:
+        PlanError: a number is not positive.
+    """
+
+    _running: ClassVar[dict[str, object]] = {}
+    _ended: ClassVar[set[str]] = set()
+
+    def __init__(self, path: str | os.PathLike[str] | None, interval_s: float, limit_s: float | None) -> None:
+        checkSeconds("checkpointInterval", interval_s)
+        if limit_s is not None:
+            checkSeconds("timeLimit", limit_s)
+        given = os.fsdecode(path) if path is not None else os.environ.get("JOBS_CHECKPOINT")
+        self.path = _whole(given) if given else None
+        self.isKeyword = path is not None
+        if limit_s is not None and self.path is None:
+            raise PlanError("timeLimit needs a checkpoint to go on from: give checkpointFile= or set JOBS_CHECKPOINT")
+        self._interval_s = float(interval_s)
+        self._limit_s = None if limit_s is None else float(limit_s)
+        if self.path is not None:
+            standBy()
+
+    @context
+    def claimed(self) -> Iterator[None]:
+        """Within, a stream runs, and has its checkpoint for itself.
+
+        Raises:
+            PlanError: another stream has it.
+        """
+        if self.path is None:
+            yield
+            return
+        file, stream = os.path.realpath(self.path), object()
+        if self._running.setdefault(file, stream) is not stream:
+            raise PlanError(f"{self.path} is the checkpoint of another stream that runs in this process: {_OWN_FILES}")
+        try:
+            yield
+            self._ended.add(file)
+        finally:
+            del self._running[file]
+
+    def saver(self, plan: Plan, journal: str) -> Saver | None:
+        """What writes the checkpoints; None: nobody wants any.
+
+        Raises:
+            PlanError: a stream of this very process has ended with this checkpoint. That is no reason to end the
+                script as if all of it had been done.
+        """
+        if self.path is None:
+            return None
+        saver = self._saver(self.path, plan, journal)
+        if saver.ended is not None and os.path.realpath(self.path) in self._ended:
+            raise PlanError(f"a stream of this process has ended with the checkpoint {self.path}: {_OWN_FILES}, or "
+                            f"remove {self.path}.done to run it again")  # fmt: skip
+        return saver
+
+    def _saver(self, path: str, plan: Plan, journal: str) -> Saver:
+        with answering(stopAtOnce):
+            return Saver(path, self._interval_s, TimeLimit(self._limit_s), plan, journal)
+
+
+_OWN_FILES = "give each stream a checkpointFile= of its own"
+
+
+def checkSeconds(name: str, value: Any) -> None:
+    if not isSeconds(value):
+        raise PlanError(f"{name} must be a number of seconds above 0, not {value!r}")
+
+
+def _whole(path: str) -> str:
+    """The same file, wherever the script goes."""
+    return path if os.path.isabs(path) else os.path.join(os.getcwd(), path)
+
+
+def deaf() -> AbstractContextManager[None]:
+    """Within, a rank other than the primary stays when it is asked to end, since the primary has to save first."""
+    return answering(lambda number, frame: None)

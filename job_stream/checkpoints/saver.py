@@ -1,0 +1,399 @@
+"""The checkpoints of a run, as the primary's runtime sees them: when to save, what becomes of a state, what is left of
+an earlier run.
+
+A state is captured in the engine's thread, written in a thread of its own, and refers to payloads that never change, so
+lanes wait for nothing. Before there is a checkpoint, no result is given to anybody: from then on, the journal beside it
+tells which have been. A run whose first one cannot be written ends, since nothing that it did could be known again.
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+import uuid
+from collections import Counter, deque
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from time import monotonic
+from typing import Any
+
+from ..engine.capture import State
+from ..errors import PayloadError
+from ..ground.contexts import context
+from ..ground.texts import shorten
+from ..memory.payload import Parts, pack, unpack
+from ..stream.fingerprint import fingerprint
+from ..stream.plan import Plan
+from ..values import Failure
+from .disk import DISK, Disk
+from .file import CheckpointError, CheckpointFile, Header, Loaded
+from .journal import CallJournal, ResultJournal
+from .signals import answering, noteStop
+from .stopping import STOPPED, TimeLimit, terminating
+
+__all__ = ["Handle", "Saver"]
+
+Handle = Callable[[list[Any], int | None], None]
+WAIT_S = 0.5
+
+
+class Saver:
+    """The checkpoint of one stream.
+
+    Args:
+        path: of the checkpoint.
+        interval_s: time between two checkpoints.
+        limit: of the run's time.
+        plan: the stream.
+        journal: 'keep' where the run keeps its results, 'call' where a function handles them, '' where nobody wants
+            them.
+        disk: where all this is written.
+
+    Raises:
+        CheckpointError: there is a checkpoint that cannot be gone on from, or none can be written.
+    """
+
+    def __init__(self, path: str, interval_s: float, limit: TimeLimit, plan: Plan, journal: str,
+                 disk: Disk = DISK) -> None:  # fmt: skip
+        self._plan = plan
+        self._interval_s = interval_s
+        self._limit = limit
+        self._kind = journal
+        self._disk = disk
+        self._file = CheckpointFile(path, disk)
+        self.ended = self._file.check()
+        self._stages = fingerprint(plan)
+        self._loaded: Loaded | None = None if self.ended else self._file.read(self._stages)
+        self._runId = self._loaded.header.runId if self._loaded else uuid.uuid4().hex
+        self.state: State | None = None
+        self.last: State | None = None
+        self.failures: list[Failure] = []
+        self._initial = pack([])
+        self._lengths: tuple[int | None, ...] = ()
+        self._journal: Any = None
+        self._post: Callable[[Any], None] = lambda event: None
+        self._wake: Callable[[], None] = lambda: None
+        self._next = 0.0
+        self._asked = self._stops = self._isLast = self._isStopped = self._isStoppable = False
+        self._writer: threading.Thread | None = None
+        self._isWriting = False
+        self._isTried = threading.Event()
+        self._trouble: BaseException | None = None
+        self._save_s = 0.0
+        self._marks: deque[tuple[int, int]] = deque()
+        self._taken = 0
+
+    # before the run ---------------------------------------------------------------------------------------------------
+
+    def stopIfEnded(self) -> None:
+        """Ends the script if there is nothing to do any more."""
+        if self.ended is None:
+            return
+        _say(self.ended)
+        raise SystemExit(0)
+
+    def initialParts(self, make: Callable[[], list[Any]]) -> list[Any]:
+        """What init functions gave: now, or when the run that goes on here began."""
+        if self._loaded is None:
+            parts = [part if isinstance(part, list) else list(part) for part in make()]
+            self._initial = pack(parts)
+            return parts
+        self.state, frames, self._lengths, failures = self._loaded.state
+        self._initial = Parts(list(frames))
+        self.failures = unpack(failures)
+        return unpack(frames)  # type: ignore[no-any-return]
+
+    def begin(self, lengths: tuple[int | None, ...]) -> None:
+        """Compares the initial work with that of the checkpoint, and says what there is to say.
+
+        Args:
+            lengths: of the parts of the initial work.
+        """
+        if self._loaded is None:
+            self._lengths = lengths
+        elif lengths != self._lengths:
+            raise CheckpointError(
+                f"{self._file.path} belongs to other initial work: it had {_lengthText(self._lengths)}, and now has "
+                f"{_lengthText(lengths)}; give the same, or remove the checkpoint to begin anew"
+            )
+        self._openJournal()
+        if self._loaded is not None:
+            self._tellResumed(self._loaded)
+
+    def _openJournal(self) -> None:
+        kind = ResultJournal if self._kind == "keep" else CallJournal
+        path = self._file.journalPath
+        with self._usingJournal():
+            if self._loaded is None:
+                self._journal = kind.create(path, self._runId, self._disk)
+            else:
+                self._journal = kind.open(path, self._runId, self._loaded.header.mark, self._disk)
+                self._taken = self._loaded.header.delivered
+        self._marks.append((self._taken, self._journal.mark()))
+
+    @context
+    def _usingJournal(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            path, reason = self._file.journalPath, error.strerror
+            raise CheckpointError(f"{path}, which belongs to the checkpoint, cannot be used: {reason}; mend that, or "
+                                  "give another checkpointFile") from error  # fmt: skip
+
+    def _tellResumed(self, loaded: Loaded) -> None:
+        header = loaded.header
+        for warning in (loaded.warning, self._journal.warning):
+            if warning:
+                _say(warning)
+        _say(f"going on from {loaded.path}: {header.open:,} tasks open, {header.delivered:,} results delivered")
+        if loaded.changed:
+            _say(f"the code of {', '.join(loaded.changed)} has changed since; going on with the new code")
+
+    def start(self, post: Callable[[Any], None], wake: Callable[[], None]) -> None:
+        """The run begins; ``post`` takes what is to end it."""
+        self._post, self._wake = post, wake
+        self._next = monotonic() + self._interval_s
+
+    @context
+    def signals(self) -> Iterator[None]:
+        """Within, SIGUSR1 has a checkpoint written, and SIGTERM has one written and stops the run."""
+        with answering(self._onSignal):
+            yield
+        self._stopNow()  # who asked at the very end
+
+    def _onSignal(self, number: int, frame: Any) -> None:
+        if number == signal.SIGTERM:
+            self._stops = True  # first: the engine's thread may look at any moment
+        self._asked = True
+        self._wake()
+        if self._isStoppable:
+            self._stopNow()
+
+    @context
+    def stoppable(self) -> Iterator[None]:
+        """Within, all that there is to be saved is saved, so whatever asks for the end stops the script at once."""
+        self._isStoppable = True
+        try:
+            self._stopNow()
+            yield
+        finally:
+            self._isStoppable = False
+
+    def _stopNow(self) -> None:
+        if self._stops:
+            self._isStoppable = False  # whoever asks twice shall not interrupt that
+            if not self._isStopped:
+                self._tellStopped()
+            raise SystemExit(STOPPED)
+
+    # the main thread's side -------------------------------------------------------------------------------------------
+
+    def restore(self, handle: Handle) -> None:
+        """Gives the results that an earlier run had kept."""
+        if self._loaded is not None and self._kind == "keep":
+            with self._usingJournal():
+                for kept in self._journal.kept():
+                    handle(unpack(kept.payload.frames()), kept.base)
+
+    def deliver(self, payload: Any, values: list[Any], base: int | None, handle: Handle) -> None:
+        """Gives results to whom they are for, and notes that in the journal."""
+        count = len(values)
+        self._awaitFirst()
+        self._stopHere()
+        if self._kind == "keep":
+            self._journal.add(payload, count, base)
+            handle(values, base)
+        elif self._kind == "call":
+            for value in self._journal.begin(values):
+                self._stopHere()
+                handle([value], None)
+                self._journal.handled()
+        self._taken += count
+        self._marks.append((self._taken, self._journal.mark()))
+
+    def _awaitFirst(self) -> None:
+        """Waits until there is a checkpoint. A signal that comes just before a wait without end would be noticed only
+        after it.
+
+        Raises:
+            CheckpointError: it cannot be written.
+            the exception that has ended the run before it could be.
+        """
+        while not self._isTried.wait(WAIT_S):
+            pass
+        if self._trouble is not None:
+            raise self._trouble
+
+    def fail(self, error: BaseException) -> None:
+        """The run has failed: nobody needs to wait for a checkpoint that may never come."""
+        if not self._isTried.is_set():
+            self._trouble = error
+            self._isTried.set()
+
+    def _stopHere(self) -> None:
+        """Ends the script if the last checkpoint has been written, or is just being. What waits to be handled is in it:
+        there may be so much of it that nobody would wait."""
+        if self._isLast:
+            if self._isWriting:
+                self._join()
+            if self._isStopped:
+                raise SystemExit(STOPPED)
+
+    def stopIfAsked(self) -> None:
+        """Ends the script if that was asked for when the work was done and nobody looked any more."""
+        if self._stops:
+            self._join()
+            self._stopHere()
+            self._saveLast()
+            self._join()
+            self._stopNow()
+
+    def _saveLast(self) -> None:
+        """Has the state that there is after all the work written, if there is one.
+
+        Raises:
+            CheckpointError: the first checkpoint could not be written.
+        """
+        self._join()
+        if self.last is not None:
+            self.save(self.last)
+        self._awaitFirst()
+
+    @context
+    def finishing(self) -> Iterator[None]:
+        """Within, the finish function is called with all that was computed, which is saved, so whatever asks for the
+        end stops it at once."""
+        self._saveLast()
+        try:
+            with terminating(self._limit.due(self._save_s)), self.stoppable():
+                yield
+        finally:
+            self._join()
+
+    def finish(self) -> None:
+        """All is done. That this cannot be noted is no reason to lose what the run has given."""
+        self.close()
+        self._awaitFirst()
+        try:
+            self._file.finish(Header(self._runId, self._stages, 0, (), 0, self._taken))
+        except OSError as error:
+            _say(f"all is done, but that could not be noted: {error}; started again, this script would go on from the "
+                 "last checkpoint")  # fmt: skip
+        self._stopNow()
+
+    def close(self) -> None:
+        """The run is over, in whatever way: another one may use the files."""
+        self._join()
+        if self._journal is not None:
+            with suppress(OSError):
+                self._journal.close()
+
+    def _join(self) -> None:
+        if self._writer is not None:
+            self._writer.join()
+
+    # the engine thread's side -----------------------------------------------------------------------------------------
+
+    @property
+    def due(self) -> float | None:
+        """When the next checkpoint is to be taken, on the monotonic clock; None: one is under way, or was the last."""
+        if self._isWriting or self._isStopped:
+            return None
+        limit = self._limit.due(self._save_s)
+        if self._asked:
+            return 0.0
+        return self._next if limit is None else min(self._next, limit)
+
+    def isDue(self, now: float) -> bool:
+        """Whether a state is wanted now."""
+        due = self.due
+        if due is None or now < due:
+            return False
+        limit = self._limit.due(self._save_s)
+        if limit is not None and now >= limit:
+            self._stops = True
+        self._asked = False
+        self._isLast = self._stops  # read after that: who asks meanwhile is heard now or the next time
+        self._next = now + self._interval_s
+        return True
+
+    def save(self, state: State) -> None:
+        """Has a state written."""
+        mark = self._markOf(state.results)
+        header = self._headerOf(state, mark)
+        whole = (state, _framesOf(self._initial), self._lengths, _framesOf(_packed(list(self.failures))))
+        self._isWriting = True
+        writer = threading.Thread(target=self._write, args=(header, whole), name="job_stream-saver", daemon=True)
+        writer.start()
+        self._writer = writer  # not before: others may wait for its end
+
+    def _markOf(self, results: int) -> int:
+        """How far the journal was when so many results had been taken."""
+        mark = 0
+        while self._marks and self._marks[0][0] <= results:
+            _, mark = self._marks.popleft()
+        self._marks.appendleft((results, mark))
+        return mark
+
+    def _headerOf(self, state: State, mark: int) -> Header:
+        stages: Counter[str] = Counter()
+        nbytes = 0
+        for piece in state.pieces:
+            stages[self._plan.places[piece.work.place].name] += 1
+            nbytes += getattr(piece.work.payload, "nbytes", 0)
+        return Header(self._runId, self._stages, len(state.pieces), tuple(stages.items()), nbytes, state.results, mark)
+
+    def _write(self, header: Header, whole: Any) -> None:
+        started = monotonic()
+        try:
+            self._journal.sync()
+            self._file.write(header, whole)
+        except OSError as error:
+            self._notWritten(error)
+        except Exception as error:
+            self.fail(error)
+            self._post(error)
+        self._save_s = monotonic() - started
+        if self._isLast:
+            self._isStopped = True
+            self._tellStopped()
+            self._post(SystemExit(STOPPED))
+        self._isTried.set()
+        self._isWriting = False
+        self._wake()
+
+    def _notWritten(self, error: OSError) -> None:
+        """What is handed out before there is a checkpoint would come again after a crash."""
+        if self._loaded is None and not self._isTried.is_set():
+            trouble = CheckpointError(f"the first checkpoint could not be written: {error}; mend that, or give another "
+                                      "checkpointFile")  # fmt: skip
+            self.fail(trouble)
+            self._post(trouble)
+            return
+        then = "ending" if self._isLast else f"going on, and trying again in {self._interval_s:g} s"
+        _say(f"the checkpoint could not be written: {error}; {then}")
+
+    def _tellStopped(self) -> None:
+        noteStop()
+        with suppress(Exception):  # a signal may have interrupted somebody who writes there
+            _say(f"stopped, with exit code {STOPPED}; started again, it {self._file.next()}")
+
+
+def _packed(failures: list[Failure]) -> Parts:
+    try:
+        return pack(failures)
+    except PayloadError:
+        return pack([failure._replace(item=shorten(failure.item)) for failure in failures])
+
+
+def _framesOf(parts: Parts) -> tuple[bytes, ...]:
+    return tuple(bytes(frame) for frame in parts.frames)
+
+
+def _lengthText(lengths: tuple[int | None, ...]) -> str:
+    return ", ".join("an iterator" if length is None else f"{length:,} items" for length in lengths) or "nothing"
+
+
+def _say(text: str) -> None:
+    print(f"job_stream: {text}", file=sys.stderr, flush=True)

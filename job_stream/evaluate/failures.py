@@ -1,0 +1,192 @@
+"""What happens when user code raises: retry, skip, or stop the run.
+
+A failure leaves as one of two exceptions. ``Skipped`` stays inside the evaluator, which records it and goes on;
+``Failed`` leaves the evaluator and ends the run.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Callable
+from time import monotonic_ns
+from typing import Any, NamedTuple
+
+from ..errors import EngineError, LimitError, PayloadError, PlanError
+from ..ground.limits import explained
+from ..ground.texts import said, shorten, story, told
+from ..memory.words import NOTE_STARTED
+from ..stream.plan import Place
+from .calls import bare
+
+__all__ = [
+    "Failed", "Failures", "Skipped", "Unreadable", "UserFailure", "cannotBeRead", "cannotTravel", "describe",
+    "failureOf", "hasNotRun", "ours",
+]  # fmt: skip
+
+
+class UserFailure(NamedTuple):
+    """User code failed in a lane or keeper; ``exception`` is the packed exception, or nothing; from a thread, the
+    exception itself."""
+
+    stage: str
+    item: str
+    traceback: str
+    pid: int
+    host: str
+    exception: Any
+
+
+class Unreadable:
+    """Stands for an item in messages."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    def __repr__(self) -> str:
+        return self._text
+
+
+class _Failure(Exception):
+    def __init__(self, stage: str, item: Any, attempts: int, error: BaseException, number: int) -> None:
+        super().__init__(stage)
+        self.stage = stage
+        self.item = bare(item)
+        self.attempts = attempts
+        self.error = error
+        self.number = number
+        self.scope = 0
+
+
+class Failed(_Failure):
+    """User code failed and the run must stop."""
+
+
+class Skipped(_Failure):
+    """User code failed and the item is to be skipped."""
+
+
+class Failures:
+    """Applies the policy of a place to its failures, and keeps what was skipped.
+
+    Args:
+        note: where the start of a call with a time limit is written down.
+
+    Attributes:
+        scope: of the work that is being done; the lane keeps it up to date.
+        attempts: how many it took when ``again`` was successful last.
+    """
+
+    def __init__(self, note: Any) -> None:
+        self.skipped: list[Skipped] = []
+        self.scope = 0
+        self.attempts = 1
+        self._note = note
+
+    def call(self, place: Place, part: str, item: Any, function: Callable[..., Any], *arguments: Any) -> Any:
+        """``function(*arguments)`` under the policy of the place; ``part`` names store or emit."""
+        try:
+            if place.solo:
+                return self.timed(function, *arguments)
+            return function(*arguments)
+        except BaseException as error:
+            return self.again(place, item, error, lambda: function(*arguments), part)
+
+    def timed(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        """Calls with the start written down, for the one who enforces the limit."""
+        self._note[NOTE_STARTED] = monotonic_ns()
+        try:
+            return function(*arguments)
+        finally:
+            self._note[NOTE_STARTED] = 0
+
+    def again(
+        self,
+        place: Place,
+        item: Any,
+        error: BaseException,
+        retry: Callable[[], Any] | None,
+        part: str = "",
+        attempts: int = 1,
+    ) -> Any:
+        """What a retry gives; ``attempts`` have been made.
+
+        Raises:
+            Skipped: no retry succeeded, and the policy is to skip.
+            Failed: no retry succeeded, and the policy is to stop.
+        """
+        while retry is not None and attempts <= place.policy.retries:
+            attempts += 1
+            try:
+                answer = self.timed(retry) if place.solo else retry()
+            except BaseException as latest:
+                error = latest
+            else:
+                self.attempts = attempts
+                return answer
+        stage = f"{place.name} ({part})" if part else place.name
+        raise (Skipped if place.policy.skip else Failed)(stage, item, attempts, error, place.number) from error
+
+    def record(self, skipped: Skipped) -> None:
+        skipped.scope = self.scope
+        self.skipped.append(skipped)
+
+    def drain(self) -> list[Skipped]:
+        """What was skipped since the last call."""
+        skipped, self.skipped = self.skipped, []
+        return skipped
+
+
+def describe(error: BaseException) -> str:
+    """The traceback of an exception as text of bounded length, from the user's code on."""
+
+    def ours(name: str) -> bool:
+        return name.startswith(__name__.rpartition(".")[0])
+
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None and ours(trace.tb_frame.f_globals.get("__name__", "")):
+        trace = trace.tb_next
+    return story(error, trace) + _wayOut(error)
+
+
+def _wayOut(error: BaseException) -> str:
+    """What to do about an object that was made in another thread."""
+    if type(error).__module__ != "sqlite3" or "thread" not in said(error):
+        return ""
+    return ("This ran in a thread of job_stream's. Open the connection in the function or generator that uses it, or "
+            "with sqlite3.connect(..., check_same_thread=False)\n")  # fmt: skip
+
+
+def ours(where: str, error: Exception) -> Failed:
+    """A mistake of job_stream itself, or a limit that it has met: it must end the run rather than be tried again."""
+    mistake = explained(error, f"{where} cannot go on")
+    if not isinstance(mistake, (LimitError, PayloadError)):
+        mistake = EngineError(f"job_stream made a mistake in {where}: {told(error)}")
+        mistake.__cause__ = error
+    return Failed(f"job_stream, {where}", "<none>", 1, mistake, 0)
+
+
+def cannotTravel(stage: str, what: str, error: Exception, number: int) -> Failed:
+    """What came of a stage cannot be packed."""
+    failed = Failed(stage, Unreadable(f"<its {what}>"), 1, error, number)
+    failed.__cause__ = error
+    return failed
+
+
+def hasNotRun(stage: str, value: Any, number: int) -> Failed:
+    """What a stage gave, which nobody takes, is a generator or a coroutine: nothing of it has been done."""
+    error = PlanError(f"stage {stage!r} gave a {type(value).__name__}, which nobody takes, so nothing in it ever runs: "
+                      "return Multiple(...) of a generator, and call asyncio.run(...) with a coroutine")  # fmt: skip
+    return Failed(stage, Unreadable("<its output>"), 1, error, number)
+
+
+def cannotBeRead(place: Place, count: int, error: Exception) -> Failed:
+    """What a stage was to be given cannot be unpickled."""
+    items = f"{count} items" if count > 1 else "an item"
+    return Failed(place.name, Unreadable(f"<{items} that could not be unpickled>"), 1, error, place.number)
+
+
+def failureOf(failed: Failed, packError: Callable[[BaseException], Any]) -> UserFailure:
+    """A failure as a message: the exception itself, made fit for its way, and what is known about it as text."""
+    return UserFailure(failed.stage, shorten(failed.item), describe(failed.error), os.getpid(), socket.gethostname(),
+                       packError(failed.error))  # fmt: skip

@@ -1,0 +1,119 @@
+"""How lent work gets onto an evaluator's stack: plain values, frames and reductions that go on, rests of Multiples."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..engine.messages import COUNTED, Work
+from ..memory.words import NOTE_PLACE
+from ..stream.plan import Kind
+from ..values import Pair
+from .calls import works
+from .entries import Rest, Run
+from .evaluator import Evaluator
+from .failures import Skipped, cannotBeRead
+from .packing import unpackAny
+from .products import Emitted
+from .scopes import Frame, Home
+
+__all__ = ["GULP", "Loader"]
+
+GULP = 4096
+"""How many elements of a Multiple are taken at once where nothing is done with them yet."""
+
+
+class Loader:
+    """Puts work on the stack.
+
+    Args:
+        evaluator: whose stack it is.
+        source: the initial work, for spans of it.
+        note: where the place under work is written down, once the values have been unpickled.
+    """
+
+    def __init__(self, evaluator: Evaluator, source: Any, note: Any) -> None:
+        self._evaluator = evaluator
+        self._plan = evaluator.plan
+        self._source = source
+        self._note = note
+
+    def load(self, home: Home, work: Work) -> Run | None:
+        """Puts a unit on the stack; returns the entry where that is all of it, as plain values."""
+        if work.resume or work.inner:
+            self._resume(home, work)
+            return None
+        origin = Run(home, work.place, self.values(work), (work.base or 0) + work.skip)
+        self._note[NOTE_PLACE] = work.place
+        self._evaluator.stack.append(origin)
+        return origin
+
+    def values(self, work: Work) -> Any:
+        """The values of a unit, without those that are done."""
+        payload = work.payload
+        values = self._source.valuesOf(payload) if type(payload) in COUNTED else self._unpack(work)
+        if work.skip:
+            values = values[work.skip :]
+        if self._evaluator.keyed and work.base is not None:
+            base = work.base + work.skip
+            return [value if type(value) is Pair else Pair(base + i, value) for i, value in enumerate(values)]
+        return values
+
+    def _unpack(self, work: Work) -> Any:
+        try:
+            return unpackAny(work.payload)
+        except Exception as error:
+            raise cannotBeRead(self._plan.places[work.place], work.count, error) from error
+
+    def _resume(self, home: Home, work: Work) -> None:
+        """Goes on with what others have begun; user code may be called for it."""
+        try:
+            if not work.resume:
+                self._loadRest(home, work)
+            elif self._plan.places[work.place].kind == Kind.FOLD:
+                self._loadEmission(home, work)
+            else:
+                self._loadFrame(home, work)
+        except Skipped as skipped:
+            self._evaluator.failures.record(skipped)
+
+    def _loadRest(self, home: Home, work: Work) -> None:
+        """Has the Multiple of an item made again, and passes over what has gone on already."""
+        evaluator, place = self._evaluator, self._plan.places[work.place]
+        (item,) = self.values(work)
+        self._note[NOTE_PLACE] = work.place
+        evaluator.failures.attempts = 1
+        answer = evaluator.failures.call(place, "", item, evaluator.retryJob, place, item)
+        evaluator.spread(home, place, item, works(answer), evaluator.failures.attempts)
+        self._passOver(work)
+
+    def _loadFrame(self, home: Home, work: Work) -> None:
+        """Goes on with a frame, or has the Multiple made again that it has emitted."""
+        frame = Frame.restored(home, self._plan.places[work.place], self._unpack(work))
+        self._note[NOTE_PLACE] = work.place
+        if work.inner:
+            self._evaluator.emitFrame(frame)
+            self._passOver(work)
+        else:
+            self._evaluator.enter(frame)
+
+    def _loadEmission(self, home: Home, work: Work) -> None:
+        """Emits the store of a reduction that has drained."""
+        evaluator, place = self._evaluator, self._plan.places[work.place]
+        context = Home(home.scope, home.end)
+        context.key = work.key
+        if work.payload is not None:
+            (context.stores[place.number],) = self._unpack(work)
+        self._note[NOTE_PLACE] = work.place
+        values = evaluator.emitFold(context, place, home)
+        evaluator.go(home, work.place, place.next, values, Emitted(work), again=True)
+        self._passOver(work)
+
+    def _passOver(self, work: Work) -> None:
+        """Drops the elements that have gone on already, where a Multiple was made again."""
+        stack = self._evaluator.stack
+        rest = stack[-1] if stack else None
+        while type(rest) is Rest and rest.taken < work.inner:
+            _, more = self._evaluator.take(rest, min(GULP, work.inner - rest.taken))
+            if not more:
+                stack.remove(rest)
+                return

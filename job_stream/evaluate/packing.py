@@ -1,0 +1,76 @@
+"""How a lane turns values into payloads and back: process lanes pickle, thread lanes pass the values themselves."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from ..errors import PayloadError
+from ..ground.texts import shorten
+from ..memory.exceptions import packError
+from ..memory.payload import Blob, Live, Parts, pack, unpack
+
+__all__ = ["LivePacking", "Packing", "PicklePacking", "StowedPacking", "unpackAny"]
+
+
+class Packing(Protocol):
+    """Values to payload and back."""
+
+    def pack(self, values: Any) -> Any: ...
+
+    def packItem(self, item: Any) -> Any: ...
+
+    def packError(self, error: BaseException) -> Any: ...
+
+
+def unpackAny(payload: Any) -> Any:
+    """The values of a payload of either kind."""
+    return payload.values if type(payload) is Live else unpack(payload.frames())
+
+
+class PicklePacking:
+    """For values that leave the process."""
+
+    def pack(self, values: Any) -> Parts:
+        return pack(values)
+
+    def packItem(self, item: Any) -> Parts:
+        """One item for a report of failures: its ``repr`` where it cannot be pickled."""
+        try:
+            return pack([item])
+        except PayloadError:
+            return pack([shorten(item)])
+
+    def packError(self, error: BaseException) -> bytes | BaseException:
+        """An exception that ends the run; nothing where it cannot travel."""
+        return packError(error)
+
+
+class LivePacking:
+    """For values that stay in the process."""
+
+    def pack(self, values: Any) -> Live:
+        return Live(values)
+
+    def packItem(self, item: Any) -> Live:
+        return Live([item])
+
+    def packError(self, error: BaseException) -> BaseException:
+        return error
+
+
+class StowedPacking(PicklePacking):
+    """For values that stay in the process, but are to be as they were when they were given, whatever is done to them.
+
+    Args:
+        stow: puts packed values where they stay as they are.
+    """
+
+    def __init__(self, stow: Callable[[Parts], Blob]) -> None:
+        self._stow = stow
+
+    def pack(self, values: Any) -> Blob:  # type: ignore[override]
+        return self._stow(pack(values))
+
+    def packError(self, error: BaseException) -> BaseException:
+        return error

@@ -1,0 +1,211 @@
+"""Scopes that live in an evaluator: how their stores are made, their rounds begun, and what they emit when they end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from time import perf_counter
+from typing import Any
+
+from ..memory.words import NOTE_PLACE
+from ..stream.plan import Place
+from ..values import Again, Object
+from . import calls
+from .calls import Lazy
+from .entries import Mark, Rest, Run
+from .failures import Failed, Skipped
+from .machine import Machine
+from .scopes import Context, Frame, Stream
+
+__all__ = ["Rounds"]
+
+
+class Rounds(Machine):
+    """Opens frames, begins their rounds, and ends scopes that have drained."""
+
+    # reductions -------------------------------------------------------------------------------------------------------
+
+    def storeOf(self, context: Context, place: Place) -> Any:
+        """The store of a reduction, made when it is needed first."""
+        store = context.stores.get(place.number, self)
+        if store is self:
+            store = context.stores[place.number] = self.failures.call(place, "store", None, _maker(place))
+        return store
+
+    def _drained(self, scope: Frame | Stream) -> None:
+        body = self.plan.bodies[scope.place.inner if type(scope) is Frame else 0]
+        if scope.active:
+            segment = min(scope.active)
+            scope.active.discard(segment)
+            self._emitFold(scope, self.places[body.segments[segment].last], body.segments[segment + 1].folds)
+        elif type(scope) is Frame:
+            self._nextRound(scope)
+        else:
+            self._leave()
+
+    def _emitFold(self, scope: Context, place: Place, nextFolds: bool) -> None:
+        if nextFolds:
+            scope.active.add(place.segment + 1)
+        self.go(scope, place.number, place.next, self.emitFold(scope, place))
+
+    def emitFold(self, scope: Context, place: Place, home: Context | None = None) -> list[Any]:
+        """What a drained reduction emits; if it goes on, it does so in ``home``, or where it is."""
+        try:
+            store = self.storeOf(scope, place)
+            del scope.stores[place.number]
+            values = self.failures.call(place, "emit", store, self.emitStore, scope, place, store)
+        except Skipped as skipped:
+            self.failures.record(skipped)
+            return []
+        if values and type(values[0]) is Again:
+            return self._foldOn(scope, place, store, values[0], home or scope)
+        return self.emitted(scope, place, _remade(values, partial(self.emitStore, scope, place, store)))
+
+    def emitStore(self, scope: Context, place: Place, store: Any) -> list[Any]:
+        """What the store of a reduction stands for, by a call of the user's function."""
+        return calls.answers(calls.same if place.emit is None else place.emit, store)
+
+    def _foldOn(self, scope: Context, place: Place, store: Any, again: Again, home: Context) -> list[Any]:
+        """Goes on with a reduction whose end has recurred something; gives what it has emitted already."""
+        home.stores[place.number] = store
+        home.active.add(place.segment)
+        recurred = self.emitted(scope, place, calls.elements(again.recurred), store.rounds)
+        self.go(home, place.number, place.first, recurred)
+        return self.emitted(scope, place, again.emitted, store.rounds, 0)
+
+    def emitted(self, scope: Context, place: Place, values: list[Any], *number: int) -> list[Any]:
+        """What is to go on of values that the end of a reduction gave; ``number`` tells one set of them from others."""
+        return values
+
+    # frames -----------------------------------------------------------------------------------------------------------
+
+    def _frame(self, run: Run) -> None:
+        """Opens the frame of one item."""
+        first = run.values[run.index]
+        run.index += 1
+        if run.index >= len(run.values):
+            self.stack.pop()
+        place = self.places[run.place]
+        try:
+            store = self.storeOfFrame(place, first)
+            frame = self.newFrame(run.context, place, store, first)
+        except Skipped as skipped:
+            self.failures.record(skipped)
+            return
+        self.enter(frame)
+
+    def storeOfFrame(self, place: Place, first: Any) -> Any:
+        return self.failures.call(place, "store", first, _maker(place))
+
+    def newFrame(self, context: Context, place: Place, store: Any, first: Any) -> Frame:
+        return Frame(context, place, store, first, 0)
+
+    def enter(self, scope: Frame | Stream) -> None:
+        """Puts a scope on the stack; its next round begins with the next step."""
+        self.stack.append(Mark(scope))
+        self.marks += 1
+
+    def _leave(self) -> None:
+        self.stack.pop()
+        self.marks -= 1
+
+    def _nextRound(self, frame: Frame) -> None:
+        place = frame.place
+        self._note[NOTE_PLACE] = place.number
+        try:
+            answer = self.failures.call(place, "", frame.first, self.callFrame, frame)
+            if answer is None or not self._begins(frame, answer):
+                self._finish(frame)
+        except Skipped as skipped:
+            self._abandon(frame)
+            self.failures.record(skipped)
+        self.now = perf_counter()
+
+    def _finish(self, frame: Frame) -> None:
+        """Emits a frame that recurred nothing; its mark is on top."""
+        values = self.emission(frame)
+        self._leave()
+        self._goOn(frame, values)
+
+    def emission(self, frame: Frame) -> list[Any]:
+        place = frame.place
+        values: list[Any] = self.failures.call(place, "emit", frame.first, self.emitFrameStore, frame)
+        return _remade(values, partial(self.emitFrameStore, frame))
+
+    def emitFrameStore(self, frame: Frame) -> list[Any]:
+        """What the store of a frame stands for, by a call of the user's function."""
+        emit = frame.place.emit
+        return calls.answers(calls.same if emit is None else emit, frame.store)
+
+    def _goOn(self, frame: Frame, values: list[Any]) -> None:
+        place = frame.place
+        self.go(frame.context, place.number, place.next, self.frameOutputs(frame, values), frame, again=True)
+
+    def emitFrame(self, frame: Frame) -> None:
+        """Emits a frame once more, to get at the rest of a long Multiple."""
+        self._goOn(frame, self.emission(frame))
+
+    def _abandon(self, frame: Frame) -> None:
+        while True:
+            entry = self.stack[-1]
+            if type(entry) is Mark and entry.scope is frame:
+                return self._leave()
+            self.stack.pop()
+
+    def _begins(self, frame: Frame, answer: Any) -> bool:
+        try:
+            return self._beginRound(frame, answer)
+        except (Failed, Skipped):
+            raise
+        except Exception as error:
+            self.failures.again(frame.place, frame.first, error, None)
+            return False
+
+    def callFrame(self, frame: Frame) -> Any:
+        return calls.applyWithStore(frame.place.function, frame.store, frame.first)
+
+    def _beginRound(self, frame: Frame, answer: Any) -> bool:
+        """Puts what a frame recurred on the stack. False: it recurred nothing."""
+        body = self.plan.bodies[frame.place.inner]
+        values = self.roundValues(frame, calls.elements(answer))
+        self.go(frame, frame.place.number, body.segments[0].first, values, frame)
+        if values and type(values[0]) is Lazy and not self._hasElements():
+            values = []
+        if not values:
+            return False
+        frame.round += 1
+        if body.segments[0].folds:
+            frame.active.add(0)
+        return True
+
+    def _hasElements(self) -> bool:
+        """Whether a long Multiple that a frame recurred has an element at all; takes the first ones."""
+        rest = self.stack[-1]
+        assert type(rest) is Rest
+        while self.pull(rest, 256):
+            if self.stack[-1] is not rest:
+                break
+        return type(self.stack[-1]) is not Mark
+
+    def roundValues(self, frame: Frame, values: list[Any]) -> list[Any]:
+        return values
+
+    def frameOutputs(self, frame: Frame, values: list[Any]) -> list[Any]:
+        return values
+
+
+def _remade(values: list[Any], emit: Callable[[], list[Any]]) -> list[Any]:
+    """What ``emit`` gave, with the way to have it once more where it is a long Multiple."""
+
+    def again() -> Any:
+        return next((value.work for value in emit() if type(value) is Lazy), ())
+
+    for value in values:
+        if type(value) is Lazy:
+            value.remake = again
+    return values
+
+
+def _maker(place: Place) -> Callable[[], Any]:
+    """What makes a store; it may be an object that is false."""
+    return Object if place.store is None else place.store

@@ -1,0 +1,71 @@
+"""Scopes: where values belong that an evaluator works on, and what leaves a body."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from ..stream.plan import Place
+
+__all__ = ["Context", "Frame", "Home", "Stream"]
+
+
+class Context:
+    """Where values at some places of a body belong: the stores of its reductions hang here."""
+
+    __slots__ = ("active", "key", "stores")
+
+    def __init__(self, key: int = 0) -> None:
+        self.key = key
+        self.stores: dict[int, Any] = {}
+        self.active: set[int] = set()
+
+
+class Home(Context):
+    """A scope that lives elsewhere; what leaves it is collected for the way home."""
+
+    __slots__ = ("end", "outputs", "positions", "scope")
+
+    def __init__(self, scope: int, end: int) -> None:
+        super().__init__()
+        self.scope = scope
+        self.end = end
+        self.outputs: list[Any] = []
+        self.positions: list[tuple[int, int]] = []
+
+
+class Frame(Context):
+    """A frame that lives in this evaluator."""
+
+    __slots__ = ("context", "first", "place", "round", "store")
+
+    def __init__(self, context: Context, place: Place, store: Any, first: Any, key: int) -> None:
+        super().__init__(key)
+        self.context = context
+        self.place = place
+        self.store = store
+        self.first = first
+        self.round = 0
+
+    @property
+    def state(self) -> list[Any]:
+        """What it takes to go on with the frame elsewhere, between two rounds."""
+        return [self.store, self.first, self.round, self.key]
+
+    @classmethod
+    def restored(cls, context: Context, place: Place, state: list[Any]) -> Frame:
+        """The frame of a ``state``."""
+        store, first, round, key = state
+        frame = cls(context, place, store, first, key)
+        frame.round = round
+        return frame
+
+
+class Stream(Context):
+    """A whole stream that lives in this evaluator: a Work inside a job."""
+
+    __slots__ = ("deliver",)
+
+    def __init__(self, deliver: Callable[[list[Any]], None]) -> None:
+        super().__init__()
+        self.deliver = deliver

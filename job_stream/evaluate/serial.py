@@ -1,0 +1,57 @@
+"""Runs a whole stream in the calling thread: a Work inside a job, which has only its own lane."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import islice
+from typing import Any
+
+from ..stream.plan import Plan
+from ..values import Pair
+from .context import current, enter, leave
+from .failures import Failed, Skipped
+from .keyed import newEvaluator
+from .scopes import Stream
+
+__all__ = ["runSerially"]
+
+CHUNK = 256
+
+
+def runSerially(plan: Plan, source: Any, seed: int | None, deliver: Callable[[list[Any]], None]) -> list[Skipped]:
+    """Runs a stream to its end; returns what was skipped.
+
+    Raises:
+        the exception of user code that failed, as it was raised.
+    """
+    outer = current()
+    evaluator = newEvaluator(plan, None, [0] * 8, seed)
+    if outer is not None:
+        evaluator.cpus, evaluator.allCpus, evaluator.ending = outer.cpus, outer.allCpus, outer.ending
+    before = enter(evaluator)
+    try:
+        _run(evaluator, plan, source, deliver)
+    except Failed as failed:
+        raise failed.error from failed.error.__cause__
+    finally:
+        leave(before)
+    return evaluator.failures.drain()
+
+
+def _run(evaluator: Any, plan: Plan, source: Any, deliver: Callable[[list[Any]], None]) -> None:
+    stream = Stream(deliver)
+    if plan.bodies[0].segments[0].folds:
+        stream.active.add(0)
+    evaluator.enter(stream)
+    iterator, position = iter(source), 0
+    while True:
+        values = list(islice(iterator, CHUNK))
+        if not values:
+            break
+        pairs = [Pair(position + i, v) for i, v in enumerate(values)] if evaluator.keyed else values
+        evaluator.push(stream, 0, pairs, position)
+        position += len(values)
+        while len(evaluator.stack) > 1:
+            evaluator.step()
+    while evaluator.stack:
+        evaluator.step()

@@ -1,0 +1,368 @@
+"""The other ranks, as the runtime sees them: who they are, what is sent to them, and how it shows that one is gone.
+
+All ranks run the same script, so the streams of a script have the same numbers (*epochs*) everywhere. A message of an
+epoch that this rank has not reached waits, one of an epoch that is over is dropped. Each rank first tells rank 0 the
+fingerprint of its plan, so that ranks with different scripts are found out at once.
+
+The functions of the script that handle results run on the primary, when all work may be done long ago. What they raise
+is raised everywhere, so the others stay in the stream until they hear that the primary is through.
+"""
+
+from __future__ import annotations
+
+import struct
+import sys
+import time
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+from functools import cache
+from threading import Event, Thread
+from typing import Any, NamedTuple
+
+from ..engine.polling import pauseBetweenLooks
+from ..errors import EngineError, JobStreamError, PlanError, WorldError
+from ..ground.texts import told
+from ..memory.buffers import plainRoom
+from ..memory.codec import RankCodec
+from ..memory.exceptions import packError, unpackError
+from ..stream.fingerprint import fingerprint
+from ..stream.plan import Plan
+from .protocol import KINDS, Failed, Hello, Ping, Pong, Through
+from .transport import Left, Received, Transport
+from .world import world
+
+__all__ = ["Cluster", "Gone", "cluster"]
+
+SILENT_S = 30.0
+"""A rank that owes something and has been silent for so long is lost."""
+PRIMARY_SILENT_S = 600.0
+"""The same for rank 0, for whoever waits for its work. The functions of the script run in its process, and one that
+keeps the interpreter busy delays its answers."""
+PINGS = 6
+"""How often a silent rank is asked before that."""
+LOOK_S = 0.25
+STEP_S = 0.5
+GATHER_S = 2e-4
+_EPOCH = struct.Struct("<I")
+_LEFT = b"left"
+"""Stands, in place of a head, for the end of a rank's script."""
+
+
+class Gone(NamedTuple):
+    """A rank will not be heard of again. ``left``: its script came to its end."""
+
+    rank: int
+    left: bool
+
+
+class Cluster:
+    """This rank and the others, for as long as the script runs.
+
+    Args:
+        transport: the way to them.
+
+    Attributes:
+        hasTold: whether an error has been told that ends the stream.
+    """
+
+    def __init__(self, transport: Transport) -> None:
+        self.transport = transport
+        self.rank = transport.rank
+        self.size = transport.size
+        self._epoch = 0
+        self._early: deque[tuple[int, int, bytes, Any]] = deque()
+        self._codec = RankCodec(KINDS)
+        self._gone: dict[int, Gone] = {}
+        self._heard: dict[int, float] = {}
+        self._pinged: dict[int, float] = {}
+        self._begun: set[int] = set()
+        self._clock = 0.0
+        self._tick = time.monotonic()
+        self._nextLook = 0.0
+        self._stages: tuple[tuple[str, str, int], ...] = ()
+        self._primaryHasBegun = False
+        self.hasTold = False
+        self._isOpen = self._isThrough = False
+        self._failure: BaseException | None = None
+        self._attendant: Thread | None = None
+        self._attended = Event()
+
+    def begin(self, plan: Plan) -> list[Gone]:
+        """The next stream begins; returns the ranks that are gone already.
+
+        Raises:
+            WorldError: this rank has been given up by the others.
+        """
+        if self.transport.expelled:
+            raise _expulsion(self.rank)
+        self._epoch += 1
+        self._stages = fingerprint(plan)
+        self._heard.clear()
+        self._pinged.clear()
+        self._primaryHasBegun = False
+        self._begun.clear()
+        self._isOpen, self.hasTold, self._isThrough, self._failure = True, False, False, None
+        if self.rank:
+            self.send(0, Hello(self._stages))
+        return list(self._gone.values())
+
+    @property
+    def isSpokesman(self) -> bool:
+        """Whether no rank before this one is left."""
+        return all(rank in self._gone for rank in range(self.rank))
+
+    def send(self, rank: int, message: Any) -> None:
+        """Sends without waiting; what goes to a rank that is gone is dropped."""
+        if rank in self._gone:
+            return
+        head, buffers = self._codec.encode(message)
+        self.transport.send(rank, _EPOCH.pack(self._epoch) + head, buffers, message)
+
+    def tell(self, error: BaseException) -> None:
+        """Has the stream end with this error everywhere: rank 0 hears of it, and tells everybody."""
+        self.hasTold = True
+        message = Failed(_packed(error))
+        for rank in [0] if self.rank else range(1, self.size):
+            self.send(rank, message)
+
+    # the end of a stream ----------------------------------------------------------------------------------------------
+
+    def attend(self) -> None:
+        """Answers the others from now on, in a thread of its own, until the stream is over for the script, too."""
+        self._attended.clear()
+        self._attendant = Thread(target=self._attend, name="job_stream-attendant", daemon=True)
+        self._attendant.start()
+
+    def _attend(self) -> None:
+        since = time.monotonic()
+        with suppress(Exception):  # what is wrong shows when the others are needed again
+            while not self._attended.wait(_pause(since)):
+                self.news(plainRoom)
+
+    def end(self, plan: Plan, error: BaseException | None) -> None:
+        """The stream is over for the script of this rank. All others end with the same error, if there is one; if not,
+        they go on when the primary does.
+
+        Raises:
+            WorldError: this rank has been given up by the others.
+        """
+        if self._attendant is not None:
+            self._attended.set()
+            self._attendant.join()
+            self._attendant = None
+        if not self._isOpen:  # it has not even begun, and the others wait
+            self.begin(plan)
+        if error is not None and not self.hasTold:
+            self.tell(error)
+        elif error is None and self.rank == 0:
+            for rank in range(1, self.size):
+                self.send(rank, Through())
+        self._isOpen, self.hasTold, self._failure = False, False, None
+
+    def awaitPrimary(self, room: Callable[[int], tuple[memoryview, Any]], isStopped: Callable[[], bool]) -> None:
+        """Waits until the primary is through with the stream.
+
+        Raises:
+            WorldError: it is lost.
+            the exception that ended the stream there.
+        """
+        since = time.monotonic()
+        while not (self._isThrough or isStopped()):
+            if self._failure is not None:
+                raise self._failure
+            if 0 in self._gone:
+                raise self.withoutPrimary(self._gone[0])
+            self.silent(set)
+            time.sleep(_pause(since))
+            self.news(room)
+
+    def withoutPrimary(self, gone: Gone) -> WorldError:
+        """What is to be said where the primary is gone in the midst of a stream."""
+        how = "has ended its script, but this stream is not over" if gone.left else "died"
+        return WorldError(f"{self.nameOf(0)}, the primary, {how}")
+
+    # what comes -------------------------------------------------------------------------------------------------------
+
+    def news(self, room: Callable[[int], tuple[memoryview, Any]]) -> list[Any]:
+        """What has come: ranks that are gone, an error to end with, and pairs of a rank and a message."""
+        found: list[Any] = []
+        for _ in range(len(self._early)):
+            self._take(found, *self._early.popleft())
+        for event in self.transport.poll(room):
+            if isinstance(event, Received):
+                (epoch,) = _EPOCH.unpack_from(event.head)
+                self._take(found, epoch, event.rank, event.head[_EPOCH.size :], event.body)
+            elif event.rank == self.rank:
+                self._failure = _expulsion(self.rank)
+                found.append(self._failure)
+            elif event.rank not in self._gone:
+                self._takeEnd(found, Gone(event.rank, isinstance(event, Left)))
+        return found
+
+    def _takeEnd(self, found: list[Any], gone: Gone) -> None:
+        """Takes note of a rank's end, unless that comes after streams which this rank has not come to."""
+        ahead = [epoch for epoch, rank, *_ in self._early if rank == gone.rank]
+        if gone.left and ahead:
+            self._early.append((max(ahead), gone.rank, _LEFT, None))
+        else:
+            found.append(self._lose(gone))
+
+    def _lose(self, gone: Gone) -> Gone:
+        """Takes note of a rank's end; the primary tells the user where that was not to be expected."""
+        self._gone[gone.rank] = gone
+        if not gone.left and self.rank == 0:
+            print(f"job_stream: {self.nameOf(gone.rank)} is lost; the others go on", file=sys.stderr, flush=True)
+        return gone
+
+    def gather(self, kind: type, room: Callable[[int], tuple[memoryview, Any]], patience_s: float) -> dict[int, Any]:
+        """The message of this kind that each rank which is in the stream sends at its end, if it comes in time."""
+        found: dict[int, Any] = {}
+        deadline = time.monotonic() + patience_s
+        while self._begun - self._gone.keys() - found.keys() and time.monotonic() < deadline:
+            for news in self.news(room):
+                if not isinstance(news, (Gone, BaseException)) and type(news[1]) is kind:
+                    found[news[0]] = news[1]
+            time.sleep(GATHER_S)
+        return found
+
+    @property
+    def isComplete(self) -> bool:
+        """Whether all that are left have begun with the stream; only rank 0 hears of it."""
+        return self.rank > 0 or len(self._begun | self._gone.keys()) >= self.size - 1
+
+    def fate(self, rank: int) -> Gone | bool:
+        """How a rank has gone; if it has not, whether it has begun with the stream."""
+        return self._gone.get(rank, rank in self._begun)
+
+    def _take(self, found: list[Any], epoch: int, rank: int, head: bytes, body: Any) -> None:
+        if epoch > self._epoch:
+            self._early.append((epoch, rank, head, body))
+            return
+        if head is _LEFT:
+            self._takeEnd(found, Gone(rank, True))
+            return
+        if epoch < self._epoch or rank in self._gone:
+            return
+        self._heard[rank] = self._clock
+        self._primaryHasBegun |= rank == 0
+        message = self._decoded(rank, head, body)
+        kind = type(message)
+        if kind is Ping:
+            self.send(rank, Pong())
+        elif kind is Hello:
+            self._begun.add(rank)
+            self._compare(found, rank, message.stages)
+        elif kind is Failed:
+            self._failure = _unpacked(message.error)
+            found.append(self._failure)
+        elif kind is Through:
+            self._isThrough = True
+        elif kind is not Pong:
+            found.append((rank, message))
+
+    def _decoded(self, rank: int, head: bytes, body: Any) -> Any:
+        try:
+            return self._codec.decode(head, body)
+        except EngineError as error:
+            raise WorldError(
+                f"what {self.nameOf(rank)} has sent cannot be read ({error}): start the same version of job_stream and "
+                "of Python on all ranks"
+            ) from error
+
+    def _compare(self, found: list[Any], rank: int, theirs: tuple[tuple[str, str, int], ...]) -> None:
+        ours = self._stages
+        if theirs == ours:
+            return
+        number = next((i for i, (a, b) in enumerate(zip(ours, theirs, strict=False)) if a != b),
+                      min(len(ours), len(theirs)))  # fmt: skip
+        here, there = (_nameStage(stages, number) for stages in (ours, theirs))
+        what = f"{here} on rank 0 and {there} on rank {rank}"
+        if here == there:
+            what = f"{here}, whose code or targets are others on rank {rank} than on rank 0"
+        found.append(PlanError(
+            f"the ranks run different streams: stage number {number + 1} is {what}; start the same script with the "
+            "same stages and the same version of Python everywhere"
+        ))  # fmt: skip
+
+    def silent(self, debtors: Callable[[], set[int]]) -> list[Gone]:
+        """Ranks that should answer and have not for long; asks those that might.
+
+        These are ranks that owe something, and the primary: it may be late for a stream, but then is there to its end.
+
+        Args:
+            debtors: finds out who owes something; called a few times a second at most.
+
+        Raises:
+            WorldError: one of them is lost, and this rank cannot go on without it.
+        """
+        now = time.monotonic()
+        if now < self._nextLook:
+            return []
+        self._nextLook = now + LOOK_S
+        self._clock += min(now - self._tick, STEP_S)  # what this process slept itself does not count
+        self._tick = now
+        watched = (debtors() | ({0} if self.rank and self._primaryHasBegun else set())) - set(self._gone)
+        # Whoever owes nothing may be silent: it begins to count when something is lent.
+        self._heard = {rank: self._heard.get(rank, self._clock) for rank in watched}
+        found = [self._isSilent(rank, self._clock - heard) for rank, heard in self._heard.items()]
+        return [gone for gone in found if gone is not None]
+
+    def _isSilent(self, rank: int, quiet: float) -> Gone | None:
+        """Gives up a rank that has been quiet for too long; asks it before."""
+        limit = SILENT_S if rank else PRIMARY_SILENT_S
+        if quiet > limit:
+            return self._giveUp(rank, limit)
+        pause = limit / PINGS
+        if quiet > pause and self._clock - self._pinged.get(rank, -pause) >= pause:
+            self._pinged[rank] = self._clock
+            self.send(rank, Ping())
+        return None
+
+    def _giveUp(self, rank: int, limit: float) -> Gone:
+        """Goes on without a rank; nobody can do without the primary, and whoever misses it may be the one cut off."""
+        if rank == 0 or not self.transport.recovers:
+            self.transport.expelled = self.transport.recovers
+            raise WorldError(
+                f"{self.nameOf(rank)} has not answered for {limit:g} s: it has been stopped, or its host is down, or "
+                f"there is no way to it from {self.transport.peers[self.rank].host}"
+            )
+        self.transport.giveUp(rank)
+        return self._lose(Gone(rank, False))
+
+    def nameOf(self, rank: int) -> str:
+        """A rank with its host."""
+        return f"rank {rank} on {self.transport.peers[rank].host}"
+
+
+@cache
+def cluster() -> Cluster:
+    """The cluster of this process; joins it the first time."""
+    return Cluster(world())
+
+
+def _pause(since: float) -> float:
+    """How long to sleep where nothing is expected soon."""
+    return pauseBetweenLooks(time.monotonic() - since, calm=False, busy=False, awaits=False)
+
+
+def _expulsion(rank: int) -> WorldError:
+    return WorldError(f"rank {rank} was given up by the others after {SILENT_S:g} s of silence: has it been stopped?")
+
+
+def _nameStage(stages: tuple[tuple[str, str, int], ...], number: int) -> str:
+    return f"{stages[number][0]} {stages[number][1]!r}" if number < len(stages) else "missing"
+
+
+def _packed(error: BaseException) -> bytes:
+    """An exception with its causes; of one that cannot travel its text and its story."""
+    data = packError(error)
+    if data:
+        return data
+    instead = JobStreamError(told(error))
+    instead.__cause__ = error.__cause__
+    return packError(instead)
+
+
+def _unpacked(data: bytes) -> BaseException:
+    return unpackError(data) or JobStreamError("another rank failed, with an exception that cannot be unpickled here")

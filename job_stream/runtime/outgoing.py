@@ -1,0 +1,64 @@
+"""Messages made fit to leave this process, where their values are still live or only counted."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..engine.messages import Lend, Repaid, Span, Stretch
+from ..errors import PayloadError
+from ..memory.buffers import Stowage
+from ..memory.payload import Live, pack
+from .reports import Reporter
+from .source import InitialWork
+
+__all__ = ["Freight"]
+
+LARGEST = 1 << 62
+"""Numbers of ranges beyond that are no integers in messages."""
+
+
+class Freight:
+    """Packs what is in messages.
+
+    Args:
+        source: the initial work, which the lanes of this rank have, and other ranks have not.
+        stowage: where what was packed is put.
+        reporter: says what cannot be packed.
+    """
+
+    def __init__(self, source: InitialWork, stowage: Stowage, reporter: Reporter) -> None:
+        self._source = source
+        self._stowage = stowage
+        self._reporter = reporter
+
+    def packed(self, message: Any) -> Any:
+        """A message for another process: values that are still live are packed."""
+        if type(message.payload) is not Live:
+            return message
+        try:
+            return message._replace(payload=self._stowage.stow(pack(message.payload.values)))
+        except PayloadError as error:
+            raise self._reporter.unpackable(error, message.place)  # noqa: B904
+
+    def ashore(self, message: Any) -> Any:
+        """A message for another rank."""
+        if type(message) is Lend:
+            return message._replace(units=tuple((name, self._workAshore(work)) for name, work in message.units))
+        if type(message) is Repaid:
+            products = tuple(self.packed(product) if hasattr(product, "payload") else product
+                             for product in message.products)  # fmt: skip
+            kept = tuple((name, self.packed(work)) for name, work in message.kept)
+            return message._replace(products=products, kept=kept)
+        return message
+
+    def _workAshore(self, work: Any) -> Any:
+        """Work for another rank, which does not have this rank's source."""
+        if type(work.payload) is not Span:
+            return self.packed(work)
+        values = self._source.valuesOf(work.payload)
+        if isinstance(values, range) and max(abs(values.start), abs(values.stop)) < LARGEST:
+            return work._replace(payload=Stretch(values.start, values.start + len(values) * values.step, values.step))
+        try:
+            return work._replace(payload=pack(values))
+        except PayloadError as error:
+            raise self._reporter.unpackableSource(error)  # noqa: B904

@@ -1,0 +1,137 @@
+"""How the engine thread waits: what wakes it, and how long it sleeps at most."""
+
+from __future__ import annotations
+
+import os
+import select
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from time import monotonic, sleep
+
+from ..engine.polling import CALM_S, HOT_PAUSE_S, pauseBetweenLooks
+from ..ground.forks import disown, own
+from ..ground.limits import explained
+from ..lanes.pool import ProcessPool
+from .prefetch import PULL_S, Puller
+
+__all__ = ["Patience", "Wake"]
+
+NO_ROOM_MS = 2
+STOPPED_MS = 1000
+LONGEST_MS = 3_600_000
+"""The system doesn't take any number; who sleeps for so long may as well look around once."""
+
+
+class Wake:
+    """Wakes the engine thread, from any thread, for as long as it is there.
+
+    A signal handler may call ``set`` too, even where it interrupts ``set``: the lock has to be reentrant.
+    """
+
+    def __init__(self) -> None:
+        try:
+            self.fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        except OSError as error:
+            raise explained(error, "there can be no run")  # noqa: B904
+        self._lock = threading.RLock()
+        self._closed = False
+        own(self)
+
+    def set(self) -> None:
+        with self._lock:
+            if not self._closed:
+                os.eventfd_write(self.fd, 1)
+
+    def wait(self, until: float | None) -> None:
+        """Sleeps until somebody wakes this thread, or until this time of the monotonic clock."""
+        poll = select.poll()
+        poll.register(self.fd, select.POLLIN)
+        poll.poll(None if until is None else min(max((until - monotonic()) * 1000, 0), LONGEST_MS))
+        self.clear()
+
+    def clear(self) -> None:
+        with suppress(BlockingIOError):
+            os.eventfd_read(self.fd)
+
+    def close(self) -> None:
+        with self._lock:
+            if not self._closed:
+                self._closed = True
+                os.close(self.fd)
+        disown(self)
+
+    def letGo(self) -> None:
+        """In a process that was forked meanwhile."""
+        self._lock = threading.RLock()
+        self.close()
+
+
+class Patience:
+    """How long the engine thread may sleep.
+
+    Args:
+        pool: of lanes that are processes; None: there are none.
+        limits: the time limits of the stages, in seconds.
+        due: when there is something to do even if nothing comes, on the monotonic clock.
+
+    Attributes:
+        puller: of the source, once there is one.
+        polls: whether other ranks have to be looked for; MPI wakes nobody up.
+        stirred: when another rank was last heard of.
+        isBusy: whether lanes here have something to do, and nothing large is under way.
+        isCalm: whether they have plenty to do, besides.
+        awaits: whether there is nothing to do here but to wait for what other ranks owe.
+    """
+
+    def __init__(self, pool: ProcessPool | None, limits: list[float], due: Callable[[], float | None]) -> None:
+        self._pool = pool
+        self._due = due
+        self._limit_ms = min(max(min(limits) * 100, 5), 500) if limits else None
+        self.puller: Puller | None = None
+        self.polls = False
+        self.stirred = 0.0
+        self._looked = 0.0
+        self.awaits: Callable[[], bool] = lambda: False
+        self.isBusy: Callable[[], bool] = lambda: False
+        self.isCalm: Callable[[], bool] = lambda: False
+
+    def ms(self) -> float | None:
+        """Until when to sleep, in ms from now; None: until something happens."""
+        most, due = self._ms(), self._due()
+        if due is None:
+            return most
+        left = min(max((due - monotonic()) * 1000, 0), LONGEST_MS)
+        return left if most is None else min(most, left)
+
+    def _ms(self) -> float | None:
+        if self.polls:
+            return self._pollingMs()
+        if self.puller and self.puller.waiting:
+            return PULL_S * 1000
+        if self._pool is None:
+            return None
+        if self._pool.wantsRoom():
+            return NO_ROOM_MS
+        if self._limit_ms is not None:
+            return self._limit_ms
+        return STOPPED_MS if self._pool.stopped else None
+
+    def _pollingMs(self) -> float:
+        """The same among several ranks."""
+        now, calm = monotonic(), self.isCalm()
+        pause = pauseBetweenLooks(now - self.stirred, calm, self.isBusy(), self.awaits())
+        if calm:
+            return max(self._looked + pause - now, 0.0) * 1000
+        if pause == HOT_PAUSE_S:
+            sleep(pause)
+            return 0
+        return pause * 1000
+
+    def isLookDue(self) -> bool:
+        """Whether to look for other ranks now, whatever it was that ended the wait."""
+        now = monotonic()
+        if now < self._looked + CALM_S and self.isCalm():
+            return False
+        self._looked = now
+        return True

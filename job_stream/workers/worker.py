@@ -1,0 +1,47 @@
+"""What works at the far end of a link: a lane, or the keeper (number 0); in a process or a thread alike."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from ..evaluate.ending import Ending
+from ..evaluate.keyed import newEvaluator
+from ..evaluate.packing import Packing
+from ..memory.words import ALL_CPUS, OWN_CPUS, Board
+from ..stream.plan import Plan
+from .keeper import Keeper
+from .lane import Lane
+
+__all__ = ["KEEPER", "Setup", "newWorker"]
+
+KEEPER = 0
+
+
+class Setup(NamedTuple):
+    """What every worker of a run needs to know; it reaches processes by fork."""
+
+    plan: Plan
+    source: Any
+    seed: int | None
+    drop: bool
+    board: Board
+    patient: bool = False
+    """There are checkpoints: processes stay when they are asked to end, since the script's own process, which is asked
+    too, has to save first, and lanes report now and then what they are at."""
+
+    ending: Ending | None = None
+    """Comes when the run is over, for workers that are threads."""
+
+    forwarding: Any = None
+    """Brings what is printed to the script, for workers that are processes; see ``streams``."""
+
+
+def newWorker(setup: Setup, number: int, processes: bool, link: Any, packing: Packing, note: Any) -> Lane | Keeper:
+    """The lane or keeper of this number; ``processes``: it runs the stages that are for processes."""
+    flags = setup.board.flags
+    evaluator = newEvaluator(setup.plan, processes, note, setup.seed)
+    evaluator.cpus, evaluator.allCpus = flags[OWN_CPUS], flags[ALL_CPUS]
+    evaluator.ending = setup.ending
+    if number == KEEPER:
+        return Keeper(link, evaluator, packing, note)
+    return Lane(number, link, evaluator, packing, setup.source, note, flags, setup.drop, setup.patient)
