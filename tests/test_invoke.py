@@ -18,6 +18,7 @@ from support import descendants, is_alive, wait_until
 import job_stream
 from job_stream import Work, invoke
 from job_stream.errors import JobStreamError, ProgramError
+from job_stream.invoke import program as program_module
 
 PYTHON = sys.executable
 
@@ -380,7 +381,7 @@ def test_a_program_is_ended_though_its_caller_has_been_forked_meanwhile(tally, m
         raise KeyboardInterrupt
 
     forks: list[int] = []
-    monkeypatch.setattr("job_stream.invoke.program.Program._read", fork_and_give_up)
+    monkeypatch.setattr(program_module.Program, "_read", fork_and_give_up)
     with pytest.raises(KeyboardInterrupt):
         invoke(shell(SLEEP, tally.path))
     assert not any(map(is_alive, tally.numbers()))
@@ -393,7 +394,7 @@ def test_a_caller_that_is_stopped_before_it_could_tell_which_program_it_has_star
         wait_until(lambda: len(tally) == 3, "the program to start")
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("job_stream.invoke.program._Warden.tell", interrupted)
+    monkeypatch.setattr(program_module._Warden, "tell", interrupted)
     with pytest.raises(KeyboardInterrupt):
         invoke(shell(FAMILY, tally.path))
     assert not any(map(is_alive, tally.numbers()))
