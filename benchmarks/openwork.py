@@ -69,7 +69,7 @@ def stream(path: str, workers: int, board: Board) -> Work:
 
 def open_state(plan: Plan, source: InitialWork, tasks: int, store_bytes: int) -> State:
     """The state of a run in which the frame is open, with so many children."""
-    rank = Rank(plan, source.partsFor(1), 1)
+    rank = Rank(plan, source.parts_for(1), 1)
     lend = next(action for action in rank.handle(m.Nothing()) if type(action) is m.Lend)
     arrays = [np.full(ARRAY_BYTES, n % 256, np.uint8) for n in range(store_bytes // ARRAY_BYTES)]
     frame = m.Open(-1, STREAM, 0, pack([Object(items=0, arrays=arrays), 0, 1, 0]), ())

@@ -39,6 +39,6 @@ def checkpointInfo(path: str | os.PathLike[str]) -> CheckpointInfo:
     Example:
         >>> print(checkpointInfo("sweep.checkpoint"))  # doctest: +SKIP
     """
-    from .checkpoints.file import infoOf  # not at once: who only runs a stream has no use for it
+    from .checkpoints.file import info_of  # not at once: who only runs a stream has no use for it
 
-    return infoOf(path)
+    return info_of(path)

@@ -49,7 +49,7 @@ def run(
     checkpointFile: str | os.PathLike[str] | None = None,
     checkpointInterval: float = INTERVAL_S,
     handleResult: Callable[..., Any] | None = None,
-    **workKeywords: Any,
+    **work_keywords: Any,
 ) -> None:
     """Runs ``common.work`` through a stream that a configuration describes.
 
@@ -58,7 +58,7 @@ def run(
         checkpointFile: where checkpoints are written, and gone on from if there is one; see ``Work``.
         checkpointInterval: seconds between two checkpoints.
         handleResult: called in the script's main thread with each result; without it, each is printed as its ``repr``.
-        workKeywords: more of those that ``Work`` takes.
+        work_keywords: more of those that ``Work`` takes.
 
     Raises:
         PlanError: the configuration is not right; says where.
@@ -70,7 +70,7 @@ def run(
     """
     caller = sys._getframe(1).f_globals
     own = {**caller, **vars(sys.modules["__main__"])}
-    keywords = {"checkpointFile": checkpointFile, "checkpointInterval": checkpointInterval, **workKeywords}
+    keywords = {"checkpointFile": checkpointFile, "checkpointInterval": checkpointInterval, **work_keywords}
     stream = _stream(config, own, keywords)
     stream.result(_show if handleResult is None else handleResult)
     stream.run()
@@ -88,9 +88,9 @@ def _read(config: Any, own: Mapping[str, Any]) -> Module:
     from .stream.configuration.modules import Parser
 
     if isinstance(config, (str, os.PathLike)):
-        from .stream.configuration.yamlfile import readYaml
+        from .stream.configuration.yamlfile import read_yaml
 
-        config = readYaml(config)
+        config = read_yaml(config)
     return Parser(Classes(own)).parse(config)
 
 

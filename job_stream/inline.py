@@ -22,8 +22,8 @@ from typing import Any
 from .errors import JobStreamError
 from .evaluate.context import current
 from .ordered import map
-from .ranks.cpus import hostCpuCount
-from .ranks.world import rankOf, sizeOf, world
+from .ranks.cpus import host_cpu_count
+from .ranks.world import rank_of, size_of, world
 from .values import Args, Multiple, Object
 from .work import Work
 
@@ -32,7 +32,7 @@ __all__ = ["Args", "Multiple", "Object", "Work", "getCpuCount", "getHostCpuCount
 
 def getRank() -> int:
     """The number of this rank; 0 is the primary."""
-    return rankOf()
+    return rank_of()
 
 
 def getHostCpuCount() -> int:
@@ -40,15 +40,15 @@ def getHostCpuCount() -> int:
     evaluator = current()
     if evaluator is not None:
         return evaluator.cpus
-    return world().peers[rankOf()].cpus if sizeOf() > 1 else hostCpuCount()
+    return world().peers[rank_of()].cpus if size_of() > 1 else host_cpu_count()
 
 
 def getCpuCount() -> int:
     """How many workers all ranks have together."""
     evaluator = current()
     if evaluator is not None:
-        return evaluator.allCpus
-    return sum(peer.cpus for peer in world().peers) if sizeOf() > 1 else hostCpuCount()
+        return evaluator.all_cpus
+    return sum(peer.cpus for peer in world().peers) if size_of() > 1 else host_cpu_count()
 
 
 def rng() -> Any:

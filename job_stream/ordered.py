@@ -8,8 +8,8 @@ from typing import Any
 from .checkpoints.saver import Saver
 from .errors import JobStreamError, PlanError
 from .ground.texts import shorten
-from .runtime.source import InitialWork, Zipped, isSequence
-from .stream.checks import checkAnswers, nameOf
+from .runtime.source import InitialWork, Zipped, is_sequence
+from .stream.checks import check_answers, name_of
 from .stream.plan import Plan
 from .stream.recorder import Function
 from .work import Work
@@ -40,16 +40,16 @@ def map(func: Function, *sequences: Iterable[Any], **workKwargs: Any) -> list[An
         raise TypeError("map() must have at least two arguments")
     if not callable(func):
         raise PlanError(f"map takes a function, not {type(func).__name__}: {shorten(func, 80)}")
-    checkAnswers(f"map function {nameOf(func)!r}", func, "return a list")
-    function, items = (func, sequences[0]) if len(sequences) == 1 else _sideBySide(func, sequences)
-    return _Map(function, nameOf(func), items, workKwargs).run()  # type: ignore[no-any-return]
+    check_answers(f"map function {name_of(func)!r}", func, "return a list")
+    function, items = (func, sequences[0]) if len(sequences) == 1 else _side_by_side(func, sequences)
+    return _Map(function, name_of(func), items, workKwargs).run()  # type: ignore[no-any-return]
 
 
-def _sideBySide(func: Function, sequences: tuple[Iterable[Any], ...]) -> tuple[Function, Iterable[Any]]:
+def _side_by_side(func: Function, sequences: tuple[Iterable[Any], ...]) -> tuple[Function, Iterable[Any]]:
     def spread(arguments: tuple[Any, ...]) -> Any:
         return func(*arguments)
 
-    if all(isSequence(sequence) for sequence in sequences):
+    if all(is_sequence(sequence) for sequence in sequences):
         return spread, Zipped(sequences)  # type: ignore[return-value]
     return spread, zip(*sequences, strict=False)
 
@@ -61,10 +61,10 @@ class _Map(Work):
         super().__init__(items, **keywords)
         self._recording.map(function, name)
 
-    def _runInParallel(self, plan: Plan, source: InitialWork, handle: Callable[[list[Any]], None], drop: bool,
+    def _run_in_parallel(self, plan: Plan, source: InitialWork, handle: Callable[[list[Any]], None], drop: bool,
                        saver: Saver | None = None) -> None:  # fmt: skip
         order = _Order(handle)
-        self._runTaking(order.take, plan, source, drop, saver)
+        self._run_taking(order.take, plan, source, drop, saver)
         order.check()
 
 

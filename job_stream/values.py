@@ -14,12 +14,12 @@ from typing import Any, NamedTuple
 from .ground.texts import shorten
 
 __all__ = [
-    "Again", "Args", "Failure", "Multiple", "Object", "Pair", "Reduction", "Sent", "bytesOf", "isIterable", "isUnrun",
-    "whole",
+    "Again", "Args", "Failure", "Multiple", "Object", "Pair", "Reduction", "Sent", "bytes_of", "is_iterable",
+    "is_unrun", "whole",
 ]  # fmt: skip
 
 
-def bytesOf(value: Any) -> int:
+def bytes_of(value: Any) -> int:
     """The size that a value says it has; 0 where it says nothing, or nothing that could be one.
 
     Only what its class has is asked, since some objects answer to any name.
@@ -41,13 +41,13 @@ class _Final:
             raise TypeError(f"{cls.__mro__[1].__name__} cannot be subclassed: use it as it is")
 
 
-def isIterable(value: Any) -> bool:
+def is_iterable(value: Any) -> bool:
     """Whether the class of a value lets it be iterated over; some objects answer to any name themselves."""
     kind = type(value)
     return getattr(kind, "__iter__", None) is not None or hasattr(kind, "__getitem__")
 
 
-def isUnrun(value: Any) -> bool:
+def is_unrun(value: Any) -> bool:
     """Whether it is what a call gives that has not run anything yet: a generator, or a coroutine."""
     return type(value) in _UNRUN
 
@@ -100,7 +100,7 @@ class Multiple(_Final):
     __slots__ = ("workList",)
 
     def __init__(self, workList: Iterable[Any]) -> None:
-        if not isIterable(workList):
+        if not is_iterable(workList):
             raise TypeError(f"Multiple takes an iterable, not {type(workList).__name__}: {shorten(workList, 80)}")
         self.workList = workList
 
@@ -117,7 +117,7 @@ class Pair(NamedTuple):
     @property
     def nbytes(self) -> int:
         """The size of the value, where it has one."""
-        return bytesOf(self.value)
+        return bytes_of(self.value)
 
 
 class Sent(NamedTuple):
@@ -129,7 +129,7 @@ class Sent(NamedTuple):
     @property
     def nbytes(self) -> int:
         """The size of the work, where it has one."""
-        return bytesOf(self.work)
+        return bytes_of(self.work)
 
 
 class Again(NamedTuple):

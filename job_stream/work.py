@@ -17,12 +17,12 @@ from .ground.texts import shorten
 from .runtime.handlers import Handlers
 from .runtime.reports import summary
 from .runtime.source import InitialWork, fresh
-from .runtime.together import isElsewhere, throughout
-from .stream.checks import cpusOf, decorator, policyOf, seedOf
+from .runtime.together import is_elsewhere, throughout
+from .stream.checks import cpus_of, decorator, policy_of, seed_of
 from .stream.plan import Plan, Policy
 from .stream.recorder import Function, Recording
 from .stream.suggestions import meant
-from .values import Failure, isIterable
+from .values import Failure, is_iterable
 from .workers.streams import occupy
 
 __all__ = ["Work"]
@@ -85,18 +85,18 @@ class Work:
     ) -> None:
         if unknown:
             raise _unknown(next(iter(unknown)))
-        if not isIterable(initialWork):
+        if not is_iterable(initialWork):
             kind = type(initialWork).__name__
             raise PlanError(f"initialWork must be iterable, not {kind}: {shorten(initialWork, 80)}")
         self._checkpoint = Checkpointing(checkpointFile, checkpointInterval, timeLimit)
         self.failures: list[Failure] = []
-        self._initialWork = initialWork
-        policy = policyOf("Work", Policy(), onError, retries, timeout)
+        self._initial_work = initialWork
+        policy = policy_of("Work", Policy(), onError, retries, timeout)
         self._recording = Recording(bool(useMultiprocessing), policy)
-        self._seed = seedOf(seed)
-        self._cpus = cpusOf(cpus)
-        self._hasRun = False
-        self._isTaken = False
+        self._seed = seed_of(seed)
+        self._cpus = cpus_of(cpus)
+        self._has_run = False
+        self._is_taken = False
 
     # recording --------------------------------------------------------------------------------------------------------
 
@@ -187,7 +187,7 @@ class Work:
         return self
 
     def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
-        if kind is None and not self._hasRun:
+        if kind is None and not self._has_run:
             self._run(drop=self._recording.last is None)
 
     def run(self) -> Any:
@@ -207,39 +207,39 @@ class Work:
     def _run(self, drop: bool) -> Any:
         plan = self._recording.plan()
         occupy()
-        self._hasRun = True
+        self._has_run = True
         self.failures = []
         handlers = Handlers(self._recording.inits, self._recording.last, self.failures)
         if current() is not None:
-            return self._runInJob(plan, handlers, drop)
+            return self._run_in_job(plan, handlers, drop)
         with self._checkpoint.claimed(), throughout(plan) as self._joining:
-            return self._runElsewhere(plan, drop) if isElsewhere() else self._runHere(plan, handlers, drop)
+            return self._run_elsewhere(plan, drop) if is_elsewhere() else self._run_here(plan, handlers, drop)
 
-    def _runHere(self, plan: Plan, handlers: Handlers, drop: bool) -> Any:
+    def _run_here(self, plan: Plan, handlers: Handlers, drop: bool) -> Any:
         saver = self._checkpoint.saver(plan, handlers.journal(drop))
         if saver is not None:
-            return self._runSaved(plan, handlers, drop, saver)
-        source = InitialWork([*handlers.initialParts(), self._freshWork()])
-        self._runInParallel(plan, source, handlers.taker(), drop)
+            return self._run_saved(plan, handlers, drop, saver)
+        source = InitialWork([*handlers.initial_parts(), self._fresh_work()])
+        self._run_in_parallel(plan, source, handlers.taker(), drop)
         return self._outcome(handlers)
 
-    def _freshWork(self) -> Any:
+    def _fresh_work(self) -> Any:
         """The initial work, which an iterator gives only once."""
-        isAgain, self._isTaken = self._isTaken, True
-        return fresh(self._initialWork, isAgain)
+        is_again, self._is_taken = self._is_taken, True
+        return fresh(self._initial_work, is_again)
 
-    def _runSaved(self, plan: Plan, handlers: Handlers, drop: bool, saver: Saver) -> Any:
+    def _run_saved(self, plan: Plan, handlers: Handlers, drop: bool, saver: Saver) -> Any:
         """Runs with checkpoints, from the one that is there if there is one."""
-        saver.stopIfEnded()
+        saver.stop_if_ended()
         with closing(saver):
             with saver.signals(), saver.stoppable():
-                source = InitialWork([*saver.initialParts(handlers.initialParts), self._freshWork()])
+                source = InitialWork([*saver.initial_parts(handlers.initial_parts), self._fresh_work()])
                 saver.begin(tuple(part.length for part in source.parts))
             self.failures += saver.failures
             saver.failures = self.failures
             with saver.signals():
-                self._runInParallel(plan, source, handlers.taker(), drop, saver)
-                saver.stopIfAsked()
+                self._run_in_parallel(plan, source, handlers.taker(), drop, saver)
+                saver.stop_if_asked()
                 with saver.finishing() if handlers.finishes else nullcontext():
                     outcome = self._outcome(handlers)
                 saver.finish()
@@ -250,11 +250,11 @@ class Work:
             print(summary(self.failures), file=sys.stderr)
         return handlers.outcome()
 
-    def _runInParallel(self, plan: Plan, source: InitialWork, handle: Callable[[list[Any]], None], drop: bool,
+    def _run_in_parallel(self, plan: Plan, source: InitialWork, handle: Callable[[list[Any]], None], drop: bool,
                        saver: Saver | None = None) -> None:  # fmt: skip
-        self._runTaking(lambda values, base: handle(values), plan, source, drop, saver)
+        self._run_taking(lambda values, base: handle(values), plan, source, drop, saver)
 
-    def _runTaking(self, handle: Handle, plan: Plan, source: InitialWork, drop: bool, saver: Saver | None) -> None:
+    def _run_taking(self, handle: Handle, plan: Plan, source: InitialWork, drop: bool, saver: Saver | None) -> None:
         from .runtime.runtime import Runtime
 
         if saver is not None:
@@ -265,7 +265,7 @@ class Work:
         runtime.run(handle)
         runtime.statistics.show()
 
-    def _runElsewhere(self, plan: Plan, drop: bool) -> None:
+    def _run_elsewhere(self, plan: Plan, drop: bool) -> None:
         """Takes part in a stream whose primary is another rank, where its work comes from and its results go."""
         from .runtime.runtime import Runtime
 
@@ -274,17 +274,17 @@ class Work:
             runtime = Runtime(plan, InitialWork([]), self._cpus, self._seed, drop, None, saved, self._joining)
             runtime.run(lambda values, base: None)
 
-    def _runInJob(self, plan: Plan, handlers: Handlers, drop: bool) -> Any:
-        from .evaluate.serial import runSerially
+    def _run_in_job(self, plan: Plan, handlers: Handlers, drop: bool) -> Any:
+        from .evaluate.serial import run_serially
 
-        if self._checkpoint.isKeyword:
+        if self._checkpoint.is_keyword:
             raise PlanError("a Work inside a job cannot have checkpoints of its own: leave out checkpointFile=")
-        source = InitialWork([*handlers.initialParts(), self._freshWork()])
-        for skipped in runSerially(plan, source, self._seed, handlers.taker()):
+        source = InitialWork([*handlers.initial_parts(), self._fresh_work()])
+        for skipped in run_serially(plan, source, self._seed, handlers.taker()):
             reason = describe(skipped.error)
             self.failures.append(Failure(skipped.item, skipped.stage, skipped.attempts, reason))
         if drop:
-            handlers.checkDropped()
+            handlers.check_dropped()
         return self._outcome(handlers)
 
 

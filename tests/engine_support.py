@@ -20,9 +20,9 @@ def plan_of(*kinds: str) -> Plan:
     builder = Builder()
     for kind in kinds:
         if kind == "frameEnd":
-            builder.closeFrame(Stage(Kind.END, kind, print))
+            builder.close_frame(Stage(Kind.END, kind, print))
         elif kind == Kind.FRAME:
-            builder.openFrame(Stage(kind, kind, print))
+            builder.open_frame(Stage(kind, kind, print))
         else:
             builder.add(Stage(kind, kind, print))
     return builder.plan()

@@ -111,7 +111,7 @@ class SimulatedDisk(Disk):
         meanwhile: is called in each call during which others may go on.
         errors: how many calls have failed.
         synced: is called with the name of a file whose content is durable now.
-        noLinks: names cannot be given a second time.
+        no_links: names cannot be given a second time.
     """
 
     def __init__(self, chance: random.Random) -> None:
@@ -120,7 +120,7 @@ class SimulatedDisk(Disk):
         self.fate: Callable[[str], Any] = lambda call: None
         self.meanwhile: Callable[[], None] = lambda: None
         self.synced: Callable[[str], None] = lambda path: None
-        self.noLinks = False
+        self.no_links = False
         self.isDead = False
         self.names: dict[str, File] = {}
         self._durable: dict[str, File] = {}
@@ -130,20 +130,20 @@ class SimulatedDisk(Disk):
 
     # the end of a process -----------------------------------------------------------------------------------------
 
-    def restart(self, powerFails: bool) -> None:
+    def restart(self, power_fails: bool) -> None:
         """All that used the disk is dead, and maybe the power has failed, too."""
         files = {*self.names.values(), *self._durable.values()}
         for file in files:
             file.look()
             file.memory = None
-        if powerFails:
-            self._loseNames()
+        if power_fails:
+            self._lose_names()
             for file in sorted(files, key=lambda file: file.number):
                 file.lose(self.chance)
         self._open.clear()
         self.isDead = False
 
-    def _loseNames(self) -> None:
+    def _lose_names(self) -> None:
         for change in self._changes:
             if self.chance.random() < 0.5:
                 _change(self._durable, *change)
@@ -250,7 +250,7 @@ class SimulatedDisk(Disk):
     def link(self, path: str, other: str) -> None:
         self.meanwhile()
         self._call("link", path)
-        if self.noLinks:
+        if self.no_links:
             raise PermissionError(errno.EPERM, os.strerror(errno.EPERM), path)
         if other in self.names:
             raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), other)

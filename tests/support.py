@@ -267,7 +267,7 @@ def reduce_to_sum(w: Any, **keywords: Any) -> None:
     """Appends a reduce that emits the sum of what came."""
 
     @w.reduce(store=lambda: Object(total=0), emit=lambda store: store.total, **keywords)
-    def addUp(store, works, others):
+    def add_up(store, works, others):
         store.total += sum(works) + sum(other.total for other in others)
 
 

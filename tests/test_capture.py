@@ -129,7 +129,7 @@ def test_an_open_frame_is_a_scope_with_a_store():
     assert state.scopes == (STREAM, ScopeState(1, 1, 0, 0, (), 7))
     assert state.pieces == (PieceState(m.Work(1, 2, 1, CHILD), False, 0, 0),)
     assert state.keepers[0].stores == (StoreState(1, 3, STORE, (), False),)
-    assert (state.source, state.lastScope) == (SourceState(1, 0, 1, ()), 1)
+    assert (state.source, state.last_scope) == (SourceState(1, 0, 1, ()), 1)
 
 
 def pulled(chunks: tuple[tuple[int, Payload], ...], done: bool) -> Rank:
@@ -163,7 +163,7 @@ def test_what_rank_0_has_borrowed_itself_is_left_out():
     actions = rank.handle(m.Heard(1, m.Lend(0, 3, ((0, m.Work(9, 0, 1, A)), (1, m.Work(9, 0, 1, B))))))
     first, *_ = only(m.Lend, actions)
     after = rank.capture()
-    assert after == before._replace(lastScope=1, lastLoan=after.lastLoan)
+    assert after == before._replace(last_scope=1, last_loan=after.last_loan)
     rank.handle(repay(first, m.Fold(first.units[0][1].scope, 1, C)))
     assert rank.capture().keepers == before.keepers
 

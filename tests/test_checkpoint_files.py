@@ -159,10 +159,10 @@ def test_a_payload_in_several_places_is_written_once_and_stays_one(file, path):
 def test_the_state_of_a_rank_comes_back(file):
     def rank(captured=None):
         builder = Builder()
-        builder.openFrame(Stage(Kind.FRAME, "frame", print))
+        builder.open_frame(Stage(Kind.FRAME, "frame", print))
         builder.add(Stage(Kind.JOB, "job", print))
         builder.add(Stage(Kind.FOLD, "fold", print))
-        builder.closeFrame(Stage(Kind.END, "end", print))
+        builder.close_frame(Stage(Kind.END, "end", print))
         return Rank(builder.plan(), (Part(None), Part(9)), 2, state=captured)
 
     before = rank()
@@ -213,13 +213,13 @@ def test_the_file_and_the_one_before_are_kept_and_nothing_else(file, path):
         written(file, seed=seed)
     assert names(path) == {"run.checkpoint", "run.checkpoint.previous"}
     assert seed_of(file) == 3
-    os.replace(file.previousPath, path)
+    os.replace(file.previous_path, path)
     assert seed_of(file) == 2
 
 
 def test_only_the_user_can_read_and_write_it(file, path):
     written(written(file))
-    for name in (path, file.previousPath):
+    for name in (path, file.previous_path):
         assert stat.S_IMODE(os.stat(name).st_mode) == 0o600
 
 
@@ -281,7 +281,7 @@ def test_the_body_of_another_checkpoint_is_noticed(file, path):
     written(file, seed=2)
     begin = header_bytes(path)
     path.write_bytes(path.read_bytes()[:begin] + other[begin:])
-    os.unlink(file.previousPath)
+    os.unlink(file.previous_path)
     refused(file, "changed (digest)")
 
 
@@ -291,10 +291,10 @@ def test_the_one_before_takes_the_place_of_a_damaged_one_and_stays(file, path):
     loaded = file.read(STAGES)
     assert loaded.state["seed"] == 1
     assert "damaged" in loaded.warning
-    assert file.previousPath in loaded.warning
+    assert file.previous_path in loaded.warning
     written(file, seed=3)
     assert seed_of(file) == 3
-    os.replace(file.previousPath, path)
+    os.replace(file.previous_path, path)
     assert seed_of(file) == 1
 
 
@@ -302,18 +302,18 @@ def test_the_one_before_does_not_take_the_place_of_one_that_was_removed(file, pa
     written(written(file, seed=1), seed=2)
     os.unlink(path)
     assert file.check() is None
-    refused(file, "is missing", f"{file.previousPath} is there", "rename it", "remove it to begin anew")
+    refused(file, "is missing", f"{file.previous_path} is there", "rename it", "remove it to begin anew")
 
 
 def test_two_damaged_ones_are_refused(file, path):
     written(written(file))
-    for name in (path, file.previousPath):
+    for name in (path, file.previous_path):
         flip(name, 100)
-    refused(file, str(path), file.previousPath, "remove both")
+    refused(file, str(path), file.previous_path, "remove both")
 
 
 def test_the_one_before_of_another_run_is_refused(file, path):
-    file.write(header(runId="f" * 32), state(100))
+    file.write(header(run_id="f" * 32), state(100))
     written(file)
     flip(path, path.stat().st_size - 1)
     refused(file, "of another run", "remove both")
@@ -322,8 +322,8 @@ def test_the_one_before_of_another_run_is_refused(file, path):
 def test_newest_and_previous_that_changed_names_are_both_whole(file, path):
     written(written(file, seed=1), seed=2)
     os.rename(path, path.with_name("x"))
-    os.rename(file.previousPath, path)
-    os.rename(path.with_name("x"), file.previousPath)
+    os.rename(file.previous_path, path)
+    os.rename(path.with_name("x"), file.previous_path)
     assert seed_of(file) == 1
 
 
@@ -595,7 +595,7 @@ def test_a_disk_without_room_is_found_before_any_work(file, path, monkeypatch):
 
 def test_a_run_that_has_ended_is_done(file, path):
     written(written(file))
-    open(file.journalPath, "wb").close()
+    open(file.journal_path, "wb").close()
     file.finish(header(delivered=9, open=0))
     assert names(path) == {"run.checkpoint.done"}
     assert f"{path}.done" in file.check()
@@ -747,7 +747,7 @@ def test_a_disk_that_is_full_leaves_what_was_there(file, path):
     assert in_child(work) == 0
     assert names(path) == {"run.checkpoint", "run.checkpoint.previous"}
     assert seed_of(file) == 3
-    os.replace(file.previousPath, path)
+    os.replace(file.previous_path, path)
     assert seed_of(file) == 1
 
 

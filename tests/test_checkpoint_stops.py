@@ -315,7 +315,7 @@ def test_who_is_asked_to_end_while_saving_saves_what_came_since(tmp_path: Path) 
             saver.save(state)
             wait_until(lambda: saver.due is not None, "the writing to end")
             assert not posted
-            assert saver.isDue(time.monotonic())
+            assert saver.is_due(time.monotonic())
             saver._file.write = write  # type: ignore[method-assign]
             saver.save(state)
             saver.close()
@@ -357,7 +357,7 @@ class Interrupted(Saver):
     def _asked(self, value: bool) -> None:
         if self.asked and not value:
             self.asked = False
-            self._onSignal(signal.SIGTERM, None)
+            self._on_signal(signal.SIGTERM, None)
         self.asked = value
 
 
@@ -368,8 +368,8 @@ def test_who_is_asked_to_end_while_another_signal_is_answered_ends(tmp_path: Pat
     posted: list[Any] = []
     saver.start(posted.append, lambda: None)
     state = Rank(plan, (), 1).capture()
-    saver._onSignal(signal.SIGUSR1, None)
-    while saver.isDue(time.monotonic()):
+    saver._on_signal(signal.SIGUSR1, None)
+    while saver.is_due(time.monotonic()):
         saver.save(state)
         saver._join()
     saver.close()

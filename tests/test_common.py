@@ -106,12 +106,12 @@ def test_a_class_may_ask_for_threads():
     assert w.run() == [os.getpid()]
 
 
-@pytest.mark.parametrize("inThreads", [{"own": False}, {"useMultiprocessing": False}, {"stage": False}])
-def test_all_threads_share_one_instance_of_a_class_and_do_not_mix_what_they_send(inThreads):
+@pytest.mark.parametrize("in_threads", [{"own": False}, {"useMultiprocessing": False}, {"stage": False}])
+def test_all_threads_share_one_instance_of_a_class_and_do_not_mix_what_they_send(in_threads):
     met, made = threading.Barrier(2), []
 
     class Meeting(common.Job):
-        USE_MULTIPROCESSING = inThreads.get("own", True)
+        USE_MULTIPROCESSING = in_threads.get("own", True)
 
         def postSetup(self):
             made.append(self)
@@ -122,8 +122,8 @@ def test_all_threads_share_one_instance_of_a_class_and_do_not_mix_what_they_send
             self.emit(-work)
             met.wait(DEADLINE_S)
 
-    w = Work([1, 2, 3, 4], cpus=2, useMultiprocessing=inThreads.get("useMultiprocessing", True))
-    w.job(Meeting, **({"useMultiprocessing": False} if "stage" in inThreads else {}))
+    w = Work([1, 2, 3, 4], cpus=2, useMultiprocessing=in_threads.get("useMultiprocessing", True))
+    w.job(Meeting, **({"useMultiprocessing": False} if "stage" in in_threads else {}))
     w.job(lambda x: (x, threading.get_ident()), useMultiprocessing=False)
     found = w.run()
     assert sorted(x for x, _ in found) == [-4, -3, -2, -1, 1, 2, 3, 4]

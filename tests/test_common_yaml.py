@@ -9,7 +9,7 @@ from common_support import results_of
 
 from job_stream import common
 from job_stream.errors import PlanError
-from job_stream.stream.configuration.yamlfile import readYaml
+from job_stream.stream.configuration.yamlfile import read_yaml
 
 
 class Own(common.Job):
@@ -92,13 +92,13 @@ def test_a_script_runs_its_own_classes_from_a_file(start, write):
     ],
 )  # fmt: skip
 def test_numbers_stay_numbers_and_text_stays_text(write, text, value):
-    found = readYaml(write(f"key: {text}\n"))["key"]
+    found = read_yaml(write(f"key: {text}\n"))["key"]
     assert found == value
     assert type(found) is type(value)
 
 
 def test_parts_may_be_used_twice(write):
-    found = readYaml(write("""
+    found = read_yaml(write("""
         one: &part {a: 1, b: 2}
         two: {<<: *part, b: 3}
         three: *part
@@ -137,7 +137,7 @@ def test_a_stage_gets_plain_mappings_and_lists(write, tmp_path):
 )
 def test_what_is_no_proper_file_is_refused_with_its_line(write, text, said):
     with pytest.raises(PlanError) as caught:
-        readYaml(write(text))
+        read_yaml(write(text))
     assert re.search(said, str(caught.value))
 
 

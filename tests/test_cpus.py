@@ -3,7 +3,7 @@
 import pytest
 
 from job_stream.errors import PlanError
-from job_stream.ranks.cpus import _available, _quota, hostCpuCount
+from job_stream.ranks.cpus import _available, _quota, host_cpu_count
 
 
 def quota(tmp_path, **files):
@@ -87,11 +87,11 @@ def test_the_cpus_of_a_control_group_of_version_1_are_those_that_are_available(t
 
 def test_the_environment_overrides_what_is_found(monkeypatch):
     monkeypatch.setenv("JOBS_CPUS", "7")
-    assert hostCpuCount() == 7
+    assert host_cpu_count() == 7
 
 
 @pytest.mark.parametrize("wrong", ["0", "-1", "many", "1.5", "²", "9" * 5000])
 def test_an_override_that_is_no_number_of_cpus_is_an_error(monkeypatch, wrong):
     monkeypatch.setenv("JOBS_CPUS", wrong)
     with pytest.raises(PlanError, match="JOBS_CPUS"):
-        hostCpuCount()
+        host_cpu_count()

@@ -17,9 +17,9 @@ FRAME, BEHIND = 0, 1
 def plan_with_frame(back: bool) -> Plan:
     """A frame with a job in it, and behind it a job, from which a way leads back to the frame or not."""
     builder = Builder()
-    frame = builder.openFrame(Stage(Kind.FRAME, "frame", print))
+    frame = builder.open_frame(Stage(Kind.FRAME, "frame", print))
     builder.add(Stage(Kind.JOB, "body", print))
-    builder.closeFrame(Stage(Kind.END, "frameEnd", print))
+    builder.close_frame(Stage(Kind.END, "frameEnd", print))
     behind = builder.add(Stage(Kind.JOB, "behind", print))
     builder.route(behind, {"back": frame, "out": LAST} if back else {"out": LAST})
     return builder.plan()

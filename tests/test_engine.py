@@ -186,8 +186,8 @@ def test_an_answer_that_has_counted_does_not_count_again():
 def test_no_two_calls_of_keepers_have_the_same_number():
     builder = Builder()
     for processes in (True, False):
-        builder.openFrame(Stage(Kind.FRAME, "frame", print, processes))
-        builder.closeFrame(Stage(Kind.END, "frameEnd", print, processes))
+        builder.open_frame(Stage(Kind.FRAME, "frame", print, processes))
+        builder.close_frame(Stage(Kind.END, "frameEnd", print, processes))
     rank = Rank(builder.plan(), (Part(1),), 2)
     (lend,) = only(m.Lend, rank.handle(m.Nothing()))
     opened = [m.Open(-1, 0, 0, Payload("store"), ()), m.Open(-2, 0, 1, Payload("store"), ())]
@@ -220,7 +220,7 @@ def copies_of(store_bytes: int, calls: int, at_once: int = 1) -> int:
     copies = 0
     for number in range(1, calls + 1):
         stores.call("end", name, 2, Payload("output"))
-        waiting += stores.takeActions()
+        waiting += stores.take_actions()
         if number % at_once == 0:
             for call in only(m.Call, waiting):
                 copy = Payload("copy")

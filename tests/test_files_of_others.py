@@ -125,7 +125,7 @@ def test_a_run_that_died_at_any_moment_leaves_nothing_that_the_next_one_does_not
             path.with_name(name).unlink()
         killed_at(number, happen, begin)
         left += bool(names(path.parent) - {"run", "run.previous"})
-        CheckpointFile(path).write(header(runId="f" * 32), state(100, 3))
+        CheckpointFile(path).write(header(run_id="f" * 32), state(100, 3))
         assert names(path.parent) <= {"run", "run.previous"}
     assert left > 5
 
@@ -189,7 +189,7 @@ def test_what_took_the_place_of_a_checkpoint_during_the_run_is_told_and_left_alo
 
 def test_the_end_of_a_run_removes_no_files_of_others(path: Path) -> None:
     file = CheckpointFile(path)
-    for name in (path, file.previousPath, file.journalPath):
+    for name in (path, file.previous_path, file.journal_path):
         Path(name).write_bytes(MINE)
     file.finish(header())
     assert {name: path.with_name(name).read_bytes() for name in names(path.parent) - {"run.done"}} == {
@@ -332,7 +332,7 @@ def test_a_key_file_that_is_not_the_users_alone_is_refused(
     with pytest.raises(CheckpointError, match=f"no secret, since others can read it .mode {mode:o}.: chmod go= it"):
         Secret()
     os.chmod(os.environ["JOBS_CHECKPOINT_KEY"], 0o400)
-    assert Secret().isSet
+    assert Secret().is_set
 
 
 @pytest.mark.parametrize("plant", KINDS[1:])

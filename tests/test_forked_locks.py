@@ -130,14 +130,14 @@ def test_what_threads_print_meanwhile_is_printed_once(start):
                 return super().write(data)
 
         sys.stdout = io.TextIOWrapper(io.BufferedWriter(Slow(1, 'w')))
-        isOver = threading.Event()
+        is_over = threading.Event()
         numbers = iter(range(2 * 10**6))  # it has an end, so that a test that hangs does not fill the disk
 
         def tell():
-            while not isOver.is_set():
+            while not is_over.is_set():
                 for number in numbers:
                     print(f'<{number}>')
-                    if isOver.is_set():
+                    if is_over.is_set():
                         break
 
         thread = threading.Thread(target=tell)
@@ -146,7 +146,7 @@ def test_what_threads_print_meanwhile_is_printed_once(start):
             w = Work(range(4), cpus=2)
             w.job(lambda work: print('job') or work)
             w.run()
-        isOver.set()
+        is_over.set()
         thread.join()
         print('through', next(numbers, 2 * 10**6))
     """).ended()

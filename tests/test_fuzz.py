@@ -16,22 +16,22 @@ import pytest
 from checkpoint_support import RUN, STAGES, bare, header, inline, noise, state
 
 from job_stream import common
-from job_stream.baked.sweep.earlier import earlierTrials
+from job_stream.baked.sweep.earlier import earlier_trials
 from job_stream.baked.sweep.stopping import Rule
 from job_stream.baked.sweep.triallog import TrialLog
-from job_stream.checkpoints.file import CheckpointFile, infoOf
+from job_stream.checkpoints.file import CheckpointFile, info_of
 from job_stream.checkpoints.journal import CallJournal, ResultJournal
 from job_stream.engine import messages as m
 from job_stream.errors import CheckpointError, JobStreamError, PlanError, WorldError
 from job_stream.launcher import settings
-from job_stream.launcher.hosts import allocation, parseHosts, readHostfile
+from job_stream.launcher.hosts import allocation, parse_hosts, read_hostfile
 from job_stream.launcher.trouble import LauncherError
 from job_stream.memory.codec import RankCodec
 from job_stream.memory.payload import Parts
 from job_stream.ranks.cluster import Cluster
 from job_stream.ranks.local import LocalTransport
 from job_stream.ranks.protocol import KINDS, Failed, Figures, Hello
-from job_stream.stream.configuration.yamlfile import readYaml
+from job_stream.stream.configuration.yamlfile import read_yaml
 
 TIMES = int(os.environ.get("JOBS_TEST_MUTATIONS", "1"))
 SEED = int(os.environ.get("JOBS_TEST_SEED", "1"))
@@ -119,7 +119,7 @@ frame: D
 
 
 def test_hostfiles(tmp_path):
-    both(fuzz(HOSTS, 1500, through(tmp_path / "hosts", readHostfile), LauncherError))
+    both(fuzz(HOSTS, 1500, through(tmp_path / "hosts", read_hostfile), LauncherError))
 
 
 def test_lists_of_nodes_of_a_batch_system(tmp_path):
@@ -128,17 +128,20 @@ def test_lists_of_nodes_of_a_batch_system(tmp_path):
 
 
 def test_hosts_on_the_command_line():
-    both(fuzz(b"a cpus=4,b,c.d", 1500, lambda data: parseHosts([data.decode(errors="surrogateescape")]), LauncherError))
+    def read(data):
+        return parse_hosts([data.decode(errors="surrogateescape")])
+
+    both(fuzz(b"a cpus=4,b,c.d", 1500, read, LauncherError))
 
 
 def test_settings(tmp_path, monkeypatch):
     path = tmp_path / "config.toml"
-    monkeypatch.setattr(settings, "settingsPath", lambda: path)
+    monkeypatch.setattr(settings, "settings_path", lambda: path)
     both(fuzz(SETTINGS, 1000, through(path, lambda _: settings.read()), LauncherError))
 
 
 def test_configurations_in_yaml(tmp_path):
-    both(fuzz(YAML, 250, through(tmp_path / "stream.yaml", readYaml), PlanError))
+    both(fuzz(YAML, 250, through(tmp_path / "stream.yaml", read_yaml), PlanError))
 
 
 class A(common.Job):
@@ -181,7 +184,7 @@ def test_checkpoints(tmp_path):
 def test_what_is_told_of_a_checkpoint(tmp_path):
     path = tmp_path / "run.checkpoint"
     CheckpointFile(path).write(header(), state(400))
-    read = through(path, lambda path: str(infoOf(path)))
+    read = through(path, lambda path: str(info_of(path)))
     _, refused = fuzz(path.read_bytes(), 400, read, CheckpointError, FileNotFoundError)
     assert refused > 100 * TIMES
 
@@ -232,7 +235,7 @@ def test_logs_of_trials(tmp_path):
     combinations = [{"a": id, "b": "x"} for id in (0, 1)]
 
     def read(path: Path) -> None:
-        for results in earlierTrials(TrialLog(path), combinations, Rule()).values():
+        for results in earlier_trials(TrialLog(path), combinations, Rule()).values():
             for values in results.values():
                 assert all(isinstance(float(value), float) for value in values.values())
 

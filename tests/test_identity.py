@@ -17,7 +17,7 @@ import job_stream
 from job_stream import Multiple, Work
 from job_stream.errors import PayloadError
 from job_stream.memory.kin import Kin
-from job_stream.memory.payload import byValue, pack, unpack
+from job_stream.memory.payload import by_value, pack, unpack
 
 WAYS = [{}, {"useMultiprocessing": False}, {"seed": 1}]
 
@@ -209,7 +209,7 @@ def test_a_class_is_let_go_of_when_the_run_is_over():
     class Local:
         pass
 
-    family = kin.begin([], False, byValue)
+    family = kin.begin([], False, by_value)
     assert kin.reference(Local) is not None
     kin.end(family)
     assert kin.reference(Local) is None
@@ -271,7 +271,7 @@ def packed_by_a_run(value, travels, monkeypatch):
     from job_stream.memory import byvalue
 
     kin = Kin()
-    kin.begin([], travels, byValue)
+    kin.begin([], travels, by_value)
     monkeypatch.setattr(byvalue, "kin", kin)
     return pack(value).frames
 

@@ -25,7 +25,7 @@ from checkpoint_support import (
 from simulated_disk import FOLDER, SimulatedDisk
 from support import die
 
-from job_stream.checkpoints.journal import CallJournal, ResultJournal, digestOf
+from job_stream.checkpoints.journal import CallJournal, ResultJournal, digest_of
 from job_stream.checkpoints.log import HEAD_BYTES
 from job_stream.checkpoints.trust import CheckpointError
 from job_stream.memory.payload import Parts
@@ -172,7 +172,7 @@ def test_what_was_handled_after_the_mark_is_passed_over_once_each(path, opened):
     journal.begin(["c"])  # and the process dies
     journal.close()
     again = opened(CallJournal.open(path, RUN, mark))
-    assert again.owed == Counter([digestOf("a"), digestOf("a"), digestOf("b")])
+    assert again.owed == Counter([digest_of("a"), digest_of("a"), digest_of("b")])
     assert again.begin(["b", "a", "c"]) == ["c"]
     again.handled()
     assert handle(again, ["a", "a", "before"]) == ["a", "before"]
@@ -209,7 +209,7 @@ def test_a_death_between_calls_shows_how_far_they_came(path, opened, tally, when
         again.close()
         called = len(tally) - (when == "in the call")
         assert called == last + (when == "after it was counted")
-        assert done == Counter(digestOf(value) for value in values[:called])
+        assert done == Counter(digest_of(value) for value in values[:called])
 
 
 @pytest.mark.parametrize("happen", [dies_before, dies_within])
@@ -228,7 +228,7 @@ def test_a_death_at_any_moment_of_a_resume_changes_nothing(path, opened, tally, 
         path.write_bytes(before)
         killed_at(number, happen, work)
         again = CallJournal.open(path, RUN, mark)
-        assert again.owed in (Counter(map(digestOf, "ab")), Counter(map(digestOf, "abcd")))
+        assert again.owed in (Counter(map(digest_of, "ab")), Counter(map(digest_of, "abcd")))
         again.close()
 
 
@@ -281,9 +281,9 @@ def test_over_any_checkpoints_and_deaths_each_result_is_handled_exactly_once(pat
 
 
 def test_equal_results_have_equal_digests():
-    assert digestOf({"a": [1, noise(100_000)]}) == digestOf({"a": [1, noise(100_000)]})
-    assert digestOf(1) != digestOf(2)
-    assert digestOf(noise(100_000)) != digestOf(noise(100_001))
+    assert digest_of({"a": [1, noise(100_000)]}) == digest_of({"a": [1, noise(100_000)]})
+    assert digest_of(1) != digest_of(2)
+    assert digest_of(noise(100_000)) != digest_of(noise(100_001))
 
 
 # --- damage -----------------------------------------------------------------------------------------------------------
@@ -545,7 +545,7 @@ def test_what_the_sync_of_an_earlier_process_failed_to_write_is_written(disk):
     journal = filled_on(disk, CallJournal)
     with failing_to_sync(disk), pytest.raises(OSError, match="Input/output error"):
         journal.sync()
-    disk.restart(powerFails=False)
+    disk.restart(power_fails=False)
     again = CallJournal.open(SIMULATED, RUN, HEAD_BYTES, disk)
     assert again.owed.total() == 10
     again.sync()
@@ -574,16 +574,16 @@ def test_a_result_that_was_not_handled_is_not_taken_for_one_after_a_power_failur
     handle(journal, ["a"])
     journal.begin(["b"])  # and the process dies
     journal.sync()
-    disk.restart(powerFails=False)
+    disk.restart(power_fails=False)
     again = CallJournal.open(SIMULATED, RUN, mark, disk)
     handle(again, ["c", "d"])
     disk.chance = Always(0.0)  # the counter reaches the disk
     for file in disk.names.values():
         file.look()
         file.dirty &= {0}  # and what has been appended does not
-    disk.restart(powerFails=True)
+    disk.restart(power_fails=True)
     last = CallJournal.open(SIMULATED, RUN, mark, disk)
-    assert digestOf("b") not in last.owed
+    assert digest_of("b") not in last.owed
 
 
 def test_half_an_entry_on_a_full_disk_does_no_harm(path):

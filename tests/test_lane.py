@@ -10,7 +10,7 @@ from support import DEADLINE_S
 
 from job_stream import Multiple, Object
 from job_stream.engine.messages import Lend, Open, Repaid, Work
-from job_stream.evaluate.keyed import newEvaluator
+from job_stream.evaluate.keyed import new_evaluator
 from job_stream.evaluate.packing import LivePacking
 from job_stream.memory.payload import Live
 from job_stream.memory.words import REPORTS, WANTED, Board
@@ -63,7 +63,7 @@ def test_no_more_of_a_large_multiple_is_taken_for_others_than_fits(seed: int | N
     builder.route(fan, {"on": work, "out": LAST})
     board = Board(shared=False)
     link = Link(Lend(1, 1, ((0, Work(0, fan, 1, Live([0]), base=0)),)), board.flags)
-    evaluator = newEvaluator(builder.plan(), None, board.note(1), seed)
+    evaluator = new_evaluator(builder.plan(), None, board.note(1), seed)
     run(Lane(1, link, evaluator, LivePacking(), None, board.note(1), board.flags, False))
     assert sum(product.count for product in link.answer.products) == DRAW_ITEMS
     assert [rest.inner for _, rest in link.answer.kept] == [DRAW_ITEMS]
@@ -99,11 +99,12 @@ def looping(board: Board, event: Any, saved: bool) -> list[Repaid]:
         return store.rounds if store.rounds <= ROUNDS else None
 
     builder = Builder()
-    frame = builder.openFrame(Stage(Kind.FRAME, "head", head, store=lambda: Object(rounds=0), emit=lambda store: store))
+    stage = Stage(Kind.FRAME, "head", head, store=lambda: Object(rounds=0), emit=lambda store: store)
+    frame = builder.open_frame(stage)
     builder.add(Stage(Kind.JOB, "work", abs))
-    builder.closeFrame(Stage(Kind.END, "end", lambda store, number: None))
+    builder.close_frame(Stage(Kind.END, "end", lambda store, number: None))
     link = Notes(Lend(1, 1, ((0, Work(0, frame, 1, Live([0]), base=0)),)))
-    evaluator = newEvaluator(builder.plan(), None, board.note(1), None)
+    evaluator = new_evaluator(builder.plan(), None, board.note(1), None)
     run(Lane(1, link, evaluator, LivePacking(), None, board.note(1), board.flags, False, saved))
     return link.answers
 
@@ -147,7 +148,7 @@ def test_with_checkpoints_what_is_done_of_a_long_parcel_is_repaid_before_its_end
     job = builder.add(Stage(Kind.JOB, "work", abs))
     board = Board(shared=False)
     link = Notes(Lend(1, 1, tuple((unit, Work(0, job, 1, Live([unit]), base=unit)) for unit in range(3))))
-    evaluator = newEvaluator(builder.plan(), None, board.note(1), None)
+    evaluator = new_evaluator(builder.plan(), None, board.note(1), None)
     run(Lane(1, link, evaluator, LivePacking(), None, board.note(1), board.flags, False, saved))
     closed = [names for answer in link.answers for _, names in answer.closed]
     assert closed == ([(0,), (1,), (2,)] if saved else [(0, 1, 2)])

@@ -471,8 +471,8 @@ def test_the_mpirun_that_belongs_to_mpi4py_is_taken_wherever_it_lies(tmp_path):
 FIND = """
 import sys
 sys.executable = sys.argv[1]
-from job_stream.launcher.mpirun import findMpirun
-mpirun, warning = findMpirun()
+from job_stream.launcher.mpirun import find_mpirun
+mpirun, warning = find_mpirun()
 assert warning is None
 print(mpirun.path)
 """

@@ -61,7 +61,7 @@ def test_hosts_can_be_tested(tmp_path):
 def test_the_self_test_leaves_the_checkpoint_of_the_user_alone(monkeypatch, tmp_path):
     monkeypatch.setenv("JOBS_CHECKPOINT", str(tmp_path / "mine"))
     monkeypatch.setenv("JOBS_TIME_LIMIT", "nonsense")
-    assert not doctor.selfTest(NOTHING).remedy
+    assert not doctor.self_test(NOTHING).remedy
     assert not list(tmp_path.iterdir())
 
 
@@ -101,19 +101,19 @@ def test_a_host_that_cannot_be_reached_is_to_be_mended(tmp_path):
 @pytest.mark.parametrize(
     ("check", "machine", "is_fine", "words"),
     [
-        (doctor.mpiLibrary, NOTHING, True, "one rank on this machine needs none"),
-        (doctor.mpiLibrary, Machine(FIVE, "", "Open MPI v5.0.9"), True, "Open MPI v5.0.9"),
-        (doctor.mpiLibrary, Machine(FIVE, "", None), False, "mpi4py finds none, but there is /x/mpirun"),
-        (doctor.mpirunProgram, NOTHING, True, "needs none"),
-        (doctor.mpirunProgram, Machine(None, "pip install it", "Open MPI v5.0.9"), False, "pip install it"),
-        (doctor.mpirunProgram, Machine(None, "pip install it", None, ("--host", "a")), False, "pip install it"),
-        (doctor.mpirunProgram, Machine(FIVE, "", "Open MPI v5.0.9"), True, "/x/mpirun, Open MPI 5.0.11"),
-        (doctor.mpirunProgram, Machine(FOUR, "", "Open MPI v5.0.9"), False, "while mpi4py uses Open MPI v5.0.9"),
-        (doctor.mpirunProgram, Machine(HYDRA, "", "Open MPI v5.0.9"), False, "they have to belong together"),
-        (doctor.mpirunProgram, Machine(HYDRA, "", "MPICH Version: 4.2"), True, "MPICH 5.0.2"),
-        (doctor.faultTolerance, Machine(FIVE, "", ""), True, "is survived (ULFM)"),
-        (doctor.faultTolerance, Machine(HYDRA, "", ""), True, "ends the run"),
-        (doctor.faultTolerance, NOTHING, True, "not to be feared"),
+        (doctor.mpi_library, NOTHING, True, "one rank on this machine needs none"),
+        (doctor.mpi_library, Machine(FIVE, "", "Open MPI v5.0.9"), True, "Open MPI v5.0.9"),
+        (doctor.mpi_library, Machine(FIVE, "", None), False, "mpi4py finds none, but there is /x/mpirun"),
+        (doctor.mpirun_program, NOTHING, True, "needs none"),
+        (doctor.mpirun_program, Machine(None, "pip install it", "Open MPI v5.0.9"), False, "pip install it"),
+        (doctor.mpirun_program, Machine(None, "pip install it", None, ("--host", "a")), False, "pip install it"),
+        (doctor.mpirun_program, Machine(FIVE, "", "Open MPI v5.0.9"), True, "/x/mpirun, Open MPI 5.0.11"),
+        (doctor.mpirun_program, Machine(FOUR, "", "Open MPI v5.0.9"), False, "while mpi4py uses Open MPI v5.0.9"),
+        (doctor.mpirun_program, Machine(HYDRA, "", "Open MPI v5.0.9"), False, "they have to belong together"),
+        (doctor.mpirun_program, Machine(HYDRA, "", "MPICH Version: 4.2"), True, "MPICH 5.0.2"),
+        (doctor.fault_tolerance, Machine(FIVE, "", ""), True, "is survived (ULFM)"),
+        (doctor.fault_tolerance, Machine(HYDRA, "", ""), True, "ends the run"),
+        (doctor.fault_tolerance, NOTHING, True, "not to be feared"),
     ],
 )
 def test_what_is_told_about_mpi(monkeypatch, check, machine, is_fine, words):
@@ -156,14 +156,14 @@ def test_being_bound_is_to_be_mended(monkeypatch):
 @pytest.mark.parametrize(("free", "is_fine"), [(64 << 20, True), (1 << 20, False)])
 def test_little_shared_memory_is_to_be_mended(monkeypatch, free, is_fine):
     monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(free, 0, free))
-    finding = doctor.sharedMemory(NOTHING)
+    finding = doctor.shared_memory(NOTHING)
     assert (finding.remedy == "") is is_fine
     assert is_fine or "--shm-size" in finding.remedy
 
 
 def test_no_shared_memory_is_to_be_mended(monkeypatch, tmp_path):
     monkeypatch.setattr(doctor, "SHARED_MEMORY", str(tmp_path / "none"))
-    assert "mount a tmpfs" in doctor.sharedMemory(NOTHING).remedy
+    assert "mount a tmpfs" in doctor.shared_memory(NOTHING).remedy
 
 
 def test_no_memory_files_are_to_be_mended(monkeypatch):
@@ -171,7 +171,7 @@ def test_no_memory_files_are_to_be_mended(monkeypatch):
         raise PermissionError(1, "Operation not permitted")
 
     monkeypatch.setattr(os, "memfd_create", forbidden)
-    assert "seccomp" in doctor.memoryFiles(NOTHING).remedy
+    assert "seccomp" in doctor.memory_files(NOTHING).remedy
 
 
 @pytest.mark.parametrize("name", ["gone", "x" * 80])
@@ -179,33 +179,33 @@ def test_a_temporary_folder_that_does_not_do_is_to_be_mended(monkeypatch, tmp_pa
     if name != "gone":
         (tmp_path / name).mkdir()
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / name))
-    assert "TMPDIR" in doctor.temporaryFolder(NOTHING).remedy
+    assert "TMPDIR" in doctor.temporary_folder(NOTHING).remedy
 
 
 def test_the_allocation_of_a_batch_system_is_told(monkeypatch):
     monkeypatch.setenv("SLURM_JOB_NODELIST", "n[1-3]")
     monkeypatch.setenv("SLURM_JOB_NUM_NODES", "3")
-    assert doctor.batchSystem(NOTHING).text == "3 nodes of Slurm, a rank on each"
+    assert doctor.batch_system(NOTHING).text == "3 nodes of Slurm, a rank on each"
 
 
 def test_a_default_hostfile_that_is_gone_is_to_be_mended(monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
     (tmp_path / "hosts").write_text("a\nb\n")
     settings.change(f"hostfile={tmp_path / 'hosts'}")
-    assert doctor.userSettings(NOTHING).text.endswith("2 hosts")
+    assert doctor.user_settings(NOTHING).text.endswith("2 hosts")
     (tmp_path / "hosts").unlink()
-    finding = doctor.userSettings(NOTHING)
+    finding = doctor.user_settings(NOTHING)
     assert "cannot be read" in finding.text
     assert "job_stream config hostfile=" in finding.remedy
 
 
 def test_a_file_of_settings_that_cannot_be_used_is_to_be_mended(monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
-    settings.settingsPath().parent.mkdir()
-    settings.settingsPath().write_text("colour = 'blue'\n")
-    finding = doctor.userSettings(NOTHING)
+    settings.settings_path().parent.mkdir()
+    settings.settings_path().write_text("colour = 'blue'\n")
+    finding = doctor.user_settings(NOTHING)
     assert "the key 'colour' is not known" in finding.text
-    assert finding.remedy == f"mend or remove {settings.settingsPath()}"
+    assert finding.remedy == f"mend or remove {settings.settings_path()}"
 
 
 def test_a_self_test_that_hangs_is_to_be_mended(monkeypatch):
@@ -213,6 +213,6 @@ def test_a_self_test_that_hangs_is_to_be_mended(monkeypatch):
         raise subprocess.TimeoutExpired(command, keywords["timeout"])
 
     monkeypatch.setattr(subprocess, "run", hang)
-    finding = doctor.selfTest(NOTHING)
+    finding = doctor.self_test(NOTHING)
     assert "was not over after 60 s" in finding.text
     assert "job_stream.launcher.selftest" in finding.remedy

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from launcher_support import fake_program, run
 
-from job_stream.launcher.hosts import Allocation, Host, allocation, nodeNames, parseHosts, readHostfile
+from job_stream.launcher.hosts import Allocation, Host, allocation, node_names, parse_hosts, read_hostfile
 from job_stream.launcher.trouble import LauncherError
 
 
@@ -30,16 +30,16 @@ def hostfile(folder, text):
     ],
 )
 def test_hosts_of_the_command_line(texts, hosts):
-    assert list(parseHosts(texts)) == hosts
+    assert list(parse_hosts(texts)) == hosts
 
 
 def test_a_hostfile_may_begin_with_a_byte_order_mark(tmp_path):
-    assert readHostfile(hostfile(tmp_path, "\ufeffnode1 cpus=0004\n")) == (Host("node1", 4),)
+    assert read_hostfile(hostfile(tmp_path, "\ufeffnode1 cpus=0004\n")) == (Host("node1", 4),)
 
 
 def test_a_hostfile_has_a_host_a_line_with_comments(tmp_path):
     path = hostfile(tmp_path, "# ours\n\nnode1 cpus=4  # the old one\r\n  node2\t cpus=16\n192.0.2.7#none\n::1\n")
-    assert readHostfile(path) == (Host("node1", 4), Host("node2", 16), Host("192.0.2.7"), Host("::1"))
+    assert read_hostfile(path) == (Host("node1", 4), Host("node2", 16), Host("192.0.2.7"), Host("::1"))
 
 
 @pytest.mark.parametrize(
@@ -61,7 +61,7 @@ def test_what_slurm_has_allocated(environment, expected):
     [("n1", ["n1"]), ("n[1-4,7],m3", ["n1", "m3"]), ("a[01-16]-ib,b[003,007]", ["a01-ib", "b003"])],
 )
 def test_some_nodes_of_slurm_are_known_by_name(nodelist, names):
-    assert nodeNames(nodelist) == names
+    assert node_names(nodelist) == names
 
 
 def test_what_pbs_has_allocated(tmp_path):
@@ -114,7 +114,7 @@ def test_a_mistake_in_a_hostfile_is_named_with_its_place(tmp_path, monkeypatch, 
     monkeypatch.chdir(tmp_path)
     hostfile(tmp_path, text)
     with pytest.raises(LauncherError) as error:
-        readHostfile("hosts")
+        read_hostfile("hosts")
     assert str(error.value).startswith("hostfile hosts")
     assert complaint in str(error.value)
 
@@ -130,7 +130,7 @@ def test_a_mistake_in_a_hostfile_is_named_with_its_place(tmp_path, monkeypatch, 
 )
 def test_a_mistake_on_the_command_line_is_named(text, complaint):
     with pytest.raises(LauncherError) as error:
-        parseHosts([text])
+        parse_hosts([text])
     assert complaint in str(error.value)
 
 
@@ -154,7 +154,7 @@ def test_a_file_that_is_no_text_is_told_about(tmp_path):
     path = tmp_path / "hosts"
     path.write_bytes(b"\xff\xfe\x00")
     with pytest.raises(LauncherError, match="is not a text in UTF-8"):
-        readHostfile(path)
+        read_hostfile(path)
 
 
 @pytest.mark.parametrize("text", ["::1", "2001:db8::7"])

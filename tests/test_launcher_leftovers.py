@@ -8,21 +8,21 @@ import sys
 
 from support import is_alive
 
-from job_stream.launcher.leftovers import childrenOf, kill
+from job_stream.launcher.leftovers import children_of, kill
 
 SLEEPS = [sys.executable, "-c", "import time; print(flush=True); time.sleep(60)"]
 
 
 def test_a_child_that_is_left_is_killed() -> None:
     with subprocess.Popen(SLEEPS, stdout=subprocess.PIPE) as child:
-        left = {process for process in childrenOf(os.getpid()) if process.pid == child.pid}
+        left = {process for process in children_of(os.getpid()) if process.pid == child.pid}
         kill(left)
         assert child.wait() == -9
 
 
 def test_another_process_that_got_the_number_of_a_child_is_left_alone() -> None:
     with subprocess.Popen(SLEEPS, stdout=subprocess.PIPE) as child:
-        (process,) = (process for process in childrenOf(os.getpid()) if process.pid == child.pid)
+        (process,) = (process for process in children_of(os.getpid()) if process.pid == child.pid)
         kill([process._replace(started="1")])
         assert is_alive(child.pid)
         child.kill()
@@ -30,6 +30,6 @@ def test_another_process_that_got_the_number_of_a_child_is_left_alone() -> None:
 
 def test_a_child_that_has_ended_is_no_error() -> None:
     with subprocess.Popen(SLEEPS, stdout=subprocess.PIPE) as child:
-        left = childrenOf(os.getpid())
+        left = children_of(os.getpid())
         child.kill()
     kill(left)

@@ -16,7 +16,7 @@ from job_stream.launcher import command as commands
 from job_stream.launcher import run as running
 from job_stream.launcher.command import Job, alone
 from job_stream.launcher.mailbox import Mailbox
-from job_stream.launcher.mpirun import OPEN_MPI, Mpirun, findMpirun, folderVariable
+from job_stream.launcher.mpirun import OPEN_MPI, Mpirun, find_mpirun, folder_variable
 from job_stream.launcher.run import Run
 
 pytestmark = needs_mpirun
@@ -351,11 +351,11 @@ def test_a_rank_that_dies_before_it_has_joined_the_others_ends_all(monkeypatch, 
     """
     for name, value in clean_environment().items():
         monkeypatch.setenv(name, value)
-    mpirun, _ = findMpirun()
+    mpirun, _ = find_mpirun()
     job = Job((sys.executable, str(script(tmp_path, text))), ranks=3)
     with Mailbox() as mailbox:
         outcome = Run(commands.command(job, mpirun), {}, 3, True, ["127.0.0.1"], mailbox).wait()
-    assert (outcome.code, outcome.isCrash) == (137, True)
+    assert (outcome.code, outcome.is_crash) == (137, True)
     assert outcome.why.startswith("rank 1 ")
 
 
@@ -390,8 +390,8 @@ def test_an_mpirun_has_a_folder_of_its_own_which_one_that_was_killed_cannot_have
 
 def test_where_the_user_has_mpirun_keep_its_files_is_left_alone():
     mpirun = Mpirun("mpirun", OPEN_MPI, "5.0.11")
-    assert folderVariable(mpirun, {})
-    assert not folderVariable(mpirun, {"PRTE_MCA_prte_tmpdir_base": "/scratch"})
+    assert folder_variable(mpirun, {})
+    assert not folder_variable(mpirun, {"PRTE_MCA_prte_tmpdir_base": "/scratch"})
 
 
 # --- launchers that don't end -------------------------------------------------------------------------------------
@@ -412,5 +412,5 @@ def test_ranks_whose_launcher_has_died_are_ended(monkeypatch, tmp_path):
     launcher = ["sh", "-c", f'"$@" & until [ -e {up} ]; do sleep 0.01; done; kill -9 $$', "sh", *usher]
     with Mailbox() as mailbox:
         outcome = Run(launcher, {}, 1, False, ["127.0.0.1"], mailbox).wait()
-    assert outcome.isCrash
+    assert outcome.is_crash
     assert "mpirun ended with 137 while 1 ranks were running" in outcome.why

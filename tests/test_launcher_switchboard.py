@@ -12,7 +12,7 @@ from support import wait_until
 from job_stream.launcher import switchboard
 from job_stream.launcher.mailbox import Mailbox
 from job_stream.launcher.run import Run
-from job_stream.launcher.switchboard import MAX_STRANGERS, Switchboard, addressesTowards
+from job_stream.launcher.switchboard import MAX_STRANGERS, Switchboard, addresses_towards
 from job_stream.launcher.verdict import End
 
 
@@ -133,14 +133,14 @@ def test_strangers_are_few_and_keep_nobody_out_for_ever(board, monkeypatch):
     last = board.call(f"hello {board.token} 1 node1 7\n".encode())
 
     def heard():
-        board.board.hangUpOnStrangers()
+        board.board.hang_up_on_strangers()
         return board.board.started == 2
 
     assert 0 < board.board.patience() <= switchboard.STRANGE_S
     monkeypatch.setattr(switchboard, "STRANGE_S", 0.5)
     board.until(heard)
     assert last.recv(99) == b"welcome\n"
-    board.until(lambda: (board.board.hangUpOnStrangers(), board.board.patience())[1] is None)
+    board.until(lambda: (board.board.hang_up_on_strangers(), board.board.patience())[1] is None)
     assert all(is_closed(stranger) for stranger in strangers)
     first.sendall(b"end 0\n")
     board.until(lambda: board.board.ends)
@@ -167,6 +167,6 @@ def is_closed(link: socket.socket) -> bool:
 
 
 def test_this_machine_is_known_by_an_address_that_others_can_use():
-    addresses = addressesTowards(["localhost", "no-such-host.invalid"])
+    addresses = addresses_towards(["localhost", "no-such-host.invalid"])
     assert addresses
     assert addresses == ["127.0.0.1"] or not any(address.startswith("127.") for address in addresses)

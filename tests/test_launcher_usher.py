@@ -16,7 +16,7 @@ from mpi_support import clean_environment
 from support import DEADLINE_S, Gate, Tally, wait_until
 
 from job_stream.launcher.command import USHER
-from job_stream.launcher.usher import JOINED, OVER, Ear, diesWith
+from job_stream.launcher.usher import JOINED, OVER, Ear, dies_with
 
 
 def usher(folder, text, *, cpus="-", launcher="", **keywords):
@@ -172,7 +172,7 @@ def test_the_program_ends_with_the_usher(tmp_path):
 
 def test_that_the_program_has_joined_the_others_is_told_before_its_end(tmp_path):
     launcher = Launcher()
-    text = "from job_stream.ranks.world import _tellUsher; _tellUsher(); sys.exit(3)"
+    text = "from job_stream.ranks.world import _tell_usher; _tell_usher(); sys.exit(3)"
     assert ended(usher(tmp_path, text, launcher=launcher.where))[0] == 3
     assert launcher.lines()[1:] == ["joined", "end 3"]
 
@@ -203,7 +203,7 @@ def test_a_program_whose_launcher_dies_before_it_has_answered_does_not_begin(tmp
 
 def test_a_child_whose_parent_died_before_it_could_ask_to_die_with_it_ends():
     with pytest.raises(subprocess.CalledProcessError):
-        subprocess.run(["true"], preexec_fn=diesWith(os.getppid()), check=True)
+        subprocess.run(["true"], preexec_fn=dies_with(os.getppid()), check=True)
 
 
 def test_a_stranger_is_no_launcher(tmp_path):

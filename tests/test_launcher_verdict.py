@@ -7,7 +7,7 @@ import signal
 import pytest
 
 from job_stream.launcher.mailbox import Mailbox
-from job_stream.launcher.restarts import LIMIT, Limits, keepRunning
+from job_stream.launcher.restarts import LIMIT, Limits, keep_running
 from job_stream.launcher.verdict import End, Outcome, judge
 
 KILL, TERM, INT = -signal.SIGKILL, -signal.SIGTERM, -signal.SIGINT
@@ -40,7 +40,7 @@ def ends(*statuses, joined=True):
 )
 def test_the_first_rank_that_fails_tells_what_happened(statuses, launcher, code, is_crash):
     outcome = judge(ends(*statuses), 0, launcher, recovers=False)
-    assert (outcome.code, outcome.isCrash) == (code, is_crash)
+    assert (outcome.code, outcome.is_crash) == (code, is_crash)
 
 
 @pytest.mark.parametrize(
@@ -58,12 +58,12 @@ def test_the_first_rank_that_fails_tells_what_happened(statuses, launcher, code,
 )
 def test_deaths_that_mpi_survives_are_no_end(statuses, code, is_crash):
     outcome = judge(ends(*statuses), 0, 137, recovers=True)
-    assert (outcome.code, outcome.isCrash) == (code, is_crash)
+    assert (outcome.code, outcome.is_crash) == (code, is_crash)
 
 
 @pytest.mark.parametrize("status", [KILL, None])
 def test_a_rank_for_which_the_others_still_wait_is_not_survived(status):
-    assert judge(ends((1, status), (0, TERM), joined=False), 0, 137, recovers=True).isCrash
+    assert judge(ends((1, status), (0, TERM), joined=False), 0, 137, recovers=True).is_crash
 
 
 def test_a_launcher_that_ends_before_its_ranks_has_crashed():
@@ -88,9 +88,9 @@ def test_a_crash_is_told_with_its_place():
 class Told:
     """A run that comes to what the test says."""
 
-    def __init__(self, outcome, cameUp=True):
+    def __init__(self, outcome, came_up=True):
         self.outcome = outcome
-        self.cameUp = cameUp
+        self.came_up = came_up
 
     def wait(self):
         return self.outcome
@@ -113,7 +113,7 @@ def tries(monkeypatch):
             return next(waiting)
 
         with Mailbox() as box:
-            return keepRunning(start, limits, mailbox or box), given
+            return keep_running(start, limits, mailbox or box), given
 
     return go
 
@@ -134,17 +134,17 @@ def test_a_program_that_ended_by_itself_is_not_tried_again(tries, code):
 
 
 def test_where_mpirun_itself_could_not_begin_there_is_one_more_try(tries):
-    unlucky = Told(Outcome(213, True), cameUp=False)
+    unlucky = Told(Outcome(213, True), came_up=False)
     assert tries([unlucky, Told(Outcome(0))], Limits(0, None)) == (0, [{}, {}])
     assert tries([unlucky, unlucky], Limits(5, None)) == (213, [{}, {}])
 
 
 def test_what_never_came_up_is_not_tried_again(tries):
-    assert tries([Told(CRASH, cameUp=False)], Limits(5, None)) == (137, [{}])
+    assert tries([Told(CRASH, came_up=False)], Limits(5, None)) == (137, [{}])
 
 
 def test_what_had_come_up_once_is_tried_again_while_it_cannot_be_reached(tries):
-    code, given = tries([Told(CRASH), Told(CRASH, cameUp=False), Told(Outcome(0))], Limits(5, None))
+    code, given = tries([Told(CRASH), Told(CRASH, came_up=False), Told(Outcome(0))], Limits(5, None))
     assert (code, len(given)) == (0, 3)
 
 
@@ -157,7 +157,7 @@ def test_nothing_is_tried_again_when_the_end_was_asked_for(tries):
 def test_ctrl_c_before_anything_has_come_up_is_the_exit_status(tries):
     with Mailbox() as mailbox:
         signal.raise_signal(signal.SIGINT)
-        assert tries([Told(CRASH, cameUp=False)], Limits(5, None), mailbox) == (130, [{}])
+        assert tries([Told(CRASH, came_up=False)], Limits(5, None), mailbox) == (130, [{}])
 
 
 def test_a_pause_ends_at_ctrl_c(monkeypatch):
@@ -171,7 +171,7 @@ def test_a_pause_ends_at_ctrl_c(monkeypatch):
             signal.raise_signal(signal.SIGINT)
 
     with Mailbox() as mailbox:
-        assert keepRunning(lambda additions: Told(CRASH), Limits(5, None), mailbox) == 130
+        assert keep_running(lambda additions: Told(CRASH), Limits(5, None), mailbox) == 130
     assert told[-1].startswith("starting again in 1e+06 s")
 
 
@@ -180,7 +180,7 @@ def test_pauses_grow(tries, monkeypatch):
     monkeypatch.setattr("job_stream.launcher.restarts._sleep", lambda pause_s, mailbox: pauses.append(pause_s))
     monkeypatch.setattr("job_stream.launcher.restarts.FIRST_PAUSE_S", 1.0)
     with Mailbox() as mailbox:
-        keepRunning(lambda additions: Told(CRASH), Limits(8, None), mailbox)
+        keep_running(lambda additions: Told(CRASH), Limits(8, None), mailbox)
     assert pauses == [1, 2, 4, 8, 16, 32, 60, 60]
 
 

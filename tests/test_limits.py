@@ -9,7 +9,7 @@ import pytest
 
 from job_stream.errors import LimitError
 from job_stream.ground.limits import explained
-from job_stream.workers.links import openPair, receive, send
+from job_stream.workers.links import open_pair, receive, send
 
 # --- processes ----------------------------------------------------------------------------------------------------
 FEW_PROCESSES = """
@@ -184,7 +184,7 @@ w.run()
 
 def test_descriptors_that_are_lost_on_their_way_are_noticed():
     """The system drops what does not fit, and says so beside the message."""
-    ours, theirs = openPair()
+    ours, theirs = open_pair()
     send(ours, b"message", [0, 0, 0, 0])
     limit = resource.getrlimit(resource.RLIMIT_NOFILE)
     before = sorted(os.listdir("/proc/self/fd"))

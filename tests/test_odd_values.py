@@ -9,7 +9,7 @@ import job_stream
 from job_stream import Multiple, Work
 from job_stream.errors import PlanError
 from job_stream.stream.fingerprint import fingerprint
-from job_stream.values import Args, Sent, bytesOf
+from job_stream.values import Args, Sent, bytes_of
 
 
 class TextSize:
@@ -228,12 +228,12 @@ def test_what_only_answers_as_if_it_were_iterable_is_refused(make):
 @pytest.mark.parametrize("kind", [*KINDS, int, str, list])
 def test_only_what_is_a_size_counts_as_one(kind):
     expected = 10**30 if kind is HugeSize else 0
-    assert bytesOf(kind()) == Sent("", kind()).nbytes == expected
+    assert bytes_of(kind()) == Sent("", kind()).nbytes == expected
 
 
 def test_the_size_of_an_array_is_known():
     numpy = pytest.importorskip("numpy")
-    assert bytesOf(numpy.zeros(10)) == 80
+    assert bytes_of(numpy.zeros(10)) == 80
 
 
 @pytest.mark.parametrize("kind", [AnswersAnything, Lies])

@@ -10,7 +10,7 @@ import pytest
 import job_stream
 from job_stream import Work
 from job_stream.errors import JobStreamError, StageError
-from job_stream.memory.exceptions import packError, unpackError
+from job_stream.memory.exceptions import pack_error, unpack_error
 
 WAYS = [{}, {"useMultiprocessing": False}]
 
@@ -344,7 +344,7 @@ class Exits(Exception):
 def test_a_constructor_that_would_end_the_script_does_not():
     error = Exits("stay")
     error.args = ("exit",)
-    assert str(unpackError(packError(error))) == "exit"
+    assert str(unpack_error(pack_error(error))) == "exit"
 
 
 def test_constructors_are_not_called_where_nothing_was_left_behind():
@@ -373,9 +373,9 @@ def test_what_a_retry_raises_is_what_arrives():
 
 def test_job_streams_own_errors_travel_in_both_ways():
     error = JobStreamError("a")
-    assert str(pickle.loads(pickle.dumps(error))) == str(unpackError(packError(error))) == "a"
+    assert str(pickle.loads(pickle.dumps(error))) == str(unpack_error(pack_error(error))) == "a"
     told = StageError("stage", "item", "trace", 1, "host", 2)
-    assert str(unpackError(packError(told))) == str(told)
+    assert str(unpack_error(pack_error(told))) == str(told)
 
 
 def test_an_exception_that_cannot_be_changed_arrives_from_a_run_with_a_checkpoint(tmp_path):

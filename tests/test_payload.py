@@ -7,7 +7,7 @@ import pytest
 
 from job_stream.errors import PayloadError
 from job_stream.memory.mappings import Mappings
-from job_stream.memory.payload import Blob, Segment, pack, readOnce, unpack
+from job_stream.memory.payload import Blob, Segment, pack, read_once, unpack
 
 
 @pytest.fixture
@@ -26,13 +26,13 @@ def in_segment():
 
 
 def test_what_has_one_part_is_read_once(in_segment, monkeypatch):
-    read = readOnce(in_segment(["a", "b"]))
+    read = read_once(in_segment(["a", "b"]))
     monkeypatch.setattr(os, "preadv", None)
     assert unpack(read.frames()) == unpack([read.bytes()]) == ["a", "b"]
 
 
 def test_what_has_parts_is_read_whole_and_a_change_stays_with_who_made_it(in_segment):
-    read = readOnce(in_segment([numpy.arange(10_000), "b"]))
+    read = read_once(in_segment([numpy.arange(10_000), "b"]))
     array, _ = unpack(read.frames())
     array[:] = 0
     array, text = unpack(read.frames())
@@ -42,7 +42,7 @@ def test_what_has_parts_is_read_whole_and_a_change_stays_with_who_made_it(in_seg
 
 @pytest.mark.parametrize("payload", [pack(["a"]), Blob([5], None, 0, pack(["a"]).frames[0])])
 def test_what_lies_in_the_process_is_left_as_it_is(payload):
-    assert readOnce(payload) is payload
+    assert read_once(payload) is payload
 
 
 def segment_of(size):

@@ -74,10 +74,10 @@ def test_routes_lead_to_the_end_of_their_segment() -> None:
 def test_routes_of_a_frame_belong_to_the_body_around_it() -> None:
     builder = Builder()
     a = job(builder, "a")
-    frame = builder.openFrame(stage(Kind.FRAME, "frame"))
+    frame = builder.open_frame(stage(Kind.FRAME, "frame"))
     inner = job(builder, "inner")
     builder.route(inner, {"again": inner, "out": LAST})
-    builder.closeFrame(stage(Kind.END, "frameEnd"))
+    builder.close_frame(stage(Kind.END, "frameEnd"))
     builder.route(frame, {"back": a, "out": LAST})
     found = ways(builder.plan())
     assert found["frame (routes)"] == ["job: a", END]
@@ -86,10 +86,10 @@ def test_routes_of_a_frame_belong_to_the_body_around_it() -> None:
 
 def test_an_entrance_is_the_first_place_of_its_body() -> None:
     builder = Builder()
-    builder.openFrame(stage(Kind.FRAME, "frame"))
+    builder.open_frame(stage(Kind.FRAME, "frame"))
     a, b = job(builder, "a"), job(builder, "b")
     builder.enter({"": b, "first": a})
-    builder.closeFrame(stage(Kind.END, "frameEnd"))
+    builder.close_frame(stage(Kind.END, "frameEnd"))
     plan = builder.plan()
     entrance = plan.places[plan.bodies[1].segments[0].first]
     assert (entrance.kind, entrance.name) == (Kind.SWITCH, "frame (input)")
@@ -117,13 +117,13 @@ def test_a_route_cannot_leave_its_segment() -> None:
 
 def test_the_origins_of_a_value_are_all_the_stages_it_may_come_from() -> None:
     builder = Builder()
-    builder.openFrame(stage(Kind.FRAME, "frame"))
+    builder.open_frame(stage(Kind.FRAME, "frame"))
     a, b, c = (job(builder, name) for name in "abc")
     builder.route(a, {"": c})
     builder.route(b, {"": c})
     builder.route(c, {"again": b, "out": LAST})
     builder.enter({"": a, "b": b})
-    builder.closeFrame(stage(Kind.END, "frameEnd"))
+    builder.close_frame(stage(Kind.END, "frameEnd"))
     plan = builder.plan()
     numbers = {place.name: place.number for place in plan.places}
     origins = {name: sorted(place.name for place in plan.origins(number)) for name, number in numbers.items()}

@@ -61,7 +61,7 @@ def test_a_rank_says_how_long_it_still_has_work():
 def test_a_rank_with_much_to_do_does_not_ask():
     rank, _, actions = at_work(10)
     assert not asks(actions)
-    assert rank.hasPlenty
+    assert rank.has_plenty
 
 
 def test_a_rank_that_runs_dry_sooner_than_it_had_said_tells_so_once():
@@ -112,7 +112,7 @@ def test_a_rank_that_pulls_items_has_never_plenty(length, plenty):
     if length is None:
         rank.handle(m.SourceGave(tuple((1, Payload("item")) for _ in range(100)), False), 0.9)
     assert rank.busy
-    assert rank.hasPlenty == plenty
+    assert rank.has_plenty == plenty
 
 
 # --- being asked ------------------------------------------------------------------------------------------------------

@@ -16,12 +16,12 @@ from job_stream.engine.filing import Filing
 from job_stream.engine.handover import Handover
 from job_stream.engine.ledger import Piece
 from job_stream.engine.pauses import Pauses
-from job_stream.engine.rank import Rank, _lastOf
+from job_stream.engine.rank import Rank, _last_of
 from job_stream.engine.scopes import Debt, Scope
 from job_stream.engine.stores import Stores, StoreState
 from job_stream.simulate import workers
 from job_stream.simulate.__main__ import main
-from job_stream.simulate.cases import caseOf
+from job_stream.simulate.cases import case_of
 from job_stream.stream.plan import Kind
 
 SEEDS = 2000
@@ -55,7 +55,7 @@ def test_the_seeds_cover_routes() -> None:
     switches = Counter(
         "of a frame" if place.body else "of the stream"
         for seed in range(200)
-        for place in caseOf(seed).plan.places
+        for place in case_of(seed).plan.places
         if place.kind == Kind.SWITCH and any(goal < place.number for goal in place.routes.values())
     )
     assert switches["of a frame"] > 10
@@ -63,7 +63,7 @@ def test_the_seeds_cover_routes() -> None:
 
 
 def test_a_wrong_way_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(workers, "goalOf", lambda place, value: place.next)
+    monkeypatch.setattr(workers, "goal_of", lambda place, value: place.next)
     assert _fails()
 
 
@@ -76,66 +76,66 @@ def test_a_failure_says_how_to_replay_it(monkeypatch: pytest.MonkeyPatch, capsys
 # mutants of the engine's rules ------------------------------------------------------------------------------------
 
 
-def _forgetTheDead(rank: Rank, event: m.RankDied) -> None:
+def _forget_the_dead(rank: Rank, event: m.RankDied) -> None:
     """What a dead rank held is not lent again."""
     rank._sharing.died(event.rank)
-    rank._debts.lenderDied(event.rank)
+    rank._debts.lender_died(event.rank)
 
 
-def _closeBeforeCounting(rank: Rank, event: m.Repaid) -> None:
+def _close_before_counting(rank: Rank, event: m.Repaid) -> None:
     """Units are closed, and scopes end, before their products are filed."""
     books = rank._books
-    if not books.ledger.isOpen(event.lane, event.closed) or (event.lane > 0 and event.lane not in rank._roster):
+    if not books.ledger.is_open(event.lane, event.closed) or (event.lane > 0 and event.lane not in rank._roster):
         return
-    standIns = {m.HOME: books.ledger.scopeOf(*_lastOf(event.closed))} if event.lane < 0 else {}
-    kept = rank._kept(event, standIns)
+    stand_ins = {m.HOME: books.ledger.scope_of(*_last_of(event.closed))} if event.lane < 0 else {}
+    kept = rank._kept(event, stand_ins)
     closed = [piece for number, names in event.closed for piece in books.ledger.close(number, names)]
     if kept:
         books.ledger.keep(event.lane, event.loan, kept, None)
     for piece in closed:
-        books.closePiece(piece)
+        books.close_piece(piece)
     rank._progress.advance()
-    if not rank._progress.streamEnded:
-        rank._filing.file(event.products, standIns)
+    if not rank._progress.stream_ended:
+        rank._filing.file(event.products, stand_ins)
     if event.lane > 0:
-        rank._settleLane(event)
+        rank._settle_lane(event)
 
 
-def _forgetStores(filing: Filing, fold: m.Fold) -> None:
+def _forget_stores(filing: Filing, fold: m.Fold) -> None:
     """A store that comes home replaces the one that is there."""
     filing._books.scopes[fold.scope].active.add(filing._plan.places[fold.place].segment)
-    filing._books.storesAt(fold.place).adopt((fold.scope, fold.place), fold.payload)
+    filing._books.stores_at(fold.place).adopt((fold.scope, fold.place), fold.payload)
 
 
-def _loseTheRest(rank: Rank, event: m.Repaid, standIns: dict[int, int]) -> tuple[Any, ...]:
+def _lose_the_rest(rank: Rank, event: m.Repaid, stand_ins: dict[int, int]) -> tuple[Any, ...]:
     """What a borrower goes on with is forgotten."""
     return ()
 
 
-def _loseOthers(books: Books, pieces: list[Piece]) -> None:
+def _lose_others(books: Books, pieces: list[Piece]) -> None:
     """Of several pieces that come back, only the first is lent again."""
-    giveBack(books, pieces[:1])
+    give_back(books, pieces[:1])
 
 
-def _cutTooShort(work: m.Work, count: int) -> tuple[m.Work, m.Work]:
+def _cut_too_short(work: m.Work, count: int) -> tuple[m.Work, m.Work]:
     """An item between two parts of a piece is lost."""
     first, rest = cut(work, count)
     return first._replace(payload=first.payload._replace(stop=first.payload.stop - 1)), rest
 
 
-def _captureOnlyWhatWaits(books: Books, scopes: set[int]) -> tuple[PieceState, ...]:
+def _capture_only_what_waits(books: Books, scopes: set[int]) -> tuple[PieceState, ...]:
     """Pieces that are lent are left out of a capture."""
     lent = {id(piece.work) for piece in books.ledger.pieces}
     return tuple(piece for piece in pieces(books, scopes) if id(piece.work) not in lent)
 
 
-def _countAgain(stores: Stores, *given: Any) -> tuple[StoreState, ...]:
+def _count_again(stores: Stores, *given: Any) -> tuple[StoreState, ...]:
     """A capture forgets which calls have counted."""
     return tuple(store._replace(calls=tuple(call._replace(answered=False) for call in store.calls))
-                 for store in captureStores(stores, *given))  # fmt: skip
+                 for store in capture_stores(stores, *given))  # fmt: skip
 
 
-def _pauseForEachOther(pauses: Pauses, rank: int, change: int) -> None:
+def _pause_for_each_other(pauses: Pauses, rank: int, change: int) -> None:
     """A pause that was heard counts until whoever told of it lifts it, be it passed on in a circle."""
     by = pauses.__dict__.setdefault("by", set())
     (by.add if change % 2 else by.discard)(rank)
@@ -143,17 +143,17 @@ def _pauseForEachOther(pauses: Pauses, rank: int, change: int) -> None:
         pauses._change += 1
 
 
-def _tellOnlyDebtors(pauses: Pauses, debtors: set[int]) -> list[m.Send]:
+def _tell_only_debtors(pauses: Pauses, debtors: set[int]) -> list[m.Send]:
     """Who owes nothing any more is not told that a pause is over."""
     told = tell(pauses, debtors)
     return [send for send in told if pauses.paused or send.rank in debtors]
 
 
-def _keepFrames(handover: Handover, frame: Scope, debt: Debt, own: list[Piece]) -> None:
+def _keep_frames(handover: Handover, frame: Scope, debt: Debt, own: list[Piece]) -> None:
     """A frame goes home, and goes on here as well."""
 
 
-giveBack, cut, pieces, captureStores = Books.giveBack, backlog.cut, capture._pieces, Stores.capture
+give_back, cut, pieces, capture_stores = Books.give_back, backlog.cut, capture._pieces, Stores.capture
 tell = Pauses.tell
 
 
@@ -164,9 +164,9 @@ def _fails() -> bool:
 @pytest.mark.parametrize(
     ("table", "key", "mutant"),
     [
-        (rank._HANDLERS, m.RankDied, _forgetTheDead),
-        (rank._HANDLERS, m.Repaid, _closeBeforeCounting),
-        (filing._FILERS, m.Fold, _forgetStores),
+        (rank._HANDLERS, m.RankDied, _forget_the_dead),
+        (rank._HANDLERS, m.Repaid, _close_before_counting),
+        (filing._FILERS, m.Fold, _forget_stores),
     ],
 )
 def test_a_broken_rule_is_caught(monkeypatch: pytest.MonkeyPatch, table: dict[type, Any], key: type, mutant: Any):
@@ -177,17 +177,17 @@ def test_a_broken_rule_is_caught(monkeypatch: pytest.MonkeyPatch, table: dict[ty
 @pytest.mark.parametrize(
     ("where", "name", "mutant"),
     [
-        (Rank, "_kept", _loseTheRest),
+        (Rank, "_kept", _lose_the_rest),
         (Books, "register", lambda books, piece: None),
-        (Books, "giveBack", _loseOthers),
-        (books, "cut", _cutTooShort),
-        (capture, "_pieces", _captureOnlyWhatWaits),
+        (Books, "give_back", _lose_others),
+        (books, "cut", _cut_too_short),
+        (capture, "_pieces", _capture_only_what_waits),
         (Filing, "outstanding", property(lambda filing: ())),
-        (Stores, "capture", _countAgain),
-        (Handover, "_handHome", _keepFrames),
-        (Handover, "_storesOf", lambda handover, scope, standIn: []),
-        (Pauses, "heard", _pauseForEachOther),
-        (Pauses, "tell", _tellOnlyDebtors),
+        (Stores, "capture", _count_again),
+        (Handover, "_hand_home", _keep_frames),
+        (Handover, "_stores_of", lambda handover, scope, stand_in: []),
+        (Pauses, "heard", _pause_for_each_other),
+        (Pauses, "tell", _tell_only_debtors),
     ],
 )
 def test_a_broken_step_is_caught(monkeypatch: pytest.MonkeyPatch, where: Any, name: str, mutant: Any) -> None:

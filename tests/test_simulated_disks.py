@@ -30,7 +30,7 @@ from job_stream.checkpoints.stopping import TimeLimit
 from job_stream.engine import messages as m
 from job_stream.errors import CheckpointError
 from job_stream.memory.payload import Blob, pack, unpack
-from job_stream.simulate.cases import Case, caseOf
+from job_stream.simulate.cases import Case, case_of
 from job_stream.simulate.cluster import Cluster
 from job_stream.simulate.functions import Values
 from job_stream.simulate.serial import serial
@@ -97,7 +97,7 @@ class Run(Cluster):
         self.writer: Thread | None = None
         disk.synced = self._synced
 
-    def _start(self, size: int, lanes: int, rankDeaths: tuple[tuple[float, int], ...]) -> None:
+    def _start(self, size: int, lanes: int, rank_deaths: tuple[tuple[float, int], ...]) -> None:
         """Not yet."""
 
     def lives(self) -> None:
@@ -110,21 +110,21 @@ class Run(Cluster):
                 self.live()
                 return
             except Death:
-                self._died(powerFails=self.chance.random() < 0.5)
+                self._died(power_fails=self.chance.random() < 0.5)
             except CheckpointError as error:
                 if self.disk.errors == errors:
                     raise AssertionError(f"refused without a reason: {error}") from error
-                self._died(powerFails=False)
+                self._died(power_fails=False)
         raise AssertionError("it does not come to its end")
 
-    def _died(self, powerFails: bool) -> None:
-        self.counts["power failures" if powerFails else "deaths"] += 1
+    def _died(self, power_fails: bool) -> None:
+        self.counts["power failures" if power_fails else "deaths"] += 1
         self.again += self.isInCall
-        if powerFails or self.disk.errors > self._errors:
+        if power_fails or self.disk.errors > self._errors:
             self.again += len(self.handled) - self._on_record
             self._on_record = len(self.handled)
         self.isInCall = False
-        self.disk.restart(powerFails)
+        self.disk.restart(power_fails)
 
     def _synced(self, path: str) -> None:
         if path.endswith(".journal") and not self._waits:
@@ -147,7 +147,7 @@ class Run(Cluster):
         self.saver = saver = Saver(PATH, 1e6, TimeLimit(None), self.plan, self.kind, self.disk)
         if saver.ended is not None:
             return
-        saver.initialParts(list)
+        saver.initial_parts(list)
         saver.begin((self.case.items,))
         self.counts["resumed"] += saver.state is not None
         self.posted: list[BaseException] = []
@@ -155,7 +155,7 @@ class Run(Cluster):
         self.kept, self.queue = [], deque[m.Deliver]()
         saver.restore(lambda values, base: self.kept.extend(values))
         self._saved = (changed(saver.state, afloat), [])
-        super()._start(self.case.size, self.case.lanes, self.case.rankDeaths)
+        super()._start(self.case.size, self.case.lanes, self.case.rank_deaths)
         self._handle(0, m.Nothing())
         self._save(self.ranks[0].capture())
         while not self.ranks[0].halted or self.ranks[0].awaits or self.writer is not None:
@@ -175,14 +175,14 @@ class Run(Cluster):
         if self.disk.errors == errors:
             self._check_end(len(SAID) == said)
         if len(SAID) == said:
-            self.disk.restart(powerFails=True)
+            self.disk.restart(power_fails=True)
             self.disk.fate = lambda call: None
             if CheckpointFile(PATH, self.disk).check() is None:
                 self.wrong.append("the end has been forgotten")
 
-    def _check_end(self, isNoted: bool) -> None:
+    def _check_end(self, is_noted: bool) -> None:
         """What earlier processes have left is gone, if nothing went wrong in this one."""
-        if not isNoted:
+        if not is_noted:
             self.wrong.append("the end has not been noted")
         if left := sorted({*self.disk.names} - {f"{PATH}.done"}):
             self.wrong.append(f"{left} are left")
@@ -200,7 +200,7 @@ class Run(Cluster):
         elif event == "take":
             self._take()
         elif type(event) is tuple:
-            self._laneWorked(number, *event)
+            self._lane_worked(number, *event)
         else:
             self._handle(number, event)
 
@@ -241,7 +241,7 @@ class Run(Cluster):
         self._later(self.chance.random() * 0.01, 0, "take")
 
     def _take(self) -> None:
-        if not self.saver._isTried.is_set():
+        if not self.saver._is_tried.is_set():
             self._later(1e-3, 0, "take")
             return
         action = self.queue.popleft()
@@ -274,7 +274,7 @@ class Run(Cluster):
             loaded = CheckpointFile(PATH, worst).read(fingerprint(self.plan))
             if loaded is None:
                 raise CheckpointError("results are handed out without a checkpoint")
-            JOURNALS[self.kind].open(f"{PATH}.journal", loaded.header.runId, loaded.header.mark, worst).close()
+            JOURNALS[self.kind].open(f"{PATH}.journal", loaded.header.run_id, loaded.header.mark, worst).close()
         except CheckpointError as error:
             self.wrong.append(str(error))
 
@@ -305,11 +305,11 @@ def small_case(seed: int, chance: random.Random) -> Case:
     deaths = tuple((chance.random() * 0.05, 1) for _ in range(size - 1) if chance.random() < 0.3)
     saves = tuple(chance.random() ** 2 * 0.1 for _ in range(chance.choice([0, 2])))
     snapshots = tuple(chance.random() * 0.06 for _ in range(chance.choice([0, 3, 12])))
-    case = caseOf(seed)
+    case = case_of(seed)
     if chance.random() < 0.5:
         case = case._replace(plan=plan_of("job"))  # gives many results
     return case._replace(
-        items=chance.choice([0, 1, 5, 12, 24]), size=size, lanes=2, rankDeaths=deaths, saves=saves,
+        items=chance.choice([0, 1, 5, 12, 24]), size=size, lanes=2, rank_deaths=deaths, saves=saves,
         snapshots=snapshots, crashes=(), slow={},
     )  # fmt: skip
 
@@ -330,7 +330,7 @@ def troubles(chance: random.Random) -> Callable[[str], Any]:
 def run_of(seed: int) -> Run:
     chance = random.Random(seed)
     disk = SimulatedDisk(chance)
-    disk.fate, disk.noLinks = troubles(chance), chance.random() < 0.2
+    disk.fate, disk.no_links = troubles(chance), chance.random() < 0.2
     run = Run(seed, small_case(seed, chance), chance.choice(["call", "call", "keep"]), disk)
     run.lives()
     return run
@@ -357,11 +357,11 @@ def test_whatever_a_disk_does_no_result_is_lost_or_handed_out_too_early(first: i
 # --- each call goes wrong ---------------------------------------------------------------------------------------------
 
 
-def run_with(seed: int, kind: str, fate: Callable[[int, str], Any], noLinks: bool = False) -> Run:
+def run_with(seed: int, kind: str, fate: Callable[[int, str], Any], no_links: bool = False) -> Run:
     """The run of a stream in which certain calls go wrong, and nothing else."""
     disk = SimulatedDisk(random.Random(seed))
-    disk.fate, disk.noLinks = (lambda call: fate(disk.calls, call)), noLinks
-    case = caseOf(7)._replace(items=6, size=1, lanes=2, rankDeaths=(), laneDeaths=0.0, slow={}, saves=(),
+    disk.fate, disk.no_links = (lambda call: fate(disk.calls, call)), no_links
+    case = case_of(7)._replace(items=6, size=1, lanes=2, rank_deaths=(), lane_deaths=0.0, slow={}, saves=(),
                               snapshots=(0.003, 0.006, 0.01), crashes=())  # fmt: skip
     run = Run(seed, case, kind, disk)
     run.lives()
@@ -378,7 +378,7 @@ FATES: dict[str, tuple[Any, ...]] = {
 }
 
 
-def each_goes_wrong(kind: str, noLinks: bool, fates: tuple[Any, ...]) -> tuple[int, list[str]]:
+def each_goes_wrong(kind: str, no_links: bool, fates: tuple[Any, ...]) -> tuple[int, list[str]]:
     """The n-th call meets its fate, for every n, and the next fate comes some calls later. Gives how many calls there
     were, and what was wrong."""
     number, wrong = 0, []
@@ -389,7 +389,7 @@ def each_goes_wrong(kind: str, noLinks: bool, fates: tuple[Any, ...]) -> tuple[i
         def fate(at: int, call: str, places: dict[int, Any] = places) -> Any:
             return places.pop(at, None) if call in FAULTS else None
 
-        run = run_with(number, kind, fate, noLinks)
+        run = run_with(number, kind, fate, no_links)
         if verdict := run.verdict():
             wrong.append(f"call {number}: {verdict}")
         if len(places) == len(fates):
@@ -397,10 +397,10 @@ def each_goes_wrong(kind: str, noLinks: bool, fates: tuple[Any, ...]) -> tuple[i
 
 
 @pytest.mark.parametrize("kind", JOURNALS)
-@pytest.mark.parametrize("noLinks", [False, True])
+@pytest.mark.parametrize("no_links", [False, True])
 @pytest.mark.parametrize("fates", FATES)
-def test_each_call_of_a_run_may_go_wrong(kind: str, noLinks: bool, fates: str) -> None:
-    number, wrong = each_goes_wrong(kind, noLinks, FATES[fates])
+def test_each_call_of_a_run_may_go_wrong(kind: str, no_links: bool, fates: str) -> None:
+    number, wrong = each_goes_wrong(kind, no_links, FATES[fates])
     assert not wrong, "\n".join(wrong)
     assert number > 60
 
@@ -425,17 +425,17 @@ def _counted_before(journal: CallJournal, values: list[Any], begin: Callable[...
 
 
 MUTANTS: dict[str, list[tuple[Any, str, Any]]] = {
-    "the first checkpoint does not matter": [(Saver, "_notWritten", _nothing)],
-    "a sync after one that failed is believed": [(LogFile, "_writeAgain", _nothing)],
+    "the first checkpoint does not matter": [(Saver, "_not_written", _nothing)],
+    "a sync after one that failed is believed": [(LogFile, "_write_again", _nothing)],
     "the journal is not synced": [(LogFile, "sync", _nothing)],
     "the checkpoint is not synced": [(SimulatedDisk, "fsync", _unsynced)],
-    "names are not synced": [(SimulatedDisk, "syncFolder", _nothing)],
+    "names are not synced": [(SimulatedDisk, "sync_folder", _nothing)],
     "what died before it was a checkpoint stays": [(CheckpointFile, "_tidy", _nothing)],
     "what lost its beginning stays": [(checkpoint_module, "_NOTHING", b"never")],
     "calls are counted before they have ended": [
         (CallJournal, "begin", _counted_before), (CallJournal, "handled", _nothing),
     ],
-    "the mark is where the journal is now": [(Saver, "_markOf", lambda saver, results: saver._journal.mark())],
+    "the mark is where the journal is now": [(Saver, "_mark_of", lambda saver, results: saver._journal.mark())],
 }  # fmt: skip
 
 
@@ -447,7 +447,7 @@ def test_a_wrong_step_is_caught(mutant: str, monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_a_checkpoint_that_is_left_without_its_name_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(CheckpointFile, "_putBack", _nothing)
+    monkeypatch.setattr(CheckpointFile, "_put_back", _nothing)
     with pytest.raises(AssertionError, match=r"state is missing, but \S*state\.previous is there"):
         each_goes_wrong("call", True, FATES["error, and death later"])
 

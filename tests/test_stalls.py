@@ -159,7 +159,7 @@ FORGETFUL = """
         told.append(True)
 
     told = []
-    Roster.idlest, Roster.askAgain = forgetful, again
+    Roster.idlest, Roster.ask_again = forgetful, again
     w = Work(range(10))
     w.job(lambda number: number)
     results = w.run()

@@ -16,7 +16,7 @@ import job_stream
 from job_stream import Work
 from job_stream.errors import PlanError
 from job_stream.memory.codec import RankCodec
-from job_stream.observe.statistics import Statistics, leastSeconds, report
+from job_stream.observe.statistics import Statistics, least_seconds, report
 from job_stream.ranks.cluster import Cluster
 from job_stream.ranks.protocol import KINDS as MESSAGES
 from job_stream.ranks.protocol import Figures, Hello
@@ -75,8 +75,8 @@ def test_a_rank_without_figures_has_a_line_that_says_why():
 
 @pytest.mark.parametrize(("value", "seconds"), [("0", float("inf")), ("1", 0.0), ("", 0.1)])
 def test_the_environment_says_which_runs_are_shown(value, seconds):
-    assert leastSeconds({"JOBS_STATS": value}) == seconds
-    assert leastSeconds({}) == 0.1
+    assert least_seconds({"JOBS_STATS": value}) == seconds
+    assert least_seconds({}) == 0.1
 
 
 def test_another_value_in_the_environment_is_an_error(monkeypatch):

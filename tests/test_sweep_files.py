@@ -12,7 +12,7 @@ import pytest
 
 from job_stream import rng
 from job_stream.baked import sweep
-from job_stream.baked.sweep.sources import sourceOf
+from job_stream.baked.sweep.sources import source_of
 from job_stream.errors import JobStreamError, PlanError
 
 np = pytest.importorskip("numpy")
@@ -419,7 +419,7 @@ def commented(id, trial, a):  # as the first one
 
 
 def body_of(function):
-    return sourceOf(function).partition("\n")[2]
+    return source_of(function).partition("\n")[2]
 
 
 def test_comments_and_layout_make_no_other_code():
@@ -427,7 +427,7 @@ def test_comments_and_layout_make_no_other_code():
 
 
 def test_the_code_of_a_partial_function_is_that_of_the_function():
-    assert sourceOf(functools.partial(first_stage, a=2)) == sourceOf(first_stage)
+    assert source_of(functools.partial(first_stage, a=2)) == source_of(first_stage)
 
 
 def test_the_keywords_of_a_stage_belong_to_its_code():
@@ -438,19 +438,19 @@ def test_the_keywords_of_a_stage_belong_to_its_code():
     def stage(store):
         pass
 
-    assert "store.x + 1" in sourceOf(stage)
+    assert "store.x + 1" in source_of(stage)
 
 
 @pytest.mark.parametrize("function", [len, eval("lambda id, trial: {}")], ids=["built in", "typed in"])
 def test_what_has_no_source_has_no_code(function):
-    assert sourceOf(function) == ""
+    assert source_of(function) == ""
 
 
 def test_a_lambda_in_the_middle_of_a_statement_has_code(tmp_path):
     (function,) = [
         lambda id, trial: {"x": trial + 1},
     ]
-    assert "trial + 1" in sourceOf(function)
+    assert "trial + 1" in source_of(function)
 
 
 def test_a_stage_that_gives_other_values_than_the_log_has_is_refused(resumed):

@@ -17,7 +17,7 @@ from mpi_support import find_mpirun, is_open_mpi, mpirun
 from support import DEADLINE_S, REPOSITORY, Gate, Tally, wait_until
 
 from job_stream.baked.sweep.board import Board, Figures
-from job_stream.baked.sweep.progress import duration, lineOf
+from job_stream.baked.sweep.progress import duration, line_of
 
 pytest.importorskip("scipy")
 pytest.importorskip("pandas")
@@ -71,14 +71,14 @@ def test_nothing_is_expected_before_anything_is_known():
     ],
 )
 def test_a_line_tells_combinations_trials_and_time(figures, line):
-    assert lineOf(figures, 100) == line
+    assert line_of(figures, 100) == line
 
 
 def test_trials_of_an_earlier_run_do_not_make_this_one_look_faster():
     board = board_of((100, 200))
     board.begin()
     board.note(0, 150, 200)
-    assert lineOf(board.figures(), 100).endswith("about 0:01:40 left")
+    assert line_of(board.figures(), 100).endswith("about 0:01:40 left")
 
 
 @pytest.mark.parametrize(("seconds", "text"), [(0, "0:00:00"), (61.4, "0:01:01"), (36000, "10:00:00")])
@@ -166,11 +166,11 @@ def test_the_display_ends_when_the_script_is_killed(start, gate):
 
 def test_a_sweep_goes_on_when_its_display_is_killed(start, gate, tally):
     shown = """
-    def show(board, endsWithin):
+    def show(board, ends_within):
         Tally(here / "tally").note(os.getpid())
-        while not endsWithin(60):
+        while not ends_within(60):
             pass
-    progress._showLines = show
+    progress._show_lines = show
     """
     script = start(PRELUDE + textwrap.dedent(shown) + HELD)
     wait_until(lambda: len(tally), "the display to begin")

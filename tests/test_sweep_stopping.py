@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from job_stream.baked.sweep.coverage import VARIABLES, measured
-from job_stream.baked.sweep.stopping import Moments, OtherKeys, Rule, Trials, firstTrials, quantile
+from job_stream.baked.sweep.stopping import Moments, OtherKeys, Rule, Trials, first_trials, quantile
 
 pytest.importorskip("scipy")
 
@@ -72,13 +72,13 @@ def test_quantiles_are_those_of_students_table(freedom, t):
 
 
 def test_the_half_width_is_that_of_the_95_percent_interval():
-    assert moments_of([1, 2, 3, 4]).halfWidth == pytest.approx(3.182 * statistics.stdev([1, 2, 3, 4]) / 2, abs=1e-3)
+    assert moments_of([1, 2, 3, 4]).half_width == pytest.approx(3.182 * statistics.stdev([1, 2, 3, 4]) / 2, abs=1e-3)
 
 
 @pytest.mark.parametrize("values", [[], [4]])
 def test_less_than_two_values_have_no_deviation(values):
     assert math.isnan(moments_of(values).deviation)
-    assert math.isnan(moments_of(values).halfWidth)
+    assert math.isnan(moments_of(values).half_width)
 
 
 # --- how many trials are needed ---------------------------------------------------------------------------------------
@@ -153,7 +153,7 @@ def test_needed_lies_between_least_and_most(values, least, most):
     ],
 )
 def test_the_first_trials(rule, cpus, combinations, first):
-    assert firstTrials(rule, cpus, combinations) == first
+    assert first_trials(rule, cpus, combinations) == first
 
 
 # --- which trials are begun -------------------------------------------------------------------------------------------

@@ -19,7 +19,7 @@ from support import PROMPT_S, Gate, wait_until
 
 from job_stream.errors import EngineError
 from job_stream.ranks.local import LocalTransport
-from job_stream.ranks.pieces import cutUp
+from job_stream.ranks.pieces import cut_up
 from job_stream.ranks.transport import Transport
 
 DEATHS = int(os.environ.get("JOBS_TEST_DEATHS", "1"))
@@ -32,14 +32,14 @@ from pathlib import Path
 from job_stream import world as worlds
 from job_stream.ranks.transport import Left, Lost, Received
 from job_stream.ranks.sockets import SocketTransport
-from job_stream.ranks.world import rankOf, world
+from job_stream.ranks.world import rank_of, world
 
-def through_a_network(mpi, grant, oneHost):
+def through_a_network(mpi, grant, one_host):
     # Ranks whose hosts have other names do not meet on one.
-    return SocketTransport(mpi, grant._replace(host=f"host {{rankOf()}}"), ["192.0.2.1", "127.0.0.1"])
+    return SocketTransport(mpi, grant._replace(host=f"host {{rank_of()}}"), ["192.0.2.1", "127.0.0.1"])
 
 if "{NETWORK}" in os.environ:
-    worlds._withSockets = through_a_network
+    worlds._with_sockets = through_a_network
 """
 PRELUDE += """
 
@@ -121,12 +121,12 @@ def script(tmp_path):
 
 # --- the seam -----------------------------------------------------------------------------------------------------
 CONFORMANCE = """
-from job_stream.ranks.cpus import ownGrant
+from job_stream.ranks.cpus import own_grant
 from job_stream.ranks.meeting import start
 from job_stream.ranks.mpi import MpiTransport
 
 usual = world()
-tiny = usual if usual.recovers else MpiTransport(start(), ownGrant(), pieceBytes=1000)
+tiny = usual if usual.recovers else MpiTransport(start(), own_grant(), piece_bytes=1000)
 SIZES = [[], [0], [1], [0, 7, 0], [5] * 100, [32768], [32769], [70000, 3, 3, 0, 70000], [300000] * 3, [9_000_001]]
 
 def content(sender, number, sizes):
@@ -188,20 +188,20 @@ def test_messages_of_all_sizes_come_whole_and_in_order(script, way):
 
 
 def test_a_message_larger_than_a_count_of_32_bits_is_cut_up():
-    pieces = list(cutUp([memoryview(bytearray(2500))], 1000))
+    pieces = list(cut_up([memoryview(bytearray(2500))], 1000))
     assert [len(piece) for piece in pieces] == [1000, 1000, 500]
 
 
 def test_only_small_neighbours_are_copied_together():
     large = bytearray(100_000)
-    pieces = list(cutUp([memoryview(b"a"), memoryview(b"b"), memoryview(large), memoryview(b"c")], 1 << 20))
+    pieces = list(cut_up([memoryview(b"a"), memoryview(b"b"), memoryview(large), memoryview(b"c")], 1 << 20))
     assert [len(piece) for piece in pieces] == [2, 100_000, 1]
     assert isinstance(pieces[1], memoryview)
     assert pieces[1].obj is large
 
 
 def test_many_small_buffers_make_few_pieces_whose_sizes_add_up():
-    pieces = list(cutUp([memoryview(bytes(20_000))] * 1000, 1 << 29))
+    pieces = list(cut_up([memoryview(bytes(20_000))] * 1000, 1 << 29))
     assert sum(map(len, pieces)) == 20_000_000
     assert len(pieces) < 25
 
@@ -439,7 +439,7 @@ def test_a_rank_given_up_is_not_heard_of_again(script, way):
             transport = world()
             if transport.rank == 0:
                 transport.send(1, b"", [bytes(50_000_000)])
-                transport.giveUp(1)
+                transport.give_up(1)
                 assert not transport.busy
                 transport.send(1, b"dropped")
                 end = time.monotonic() + 0.3
@@ -469,7 +469,7 @@ def test_a_rank_that_one_has_given_up_is_lost_for_all_and_hears_of_it(script, wa
             if transport.rank == 0:
                 for _ in range(count):
                     transport.send(1, b"", [bytes(1_000_000)])
-                transport.giveUp(1)
+                transport.give_up(1)
                 (said / "given up").touch()
             else:
                 while transport.rank == 1 and not (said / "given up").exists():
@@ -522,8 +522,8 @@ def test_a_rank_that_ends_before_it_has_joined_does_not_block_the_others(script,
     with World(
         script(
             """
-            from job_stream.ranks.world import rankOf
-            if rankOf() == 1:
+            from job_stream.ranks.world import rank_of
+            if rank_of() == 1:
                 sys.exit() if sys.argv[1] == "quietly" else 1 / 0
             transport = world()
             poll_until(transport, lambda news: Left(1) in news)
@@ -562,8 +562,8 @@ def test_a_process_that_mpi_does_not_end_ends(start):
     script = start(
         """
         import ctypes
-        from job_stream.ranks.base import _endWithin
-        _endWithin(0.01)
+        from job_stream.ranks.base import _end_within
+        _end_within(0.01)
         ctypes.PyDLL(None).pause()  # waits for ever, and lets no other thread run Python
         """
     )
@@ -577,7 +577,7 @@ def test_an_exception_of_all_ranks_is_printed_once(script, missing):
             """
             transport = world()
             error = ValueError("ours")
-            error._jobStreamShared = True
+            error._job_stream_shared = True
             if transport.rank == 2 and sys.argv[1] == "True":
                 receive(transport, 1000)
             raise error

@@ -70,23 +70,23 @@ def clock(monkeypatch):
 def patience_of(clock, busy, calm, due=None):
     patience = Patience(None, [], lambda: due)
     patience.polls, patience.stirred = True, clock.now
-    patience.isBusy, patience.isCalm = (lambda: busy), (lambda: calm)
+    patience.is_busy, patience.is_calm = (lambda: busy), (lambda: calm)
     return patience
 
 
 def test_a_rank_with_plenty_to_do_looks_once_in_a_while_whatever_wakes_it(clock):
     patience = patience_of(clock, busy=True, calm=True)
-    assert patience.isLookDue()
+    assert patience.is_look_due()
     clock.now += CALM_S / 2
-    assert not patience.isLookDue()
+    assert not patience.is_look_due()
     clock.now += CALM_S
-    assert patience.isLookDue()
+    assert patience.is_look_due()
 
 
 def test_a_rank_with_plenty_to_do_sleeps_until_it_is_time_to_look(clock):
     patience = patience_of(clock, busy=True, calm=True)
     for _ in range(20):
-        assert patience.isLookDue()
+        assert patience.is_look_due()
         before = clock.now
         clock.wait(patience.ms())
         assert before + CALM_S <= clock.now < before + CALM_S + 2e-3
@@ -95,9 +95,9 @@ def test_a_rank_with_plenty_to_do_sleeps_until_it_is_time_to_look(clock):
 
 def test_a_rank_that_runs_out_of_work_looks_at_once(clock):
     patience = patience_of(clock, busy=True, calm=True)
-    assert patience.isLookDue()
-    patience.isCalm = lambda: False
-    assert patience.isLookDue()
+    assert patience.is_look_due()
+    patience.is_calm = lambda: False
+    assert patience.is_look_due()
 
 
 def test_a_rank_without_work_stays_awake_for_a_moment_after_news(clock):
@@ -111,12 +111,12 @@ def test_a_rank_without_work_stays_awake_for_a_moment_after_news(clock):
 def test_a_rank_at_work_leaves_the_processor_to_its_lanes(clock):
     patience = patience_of(clock, busy=True, calm=False)
     assert patience.ms() > 0
-    assert patience.isLookDue()
+    assert patience.is_look_due()
     assert not clock.naps
 
 
 @pytest.mark.parametrize("calm", [True, False])
 def test_what_is_due_earlier_is_not_slept_over(clock, calm):
     patience = patience_of(clock, busy=True, calm=calm, due=clock.now + 0.5e-3)
-    patience.isLookDue()
+    patience.is_look_due()
     assert patience.ms() == pytest.approx(0.5)

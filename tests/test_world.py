@@ -12,8 +12,8 @@ from mpi_support import clean_environment, find_mpirun, is_open_mpi, mpirun
 
 from job_stream.errors import WorldError
 from job_stream.ranks import cpus
-from job_stream.ranks.cpus import Grant, narrowBinding, shares
-from job_stream.ranks.meeting import GRANT, packGrant, unpackGrant
+from job_stream.ranks.cpus import Grant, narrow_binding, shares
+from job_stream.ranks.meeting import GRANT, pack_grant, unpack_grant
 from job_stream.ranks.world import Launch, launched
 
 OPEN_MPI = {
@@ -112,12 +112,12 @@ def test_every_rank_has_a_lane_and_no_cpu_is_given_twice(given_masks):
 @given(st.frozensets(st.integers(0, 2047)), st.none() | st.integers(1, 99), st.none() | st.integers(1, 99))
 def test_a_grant_travels_unchanged(mask, quota, wanted):
     sent = Grant("node-17.cluster", 4711, mask, 96, quota, wanted)
-    assert unpackGrant(GRANT.unpack(packGrant(sent))) == sent
+    assert unpack_grant(GRANT.unpack(pack_grant(sent))) == sent
 
 
 # --- binding ------------------------------------------------------------------------------------------------------
 def test_a_narrow_binding_is_told_with_the_fix():
-    text = narrowBinding([grant([0]), grant([1])], "mpirun --bind-to none")
+    text = narrow_binding([grant([0]), grant([1])], "mpirun --bind-to none")
     assert text is not None
     assert "on a to 2 of 8 CPUs" in text
     assert "mpirun --bind-to none" in text
@@ -136,12 +136,12 @@ def test_a_narrow_binding_is_told_with_the_fix():
     ids=["all are used", "no more are granted", "the quota is smaller", "the user set it"],
 )
 def test_other_bindings_are_not_mentioned(grants):
-    assert narrowBinding(grants, "") is None
+    assert narrow_binding(grants, "") is None
 
 
 @pytest.mark.parametrize(("text", "count"), [("0-3", 4), ("0-1,8,10-11", 5), ("", 0)])
 def test_a_list_of_cpus_is_counted(text, count):
-    assert cpus._countCpus(text) == count
+    assert cpus._count_cpus(text) == count
 
 
 def test_a_control_group_limits_what_is_available(tmp_path):
@@ -256,15 +256,15 @@ def test_children_of_a_rank_are_no_ranks(tmp_path):
         textwrap.dedent(
             """
             import os, subprocess, sys
-            from job_stream.ranks.world import rankOf, sizeOf, world
+            from job_stream.ranks.world import rank_of, size_of, world
             child = os.fork()
             if not child:
-                os.write(1, b"%d %d\\n" % (sizeOf(), world().size))
+                os.write(1, b"%d %d\\n" % (size_of(), world().size))
                 os._exit(0)
             os.waitpid(child, 0)
             program = "from job_stream.ranks.world import world; print(world().size)"
             subprocess.run([sys.executable, "-c", program], check=True)
-            os.write(1, b"%d %d\\n" % (sizeOf(), world().size))
+            os.write(1, b"%d %d\\n" % (size_of(), world().size))
             """
         )
     )

@@ -49,7 +49,7 @@ class Board:
         """Says that all trials noted so far are those of earlier runs."""
         self._earlier[0] = self.figures().trials
 
-    def isDone(self, id: int) -> bool:
+    def is_done(self, id: int) -> bool:
         return bool(self._slots[SLOT * id + 2])
 
     def figures(self) -> Figures:

@@ -13,7 +13,7 @@ from typing import Any
 from job_stream import getRank
 from job_stream.errors import PlanError
 
-__all__ = ["checkFile", "hint", "isNumber", "need", "whole"]
+__all__ = ["check_file", "hint", "is_number", "need", "whole"]
 
 
 def whole(what: str, value: Any, least: int | None = None) -> int:
@@ -28,7 +28,7 @@ def whole(what: str, value: Any, least: int | None = None) -> int:
     return int(value)
 
 
-def isNumber(value: Any) -> bool:
+def is_number(value: Any) -> bool:
     """Whether it is one real number of any type, and no truth value."""
     return isinstance(value, Real) and not isinstance(value, bool)
 
@@ -39,7 +39,7 @@ def hint(name: str, known: Iterable[str]) -> str:
     return f"; did you mean {near[0]!r}?" if near else ""
 
 
-def checkFile(keyword: str, path: Path) -> None:
+def check_file(keyword: str, path: Path) -> None:
     """Makes sure that a file can be written, on the rank that is going to do so; a link stands for what it leads to.
 
     Raises:

@@ -54,7 +54,7 @@ def measured(variable: Variable, rule: Rule, sweeps: int, seed: int = 0) -> Cove
     covered = trials = 0
     for number in range(sweeps):
         moments = _sweep(rule, _values(variable, default_rng([seed, number]))).values["value"]
-        covered += abs(moments.mean - variable.mean) <= moments.halfWidth
+        covered += abs(moments.mean - variable.mean) <= moments.half_width
         trials += moments.count
     return Coverage(covered / sweeps, trials / sweeps)
 

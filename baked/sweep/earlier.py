@@ -14,15 +14,15 @@ from job_stream.errors import JobStreamError
 
 from .stopping import Rule
 from .triallog import Logged, TrialLog
-from .variables import Parameters, textOf
+from .variables import Parameters, text_of
 
-__all__ = ["Results", "earlierTrials"]
+__all__ = ["Results", "earlier_trials"]
 
 Results = dict[int, dict[str, float]]
 """What came of the trials of a combination, by their numbers."""
 
 
-def earlierTrials(log: TrialLog, combinations: Sequence[Parameters], rule: Rule) -> dict[int, Results]:
+def earlier_trials(log: TrialLog, combinations: Sequence[Parameters], rule: Rule) -> dict[int, Results]:
     """The trials in a log, by the number of the combination; those that the rule has no use for are left out.
 
     stderr tells when the stages have changed since: what they give now may be something else, or may not.
@@ -31,9 +31,9 @@ def earlierTrials(log: TrialLog, combinations: Sequence[Parameters], rule: Rule)
         JobStreamError: the log is of another sweep: it has other parameters, other values or another seed.
     """
     entries = log.read()
-    _checkNames(log, entries, combinations[0])
-    _checkSeeds(log, entries)
-    _tellChanges(log, entries)
+    _check_names(log, entries, combinations[0])
+    _check_seeds(log, entries)
+    _tell_changes(log, entries)
     found = _sorted(entries, combinations)
     if entries and not found:
         raise JobStreamError(
@@ -44,17 +44,17 @@ def earlierTrials(log: TrialLog, combinations: Sequence[Parameters], rule: Rule)
     return {id: _used(results, rule) for id, results in found.items()}
 
 
-def _checkNames(log: TrialLog, entries: Sequence[Logged], parameters: Parameters) -> None:
+def _check_names(log: TrialLog, entries: Sequence[Logged], parameters: Parameters) -> None:
     for number, entry in enumerate(entries, 1):
         if entry.parameters.keys() != parameters.keys():
             raise log.wrong(number, f"has the parameters {sorted(entry.parameters)}, this sweep {sorted(parameters)}")
         if entry.values.keys() != entries[0].values.keys():
             raise log.wrong(number, f"has the values {sorted(entry.values)}, line 1 {sorted(entries[0].values)}")
-        if not all(map(_isNumber, entry.values.values())) or entry.trial < 0:
+        if not all(map(_is_number, entry.values.values())) or entry.trial < 0:
             raise log.wrong(number, "has values that are no numbers, or a trial that is none")
 
 
-def _isNumber(value: object) -> bool:
+def _is_number(value: object) -> bool:
     """Whether it is one as tables need it: of a size that a float can have."""
     try:
         return isinstance(value, (int, float)) and bool(float(value) or True)
@@ -62,7 +62,7 @@ def _isNumber(value: object) -> bool:
         return False
 
 
-def _checkSeeds(log: TrialLog, entries: Sequence[Logged]) -> None:
+def _check_seeds(log: TrialLog, entries: Sequence[Logged]) -> None:
     for number, entry in enumerate(entries, 1):
         if entry.seed != log.seed:
             raise JobStreamError(
@@ -71,7 +71,7 @@ def _checkSeeds(log: TrialLog, entries: Sequence[Logged]) -> None:
             )
 
 
-def _tellChanges(log: TrialLog, entries: Sequence[Logged]) -> None:
+def _tell_changes(log: TrialLog, entries: Sequence[Logged]) -> None:
     changed = [number for number, entry in enumerate(entries, 1) if entry.code != log.code]
     if changed:
         print(
@@ -85,12 +85,12 @@ def _tellChanges(log: TrialLog, entries: Sequence[Logged]) -> None:
 
 def _sorted(entries: Sequence[Logged], combinations: Sequence[Parameters]) -> dict[int, Results]:
     """The results of each combination by the number of the trial; of equal numbers the last one counts."""
-    texts = [textOf(parameters) for parameters in combinations]
+    texts = [text_of(parameters) for parameters in combinations]
     first = {text: id for id, text in reversed(list(enumerate(texts)))}
     found: dict[int, Results] = defaultdict(dict)
     names = list(entries[0].values) if entries else []  # the same objects for all, which makes a pickle small
     for entry in entries:
-        text = textOf(entry.parameters)
+        text = text_of(entry.parameters)
         # Equal combinations are told apart by their numbers.
         same = 0 <= entry.id < len(texts) and texts[entry.id] == text
         id = entry.id if same else first.get(text)

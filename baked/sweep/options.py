@@ -9,15 +9,15 @@ from typing import Any
 from job_stream import Work
 from job_stream.errors import PlanError
 
-from .checks import hint, isNumber, whole
+from .checks import hint, is_number, whole
 from .stopping import Rule
 
-__all__ = ["checkKeywords", "ruleOf"]
+__all__ = ["check_keywords", "rule_of"]
 
 PARAMETERS = {"E": "relative", "eps": "absolute", "min": "least", "max": "most"}
 
 
-def ruleOf(trials: int, trialsParms: Mapping[str, Any]) -> Rule:
+def rule_of(trials: int, trialsParms: Mapping[str, Any]) -> Rule:
     """When a combination has had enough trials.
 
     Args:
@@ -31,7 +31,7 @@ def ruleOf(trials: int, trialsParms: Mapping[str, Any]) -> Rule:
     if not isinstance(trialsParms, Mapping):
         raise PlanError(f"trialsParms must be a dict of {', '.join(PARAMETERS)}, not {trialsParms!r:.80}")
     given: dict[str, Any] = dict(_parameter(key, value) for key, value in trialsParms.items())
-    _checkConflicts(trials, given)
+    _check_conflicts(trials, given)
     rule = Rule(**given)
     if rule.relative == 0 and rule.absolute == 0:
         raise PlanError("trialsParms: E and eps are both 0, so no number of trials would be enough")
@@ -50,19 +50,19 @@ def _parameter(key: str, value: Any) -> tuple[str, float]:
         raise PlanError(f"trialsParms does not know {key!r}{hint(key, PARAMETERS)}; it knows {', '.join(PARAMETERS)}")
     if key in ("min", "max"):
         return PARAMETERS[key], whole(f"trialsParms: {key}", value, 1)
-    if not isNumber(value) or not value >= 0:
+    if not is_number(value) or not value >= 0:
         raise PlanError(f"trialsParms: {key} must be a number from 0 on, not {value!r:.80}")
     return PARAMETERS[key], float(value)
 
 
-def _checkConflicts(trials: int, given: Mapping[str, Any]) -> None:
+def _check_conflicts(trials: int, given: Mapping[str, Any]) -> None:
     if trials > 0 and "least" in given:
         raise PlanError(f"trialsParms: min has no meaning with trials={trials}, which is exactly so many")
     if trials and "most" in given:
         raise PlanError(f"trialsParms: max has no meaning with trials={trials}, which says how many at most")
 
 
-def checkKeywords(names: Collection[str], own: Collection[str]) -> None:
+def check_keywords(names: Collection[str], own: Collection[str]) -> None:
     """Makes sure that ``Work`` knows the keywords that are passed on to it.
 
     Raises:

@@ -14,7 +14,7 @@ from typing import Any
 
 from job_stream.errors import PlanError
 
-from .checks import checkFile, hint, isNumber, need
+from .checks import check_file, hint, is_number, need
 from .replacing import replacing
 from .stopping import Moments
 from .table import Row
@@ -56,7 +56,7 @@ class Plot:
         need(f"plot {str(path)!r}", "matplotlib")
         if not self._names:
             raise PlanError(f"plot {str(path)!r} needs at least one variable")
-        checkFile("plot", self._path)
+        check_file("plot", self._path)
         known = sorted(f".{name}" for name in _figure(1, 1).canvas.get_supported_filetypes())
         suffix = self._path.suffix
         if suffix not in known:
@@ -72,7 +72,7 @@ class Plot:
         panels = figure.subplots(max(1, len(values)), 1 if pairs else len(self._names), squeeze=False)
         for line, value in zip(panels, values, strict=False):
             if pairs:
-                self._heatMap(figure, line[0], rows, value)
+                self._heat_map(figure, line[0], rows, value)
             else:
                 for panel, name in zip(line, self._names, strict=True):
                     self._curve(panel, rows, name, value)
@@ -89,7 +89,7 @@ class Plot:
         panel.errorbar(
             [place for place, _ in points],
             [moments.mean for _, moments in points],
-            yerr=[moments.halfWidth for _, moments in points],
+            yerr=[moments.half_width for _, moments in points],
             fmt="o-" if not labels and len(points) <= MANY else "o",
             markersize=4,
             capsize=3,
@@ -101,7 +101,7 @@ class Plot:
         panel.set_xlabel(name)
         panel.set_ylabel(value)
 
-    def _heatMap(self, figure: Any, panel: Any, rows: Sequence[Row], value: str) -> None:
+    def _heat_map(self, figure: Any, panel: Any, rows: Sequence[Row], value: str) -> None:
         """Means over two parameters: a grid, or points where the combinations make none."""
         pairs = [tuple(_hashable(self._combinations[row.id][name]) for name in self._names) for row in rows]
         columns, lines = (_ordered([pair[part] for pair in pairs]) for part in (0, 1))
@@ -111,12 +111,12 @@ class Plot:
             _name(panel.xaxis, range(len(columns)), map(_label, columns), **SLANTED)
             _name(panel.yaxis, range(len(lines)), map(_label, lines))
         else:
-            (x, xLabels), (y, yLabels) = (_axis([pair[part] for pair in pairs]) for part in (0, 1))
+            (x, x_labels), (y, y_labels) = (_axis([pair[part] for pair in pairs]) for part in (0, 1))
             drawn = panel.scatter(x, y, c=[row.values[value].mean for row in rows])
-            if xLabels:
-                _name(panel.xaxis, x, xLabels, **SLANTED)
-            if yLabels:
-                _name(panel.yaxis, y, yLabels)
+            if x_labels:
+                _name(panel.xaxis, x, x_labels, **SLANTED)
+            if y_labels:
+                _name(panel.yaxis, y, y_labels)
         panel.set_xlabel(self._names[0])
         panel.set_ylabel(self._names[1])
         figure.colorbar(drawn, ax=panel, label=value)
@@ -138,7 +138,7 @@ def _grid(panel: Any, cells: Sequence[Sequence[Moments]]) -> Any:
     if len(cells) * len(cells[0]) <= MANY:
         for y, line in enumerate(cells):
             for x, moments in enumerate(line):
-                text = f"{moments.mean:.3g}\n±{moments.halfWidth:.2g}"
+                text = f"{moments.mean:.3g}\n±{moments.half_width:.2g}"
                 panel.text(x, y, text, ha="center", va="center", fontsize="x-small", bbox={"fc": "w", "alpha": 0.6})
     return drawn
 
@@ -161,7 +161,7 @@ def _hashable(value: Any) -> Any:
 def _ordered(values: Sequence[Any]) -> list[Any]:
     """Each value once: numbers by their size, anything else as they come."""
     unique = list(dict.fromkeys(values))
-    return sorted(unique) if all(map(isNumber, unique)) else unique
+    return sorted(unique) if all(map(is_number, unique)) else unique
 
 
 def _label(value: Any) -> str:
@@ -170,7 +170,7 @@ def _label(value: Any) -> str:
 
 def _axis(values: Sequence[Any]) -> tuple[list[Any], list[str]]:
     """Where values stand on an axis, and their labels: numbers where they belong, without labels of their own."""
-    if all(map(isNumber, values)):
+    if all(map(is_number, values)):
         return list(values), []
     unique = _ordered(values)
     return [unique.index(value) for value in values], [_label(value) for value in values]

@@ -20,7 +20,7 @@ from typing import Any
 
 from .board import Board, Figures
 
-__all__ = ["Display", "duration", "lineOf"]
+__all__ = ["Display", "duration", "line_of"]
 
 LINE_S = 5.0
 LIVE_S = 0.1
@@ -33,7 +33,7 @@ def duration(seconds: float) -> str:
     return f"{minutes // 60}:{minutes % 60:02}:{left:02}"
 
 
-def timeLeft(figures: Figures, elapsed_s: float) -> float | None:
+def time_left(figures: Figures, elapsed_s: float) -> float | None:
     """Seconds that the rest will take if it goes on as it went; None: that cannot be said yet."""
     fresh = figures.trials - figures.earlier
     if not fresh or figures.expected is None:
@@ -41,12 +41,12 @@ def timeLeft(figures: Figures, elapsed_s: float) -> float | None:
     return elapsed_s * max(0, figures.expected - figures.trials) / fresh
 
 
-def lineOf(figures: Figures, elapsed_s: float) -> str:
+def line_of(figures: Figures, elapsed_s: float) -> str:
     """The progress in words."""
     line = f"sweep: {figures.done} of {figures.combinations} combinations, {figures.trials}"
     if figures.done == figures.combinations:
         return f"{line} trials, took {duration(elapsed_s)}"
-    left = timeLeft(figures, elapsed_s)
+    left = time_left(figures, elapsed_s)
     expected = "" if figures.expected is None else f" of about {figures.expected}"
     return f"{line}{expected} trials" + ("" if left is None else f", about {duration(left)} left")
 
@@ -67,7 +67,7 @@ class Display:
         sys.stderr.flush()
         asked, self._told = os.pipe()
         live = sys.stderr.isatty() and find_spec("rich") is not None
-        show = _showLive if live else _showLines
+        show = _show_live if live else _show_lines
         arguments = (show, self._board, asked, self._told)
         self._process = multiprocessing.get_context("fork").Process(target=_run, args=arguments, daemon=True)
         self._process.start()
@@ -108,15 +108,15 @@ def _run(show: Callable[[Board, Callable[[float], bool]], None], board: Board, a
     show(board, partial(_within, asked=asked))
 
 
-def _showLines(board: Board, endsWithin: Callable[[float], bool]) -> None:
+def _show_lines(board: Board, ends_within: Callable[[float], bool]) -> None:
     start = monotonic()
     over = False
     while not over:
-        over = endsWithin(LINE_S)
-        print(lineOf(board.figures(), monotonic() - start), file=sys.stderr, flush=True)
+        over = ends_within(LINE_S)
+        print(line_of(board.figures(), monotonic() - start), file=sys.stderr, flush=True)
 
 
-def _showLive(board: Board, endsWithin: Callable[[float], bool]) -> None:
+def _show_live(board: Board, ends_within: Callable[[float], bool]) -> None:
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn
 
@@ -129,7 +129,7 @@ def _showLive(board: Board, endsWithin: Callable[[float], bool]) -> None:
         task = bar.add_task("")
         over = False
         while not over:
-            over = endsWithin(LIVE_S)
+            over = ends_within(LIVE_S)
             figures = board.figures()
-            text = lineOf(figures, monotonic() - start)
+            text = line_of(figures, monotonic() - start)
             bar.update(task, total=figures.expected, completed=figures.trials, description=text, refresh=True)

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from .checks import checkFile
+from .checks import check_file
 
 __all__ = ["replacing"]
 
@@ -26,7 +26,7 @@ def replacing(keyword: str, path: Path) -> Iterator[Path]:
     Raises:
         PlanError: what is there is not to be replaced.
     """
-    checkFile(keyword, path)
+    check_file(keyword, path)
     whole = Path(os.path.realpath(path))
     part = whole.with_name(f".{os.urandom(16).hex()}.part{whole.suffix}")
     fd = os.open(part, _CREATE, 0o666)

@@ -12,7 +12,7 @@ from typing import Any
 
 from job_stream.errors import PlanError
 
-from .checks import isNumber, need, whole
+from .checks import is_number, need, whole
 from .variables import Parameters
 
 __all__ = ["latinHypercube", "randomPoints", "sobol", "zipped"]
@@ -101,16 +101,16 @@ def _check(space: Space, count: int, seed: int) -> None:
     if not space:
         raise PlanError("the space to draw from has no parameters")
     for name, source in space.items():
-        _checkSource(name, source)
+        _check_source(name, source)
 
 
-def _checkSource(name: str, source: Any) -> None:
+def _check_source(name: str, source: Any) -> None:
     if not isinstance(source, tuple):
         if not hasattr(source, "__getitem__") or not len(source):
             raise PlanError(f"{name!r} must be (low, high), (low, high, 'log'), a list or a range, not {source!r:.80}")
         return
     low, high, *scale = source if len(source) > 1 else (None, None)
-    if not (isNumber(low) and isNumber(high)) or scale not in ([], ["log"]):
+    if not (is_number(low) and is_number(high)) or scale not in ([], ["log"]):
         raise PlanError(
             f"{name!r} = {source!r:.80} is a tuple, but not (low, high) or (low, high, 'log'); to choose from values "
             "give a list"

@@ -8,10 +8,10 @@ from inspect import getsource
 from textwrap import dedent
 from typing import Any
 
-__all__ = ["sourceOf"]
+__all__ = ["source_of"]
 
 
-def sourceOf(function: Any) -> str:
+def source_of(function: Any) -> str:
     """The source of a function or class with its decorators, without comments and layout; empty: it is not known.
 
     Not its compiled code, which another version of Python makes differently.

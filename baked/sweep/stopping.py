@@ -16,7 +16,7 @@ from functools import lru_cache
 from math import ceil, inf, isfinite, isnan, nan, sqrt
 from typing import NamedTuple
 
-__all__ = ["CONFIDENCE", "Moments", "OtherKeys", "Rule", "Trials", "differenceOf", "firstTrials", "quantile"]
+__all__ = ["CONFIDENCE", "Moments", "OtherKeys", "Rule", "Trials", "difference_of", "first_trials", "quantile"]
 
 CONFIDENCE = 0.95
 SMALL = 15
@@ -66,7 +66,7 @@ class Moments:
         return sqrt(self.squares / (self.count - 1)) if self.count > 1 else nan
 
     @property
-    def halfWidth(self) -> float:
+    def half_width(self) -> float:
         """Of the 95 % confidence interval of the mean; NaN for less than two values."""
         return quantile(self.count - 1) * self.deviation / sqrt(self.count) if self.count > 1 else nan
 
@@ -113,7 +113,7 @@ class Rule(NamedTuple):
         return ceil(ratio**2) + (moments.count <= SMALL)
 
 
-def firstTrials(rule: Rule, cpus: int, combinations: int) -> int:
+def first_trials(rule: Rule, cpus: int, combinations: int) -> int:
     """With how many trials a combination begins."""
     return min(rule.most, max(rule.least, cpus // combinations))
 
@@ -132,7 +132,7 @@ class OtherKeys(ValueError):
         self.difference = difference
 
 
-def differenceOf(found: Iterable[str], known: Iterable[str]) -> str:
+def difference_of(found: Iterable[str], known: Iterable[str]) -> str:
     """How the keys of a result differ from those that are known; nothing where they are the same."""
     found, known = list(found), list(known)
     changes = [f"lacks {name!r}" for name in known if name not in found]
@@ -198,7 +198,7 @@ class Trials:
         if values is None:
             self.lost += 1
             return
-        if self.values and (difference := differenceOf(values, self.values)):
+        if self.values and (difference := difference_of(values, self.values)):
             raise OtherKeys(number, difference)
         for name, value in values.items():
             self.values.setdefault(name, Moments()).add(value)

@@ -2,13 +2,13 @@
 
 ::
 
-    overCombinations      opens combinations; one that is done opens the next
-        overTrials        begins trials of its combination; each that ends may begin more
-            oneTrial      sends the parameters into the user's stages
+    over_combinations      opens combinations; one that is done opens the next
+        over_trials        begins trials of its combination; each that ends may begin more
+            one_trial      sends the parameters into the user's stages
                 ...
-            takeValues    what comes of them: one dict of numbers
-        takeTrial
-    takeRow
+            take_values    what comes of them: one dict of numbers
+        take_trial
+    take_row
 
 Items carry numbers of combinations, not parameters, which every process has. A digest travels along to make sure that
 they are the same everywhere, and in the run that goes on from a checkpoint.
@@ -23,11 +23,11 @@ from job_stream import Args, Multiple, Object, getCpuCount
 from job_stream.errors import PlanError
 
 from .board import Board
-from .earlier import Results, earlierTrials
-from .stopping import OtherKeys, Rule, Trials, differenceOf, firstTrials
-from .table import Row, checkColumns
+from .earlier import Results, earlier_trials
+from .stopping import OtherKeys, Rule, Trials, difference_of, first_trials
+from .table import Row, check_columns
 from .triallog import TrialLog
-from .variables import Parameters, described, digestOf, keysOf, textOf
+from .variables import Parameters, described, digest_of, keys_of, text_of
 
 __all__ = ["Combination", "Ended", "Start", "Stream", "Trial"]
 
@@ -92,16 +92,16 @@ class Stream:
         self.log = log
         self.resume = resume
         self.skips = False
-        self._keys = keysOf(textOf(parameters) for parameters in combinations)
-        self.digest = digestOf(self._keys, rule, seed)
+        self._keys = keys_of(text_of(parameters) for parameters in combinations)
+        self.digest = digest_of(self._keys, rule, seed)
 
     def start(self) -> Start:
         """Looks into the log; runs once, and not in a run that goes on from a checkpoint."""
         earlier: dict[int, Results] = {}
         if self.log is not None and self.resume:
-            earlier = earlierTrials(self.log, self.combinations, self.rule)
+            earlier = earlier_trials(self.log, self.combinations, self.rule)
         elif self.log is not None:
-            self.log.checkNew()
+            self.log.check_new()
         for id, results in earlier.items():
             trials = self._trials(results, self.rule.least)
             self.board.note(id, trials.counted, trials.needed)
@@ -110,29 +110,29 @@ class Stream:
 
     # combinations -----------------------------------------------------------------------------------------------------
 
-    def overCombinations(self, store: Any, start: Start) -> Any:
+    def over_combinations(self, store: Any, start: Start) -> Any:
         if not isinstance(start, Start):
             raise PlanError(f"an init function in a sweep must return nothing, not {start!r:.80}")
-        self._checkDigest(start.digest)
+        self._check_digest(start.digest)
         if store.earlier is None:
             count = len(self.combinations)
             cpus = getCpuCount()
-            store.first = firstTrials(self.rule, cpus, count)
+            store.first = first_trials(self.rule, cpus, count)
             store.earlier = {id: self._trials(results, store.first) for id, results in start.earlier.items()}
             return Multiple([self._combination(store) for _ in range(min(cpus, count))])
 
-    def takeRow(self, store: Any, row: Row) -> Any:
+    def take_row(self, store: Any, row: Row) -> Any:
         if row.values:
             store.names = store.names or list(row.values)
-            if difference := differenceOf(row.values, store.names):
+            if difference := difference_of(row.values, store.names):
                 raise PlanError(f"combination {row.id} ({self._describe(row.id)}) {difference}, unlike others: {SAME}")
         store.rows.append(row)
-        for other in store.rows if not self.board.isDone(store.rows[0].id) else [row]:  # all of them after a resume
+        for other in store.rows if not self.board.is_done(store.rows[0].id) else [row]:  # all of them after a resume
             self.board.note(other.id, other.trials, other.trials, done=True)
         if store.opened < len(self.combinations):
             return self._combination(store)
 
-    def newStore(self) -> Any:
+    def new_store(self) -> Any:
         return Object(earlier=None, opened=0, rows=[], names=None)
 
     def rows(self, store: Any) -> list[Row]:
@@ -153,20 +153,20 @@ class Stream:
 
     # the trials of one ------------------------------------------------------------------------------------------------
 
-    def newTrials(self) -> Any:
+    def new_trials(self) -> Any:
         return Object(id=None, trials=None)
 
-    def overTrials(self, store: Any, combination: Combination) -> Any:
-        self._checkDigest(combination.digest)
+    def over_trials(self, store: Any, combination: Combination) -> Any:
+        self._check_digest(combination.digest)
         if store.trials is None:
             store.id, store.trials = combination.id, combination.trials
             return self._due(store)
 
-    def takeTrial(self, store: Any, ended: Ended) -> Any:
+    def take_trial(self, store: Any, ended: Ended) -> Any:
         try:
             store.trials.take(ended.number, ended.values)
         except OtherKeys as other:
-            name = self._nameOf(Trial(store.id, other.number, self.digest))
+            name = self._name_of(Trial(store.id, other.number, self.digest))
             raise PlanError(f"{name} {other.difference}, unlike trials before it: {SAME}") from None
         return self._due(store)
 
@@ -182,26 +182,26 @@ class Stream:
 
     # one trial --------------------------------------------------------------------------------------------------------
 
-    def keyOf(self, trial: Trial) -> int:
+    def key_of(self, trial: Trial) -> int:
         """What the random numbers of a trial depend on: its parameters and its number."""
         return self._keys[trial.id] << 64 | trial.number
 
-    def newTrial(self) -> Any:
+    def new_trial(self) -> Any:
         return Object(trial=None, values=None)
 
-    def oneTrial(self, store: Any, trial: Trial) -> Any:
+    def one_trial(self, store: Any, trial: Trial) -> Any:
         if store.trial is None:
-            self._checkDigest(trial.digest)
+            self._check_digest(trial.digest)
             store.trial = trial
             return Args(id=trial.id, trial=trial.number, **self.combinations[trial.id])
         if store.values is None and not self.skips:
-            raise PlanError(f"{self._nameOf(trial)} gave nothing: the last stage must return one dict of numbers")
+            raise PlanError(f"{self._name_of(trial)} gave nothing: the last stage must return one dict of numbers")
 
-    def takeValues(self, store: Any, *given: Any, **named: Any) -> None:
+    def take_values(self, store: Any, *given: Any, **named: Any) -> None:
         trial = store.trial
         if store.values is not None:
             raise PlanError(
-                f"{self._nameOf(trial)} gave several results: the last stage of a sweep cannot emit Multiple"
+                f"{self._name_of(trial)} gave several results: the last stage of a sweep cannot emit Multiple"
             )
         answer = given[0] if len(given) == 1 and not named else Args(*given, **named)
         store.values = self._numbers(trial, answer)
@@ -217,20 +217,20 @@ class Stream:
     def _numbers(self, trial: Trial, answer: Any) -> dict[str, float]:
         if not isinstance(answer, dict) or not answer:
             what = f"{type(answer).__name__} {answer!r:.60}"
-            raise PlanError(f"{self._nameOf(trial)} gave {what}: the last stage must return one dict of numbers")
+            raise PlanError(f"{self._name_of(trial)} gave {what}: the last stage must return one dict of numbers")
         for name, value in answer.items():
             if not isinstance(name, str):
-                raise PlanError(f"{self._nameOf(trial)} gave a value whose name is no text: {name!r:.60}")
-            if not _isNumber(value):
+                raise PlanError(f"{self._name_of(trial)} gave a value whose name is no text: {name!r:.60}")
+            if not _is_number(value):
                 what = f"{type(value).__name__} {value!r:.60}"
-                raise PlanError(f"{self._nameOf(trial)} gave {name!r} = {what}: it must be a number")
-        checkColumns(self.combinations[trial.id], answer)
+                raise PlanError(f"{self._name_of(trial)} gave {name!r} = {what}: it must be a number")
+        check_columns(self.combinations[trial.id], answer)
         try:
             return {name: float(value) for name, value in answer.items()}
         except OverflowError:
-            raise PlanError(f"{self._nameOf(trial)} gave a whole number that is too large for a float") from None
+            raise PlanError(f"{self._name_of(trial)} gave a whole number that is too large for a float") from None
 
-    def _checkDigest(self, digest: str) -> None:
+    def _check_digest(self, digest: str) -> None:
         if digest != self.digest:
             raise PlanError(
                 "the variables of the sweep, its trials or its seed are not the same on every rank, or not those of "
@@ -238,14 +238,14 @@ class Stream:
                 "remove the checkpoint"
             )
 
-    def _nameOf(self, trial: Trial) -> str:
+    def _name_of(self, trial: Trial) -> str:
         return f"trial {trial.number} of combination {trial.id} ({self._describe(trial.id)})"
 
     def _describe(self, id: int) -> str:
         return described(self.combinations[id])
 
 
-def _isNumber(value: Any) -> bool:
+def _is_number(value: Any) -> bool:
     """Whether it is one real number; those of NumPy and arrays without dimensions are."""
     if isinstance(value, Complex):
         return isinstance(value, Real)

@@ -14,15 +14,15 @@ from job_stream import Multiple, Work, getRank
 from job_stream.errors import PlanError
 
 from .board import Board
-from .checks import checkFile, need
-from .options import checkKeywords, ruleOf
+from .checks import check_file, need
+from .options import check_keywords, rule_of
 from .plot import Plot
 from .progress import Display
 from .stopping import quantile
 from .stream import Stream
-from .table import Output, Row, tableOf
+from .table import Output, Row, table_of
 from .triallog import TrialLog
-from .variables import Parameters, Variables, combinationsOf, described, plain
+from .variables import Parameters, Variables, combinations_of, described, plain
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -46,7 +46,7 @@ def sweep(
     log: FilePath | None = None,
     resume: bool = False,
     plot: FilePath | None = None,
-    **workKeywords: Any,
+    **work_keywords: Any,
 ) -> Sweep:
     """Tries all combinations of parameters, each as often as it takes to know the means of what comes of it.
 
@@ -65,7 +65,7 @@ def sweep(
         log: a file to which each trial is added as it ends, as a line of JSON.
         resume: whether trials that stand in the log already are taken from there.
         plot: a file for a picture of the means, in any format that matplotlib writes (.png, .svg, .pdf).
-        workKeywords: as for ``Work``: ``seed``, ``cpus``, ``onError``, ``checkpointFile`` and so on.
+        work_keywords: as for ``Work``: ``seed``, ``cpus``, ``onError``, ``checkpointFile`` and so on.
 
     Returns:
         A ``Work`` to record stages with. After the block, its attribute ``table`` is the table on the primary, and None
@@ -89,19 +89,19 @@ def sweep(
     simulations of weapon effectiveness" (2004).
     """
     own = ("variables", "trials", "output", "trialsParms", "showProgress", "log", "resume", "plot")
-    checkKeywords(workKeywords, own)
+    check_keywords(work_keywords, own)
     need("a sweep", "scipy", "pandas")
-    rule = ruleOf(trials, trialsParms or {})
-    combinations = combinationsOf({} if variables is None else variables)
-    seed = workKeywords.get("seed")
-    trialLog = _logFor(log, resume, combinations, seed)
-    stream = Stream(combinations, rule, Board(len(combinations)), trialLog, bool(resume), seed)
+    rule = rule_of(trials, trialsParms or {})
+    combinations = combinations_of({} if variables is None else variables)
+    seed = work_keywords.get("seed")
+    trial_log = _log_for(log, resume, combinations, seed)
+    stream = Stream(combinations, rule, Board(len(combinations)), trial_log, bool(resume), seed)
     report = _Report(combinations, output, plot)
     quantile(1)  # loads SciPy before workers are forked, once for all of them
-    return Sweep(stream, report, bool(showProgress), workKeywords)
+    return Sweep(stream, report, bool(showProgress), work_keywords)
 
 
-def _logFor(
+def _log_for(
     log: FilePath | None, resume: bool, combinations: Sequence[Parameters], seed: int | None
 ) -> TrialLog | None:
     if log is None:
@@ -113,7 +113,7 @@ def _logFor(
             plain(combination)
         except TypeError as error:
             raise PlanError(f"log= cannot note the parameters {described(combination)}: {error}") from None
-    checkFile("log", Path(log))
+    check_file("log", Path(log))
     return TrialLog(log, seed)
 
 
@@ -126,7 +126,7 @@ class _Report:
         self._plot = None if plot is None else Plot(plot, combinations)
 
     def make(self, rows: Sequence[Row]) -> DataFrame:
-        table = tableOf(self._combinations, rows)
+        table = table_of(self._combinations, rows)
         print(dedent(table.reset_index().to_string(index=False)))
         if self._output is not None:
             self._output.save(table)
@@ -150,12 +150,12 @@ class Sweep(Work):
         self._display = Display(stream.board) if showProgress and getRank() == 0 else None
         self._frames = 0
         self._stages = 0
-        self._lastJob: Function | None = None
+        self._last_job: Function | None = None
         self._heed(keywords)
         super().init(stream.start, **ITS_OWN)
-        super().frame(stream.overCombinations, store=stream.newStore, emit=stream.rows, **ITS_OWN)
-        super().frame(stream.overTrials, store=stream.newTrials, emit=stream.row, **ITS_OWN)
-        super().frame(stream.oneTrial, store=stream.newTrial, emit=stream.ended, key=stream.keyOf, **ITS_OWN)
+        super().frame(stream.over_combinations, store=stream.new_store, emit=stream.rows, **ITS_OWN)
+        super().frame(stream.over_trials, store=stream.new_trials, emit=stream.row, **ITS_OWN)
+        super().frame(stream.one_trial, store=stream.new_trial, emit=stream.ended, key=stream.key_of, **ITS_OWN)
 
     # recording --------------------------------------------------------------------------------------------------------
 
@@ -204,9 +204,9 @@ class Sweep(Work):
     def _added(self, func: Function, keywords: Mapping[str, Any], job: Function | None = None) -> None:
         self._heed(keywords)
         if self._stream.log is not None:
-            self._stream.log.addSource(func)
+            self._stream.log.add_source(func)
         self._stages += 1
-        self._lastJob = job
+        self._last_job = job
 
     def _heed(self, keywords: Mapping[str, Any]) -> None:
         if keywords.get("onError") == "skip":
@@ -218,7 +218,7 @@ class Sweep(Work):
         @wraps(function)
         def stage(*arguments: Any, **keywords: Any) -> Any:
             answer = function(*arguments, **keywords)
-            if isinstance(answer, Multiple) and self._lastJob is stage:
+            if isinstance(answer, Multiple) and self._last_job is stage:
                 raise PlanError("the last stage of a sweep cannot emit Multiple: a trial gives one dict of numbers")
             return answer
 
@@ -239,9 +239,9 @@ class Sweep(Work):
             raise PlanError("a frame in the sweep has no end: put a @w.frameEnd after it")
         if not self._stages:
             raise PlanError("the sweep has no stages: record at least one @w.job in its with block")
-        super().frameEnd(self._stream.takeValues, **ITS_OWN)
-        super().frameEnd(self._stream.takeTrial, **ITS_OWN)
-        super().frameEnd(self._stream.takeRow, **ITS_OWN)
+        super().frameEnd(self._stream.take_values, **ITS_OWN)
+        super().frameEnd(self._stream.take_trial, **ITS_OWN)
+        super().frameEnd(self._stream.take_row, **ITS_OWN)
         super().finish(self._tabulate, **ITS_OWN)
 
     def _tabulate(self, results: list[Any]) -> None:

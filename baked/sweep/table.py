@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from job_stream.errors import PlanError
 
-from .checks import checkFile, hint, need
+from .checks import check_file, hint, need
 from .replacing import replacing
 from .stopping import Moments
 from .variables import Parameters
@@ -19,7 +19,7 @@ from .variables import Parameters
 if TYPE_CHECKING:
     from pandas import DataFrame
 
-__all__ = ["Output", "Row", "checkColumns", "tableOf"]
+__all__ = ["Output", "Row", "check_columns", "table_of"]
 
 LIBRARIES = {".csv": (), ".json": (), ".parquet": ("pyarrow",)}
 
@@ -32,7 +32,7 @@ class Row(NamedTuple):
     values: dict[str, Moments]
 
 
-def checkColumns(parameters: Parameters, values: Iterable[str]) -> None:
+def check_columns(parameters: Parameters, values: Iterable[str]) -> None:
     """Makes sure that no two columns of the table have the same name.
 
     Raises:
@@ -52,7 +52,7 @@ def _columns(name: str) -> tuple[str, str, str]:
     return name, f"{name}_dev", f"{name}_err"
 
 
-def tableOf(combinations: Sequence[Parameters], rows: Iterable[Row]) -> DataFrame:
+def table_of(combinations: Sequence[Parameters], rows: Iterable[Row]) -> DataFrame:
     """The table, in the order of the combinations.
 
     Returns:
@@ -70,7 +70,7 @@ def tableOf(combinations: Sequence[Parameters], rows: Iterable[Row]) -> DataFram
 def _numbers(values: Mapping[str, Moments]) -> dict[str, float]:
     numbers: dict[str, float] = {}
     for name, moments in values.items():
-        numbers |= zip(_columns(name), (moments.mean, moments.deviation, moments.halfWidth), strict=True)
+        numbers |= zip(_columns(name), (moments.mean, moments.deviation, moments.half_width), strict=True)
     return numbers
 
 
@@ -93,18 +93,18 @@ class Output:
             what = f"output {str(path)!r} has the suffix {self._suffix!r}, which is none of {', '.join(LIBRARIES)}"
             raise PlanError(what + hint(self._suffix, LIBRARIES))
         need(f"output {str(path)!r}", *LIBRARIES[self._suffix])
-        checkFile("output", self.path)
+        check_file("output", self.path)
         if self._suffix == ".parquet":
-            self._tryOut(combinations)
+            self._try_out(combinations)
 
     def save(self, table: DataFrame) -> None:
         """Writes the table; a file of that name is replaced when the new one is complete."""
         with replacing("output", self.path) as part:
             self._write(table, part)
 
-    def _tryOut(self, combinations: Sequence[Parameters]) -> None:
+    def _try_out(self, combinations: Sequence[Parameters]) -> None:
         try:
-            self._write(tableOf(combinations, [Row(id, 0, {}) for id in range(len(combinations))]), io.BytesIO())
+            self._write(table_of(combinations, [Row(id, 0, {}) for id in range(len(combinations))]), io.BytesIO())
         except Exception as error:
             raise PlanError(f"output {str(self.path)!r} cannot hold the parameters: {error}") from error
 

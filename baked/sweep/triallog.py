@@ -22,7 +22,7 @@ from zlib import crc32
 
 from job_stream.errors import JobStreamError, PlanError
 
-from .sources import sourceOf
+from .sources import source_of
 from .variables import Parameters, plain
 
 __all__ = ["Logged", "TrialLog"]
@@ -53,7 +53,7 @@ class TrialLog:
         seed: of the sweep.
 
     Attributes:
-        code: a number for the source of the stages that ``addSource`` was told.
+        code: a number for the source of the stages that ``add_source`` was told.
     """
 
     def __init__(self, path: str | os.PathLike[str], seed: int | None = None) -> None:
@@ -62,11 +62,11 @@ class TrialLog:
         self.code = 0
         self._size = self._complete = 0
 
-    def addSource(self, function: Any) -> None:
+    def add_source(self, function: Any) -> None:
         """Notes that trials run a function."""
-        self.code = crc32(sourceOf(function).encode(errors="replace"), self.code)
+        self.code = crc32(source_of(function).encode(errors="replace"), self.code)
 
-    def checkNew(self) -> None:
+    def check_new(self) -> None:
         """Makes sure that trials of an earlier run are not mixed up with those of this one.
 
         Raises:
@@ -85,7 +85,7 @@ class TrialLog:
         """
         logged = Logged(id, trial, plain(parameters), dict(values), plain(self.seed), self.code)
         line = json.dumps(logged._asdict()).encode() + b"\n"
-        with open(self.path, "ab", buffering=0, opener=_withoutWaiting) as file:
+        with open(self.path, "ab", buffering=0, opener=_without_waiting) as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             end = file.seek(0, os.SEEK_END)
             try:
@@ -103,7 +103,7 @@ class TrialLog:
             JobStreamError: a line is not of a log; names it.
         """
         try:
-            with open(self.path, "rb", opener=_withoutWaiting) as file:
+            with open(self.path, "rb", opener=_without_waiting) as file:
                 fcntl.flock(file, fcntl.LOCK_SH)
                 data = file.read()
         except FileNotFoundError:
@@ -111,25 +111,25 @@ class TrialLog:
         self._size, self._complete = len(data), data.rfind(b"\n") + 1
         lines = data[: self._complete].splitlines()
         entries = [self._parsed(number, line) for number, line in enumerate(lines, 1)]
-        if not _isBeginning(data[self._complete :], bool(entries)):
-            raise self._noTrial(len(lines) + 1, data[self._complete :])
+        if not _is_beginning(data[self._complete :], bool(entries)):
+            raise self._no_trial(len(lines) + 1, data[self._complete :])
         return entries
 
     def mend(self) -> None:
         """Cuts off the line at the end that was not written completely, if there was one when the log was read."""
         if self._complete < self._size:
-            with open(self.path, "r+b", opener=_withoutWaiting) as file:
+            with open(self.path, "r+b", opener=_without_waiting) as file:
                 fcntl.flock(file, fcntl.LOCK_EX)
                 if file.seek(0, os.SEEK_END) == self._size:
                     file.truncate(self._complete)
 
     def _parsed(self, number: int, line: bytes) -> Logged:
-        found = _trialIn(line)
+        found = _trial_in(line)
         if found is None:
-            raise self._noTrial(number, line)
+            raise self._no_trial(number, line)
         return found
 
-    def _noTrial(self, number: int, line: bytes) -> JobStreamError:
+    def _no_trial(self, number: int, line: bytes) -> JobStreamError:
         return self.wrong(number, f"is no trial of a sweep: {line[:60].decode(errors='replace')!r}")
 
     def wrong(self, number: int, what: str) -> JobStreamError:
@@ -141,7 +141,7 @@ class TrialLog:
         return str(self.path)
 
 
-def _trialIn(line: bytes) -> Logged | None:
+def _trial_in(line: bytes) -> Logged | None:
     """The trial that a line tells of; None: it is none."""
     try:
         fields = json.loads(line)
@@ -152,7 +152,7 @@ def _trialIn(line: bytes) -> Logged | None:
     return None
 
 
-def _isBeginning(text: bytes, follows: bool) -> bool:
+def _is_beginning(text: bytes, follows: bool) -> bool:
     """Whether a text without an end of line can be what was written of a trial.
 
     Args:
@@ -161,12 +161,12 @@ def _isBeginning(text: bytes, follows: bool) -> bool:
     written = text.rstrip(b"\0")
     if text and not written:
         return follows
-    if _isJson(written):
-        return _trialIn(written) is not None  # only the end of the line is missing
+    if _is_json(written):
+        return _trial_in(written) is not None  # only the end of the line is missing
     return _BEGINNING.startswith(re.sub(rb"\d+", b"0", written)[: len(_BEGINNING)])
 
 
-def _isJson(text: bytes) -> bool:
+def _is_json(text: bytes) -> bool:
     try:
         json.loads(text)
     except (ValueError, RecursionError):
@@ -174,6 +174,6 @@ def _isJson(text: bytes) -> bool:
     return True
 
 
-def _withoutWaiting(path: str, flags: int) -> int:
+def _without_waiting(path: str, flags: int) -> int:
     """Opens a file; a pipe that nobody reads is an error."""
     return os.open(path, flags | os.O_NONBLOCK | os.O_CLOEXEC, 0o666)

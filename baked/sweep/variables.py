@@ -13,7 +13,7 @@ from typing import Any
 
 from job_stream.errors import PlanError
 
-__all__ = ["Parameters", "Variables", "combinationsOf", "described", "digestOf", "keysOf", "plain", "textOf"]
+__all__ = ["Parameters", "Variables", "combinations_of", "described", "digest_of", "keys_of", "plain", "text_of"]
 
 Parameters = dict[str, Any]
 Variables = Mapping[str, Iterable[Any]] | Sequence[Mapping[str, Any]]
@@ -24,7 +24,7 @@ MOST = 10_000_000
 RESERVED = {"id": "the number of the combination", "trial": "the number of the trial", "trials": "a column"}
 
 
-def combinationsOf(variables: Variables) -> list[Parameters]:
+def combinations_of(variables: Variables) -> list[Parameters]:
     """All combinations, in order.
 
     Args:
@@ -108,7 +108,7 @@ def plain(value: Any) -> Any:
     raise TypeError(f"JSON has nothing for {type(value).__name__}")
 
 
-def textOf(parameters: Parameters) -> str:
+def text_of(parameters: Parameters) -> str:
     """What is equal for equal parameters, in every process and run. Of other objects only the type is known."""
 
     def text(value: Any) -> str:
@@ -120,7 +120,7 @@ def textOf(parameters: Parameters) -> str:
     return json.dumps({name: text(value) for name, value in parameters.items()}, sort_keys=True)
 
 
-def keysOf(texts: Iterable[str]) -> list[int]:
+def keys_of(texts: Iterable[str]) -> list[int]:
     """A number for each combination that depends on its parameters; equal ones are told apart by their order."""
     seen: Counter[str] = Counter()
     keys = []
@@ -130,6 +130,6 @@ def keysOf(texts: Iterable[str]) -> list[int]:
     return keys
 
 
-def digestOf(keys: Iterable[int], *others: Any) -> str:
+def digest_of(keys: Iterable[int], *others: Any) -> str:
     """What tells whether two processes have the same combinations, and the same of other things."""
     return blake2b(",".join(map(str, [*keys, *others])).encode(), digest_size=8).hexdigest()

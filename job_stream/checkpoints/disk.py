@@ -87,7 +87,7 @@ class Disk:
             return False
         return True
 
-    def writeAll(self, fd: int, data: bytes | bytearray, offset: int) -> int:
+    def write_all(self, fd: int, data: bytes | bytearray, offset: int) -> int:
         """Writes all of it, in as many calls as the system wants; gives where it ends."""
         view = memoryview(data)
         while view:
@@ -95,7 +95,7 @@ class Disk:
             view, offset = view[count:], offset + count
         return offset
 
-    def syncFolder(self, path: str) -> None:
+    def sync_folder(self, path: str) -> None:
         """Makes the names in the folder of ``path`` as durable as the files are."""
         fd = self.open(os.path.dirname(path) or ".", os.O_RDONLY | os.O_DIRECTORY)
         try:

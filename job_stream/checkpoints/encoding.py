@@ -22,7 +22,7 @@ from ..errors import EngineError, PayloadError
 from ..memory.payload import Blob, Buffer, Parts
 from .trust import CheckpointError
 
-__all__ = ["chunksOf", "dump", "load"]
+__all__ = ["chunks_of", "dump", "load"]
 
 CHUNK_BYTES = 1 << 20
 _SIZE = struct.Struct("<Q")
@@ -30,7 +30,7 @@ _TUPLE, _LIST, _DICT, _PAYLOAD, _LARGE_INT, _FIRST_KIND = range(6)
 _LEAVES = frozenset((int, str, bytes, bool, float, type(None)))
 
 
-def _tuplesOf(*modules: ModuleType) -> dict[str, type]:
+def _tuples_of(*modules: ModuleType) -> dict[str, type]:
     """The named tuples that modules define, by name."""
     found: dict[str, type] = {}
     for module in modules:
@@ -41,7 +41,7 @@ def _tuplesOf(*modules: ModuleType) -> dict[str, type]:
     return found
 
 
-_KINDS = _tuplesOf(messages, backlog, scopes, stores, capture)
+_KINDS = _tuples_of(messages, backlog, scopes, stores, capture)
 
 
 def dump(state: Any) -> Iterator[Buffer]:
@@ -52,13 +52,13 @@ def dump(state: Any) -> Iterator[Buffer]:
     """
     plainer = _Plainer()
     tree = plainer.plain(state)
-    kinds = [[kind.__name__, list(_fieldsOf(kind))] for kind in plainer.kinds]
-    lengths = [_lengthsOf(payload) for payload in plainer.payloads]
-    envelope: bytes = msgpack.packb([kinds, lengths, tree], default=_largeInt)
+    kinds = [[kind.__name__, list(_fields_of(kind))] for kind in plainer.kinds]
+    lengths = [_lengths_of(payload) for payload in plainer.payloads]
+    envelope: bytes = msgpack.packb([kinds, lengths, tree], default=_large_int)
     yield _SIZE.pack(len(envelope))
     yield envelope
     for payload in plainer.payloads:
-        yield from chunksOf(payload)
+        yield from chunks_of(payload)
 
 
 def load(read: Callable[[int], bytes]) -> Any:
@@ -74,14 +74,14 @@ def load(read: Callable[[int], bytes]) -> Any:
     try:
         kinds, lengths, tree = msgpack.unpackb(read(size), use_list=False)
         payloads = [Blob(each, None, 0, read(sum(each))) for each in lengths]
-        return _Restorer([_kindOf(name, fields) for name, fields in kinds], payloads).restore(tree)
+        return _Restorer([_kind_of(name, fields) for name, fields in kinds], payloads).restore(tree)
     except CheckpointError:
         raise
     except Exception as error:
         raise CheckpointError(f"what is in it makes no sense to this version of job_stream: {error!r}") from error
 
 
-def chunksOf(payload: Blob | Parts) -> Iterator[Buffer]:
+def chunks_of(payload: Blob | Parts) -> Iterator[Buffer]:
     """The bytes of a payload, wherever they lie."""
     if isinstance(payload, Parts):
         yield from payload.frames
@@ -89,10 +89,10 @@ def chunksOf(payload: Blob | Parts) -> Iterator[Buffer]:
         assert payload.data is not None
         yield payload.data
     else:
-        yield from _segmentChunks(payload.segment.fd, payload.offset, payload.nbytes)
+        yield from _segment_chunks(payload.segment.fd, payload.offset, payload.nbytes)
 
 
-def _segmentChunks(fd: int, offset: int, left: int) -> Iterator[bytes]:
+def _segment_chunks(fd: int, offset: int, left: int) -> Iterator[bytes]:
     while left:
         chunk = os.pread(fd, min(left, CHUNK_BYTES), offset)
         if not chunk:
@@ -102,25 +102,25 @@ def _segmentChunks(fd: int, offset: int, left: int) -> Iterator[bytes]:
         left -= len(chunk)
 
 
-def _lengthsOf(payload: Blob | Parts) -> list[int]:
+def _lengths_of(payload: Blob | Parts) -> list[int]:
     return [len(frame) for frame in payload.frames] if isinstance(payload, Parts) else list(payload.lengths)
 
 
-def _fieldsOf(kind: Any) -> tuple[str, ...]:
+def _fields_of(kind: Any) -> tuple[str, ...]:
     fields: tuple[str, ...] = kind._fields
     return fields
 
 
-def _kindOf(name: str, fields: tuple[str, ...]) -> type:
+def _kind_of(name: str, fields: tuple[str, ...]) -> type:
     """The kind that a file speaks of."""
     kind = _KINDS.get(name)
-    if kind is None or _fieldsOf(kind) != fields:
+    if kind is None or _fields_of(kind) != fields:
         raise CheckpointError(f"its records of kind {name} are not those of this version of job_stream: resume with "
                               "the version that wrote it, or remove it to begin anew")  # fmt: skip
     return kind
 
 
-def _largeInt(value: Any) -> list[Any]:
+def _large_int(value: Any) -> list[Any]:
     """A number beyond 64 bits; msgpack asks for everything else that it cannot write, too."""
     if type(value) is not int:
         raise EngineError(f"{type(value).__name__} cannot be in a checkpoint")

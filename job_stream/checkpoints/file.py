@@ -24,10 +24,10 @@ from typing import Any, NamedTuple
 
 from .disk import DISK, Disk
 from .encoding import dump
-from .format import FORMAT, MAGIC, Header, Reading, Stages, writeCheckpoint
-from .trust import CheckpointError, DamagedError, Secret, checkOurs, isOurs, named, openTrusted
+from .format import FORMAT, MAGIC, Header, Reading, Stages, write_checkpoint
+from .trust import CheckpointError, DamagedError, Secret, check_ours, is_ours, named, open_trusted
 
-__all__ = ["CheckpointError", "CheckpointFile", "CheckpointInfo", "Header", "Loaded", "infoOf"]
+__all__ = ["CheckpointError", "CheckpointFile", "CheckpointInfo", "Header", "Loaded", "info_of"]
 
 PROBE_BYTES = 1 << 14
 _NO_LINKS = (errno.EPERM, errno.ENOSYS, errno.ENOTSUP)
@@ -64,13 +64,13 @@ class CheckpointFile:
 
     def __init__(self, path: str | os.PathLike[str], disk: Disk = DISK) -> None:
         self.path = os.fspath(path)
-        self.previousPath = self.path + ".previous"
-        self.journalPath = self.path + ".journal"
-        self.donePath = self.path + ".done"
+        self.previous_path = self.path + ".previous"
+        self.journal_path = self.path + ".journal"
+        self.done_path = self.path + ".done"
         self._disk = disk
         self._secret = Secret()
-        self._isGood = True
-        self._isTidy = False
+        self._is_good = True
+        self._is_tidy = False
 
     # before the run ---------------------------------------------------------------------------------------------------
 
@@ -85,32 +85,32 @@ class CheckpointFile:
             raise CheckpointError(f"the folder {folder} of checkpoint {self.path} does not exist: create it first")
         if self._disk.isdir(self.path):
             raise CheckpointError(f"{self.path} is a folder: give the name of a file for the checkpoint")
-        if self._disk.lexists(self.donePath):
-            self._checkDone()
-            return f"nothing to do: {self.donePath} says that this run has ended; remove it to run again"
+        if self._disk.lexists(self.done_path):
+            self._check_done()
+            return f"nothing to do: {self.done_path} says that this run has ended; remove it to run again"
         try:
             self._probe()
         except OSError as error:
             raise CheckpointError(f"no checkpoint can be written to {folder}: {error.strerror}; mend that, or give "
                                   "another checkpointFile") from error  # fmt: skip
         try:
-            checkOurs(self.previousPath, MAGIC, self._disk)
+            check_ours(self.previous_path, MAGIC, self._disk)
         except OSError as error:
-            raise CheckpointError(f"{self.previousPath} is in the way: {error.strerror}; give another checkpointFile, "
+            raise CheckpointError(f"{self.previous_path} is in the way: {error.strerror}; give another checkpointFile, "
                                   "or remove it") from error  # fmt: skip
         return None
 
-    def _checkDone(self) -> None:
+    def _check_done(self) -> None:
         """Whoever could make a run end before it has begun could as well have removed it; so it is trusted as FILE is.
 
         Raises:
             CheckpointError: this user has not ended a run with that.
         """
         try:
-            with _reading(self.donePath, self._secret, self._disk) as reading:
+            with _reading(self.done_path, self._secret, self._disk) as reading:
                 reading.header()
         except (CheckpointError, OSError) as error:
-            raise CheckpointError(f"{self.donePath} would say that this run has ended, but is not to be trusted: "
+            raise CheckpointError(f"{self.done_path} would say that this run has ended, but is not to be trusted: "
                                   f"{error}. Remove it to run") from error  # fmt: skip
 
     def _probe(self) -> None:
@@ -118,15 +118,15 @@ class CheckpointFile:
         path = self._passing(uuid.uuid4().hex, "new")
         fd = self._disk.open(path, _CREATE)
         try:
-            self._disk.writeAll(fd, MAGIC + bytes(PROBE_BYTES), 0)
+            self._disk.write_all(fd, MAGIC + bytes(PROBE_BYTES), 0)
         finally:
             self._disk.close(fd)
             with suppress(FileNotFoundError):  # a run that has begun with the same name has tidied up
                 self._disk.unlink(path)
 
-    def _passing(self, runId: str, kind: str) -> str:
+    def _passing(self, run_id: str, kind: str) -> str:
         """A name that lasts for a moment; nobody else has it."""
-        return f"{self.path}.{runId}.{kind}"
+        return f"{self.path}.{run_id}.{kind}"
 
     def read(self, stages: Stages) -> Loaded | None:
         """The newest whole checkpoint; None: there is none.
@@ -140,37 +140,37 @@ class CheckpointFile:
         try:
             return self._load(self.path, stages)
         except FileNotFoundError:
-            if not self._disk.lexists(self.previousPath):
+            if not self._disk.lexists(self.previous_path):
                 return None
-            loaded = self._fallBack(stages, f"{self.path} is missing", None)
-            self._checkMissing(loaded.header.runId)
+            loaded = self._fall_back(stages, f"{self.path} is missing", None)
+            self._check_missing(loaded.header.run_id)
             return loaded
         except DamagedError as error:
-            return self._fallBack(stages, str(error), error.runId)
+            return self._fall_back(stages, str(error), error.run_id)
 
-    def _checkMissing(self, runId: str) -> None:
+    def _check_missing(self, run_id: str) -> None:
         """Whether a process died between two names, as it may if the file system has no hard links."""
-        new = self._passing(runId, "new")
+        new = self._passing(run_id, "new")
         with _readable(new):
-            if isOurs(new, MAGIC, self._disk):
+            if is_ours(new, MAGIC, self._disk):
                 return
-        raise CheckpointError(f"{self.path} is missing, but {self.previousPath} is there: rename it to go on from it, "
+        raise CheckpointError(f"{self.path} is missing, but {self.previous_path} is there: rename it to go on from it, "
                               "or remove it to begin anew")  # fmt: skip
 
-    def _fallBack(self, stages: Stages, reason: str, runId: str | None) -> Loaded:
+    def _fall_back(self, stages: Stages, reason: str, run_id: str | None) -> Loaded:
         """The checkpoint before, which stays until there is a new one."""
         try:
-            loaded = self._load(self.previousPath, stages)
+            loaded = self._load(self.previous_path, stages)
         except FileNotFoundError:
-            raise CheckpointError(f"{reason}; and there is no {self.previousPath} to go on from: remove {self.path} to "
-                                  "begin anew") from None  # fmt: skip
+            raise CheckpointError(f"{reason}; and there is no {self.previous_path} to go on from: remove {self.path} "
+                                  "to begin anew") from None  # fmt: skip
         except DamagedError as error:
             raise CheckpointError(f"{reason}; and {error}: remove both to begin anew") from None
-        if runId not in (None, loaded.header.runId):
-            raise CheckpointError(f"{reason}; {self.previousPath} is of another run: remove both to begin anew")
-        self._isGood = False
-        when = _timeText(loaded.header.written)
-        return loaded._replace(warning=f"{reason}; going on from {self.previousPath} of {when} instead")
+        if run_id not in (None, loaded.header.run_id):
+            raise CheckpointError(f"{reason}; {self.previous_path} is of another run: remove both to begin anew")
+        self._is_good = False
+        when = _time_text(loaded.header.written)
+        return loaded._replace(warning=f"{reason}; going on from {self.previous_path} of {when} instead")
 
     def _load(self, path: str, stages: Stages) -> Loaded:
         with _reading(path, self._secret, self._disk) as reading:
@@ -182,8 +182,8 @@ class CheckpointFile:
 
     def next(self) -> str:
         """What a script does that finds what is there now."""
-        if self._disk.lexists(self.donePath):
-            return f"ends at once, since {self.donePath} says that all is done"
+        if self._disk.lexists(self.done_path):
+            return f"ends at once, since {self.done_path} says that all is done"
         return f"goes on from {self.path}" if self._disk.lexists(self.path) else "begins anew"
 
     # during the run ---------------------------------------------------------------------------------------------------
@@ -203,52 +203,52 @@ class CheckpointFile:
             OSError: not even a name could be changed.
         """
         try:
-            self._put(header, None, self.donePath)
+            self._put(header, None, self.done_path)
         except FileExistsError:
             raise
         except OSError:
-            self._beFree(self.donePath)
-            self._disk.replace(self.path, self.donePath)  # the disk is full; what counts is that the name is there
-            self._disk.syncFolder(self.path)  # before anything else is gone
-        for path in (self.path, self.previousPath, self.journalPath):
+            self._be_free(self.done_path)
+            self._disk.replace(self.path, self.done_path)  # the disk is full; what counts is that the name is there
+            self._disk.sync_folder(self.path)  # before anything else is gone
+        for path in (self.path, self.previous_path, self.journal_path):
             self._remove(path)
-        self._disk.syncFolder(self.path)
+        self._disk.sync_folder(self.path)
 
     def _put(self, header: Header, state: Any, path: str) -> None:
-        new = self._passing(header.runId, "new")
+        new = self._passing(header.run_id, "new")
         try:
-            self._putBack()
+            self._put_back()
             self._tidy()
-            self._beFree(path)
+            self._be_free(path)
             self._discard(new)
-            self._writeNew(new, header, state)
-            if path == self.path and self._isGood:
-                self._keepPrevious(header.runId)
+            self._write_new(new, header, state)
+            if path == self.path and self._is_good:
+                self._keep_previous(header.run_id)
             self._disk.replace(new, path)
-            self._isGood = True
-            self._disk.syncFolder(path)
+            self._is_good = True
+            self._disk.sync_folder(path)
         except FileExistsError:
             raise
         except OSError as error:
             raise named(error, path) from error
         finally:
             with suppress(OSError):
-                self._putBack()
+                self._put_back()
                 self._discard(new)
 
-    def _putBack(self) -> None:
+    def _put_back(self) -> None:
         """Where files cannot have two names, FILE may be missing after an error: it gets its name back. Until it has,
         the new file stays, and would tell another run what has happened."""
-        if not self._disk.lexists(self.path) and isOurs(self.previousPath, MAGIC, self._disk):
-            self._disk.replace(self.previousPath, self.path)
-            self._isGood = True
-            self._disk.syncFolder(self.path)
+        if not self._disk.lexists(self.path) and is_ours(self.previous_path, MAGIC, self._disk):
+            self._disk.replace(self.previous_path, self.path)
+            self._is_good = True
+            self._disk.sync_folder(self.path)
 
     def _tidy(self) -> None:
         """Removes what processes have left that died while they wrote a checkpoint here."""
-        if self._isTidy:
+        if self._is_tidy:
             return
-        self._isTidy = True
+        self._is_tidy = True
         folder, name = os.path.split(self.path)
         with suppress(OSError):  # who may not look into the folder can still write there
             for entry in self._disk.listdir(folder or "."):
@@ -256,51 +256,51 @@ class CheckpointFile:
                     with suppress(OSError):
                         self._discard(os.path.join(folder, entry))
 
-    def _beFree(self, path: str) -> None:
+    def _be_free(self, path: str) -> None:
         """Makes sure that a checkpoint may take a name.
 
         Raises:
             FileExistsError: something of somebody else has it since the run began.
         """
         try:
-            checkOurs(path, MAGIC, self._disk)
+            check_ours(path, MAGIC, self._disk)
         except CheckpointError as error:
             raise FileExistsError(errno.EEXIST, str(error)) from None
 
     def _remove(self, path: str) -> None:
         """Removes a file of a checkpoint; nothing else."""
-        if isOurs(path, _FAMILY, self._disk):
+        if is_ours(path, _FAMILY, self._disk):
             self._disk.unlink(path)
 
     def _discard(self, path: str) -> None:
         """Removes a file with a passing name, which may never have become one."""
-        if isOurs(path, _FAMILY, self._disk) or isOurs(path, _NOTHING, self._disk):
+        if is_ours(path, _FAMILY, self._disk) or is_ours(path, _NOTHING, self._disk):
             self._disk.unlink(path)
 
-    def _writeNew(self, path: str, header: Header, state: Any) -> None:
+    def _write_new(self, path: str, header: Header, state: Any) -> None:
         fd = self._disk.open(path, _CREATE)
         try:
-            writeCheckpoint(fd, self._secret, header._replace(written=time.time()), dump(state), self._disk)
+            write_checkpoint(fd, self._secret, header._replace(written=time.time()), dump(state), self._disk)
             self._disk.fsync(fd)
         finally:
             self._disk.close(fd)
 
-    def _keepPrevious(self, runId: str) -> None:
+    def _keep_previous(self, run_id: str) -> None:
         """Gives the checkpoint a second name; FILE is there at every moment, if the file system knows hard links."""
-        between = self._passing(runId, "old")
-        self._beFree(self.previousPath)
+        between = self._passing(run_id, "old")
+        self._be_free(self.previous_path)
         self._discard(between)
         try:
             self._disk.link(self.path, between)
-            self._disk.replace(between, self.previousPath)
+            self._disk.replace(between, self.previous_path)
         except FileNotFoundError:
             pass
         except OSError as error:
             if error.errno not in _NO_LINKS:
                 raise
-            self._disk.syncFolder(self.path)  # the new one has to be there while FILE is not
+            self._disk.sync_folder(self.path)  # the new one has to be there while FILE is not
             with suppress(FileNotFoundError):
-                self._disk.replace(self.path, self.previousPath)
+                self._disk.replace(self.path, self.previous_path)
         finally:
             with suppress(OSError):
                 self._discard(between)  # also there if both names had been one file before
@@ -314,7 +314,7 @@ def _reading(path: str, secret: Secret, disk: Disk) -> Iterator[Reading]:
         FileNotFoundError: there is none.
         CheckpointError: it cannot be read.
     """
-    with _readable(path), disk.reader(openTrusted(path, disk=disk)) as file:
+    with _readable(path), disk.reader(open_trusted(path, disk=disk)) as file:
         yield Reading(path, file, secret)
 
 
@@ -332,19 +332,19 @@ def _readable(path: str) -> Iterator[None]:
 @contextmanager
 def _uncollected() -> Iterator[None]:
     """Within, no garbage is collected: again and again all would be looked at that is being made, and none of it is."""
-    wasOn = gc.isenabled()
+    was_on = gc.isenabled()
     gc.disable()
     try:
         yield
     finally:
-        if wasOn:
+        if was_on:
             gc.enable()
 
 
 def _compare(path: str, theirs: Stages, ours: Stages) -> tuple[str, ...]:
     """The stages that have the same kind and name but other code."""
     for number in range(max(len(theirs), len(ours))):
-        then, now = (_nameStage(stages, number) for stages in (theirs, ours))
+        then, now = (_name_stage(stages, number) for stages in (theirs, ours))
         if then != now:
             raise CheckpointError(
                 f"{path} is of another stream: stage number {number + 1} was {then} when it was written, and is {now} "
@@ -353,7 +353,7 @@ def _compare(path: str, theirs: Stages, ours: Stages) -> tuple[str, ...]:
     return tuple(name for (_, name, then), (_, _, now) in zip(theirs, ours, strict=True) if then != now)
 
 
-def _nameStage(stages: Stages, number: int) -> str:
+def _name_stage(stages: Stages, number: int) -> str:
     return f"{stages[number][0]} {stages[number][1]!r}" if number < len(stages) else "missing"
 
 
@@ -379,7 +379,7 @@ class CheckpointInfo(NamedTuple):
             f"checkpoint  {self.path}",
             f"format      {self.format}",
             f"run         {self.runId}{', finished' if self.finished else ''}",
-            f"written     {_timeText(self.written)}",
+            f"written     {_time_text(self.written)}",
             f"tasks open  {self.open:,} ({self.nbytes:,} bytes)",
             *(f"  {count:,} at {name}" for name, count in self.byStage.items()),
             f"results     {self.delivered:,} delivered",
@@ -388,7 +388,7 @@ class CheckpointInfo(NamedTuple):
         return "\n".join(lines)
 
 
-def infoOf(path: str | os.PathLike[str]) -> CheckpointInfo:
+def info_of(path: str | os.PathLike[str]) -> CheckpointInfo:
     """What is in a checkpoint, in brief; see ``job_stream.checkpointInfo``."""
     path = os.fspath(path)
     finished = not os.path.lexists(path) and os.path.lexists(path + ".done")
@@ -399,9 +399,9 @@ def infoOf(path: str | os.PathLike[str]) -> CheckpointInfo:
     except FileNotFoundError:
         raise CheckpointError(f"there is no checkpoint {path}") from None
     stages = tuple(f"{kind} {name}" for kind, name, _ in header.stages if kind != "end")
-    return CheckpointInfo(found, FORMAT, header.runId, header.written, finished, header.open, dict(header.byStage),
+    return CheckpointInfo(found, FORMAT, header.run_id, header.written, finished, header.open, dict(header.by_stage),
                           header.nbytes, header.delivered, stages)  # fmt: skip
 
 
-def _timeText(seconds: float) -> str:
+def _time_text(seconds: float) -> str:
     return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(seconds))

@@ -28,7 +28,7 @@ from .disk import DISK, Disk
 from .encoding import load
 from .trust import DIGEST_BYTES, KEY_VARIABLE, CheckpointError, DamagedError, Secret
 
-__all__ = ["FORMAT", "Header", "Reading", "Stages", "writeCheckpoint"]
+__all__ = ["FORMAT", "Header", "Reading", "Stages", "write_checkpoint"]
 
 FORMAT = 2
 MAGIC = b"\x8eJSCKPT\n"
@@ -46,27 +46,27 @@ class Header(NamedTuple):
     """What a checkpoint says of itself.
 
     Args:
-        runId: 32 hexadecimal digits, the same over all resumes.
+        run_id: 32 hexadecimal digits, the same over all resumes.
         stages: the fingerprint of the plan.
         open: how many tasks are still to be done.
-        byStage: the same for each stage, by its name.
+        by_stage: the same for each stage, by its name.
         nbytes: bytes of their payloads.
         delivered: how many results have been taken.
         mark: how far the journal was.
         written: seconds since 1970; filled in when it is written.
     """
 
-    runId: str
+    run_id: str
     stages: Stages
     open: int
-    byStage: tuple[tuple[str, int], ...]
+    by_stage: tuple[tuple[str, int], ...]
     nbytes: int
     delivered: int
     mark: int = 0
     written: float = 0.0
 
 
-def writeCheckpoint(fd: int, secret: Secret, header: Header, state: Iterable[Any], disk: Disk = DISK) -> None:
+def write_checkpoint(fd: int, secret: Secret, header: Header, state: Iterable[Any], disk: Disk = DISK) -> None:
     """Writes a whole checkpoint; ``state`` are the chunks of it."""
     writing = _Writing(fd, secret, disk)
     writing.header(header)
@@ -82,7 +82,7 @@ class _Writing:
         self._disk = disk
         self._fd = fd
         self._end = 0
-        self._flags = _KEYED if secret.isSet else 0
+        self._flags = _KEYED if secret.is_set else 0
         self._head, self._whole = (secret.digest(purpose) for purpose in _PURPOSES)
         self._record = bytearray()
 
@@ -112,11 +112,11 @@ class _Writing:
         if self._record:
             self._flush()
         self._flush()
-        self._end = self._disk.writeAll(self._fd, self._whole.digest(), self._end)
+        self._end = self._disk.write_all(self._fd, self._whole.digest(), self._end)
 
     def _write(self, data: bytes | bytearray) -> None:
         self._whole.update(data)
-        self._end = self._disk.writeAll(self._fd, data, self._end)
+        self._end = self._disk.write_all(self._fd, data, self._end)
 
 
 class Reading:
@@ -127,7 +127,7 @@ class Reading:
         self._path = path
         self._file = file
         self._secret = secret
-        self._runId: str | None = None
+        self._run_id: str | None = None
         self._head, self._whole = (secret.digest(purpose) for purpose in _PURPOSES)
         self._size = file.seek(0, os.SEEK_END)
         self._begin = file.seek(0)
@@ -147,12 +147,12 @@ class Reading:
             raise self._damaged("its end is missing")
         if _CRC.pack(zlib.crc32(front + body)) != crc:
             raise self._damaged("its header has been changed (crc32)")
-        self._checkKey(bool(flags & _KEYED))
+        self._check_key(bool(flags & _KEYED))
         self._head.update(front + crc + body)
-        self._checkDigest(self._head)
+        self._check_digest(self._head)
         self._begin = self._file.tell()
         header = self._understood(body)
-        self._runId = header.runId
+        self._run_id = header.run_id
         return header
 
     def _front(self) -> bytes:
@@ -164,20 +164,20 @@ class Reading:
         self._whole.update(front)
         return front
 
-    def _checkKey(self, isKeyed: bool) -> None:
-        if isKeyed and not self._secret.isSet:
+    def _check_key(self, is_keyed: bool) -> None:
+        if is_keyed and not self._secret.is_set:
             raise CheckpointError(f"{self._path} was written with a key: set {KEY_VARIABLE} to the name of its file")
-        if self._secret.isSet and not isKeyed:
+        if self._secret.is_set and not is_keyed:
             raise CheckpointError(f"{self._path} was written without a key, so anybody may have done it: unset "
                                   f"{KEY_VARIABLE} if you trust it, or remove it")  # fmt: skip
 
-    def _checkDigest(self, digest: Any) -> None:
+    def _check_digest(self, digest: Any) -> None:
         found = self._file.read(DIGEST_BYTES)
         self._whole.update(found)
         if len(found) < DIGEST_BYTES:
             raise self._damaged("its end is missing")
         if not hmac.compare_digest(found, digest.digest()):
-            if self._secret.isSet and digest is self._head:
+            if self._secret.is_set and digest is self._head:
                 raise CheckpointError(f"{self._path} was written with another key, or changed since: set "
                                       f"{KEY_VARIABLE} to the file it was written with, or remove it")  # fmt: skip
             raise self._damaged("it has been changed (digest)")
@@ -193,7 +193,7 @@ class Reading:
         """Reads all records."""
         while record := self._record():
             self._records.append(record)
-        self._checkDigest(self._whole.copy())
+        self._check_digest(self._whole.copy())
         if self._file.read(1):
             raise self._damaged("something follows its end")
 
@@ -239,4 +239,4 @@ class Reading:
         return data
 
     def _damaged(self, reason: str) -> DamagedError:
-        return DamagedError(f"checkpoint {self._path} is damaged: {reason}", self._runId)
+        return DamagedError(f"checkpoint {self._path} is damaged: {reason}", self._run_id)

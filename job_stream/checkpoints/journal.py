@@ -25,7 +25,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from ..memory.payload import Blob, Parts, pack
 from .disk import DISK, Disk
-from .encoding import chunksOf
+from .encoding import chunks_of
 from .log import Entry, LogFile
 
 __all__ = ["CallJournal", "Kept", "ResultJournal"]
@@ -57,20 +57,20 @@ class _Journal(ABC):
     KIND: int
 
     @classmethod
-    def create(cls: type[J], path: str | os.PathLike[str], runId: str, disk: Disk = DISK) -> J:
+    def create(cls: type[J], path: str | os.PathLike[str], run_id: str, disk: Disk = DISK) -> J:
         """An empty one, for a run that begins."""
-        log = LogFile(path, cls.KIND, runId, disk)
+        log = LogFile(path, cls.KIND, run_id, disk)
         log.create()
         return cls(log)
 
     @classmethod
-    def open(cls: type[J], path: str | os.PathLike[str], runId: str, mark: int, disk: Disk = DISK) -> J:
+    def open(cls: type[J], path: str | os.PathLike[str], run_id: str, mark: int, disk: Disk = DISK) -> J:
         """That of a checkpoint.
 
         Raises:
             CheckpointError: it is not the journal of this run, or is damaged.
         """
-        log = LogFile(path, cls.KIND, runId, disk)
+        log = LogFile(path, cls.KIND, run_id, disk)
         log.open(mark)
         try:
             journal = cls(log)
@@ -123,7 +123,7 @@ class ResultJournal(_Journal):
         """Adds a delivery; there is no haste, since what came after the last checkpoint is forgotten anyway."""
         lengths = [len(frame) for frame in payload.frames] if isinstance(payload, Parts) else payload.lengths
         front = _LENGTHS.pack(len(lengths)) + struct.pack(f"<{len(lengths)}Q", *lengths)
-        self._log.postpone(_KEPT, -1 if base is None else base, count, b"".join((front, *chunksOf(payload))))
+        self._log.postpone(_KEPT, -1 if base is None else base, count, b"".join((front, *chunks_of(payload))))
 
     def kept(self) -> Iterator[Kept]:
         """The deliveries that were found when it was opened, in order."""
@@ -183,14 +183,14 @@ class CallJournal(_Journal):
 
         Call ``handled`` once for each of them, as soon as it is, and then ``mark``.
         """
-        digests = [digestOf(value) for value in values]
+        digests = [digest_of(value) for value in values]
         if self._owed:
-            values, digests = self._passOver(values, digests)
+            values, digests = self._pass_over(values, digests)
         if digests:
             self._log.append(_HANDLED, self._handled, len(digests), b"".join(digests))
         return values
 
-    def _passOver(self, values: list[Any], digests: list[bytes]) -> tuple[list[Any], list[bytes]]:
+    def _pass_over(self, values: list[Any], digests: list[bytes]) -> tuple[list[Any], list[bytes]]:
         fresh, passed = [], []
         for value, digest in zip(values, digests, strict=True):
             if self._owed[digest]:
@@ -227,20 +227,20 @@ class _Past:
         self.calls = 0
         self._known = 0
 
-    def see(self, entry: Entry, beforeMark: bool) -> None:
+    def see(self, entry: Entry, before_mark: bool) -> None:
         digests = [entry.data[i : i + DIGEST_BYTES] for i in range(0, len(entry.data), DIGEST_BYTES)]
         if entry.kind == _HANDLED:
             self._known = entry.number + len(digests)
         elif entry.kind == _RESUMED:
             self._known = entry.number
-        if beforeMark:
-            self._seeBefore(entry.kind, digests)
+        if before_mark:
+            self._see_before(entry.kind, digests)
         elif entry.kind == _HANDLED:
             self._groups.append((entry.number, digests))
         elif entry.kind == _RESUMED:
             self._groups.append((entry.number, []))  # so far the group before it came
 
-    def _seeBefore(self, kind: int, digests: list[bytes]) -> None:
+    def _see_before(self, kind: int, digests: list[bytes]) -> None:
         self.calls = self._known
         if kind == _RESUMED:
             self._owed = Counter(digests)
@@ -261,7 +261,7 @@ class _Past:
         return owed
 
 
-def digestOf(value: Any) -> bytes:
+def digest_of(value: Any) -> bytes:
     """What a result is known by, in other processes too.
 
     Equal for values that consist of the same parts in the same order; in sets the order is of no interest, since it is
@@ -283,7 +283,7 @@ def _digest(value: Any, kind: type[pickle.Pickler]) -> bytes:
     pickler = kind(file, 5, buffer_callback=lambda buffer: buffers.append(buffer.raw()))
     pickler.fast = True  # does not look for parts that are one object
     pickler.dump(value)
-    if file.mayHaveSets and kind is not _SetPickler:
+    if file.may_have_sets and kind is not _SetPickler:
         return b""
     for buffer in buffers:
         file.digest.update(buffer)
@@ -295,14 +295,14 @@ class _Digesting:
 
     def __init__(self) -> None:
         self.digest = blake2b(digest_size=DIGEST_BYTES)
-        self.mayHaveSets = False
+        self.may_have_sets = False
         self._left = _PLAIN_BYTES
 
     def write(self, data: bytes) -> None:
         self._left -= len(data)
         if self._left < 0:
             raise OverflowError
-        self.mayHaveSets = self.mayHaveSets or any(opcode in bytes(data) for opcode in _SET_OPCODES)
+        self.may_have_sets = self.may_have_sets or any(opcode in bytes(data) for opcode in _SET_OPCODES)
         self.digest.update(data)
 
 
@@ -311,5 +311,5 @@ class _SetPickler(pickle.Pickler):
 
     def persistent_id(self, value: Any) -> Any:
         if type(value) is set or type(value) is frozenset:
-            return type(value).__name__, sorted(map(digestOf, value))
+            return type(value).__name__, sorted(map(digest_of, value))
         return None

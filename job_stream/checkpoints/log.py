@@ -19,7 +19,7 @@ from contextlib import suppress
 from typing import NamedTuple
 
 from .disk import DISK, Disk
-from .trust import CheckpointError, DamagedError, Secret, named, openTrusted
+from .trust import CheckpointError, DamagedError, Secret, named, open_trusted
 
 __all__ = ["Entry", "LogFile"]
 
@@ -58,7 +58,7 @@ class LogFile:
     Args:
         path: where it is.
         content: what is in it; a number.
-        runId: whose it is, 32 hexadecimal digits.
+        run_id: whose it is, 32 hexadecimal digits.
         disk: that it is on.
 
     Raises:
@@ -66,19 +66,19 @@ class LogFile:
         OSError: it cannot be written.
     """
 
-    def __init__(self, path: str | os.PathLike[str], content: int, runId: str, disk: Disk = DISK) -> None:
+    def __init__(self, path: str | os.PathLike[str], content: int, run_id: str, disk: Disk = DISK) -> None:
         self.path = os.fspath(path)
         self.begin = HEAD_BYTES
         self.warning = ""
-        self._front = _HEAD.pack(MAGIC, FORMAT, content, runId.encode())
+        self._front = _HEAD.pack(MAGIC, FORMAT, content, run_id.encode())
         self._disk = disk
         self._secret = Secret()
         self._fd = -1
         self._memory: mmap.mmap | None = None
         self._end = self._durable = self.begin
-        self._isDoubtful = False
+        self._is_doubtful = False
         self._waiting: deque[_Waiting] = deque()
-        self._waitingBytes = 0
+        self._waiting_bytes = 0
         self._lock = threading.Lock()
 
     # beginning --------------------------------------------------------------------------------------------------------
@@ -87,13 +87,13 @@ class LogFile:
         """Begins an empty file. A journal that is there already is overwritten: it belongs to no checkpoint."""
         self._fd = self._open(os.O_RDWR | os.O_CREAT)
         try:
-            if not _isNobodys(self._disk.pread(self._fd, HEAD_BYTES + 1, 0)):
+            if not _is_nobodys(self._disk.pread(self._fd, HEAD_BYTES + 1, 0)):
                 raise CheckpointError(f"{self.path} is not a journal of job_stream: give the checkpoint another name")
             self._disk.ftruncate(self._fd, 0)
             head = self._front + bytes(8) + self._digest(0, self._front)
-            self._disk.writeAll(self._fd, head, 0)
+            self._disk.write_all(self._fd, head, 0)
             self._disk.fsync(self._fd)
-            self._disk.syncFolder(self.path)
+            self._disk.sync_folder(self.path)
             self._map()
         except BaseException:
             self.close()
@@ -111,17 +111,17 @@ class LogFile:
             raise CheckpointError(f"{self.path} is missing, and the checkpoint needs it: bring it back, or remove the "
                                   "checkpoint to begin anew") from None  # fmt: skip
         try:
-            self._checkHead(self._disk.pread(self._fd, HEAD_BYTES, 0))
-            self._disk.syncFolder(self.path)
+            self._check_head(self._disk.pread(self._fd, HEAD_BYTES, 0))
+            self._disk.sync_folder(self.path)
             self._map()
-            self._durable, self._isDoubtful = max(self.begin, mark), True  # whoever wrote the rest may have failed
+            self._durable, self._is_doubtful = max(self.begin, mark), True  # whoever wrote the rest may have failed
         except BaseException:
             self.close()
             raise
 
     def _open(self, flags: int) -> int:
         """Opens it for this process alone. The lock goes with the first descriptor that is closed: make no other."""
-        fd = openTrusted(self.path, flags, self._disk)
+        fd = open_trusted(self.path, flags, self._disk)
         if not self._disk.lock(fd):
             self._disk.close(fd)
             raise CheckpointError(f"{self.path} is in use by another process: let that run end, or give another "
@@ -132,22 +132,22 @@ class LogFile:
         self._memory = self._disk.map(self._fd, HEAD_BYTES)
         self._cells = memoryview(self._memory).cast("Q")
 
-    def _checkHead(self, head: bytes) -> None:
+    def _check_head(self, head: bytes) -> None:
         """Whether this is the head that ``create`` wrote."""
         if not head.startswith(MAGIC):
             raise CheckpointError(f"{self.path} is not a journal of job_stream: {_WAYS_OUT}")
         if len(head) < HEAD_BYTES:
             raise self.damaged("its head is incomplete")
-        _, version, content, runId = _HEAD.unpack_from(head)
-        _, ourVersion, ourContent, ourRunId = _HEAD.unpack(self._front)
-        if version != ourVersion:
+        _, version, content, run_id = _HEAD.unpack_from(head)
+        _, our_version, our_content, our_run_id = _HEAD.unpack(self._front)
+        if version != our_version:
             raise CheckpointError(f"{self.path} has format {version}, and this version of job_stream reads format "
                                   f"{FORMAT}: resume with the version that wrote it")  # fmt: skip
         if self._digest(0, head[: _HEAD.size]) != head[_DIGEST:]:
             raise self.damaged("its head has been changed")
-        if runId != ourRunId:
+        if run_id != our_run_id:
             raise CheckpointError(f"{self.path} is of another run than the checkpoint: {_WAYS_OUT}")
-        if content != ourContent:
+        if content != our_content:
             raise CheckpointError(f"{self.path} is of a stream that ends otherwise (one has a result function, one has "
                                   "none): run the script that wrote it, or give another checkpointFile")  # fmt: skip
 
@@ -166,7 +166,7 @@ class LogFile:
     def mark(self) -> int:
         """How far the file is, with what waits."""
         with self._lock:
-            return self._end + self._waitingBytes
+            return self._end + self._waiting_bytes
 
     def append(self, kind: int, number: int, count: int, data: bytes) -> None:
         """Adds an entry, in one write."""
@@ -179,13 +179,13 @@ class LogFile:
         """Adds an entry that will be written some time before ``sync`` returns."""
         with self._lock:
             self._wait(kind, number, count, data)
-            if self._waitingBytes > POSTPONED_BYTES:
+            if self._waiting_bytes > POSTPONED_BYTES:
                 with suppress(OSError):
                     self._write()
 
     def _wait(self, kind: int, number: int, count: int, data: bytes) -> None:
-        self._waiting.append(_Waiting(_frontOf(kind, number, count, data), data))
-        self._waitingBytes += _ENTRY_BYTES + len(data)
+        self._waiting.append(_Waiting(_front_of(kind, number, count, data), data))
+        self._waiting_bytes += _ENTRY_BYTES + len(data)
 
     def _write(self) -> None:
         while self._waiting:
@@ -197,11 +197,11 @@ class LogFile:
                     self._disk.ftruncate(self._fd, self._end)
                 raise
             self._waiting.popleft()
-            self._waitingBytes -= _ENTRY_BYTES + len(data)
+            self._waiting_bytes -= _ENTRY_BYTES + len(data)
 
     def _put(self, offset: int, front: bytes, data: bytes) -> int:
         """Writes one entry; gives where it ends."""
-        return self._disk.writeAll(self._fd, b"".join((self._digest(offset, front, data), front, data)), offset)
+        return self._disk.write_all(self._fd, b"".join((self._digest(offset, front, data), front, data)), offset)
 
     def sync(self) -> None:
         """Makes all of it durable. One thread at a time may do that.
@@ -211,24 +211,24 @@ class LogFile:
         """
         try:
             with self._lock:
-                if self._isDoubtful:
-                    self._writeAgain()
+                if self._is_doubtful:
+                    self._write_again()
                 self._write()
                 end = self._end
             self._force()
         except OSError as error:
             raise named(error, self.path) from error
-        self._durable, self._isDoubtful = end, False
+        self._durable, self._is_doubtful = end, False
 
     def _force(self) -> None:
         """After a failure the system takes what it could not write for written, and says so the next time."""
         try:
             self._disk.fsync(self._fd)
         except OSError:
-            self._isDoubtful = True
+            self._is_doubtful = True
             raise
 
-    def _writeAgain(self) -> None:
+    def _write_again(self) -> None:
         """Writes what may never have reached the disk, if it can still be had; and the head, since the counter is
         next to it."""
         offset = self._durable
@@ -236,9 +236,9 @@ class LogFile:
             entry = self._entry(offset)
             if entry is None:
                 raise OSError(errno.EIO, "the disk has lost what it had taken before")
-            self._put(offset, _frontOf(entry.kind, entry.number, entry.count, entry.data), entry.data)
+            self._put(offset, _front_of(entry.kind, entry.number, entry.count, entry.data), entry.data)
             offset = entry.end
-        self._disk.writeAll(self._fd, self._front, 0)
+        self._disk.write_all(self._fd, self._front, 0)
 
     def cut(self, end: int) -> None:
         """Forgets what is behind; the next entry will stand there."""
@@ -311,16 +311,16 @@ class LogFile:
         return found
 
     def damaged(self, reason: str) -> DamagedError:
-        hint = ", or it was written with another key" if self._secret.isSet else ""
+        hint = ", or it was written with another key" if self._secret.is_set else ""
         return DamagedError(f"{self.path} is damaged{hint}: {reason}; {_WAYS_OUT}")
 
 
-def _isNobodys(content: bytes) -> bool:
+def _is_nobodys(content: bytes) -> bool:
     """Whether a file that begins so may be overwritten: it is a journal, or what a power failure left of a new one."""
     return MAGIC.startswith(content[: len(MAGIC)]) or (len(content) <= HEAD_BYTES and not any(content))
 
 
-def _frontOf(kind: int, number: int, count: int, data: bytes) -> bytes:
+def _front_of(kind: int, number: int, count: int, data: bytes) -> bytes:
     return _FRONT.pack(kind, 0, number, count, len(data))
 
 

@@ -9,10 +9,10 @@ from typing import Any, ClassVar
 
 from ..errors import PlanError
 from ..ground.contexts import context
-from ..stream.checks import isSeconds
+from ..stream.checks import is_seconds
 from ..stream.plan import Plan
 from .saver import Saver
-from .signals import answering, standBy, stopAtOnce
+from .signals import answering, stand_by, stop_at_once
 from .stopping import TimeLimit
 
 __all__ = ["INTERVAL_S", "Checkpointing", "deaf"]
@@ -38,18 +38,18 @@ class Checkpointing:
     _ended: ClassVar[set[str]] = set()
 
     def __init__(self, path: str | os.PathLike[str] | None, interval_s: float, limit_s: float | None) -> None:
-        checkSeconds("checkpointInterval", interval_s)
+        check_seconds("checkpointInterval", interval_s)
         if limit_s is not None:
-            checkSeconds("timeLimit", limit_s)
+            check_seconds("timeLimit", limit_s)
         given = os.fsdecode(path) if path is not None else os.environ.get("JOBS_CHECKPOINT")
         self.path = _whole(given) if given else None
-        self.isKeyword = path is not None
+        self.is_keyword = path is not None
         if limit_s is not None and self.path is None:
             raise PlanError("timeLimit needs a checkpoint to go on from: give checkpointFile= or set JOBS_CHECKPOINT")
         self._interval_s = float(interval_s)
         self._limit_s = None if limit_s is None else float(limit_s)
         if self.path is not None:
-            standBy()
+            stand_by()
 
     @context
     def claimed(self) -> Iterator[None]:
@@ -86,15 +86,15 @@ class Checkpointing:
         return saver
 
     def _saver(self, path: str, plan: Plan, journal: str) -> Saver:
-        with answering(stopAtOnce):
+        with answering(stop_at_once):
             return Saver(path, self._interval_s, TimeLimit(self._limit_s), plan, journal)
 
 
 _OWN_FILES = "give each stream a checkpointFile= of its own"
 
 
-def checkSeconds(name: str, value: Any) -> None:
-    if not isSeconds(value):
+def check_seconds(name: str, value: Any) -> None:
+    if not is_seconds(value):
         raise PlanError(f"{name} must be a number of seconds above 0, not {value!r}")
 
 

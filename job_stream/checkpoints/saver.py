@@ -29,7 +29,7 @@ from ..values import Failure
 from .disk import DISK, Disk
 from .file import CheckpointError, CheckpointFile, Header, Loaded
 from .journal import CallJournal, ResultJournal
-from .signals import answering, noteStop
+from .signals import answering, note_stop
 from .stopping import STOPPED, TimeLimit, terminating
 
 __all__ = ["Handle", "Saver"]
@@ -65,7 +65,7 @@ class Saver:
         self.ended = self._file.check()
         self._stages = fingerprint(plan)
         self._loaded: Loaded | None = None if self.ended else self._file.read(self._stages)
-        self._runId = self._loaded.header.runId if self._loaded else uuid.uuid4().hex
+        self._run_id = self._loaded.header.run_id if self._loaded else uuid.uuid4().hex
         self.state: State | None = None
         self.last: State | None = None
         self.failures: list[Failure] = []
@@ -75,10 +75,10 @@ class Saver:
         self._post: Callable[[Any], None] = lambda event: None
         self._wake: Callable[[], None] = lambda: None
         self._next = 0.0
-        self._asked = self._stops = self._isLast = self._isStopped = self._isStoppable = False
+        self._asked = self._stops = self._is_last = self._is_stopped = self._is_stoppable = False
         self._writer: threading.Thread | None = None
-        self._isWriting = False
-        self._isTried = threading.Event()
+        self._is_writing = False
+        self._is_tried = threading.Event()
         self._trouble: BaseException | None = None
         self._save_s = 0.0
         self._marks: deque[tuple[int, int]] = deque()
@@ -86,14 +86,14 @@ class Saver:
 
     # before the run ---------------------------------------------------------------------------------------------------
 
-    def stopIfEnded(self) -> None:
+    def stop_if_ended(self) -> None:
         """Ends the script if there is nothing to do any more."""
         if self.ended is None:
             return
         _say(self.ended)
         raise SystemExit(0)
 
-    def initialParts(self, make: Callable[[], list[Any]]) -> list[Any]:
+    def initial_parts(self, make: Callable[[], list[Any]]) -> list[Any]:
         """What init functions gave: now, or when the run that goes on here began."""
         if self._loaded is None:
             parts = [part if isinstance(part, list) else list(part) for part in make()]
@@ -114,34 +114,34 @@ class Saver:
             self._lengths = lengths
         elif lengths != self._lengths:
             raise CheckpointError(
-                f"{self._file.path} belongs to other initial work: it had {_lengthText(self._lengths)}, and now has "
-                f"{_lengthText(lengths)}; give the same, or remove the checkpoint to begin anew"
+                f"{self._file.path} belongs to other initial work: it had {_length_text(self._lengths)}, and now has "
+                f"{_length_text(lengths)}; give the same, or remove the checkpoint to begin anew"
             )
-        self._openJournal()
+        self._open_journal()
         if self._loaded is not None:
-            self._tellResumed(self._loaded)
+            self._tell_resumed(self._loaded)
 
-    def _openJournal(self) -> None:
+    def _open_journal(self) -> None:
         kind = ResultJournal if self._kind == "keep" else CallJournal
-        path = self._file.journalPath
-        with self._usingJournal():
+        path = self._file.journal_path
+        with self._using_journal():
             if self._loaded is None:
-                self._journal = kind.create(path, self._runId, self._disk)
+                self._journal = kind.create(path, self._run_id, self._disk)
             else:
-                self._journal = kind.open(path, self._runId, self._loaded.header.mark, self._disk)
+                self._journal = kind.open(path, self._run_id, self._loaded.header.mark, self._disk)
                 self._taken = self._loaded.header.delivered
         self._marks.append((self._taken, self._journal.mark()))
 
     @context
-    def _usingJournal(self) -> Iterator[None]:
+    def _using_journal(self) -> Iterator[None]:
         try:
             yield
         except OSError as error:
-            path, reason = self._file.journalPath, error.strerror
+            path, reason = self._file.journal_path, error.strerror
             raise CheckpointError(f"{path}, which belongs to the checkpoint, cannot be used: {reason}; mend that, or "
                                   "give another checkpointFile") from error  # fmt: skip
 
-    def _tellResumed(self, loaded: Loaded) -> None:
+    def _tell_resumed(self, loaded: Loaded) -> None:
         header = loaded.header
         for warning in (loaded.warning, self._journal.warning):
             if warning:
@@ -158,33 +158,33 @@ class Saver:
     @context
     def signals(self) -> Iterator[None]:
         """Within, SIGUSR1 has a checkpoint written, and SIGTERM has one written and stops the run."""
-        with answering(self._onSignal):
+        with answering(self._on_signal):
             yield
-        self._stopNow()  # who asked at the very end
+        self._stop_now()  # who asked at the very end
 
-    def _onSignal(self, number: int, frame: Any) -> None:
+    def _on_signal(self, number: int, frame: Any) -> None:
         if number == signal.SIGTERM:
             self._stops = True  # first: the engine's thread may look at any moment
         self._asked = True
         self._wake()
-        if self._isStoppable:
-            self._stopNow()
+        if self._is_stoppable:
+            self._stop_now()
 
     @context
     def stoppable(self) -> Iterator[None]:
         """Within, all that there is to be saved is saved, so whatever asks for the end stops the script at once."""
-        self._isStoppable = True
+        self._is_stoppable = True
         try:
-            self._stopNow()
+            self._stop_now()
             yield
         finally:
-            self._isStoppable = False
+            self._is_stoppable = False
 
-    def _stopNow(self) -> None:
+    def _stop_now(self) -> None:
         if self._stops:
-            self._isStoppable = False  # whoever asks twice shall not interrupt that
-            if not self._isStopped:
-                self._tellStopped()
+            self._is_stoppable = False  # whoever asks twice shall not interrupt that
+            if not self._is_stopped:
+                self._tell_stopped()
             raise SystemExit(STOPPED)
 
     # the main thread's side -------------------------------------------------------------------------------------------
@@ -192,27 +192,27 @@ class Saver:
     def restore(self, handle: Handle) -> None:
         """Gives the results that an earlier run had kept."""
         if self._loaded is not None and self._kind == "keep":
-            with self._usingJournal():
+            with self._using_journal():
                 for kept in self._journal.kept():
                     handle(unpack(kept.payload.frames()), kept.base)
 
     def deliver(self, payload: Any, values: list[Any], base: int | None, handle: Handle) -> None:
         """Gives results to whom they are for, and notes that in the journal."""
         count = len(values)
-        self._awaitFirst()
-        self._stopHere()
+        self._await_first()
+        self._stop_here()
         if self._kind == "keep":
             self._journal.add(payload, count, base)
             handle(values, base)
         elif self._kind == "call":
             for value in self._journal.begin(values):
-                self._stopHere()
+                self._stop_here()
                 handle([value], None)
                 self._journal.handled()
         self._taken += count
         self._marks.append((self._taken, self._journal.mark()))
 
-    def _awaitFirst(self) -> None:
+    def _await_first(self) -> None:
         """Waits until there is a checkpoint. A signal that comes just before a wait without end would be noticed only
         after it.
 
@@ -220,36 +220,36 @@ class Saver:
             CheckpointError: it cannot be written.
             the exception that has ended the run before it could be.
         """
-        while not self._isTried.wait(WAIT_S):
+        while not self._is_tried.wait(WAIT_S):
             pass
         if self._trouble is not None:
             raise self._trouble
 
     def fail(self, error: BaseException) -> None:
         """The run has failed: nobody needs to wait for a checkpoint that may never come."""
-        if not self._isTried.is_set():
+        if not self._is_tried.is_set():
             self._trouble = error
-            self._isTried.set()
+            self._is_tried.set()
 
-    def _stopHere(self) -> None:
+    def _stop_here(self) -> None:
         """Ends the script if the last checkpoint has been written, or is just being. What waits to be handled is in it:
         there may be so much of it that nobody would wait."""
-        if self._isLast:
-            if self._isWriting:
+        if self._is_last:
+            if self._is_writing:
                 self._join()
-            if self._isStopped:
+            if self._is_stopped:
                 raise SystemExit(STOPPED)
 
-    def stopIfAsked(self) -> None:
+    def stop_if_asked(self) -> None:
         """Ends the script if that was asked for when the work was done and nobody looked any more."""
         if self._stops:
             self._join()
-            self._stopHere()
-            self._saveLast()
+            self._stop_here()
+            self._save_last()
             self._join()
-            self._stopNow()
+            self._stop_now()
 
-    def _saveLast(self) -> None:
+    def _save_last(self) -> None:
         """Has the state that there is after all the work written, if there is one.
 
         Raises:
@@ -258,13 +258,13 @@ class Saver:
         self._join()
         if self.last is not None:
             self.save(self.last)
-        self._awaitFirst()
+        self._await_first()
 
     @context
     def finishing(self) -> Iterator[None]:
         """Within, the finish function is called with all that was computed, which is saved, so whatever asks for the
         end stops it at once."""
-        self._saveLast()
+        self._save_last()
         try:
             with terminating(self._limit.due(self._save_s)), self.stoppable():
                 yield
@@ -274,13 +274,13 @@ class Saver:
     def finish(self) -> None:
         """All is done. That this cannot be noted is no reason to lose what the run has given."""
         self.close()
-        self._awaitFirst()
+        self._await_first()
         try:
-            self._file.finish(Header(self._runId, self._stages, 0, (), 0, self._taken))
+            self._file.finish(Header(self._run_id, self._stages, 0, (), 0, self._taken))
         except OSError as error:
             _say(f"all is done, but that could not be noted: {error}; started again, this script would go on from the "
                  "last checkpoint")  # fmt: skip
-        self._stopNow()
+        self._stop_now()
 
     def close(self) -> None:
         """The run is over, in whatever way: another one may use the files."""
@@ -298,14 +298,14 @@ class Saver:
     @property
     def due(self) -> float | None:
         """When the next checkpoint is to be taken, on the monotonic clock; None: one is under way, or was the last."""
-        if self._isWriting or self._isStopped:
+        if self._is_writing or self._is_stopped:
             return None
         limit = self._limit.due(self._save_s)
         if self._asked:
             return 0.0
         return self._next if limit is None else min(self._next, limit)
 
-    def isDue(self, now: float) -> bool:
+    def is_due(self, now: float) -> bool:
         """Whether a state is wanted now."""
         due = self.due
         if due is None or now < due:
@@ -314,21 +314,21 @@ class Saver:
         if limit is not None and now >= limit:
             self._stops = True
         self._asked = False
-        self._isLast = self._stops  # read after that: who asks meanwhile is heard now or the next time
+        self._is_last = self._stops  # read after that: who asks meanwhile is heard now or the next time
         self._next = now + self._interval_s
         return True
 
     def save(self, state: State) -> None:
         """Has a state written."""
-        mark = self._markOf(state.results)
-        header = self._headerOf(state, mark)
-        whole = (state, _framesOf(self._initial), self._lengths, _framesOf(_packed(list(self.failures))))
-        self._isWriting = True
+        mark = self._mark_of(state.results)
+        header = self._header_of(state, mark)
+        whole = (state, _frames_of(self._initial), self._lengths, _frames_of(_packed(list(self.failures))))
+        self._is_writing = True
         writer = threading.Thread(target=self._write, args=(header, whole), name="job_stream-saver", daemon=True)
         writer.start()
         self._writer = writer  # not before: others may wait for its end
 
-    def _markOf(self, results: int) -> int:
+    def _mark_of(self, results: int) -> int:
         """How far the journal was when so many results had been taken."""
         mark = 0
         while self._marks and self._marks[0][0] <= results:
@@ -336,13 +336,13 @@ class Saver:
         self._marks.appendleft((results, mark))
         return mark
 
-    def _headerOf(self, state: State, mark: int) -> Header:
+    def _header_of(self, state: State, mark: int) -> Header:
         stages: Counter[str] = Counter()
         nbytes = 0
         for piece in state.pieces:
             stages[self._plan.places[piece.work.place].name] += 1
             nbytes += getattr(piece.work.payload, "nbytes", 0)
-        return Header(self._runId, self._stages, len(state.pieces), tuple(stages.items()), nbytes, state.results, mark)
+        return Header(self._run_id, self._stages, len(state.pieces), tuple(stages.items()), nbytes, state.results, mark)
 
     def _write(self, header: Header, whole: Any) -> None:
         started = monotonic()
@@ -350,32 +350,32 @@ class Saver:
             self._journal.sync()
             self._file.write(header, whole)
         except OSError as error:
-            self._notWritten(error)
+            self._not_written(error)
         except Exception as error:
             self.fail(error)
             self._post(error)
         self._save_s = monotonic() - started
-        if self._isLast:
-            self._isStopped = True
-            self._tellStopped()
+        if self._is_last:
+            self._is_stopped = True
+            self._tell_stopped()
             self._post(SystemExit(STOPPED))
-        self._isTried.set()
-        self._isWriting = False
+        self._is_tried.set()
+        self._is_writing = False
         self._wake()
 
-    def _notWritten(self, error: OSError) -> None:
+    def _not_written(self, error: OSError) -> None:
         """What is handed out before there is a checkpoint would come again after a crash."""
-        if self._loaded is None and not self._isTried.is_set():
+        if self._loaded is None and not self._is_tried.is_set():
             trouble = CheckpointError(f"the first checkpoint could not be written: {error}; mend that, or give another "
                                       "checkpointFile")  # fmt: skip
             self.fail(trouble)
             self._post(trouble)
             return
-        then = "ending" if self._isLast else f"going on, and trying again in {self._interval_s:g} s"
+        then = "ending" if self._is_last else f"going on, and trying again in {self._interval_s:g} s"
         _say(f"the checkpoint could not be written: {error}; {then}")
 
-    def _tellStopped(self) -> None:
-        noteStop()
+    def _tell_stopped(self) -> None:
+        note_stop()
         with suppress(Exception):  # a signal may have interrupted somebody who writes there
             _say(f"stopped, with exit code {STOPPED}; started again, it {self._file.next()}")
 
@@ -387,11 +387,11 @@ def _packed(failures: list[Failure]) -> Parts:
         return pack([failure._replace(item=shorten(failure.item)) for failure in failures])
 
 
-def _framesOf(parts: Parts) -> tuple[bytes, ...]:
+def _frames_of(parts: Parts) -> tuple[bytes, ...]:
     return tuple(bytes(frame) for frame in parts.frames)
 
 
-def _lengthText(lengths: tuple[int | None, ...]) -> str:
+def _length_text(lengths: tuple[int | None, ...]) -> str:
     return ", ".join("an iterator" if length is None else f"{length:,} items" for length in lengths) or "nothing"
 
 

@@ -26,10 +26,10 @@ from typing import Any
 from ..errors import JobStreamError
 from ..evaluate.context import current
 from ..ground.contexts import context
-from ..ranks.world import rankOf, world
+from ..ranks.world import rank_of, world
 from .stopping import STOPPED
 
-__all__ = ["answering", "noteStop", "standBy", "stopAtOnce"]
+__all__ = ["answering", "note_stop", "stand_by", "stop_at_once"]
 
 ASKING = (signal.SIGUSR1, signal.SIGTERM)
 ACTION_BYTES = 512
@@ -89,7 +89,7 @@ class _Guard:
 
     def __init__(self) -> None:
         self._pid = 0
-        self._ours: list[Handler] = [self.onSignal]
+        self._ours: list[Handler] = [self.on_signal]
         self._address = b""
         self._held = threading.local()
         atexit.register(self._end)
@@ -102,17 +102,17 @@ class _Guard:
         self._pid = os.getpid()
         for number in ASKING:
             if not any(_Disposition(number).address):
-                self._have(number, self.onSignal)
+                self._have(number, self.on_signal)
 
-    def onSignal(self, number: int, frame: FrameType | None) -> None:
-        if number != signal.SIGTERM or _isElsewhere():
+    def on_signal(self, number: int, frame: FrameType | None) -> None:
+        if number != signal.SIGTERM or _is_elsewhere():
             return
-        isOver = _isOver(frame)
-        if _isLeaving() or (isOver and world.status):
+        is_over = _is_over(frame)
+        if _is_leaving() or (is_over and world.status):
             return
-        noteStop()
+        note_stop()
         _say(f"stopped outside of a stream, with exit code {STOPPED}: start it again")
-        if isOver:  # an exception would change nothing any more
+        if is_over:  # an exception would change nothing any more
             for stream in (sys.stdout, sys.stderr):
                 with suppress(Exception):
                     stream.flush()
@@ -132,11 +132,11 @@ class _Guard:
             if stop.code == STOPPED:  # the script ends: whatever it would do at a second signal must not undo that
                 before.clear()
                 for number in ASKING:
-                    self._have(number, self.onSignal)
+                    self._have(number, self.on_signal)
             raise
         finally:
             for disposition in before:
-                if self._isOurs(disposition.number):
+                if self._is_ours(disposition.number):
                     disposition.restore()
             self._ours.remove(handler)
 
@@ -167,10 +167,10 @@ class _Guard:
 
     def _replace(self, disposition: signal.Handlers) -> None:
         for number in ASKING:
-            if self._isOurs(number):
+            if self._is_ours(number):
                 signal.signal(number, disposition)
 
-    def _isOurs(self, number: int) -> bool:
+    def _is_ours(self, number: int) -> bool:
         """Whether nobody has set something else."""
         return signal.getsignal(number) in self._ours and _Disposition(number).address == self._address
 
@@ -178,17 +178,17 @@ class _Guard:
 _guard = _Guard()
 
 
-def standBy() -> None:
+def stand_by() -> None:
     """From now on, signals are answered that would end the script; only the main thread can see to that."""
     _guard.begin()
 
 
-def stopAtOnce(number: int, frame: FrameType | None) -> None:
+def stop_at_once(number: int, frame: FrameType | None) -> None:
     """Answers where there is nothing to be saved: SIGTERM ends the script."""
-    _guard.onSignal(number, frame)
+    _guard.on_signal(number, frame)
 
 
-def noteStop() -> None:
+def note_stop() -> None:
     """The script is about to end with 75."""
     world.status = STOPPED
 
@@ -199,19 +199,19 @@ def answering(handler: Handler) -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    standBy()
+    stand_by()
     with _guard.relieved(handler):
         yield
 
 
-def _isElsewhere() -> bool:
+def _is_elsewhere() -> bool:
     """Whether this is a rank other than the primary."""
     with suppress(JobStreamError):
-        return rankOf() > 0
+        return rank_of() > 0
     return False
 
 
-def _isLeaving() -> bool:
+def _is_leaving() -> bool:
     """Whether an exception that ends the script with 75 is on its way out."""
     error = sys.exc_info()[1]
     for _ in range(_MANY):
@@ -221,12 +221,12 @@ def _isLeaving() -> bool:
     return False
 
 
-def _isOver(frame: FrameType | None) -> bool:
+def _is_over(frame: FrameType | None) -> bool:
     """Whether the script has come to its end, and the interpreter is on its way to it."""
     while frame is not None and frame.f_back is not None:
         frame = frame.f_back
-    isJoining = frame is not None and frame.f_globals.get("__name__") == "threading"
-    return isJoining or not threading.main_thread().is_alive()
+    is_joining = frame is not None and frame.f_globals.get("__name__") == "threading"
+    return is_joining or not threading.main_thread().is_alive()
 
 
 def _say(text: str) -> None:

@@ -11,7 +11,7 @@ from time import monotonic, time
 
 from ..errors import PlanError
 from ..ground.contexts import context
-from ..stream.checks import isSeconds
+from ..stream.checks import is_seconds
 
 __all__ = ["STOPPED", "TimeLimit", "terminating"]
 
@@ -56,7 +56,7 @@ def _number(name: str, text: str) -> float:
         seconds = float(text)
     except ValueError:
         seconds = 0.0
-    if not isSeconds(seconds):
+    if not is_seconds(seconds):
         raise PlanError(f"{name} must be a number of seconds above 0, not {text!r}")
     return seconds
 

@@ -16,8 +16,10 @@ from typing import Any
 from ..errors import CheckpointError
 from .disk import DISK, Disk
 
-__all__ = ["DIGEST_BYTES", "KEY_VARIABLE", "CheckpointError", "DamagedError", "Secret", "checkOurs", "isOurs", "named",
-           "openTrusted"]  # fmt: skip
+__all__ = [
+    "DIGEST_BYTES", "KEY_VARIABLE", "CheckpointError", "DamagedError", "Secret", "check_ours", "is_ours", "named",
+    "open_trusted",
+]  # fmt: skip
 
 KEY_VARIABLE = "JOBS_CHECKPOINT_KEY"
 DIGEST_BYTES = 32
@@ -25,11 +27,11 @@ _OF_OTHERS = stat.S_IRWXG | stat.S_IRWXO
 
 
 class DamagedError(CheckpointError):
-    """The file was a checkpoint once. ``runId``: of which run, where that can still be read."""
+    """The file was a checkpoint once. ``run_id``: of which run, where that can still be read."""
 
-    def __init__(self, text: str, runId: str | None = None) -> None:
+    def __init__(self, text: str, run_id: str | None = None) -> None:
         super().__init__(text)
-        self.runId = runId
+        self.run_id = run_id
 
 
 class Secret:
@@ -41,10 +43,10 @@ class Secret:
 
     def __init__(self) -> None:
         path = os.environ.get(KEY_VARIABLE, "")
-        self._key = _keyOf(path) if path else b""
+        self._key = _key_of(path) if path else b""
 
     @property
-    def isSet(self) -> bool:
+    def is_set(self) -> bool:
         return bool(self._key)
 
     def digest(self, purpose: bytes, size: int = DIGEST_BYTES) -> Any:
@@ -52,9 +54,9 @@ class Secret:
         return blake2b(digest_size=size, key=self._key, person=purpose)
 
 
-def _keyOf(path: str) -> bytes:
+def _key_of(path: str) -> bytes:
     try:
-        with os.fdopen(openTrusted(path), "rb") as file:
+        with os.fdopen(open_trusted(path), "rb") as file:
             mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
             content = file.read()
     except OSError as error:
@@ -67,7 +69,7 @@ def _keyOf(path: str) -> bytes:
     return blake2b(content).digest()
 
 
-def openTrusted(path: str, flags: int = os.O_RDONLY, disk: Disk = DISK) -> int:
+def open_trusted(path: str, flags: int = os.O_RDONLY, disk: Disk = DISK) -> int:
     """The descriptor of a file that only this user can have written.
 
     Raises:
@@ -96,7 +98,7 @@ def _open(path: str, flags: int, disk: Disk) -> int:
     return disk.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK)
 
 
-def checkOurs(path: str, magic: bytes, disk: Disk = DISK) -> None:
+def check_ours(path: str, magic: bytes, disk: Disk = DISK) -> None:
     """Makes sure that a checkpoint may take this name: it is free, or one of this user's has it.
 
     Args:
@@ -126,10 +128,10 @@ def _strange(path: str, magic: bytes, disk: Disk) -> str:
         disk.close(fd)
 
 
-def isOurs(path: str, magic: bytes, disk: Disk = DISK) -> bool:
+def is_ours(path: str, magic: bytes, disk: Disk = DISK) -> bool:
     """Whether there is such a file."""
     with suppress(CheckpointError):
-        checkOurs(path, magic, disk)
+        check_ours(path, magic, disk)
         return disk.lexists(path)
     return False
 

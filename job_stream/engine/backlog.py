@@ -14,10 +14,10 @@ from .messages import COUNTED, Span, Work
 from .parcels import Costs
 from .scopes import STREAM
 
-__all__ = ["Backlog", "Part", "Source", "SourceState", "cut", "isCounted"]
+__all__ = ["Backlog", "Part", "Source", "SourceState", "cut", "is_counted"]
 
 
-def isCounted(work: Work) -> bool:
+def is_counted(work: Work) -> bool:
     """Whether the engine can cut the work, since it knows what its payload stands for."""
     return type(work.payload) in COUNTED and not (work.inner or work.resume)
 
@@ -37,12 +37,12 @@ def cut(work: Work, count: int) -> tuple[Work, Work]:
 class Part(NamedTuple):
     """A part of the source: so many elements that every lane has, or (None) an iterator to be pulled.
 
-    ``itemBytes``: what an element takes on its way to another rank, roughly. ``counted``: the elements are numbers of a
-    range, so that any number of them travel as a ``Stretch``.
+    ``item_bytes``: what an element takes on its way to another rank, roughly. ``counted``: the elements are numbers of
+    a range, so that any number of them travel as a ``Stretch``.
     """
 
     length: int | None
-    itemBytes: int = 0
+    item_bytes: int = 0
     counted: bool = False
 
 
@@ -72,9 +72,9 @@ class Source:
         self._position = 0
         self._pulled: deque[Piece] = deque()
         self.pulling = False
-        self._skipEmpty()
+        self._skip_empty()
 
-    def _skipEmpty(self) -> None:
+    def _skip_empty(self) -> None:
         while self._part < len(self._parts) and self._parts[self._part].length == self._next:
             self._part, self._next = self._part + 1, 0
 
@@ -94,9 +94,9 @@ class Source:
         return left
 
     @property
-    def itemBytes(self) -> int:
+    def item_bytes(self) -> int:
         """Of the current part."""
-        return self._parts[self._part].itemBytes if self._part < len(self._parts) else 0
+        return self._parts[self._part].item_bytes if self._part < len(self._parts) else 0
 
     @property
     def counted(self) -> bool:
@@ -104,7 +104,7 @@ class Source:
         return not self._pulled and self._part < len(self._parts) and self._parts[self._part].counted
 
     @property
-    def wantsPull(self) -> bool:
+    def wants_pull(self) -> bool:
         """Whether the current part is an iterator that nobody is pulling."""
         return not self.pulling and self._part < len(self._parts) and self._parts[self._part].length is None
 
@@ -119,7 +119,7 @@ class Source:
         return len(self._pulled)
 
     @property
-    def waitingBytes(self) -> int:
+    def waiting_bytes(self) -> int:
         """What they take."""
         return sum(piece.work.payload.nbytes for piece in self._pulled)
 
@@ -137,7 +137,7 @@ class Source:
             self._next += count
         if done:
             self._part, self._next = self._part + 1, 0
-            self._skipEmpty()
+            self._skip_empty()
 
     def take(self, items: int) -> Piece:
         """The next piece, of at most ``items`` items where they can be counted out."""
@@ -149,7 +149,7 @@ class Source:
         work = Work(STREAM, 0, stop - self._next, Span(self._part, self._next, stop), self._position)
         self._position += work.count
         self._next = stop
-        self._skipEmpty()
+        self._skip_empty()
         return Piece(work)
 
     def capture(self) -> SourceState:
@@ -161,8 +161,8 @@ class Source:
         self._pulled = deque(map(Piece, pulled))
 
 
-def _isWide(piece: Piece) -> bool:
-    return piece.work.count > 1 and isCounted(piece.work)
+def _is_wide(piece: Piece) -> bool:
+    return piece.work.count > 1 and is_counted(piece.work)
 
 
 class Backlog:
@@ -180,7 +180,7 @@ class Backlog:
     @property
     def wide(self) -> Piece | None:
         """The piece that comes next, if it is one of many items that can be cut."""
-        return self._stack[-1] if not self._suspects and self._stack and _isWide(self._stack[-1]) else None
+        return self._stack[-1] if not self._suspects and self._stack and _is_wide(self._stack[-1]) else None
 
     def pop(self) -> Piece:
         """The newest piece."""
@@ -242,9 +242,9 @@ class Backlog:
         while self._stack and len(parcel) < most:
             piece = self._stack[-1]
             each = self._costs.most(piece.work.place, piece.work.count)
-            limit = limit or self._costs.parcelSeconds(each * len(self._stack), lanes)
+            limit = limit or self._costs.parcel_seconds(each * len(self._stack), lanes)
             seconds += each
-            if parcel and (seconds > limit or _isWide(piece)):
+            if parcel and (seconds > limit or _is_wide(piece)):
                 break
             parcel.append(self.pop())
         return parcel

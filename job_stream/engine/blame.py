@@ -8,7 +8,7 @@ exceeds its time limit more often than its stage allows, is given up.
 from __future__ import annotations
 
 from ..stream.plan import Kind
-from .backlog import cut, isCounted
+from .backlog import cut, is_counted
 from .books import Books
 from .ledger import Loan, Piece
 from .messages import Fail, LaneDied, Work
@@ -39,18 +39,18 @@ class Blame:
 
     def died(self, event: LaneDied) -> list[Fail]:
         """Has the work of a dead lane lent again; gives what is to be given up instead."""
-        fails = [fail for number, loan in self._books.dropLoans(event.lane)
-                 for fail in self._lendAgain(number, loan, event)]  # fmt: skip
+        fails = [fail for number, loan in self._books.drop_loans(event.lane)
+                 for fail in self._lend_again(number, loan, event)]  # fmt: skip
         self._vain += 1
         if self._vain > VAIN_DEATHS:
             fails.append(Fail(0, None, 0, 0, self._vain, event.cause, False, False))
         return fails
 
-    def _lendAgain(self, number: int, loan: Loan, event: LaneDied) -> list[Fail]:
+    def _lend_again(self, number: int, loan: Loan, event: LaneDied) -> list[Fail]:
         fails = []
         for name, piece in loan.units.items():
             if (number, name) != (event.loan, event.unit):
-                self._books.giveBack([piece])
+                self._books.give_back([piece])
             elif (fail := self._suspect(piece, event)) is not None:
                 fails.append(fail)
         return fails
@@ -61,19 +61,19 @@ class Blame:
         if event.timed and work.count == 1:
             piece.attempts += 1
             if piece.attempts > self._plan.places[event.place].policy.retries:
-                return self._giveUp(piece, event, piece.attempts)
-        elif piece.careful or self._isExact(work, event):
+                return self._give_up(piece, event, piece.attempts)
+        elif piece.careful or self._is_exact(work, event):
             piece.deaths += 1
             if piece.deaths >= DEATHS:
-                return self._giveUp(piece, event, piece.deaths)
-        if isCounted(work) and work.count > 1:
+                return self._give_up(piece, event, piece.deaths)
+        if is_counted(work) and work.count > 1:
             self._split(piece)
         else:
             piece.careful = True
-            self._books.giveBack([piece])
+            self._books.give_back([piece])
         return None
 
-    def _isExact(self, work: Work, event: LaneDied) -> bool:
+    def _is_exact(self, work: Work, event: LaneDied) -> bool:
         """Whether the lane was in the very call that this piece stands for."""
         kind = self._plan.places[work.place].kind
         return work.count == 1 and event.place == work.place and kind != Kind.FRAME
@@ -90,10 +90,10 @@ class Blame:
             part = part._replace(careful=True)
             self._books.open(part)
             self._books.push(part)
-        self._books.closePiece(piece)
+        self._books.close_piece(piece)
 
-    def _giveUp(self, piece: Piece, event: LaneDied, attempts: int) -> Fail:
+    def _give_up(self, piece: Piece, event: LaneDied, attempts: int) -> Fail:
         work = piece.work
-        self._books.closePiece(piece)
+        self._books.close_piece(piece)
         return Fail(event.place, work.payload, work.skip, work.count, attempts, event.cause, event.timed, event.opaque,
                     final=False, scope=work.scope)  # fmt: skip

@@ -12,7 +12,7 @@ from heapq import heappop, heappush
 from typing import Any
 
 from ..stream.plan import Kind, Plan
-from .backlog import Backlog, Part, Source, cut, isCounted
+from .backlog import Backlog, Part, Source, cut, is_counted
 from .ledger import Ledger, Loan, Piece
 from .messages import Action, Work
 from .parcels import Costs
@@ -77,8 +77,8 @@ class Books:
         self.touched = Touched([STREAM] if number == 0 else [])
         self.actions: list[Action] = []
         self.now = 0.0
-        self.sourceOpen = not self.source.exhausted
-        if self.sourceOpen:
+        self.source_open = not self.source.exhausted
+        if self.source_open:
             self.scopes[STREAM].enter(0)
 
     # opening ----------------------------------------------------------------------------------------------------------
@@ -95,7 +95,7 @@ class Books:
         """Work that is counted already waits from now on."""
         piece = Piece(work)
         self.register(piece)
-        self.giveBack([piece])
+        self.give_back([piece])
 
     def register(self, piece: Piece) -> None:
         """Notes which pieces a scope of borrowed ones consists of."""
@@ -103,7 +103,7 @@ class Books:
         if scope is not None and scope.debt is not None:
             scope.debt.pieces[piece] = None
 
-    def giveBack(self, pieces: list[Piece]) -> None:
+    def give_back(self, pieces: list[Piece]) -> None:
         """Pieces wait again, or from now on, unless nobody waits for them."""
         for piece in pieces:
             if piece.work.scope in self.scopes:
@@ -120,11 +120,11 @@ class Books:
 
     # taking -----------------------------------------------------------------------------------------------------------
 
-    def enterSource(self) -> None:
+    def enter_source(self) -> None:
         """A piece is about to come from the source."""
         self.scopes[STREAM].enter(0)
 
-    def takeParcel(self, processes: bool) -> list[Piece]:
+    def take_parcel(self, processes: bool) -> list[Piece]:
         """The pieces of the next parcel from the backlog."""
         backlog = self.backlogs[processes]
         wide = backlog.wide
@@ -132,31 +132,31 @@ class Books:
             return backlog.take(self.lanes)
         work = wide.work
         size = 1 if self.plan.places[work.place].solo else self.costs.size(work.place, work.count, self.lanes)
-        return [self.cutOff(wide, size) if size < work.count else backlog.pop()]
+        return [self.cut_off(wide, size) if size < work.count else backlog.pop()]
 
     def lasts(self, seconds: float) -> bool:
         """Whether what waits here is so much work."""
-        return self.source.ready or self.secondsWaiting(seconds) >= seconds
+        return self.source.ready or self.seconds_waiting(seconds) >= seconds
 
-    def secondsWaiting(self, unknown: float) -> float:
+    def seconds_waiting(self, unknown: float) -> float:
         """How much work other ranks could be lent of what waits, but for the source."""
         return sum(backlog.seconds(unknown) for backlog in self.backlogs.values())
 
-    def cutOff(self, piece: Piece, count: int) -> Piece:
+    def cut_off(self, piece: Piece, count: int) -> Piece:
         """Cuts so many items off a counted piece that waits."""
-        assert isCounted(piece.work)
+        assert is_counted(piece.work)
         first, rest = cut(piece.work, count)
         backlog = self.backlogs[self.kind(first)]
         backlog.replace(piece, remainder := Piece(rest))
         for part in (taken := Piece(first), remainder):
             self.open(part.work)
             self.register(part)
-        self.closePiece(piece)
+        self.close_piece(piece)
         return taken
 
     # closing ----------------------------------------------------------------------------------------------------------
 
-    def closePiece(self, piece: Piece) -> None:
+    def close_piece(self, piece: Piece) -> None:
         scope = self.scopes.get(piece.work.scope)
         if scope is None:
             return  # dropped, since its lender is gone
@@ -165,14 +165,14 @@ class Books:
         if scope.debt is not None:
             scope.debt.pieces.pop(piece)
 
-    def closeSource(self) -> None:
+    def close_source(self) -> None:
         """Nothing more comes from the source."""
-        if self.sourceOpen and self.source.exhausted:
-            self.sourceOpen = False
+        if self.source_open and self.source.exhausted:
+            self.source_open = False
             self.scopes[STREAM].opens[0] -= 1
             self.touched.add(STREAM)
 
-    def dropLoans(self, holder: int) -> list[tuple[int, Loan]]:
+    def drop_loans(self, holder: int) -> list[tuple[int, Loan]]:
         """The loans of a borrower that is gone."""
         loans = self.ledger.of(holder)
         for number, _ in loans:
@@ -181,26 +181,26 @@ class Books:
 
     # stores -----------------------------------------------------------------------------------------------------------
 
-    def storesAt(self, place: int) -> Stores:
+    def stores_at(self, place: int) -> Stores:
         return self.stores[self.plan.places[place].processes]
 
     def call(self, kind: str, name: tuple[int, int], place: int, payload: Any) -> None:
         """Has the keeper make a call on a store; its scope waits for the answer."""
         self.scopes[name[0]].calls += 1
-        self.storesAt(place).call(kind, name, place, payload)
+        self.stores_at(place).call(kind, name, place, payload)
 
-    def takeStore(self, scope: Scope, name: tuple[int, int]) -> Any:
+    def take_store(self, scope: Scope, name: tuple[int, int]) -> Any:
         """A store leaves with its scope: its payload, in a list, where it is here; None: the keeper will give it."""
-        stores = self.storesAt(name[1])
-        if stores.isLive(name):
+        stores = self.stores_at(name[1])
+        if stores.is_live(name):
             self.call("checkout", name, name[1], None)
             return None
         return [stores.remove(name)]
 
-    def storesOf(self, scope: int) -> list[tuple[int, int]]:
+    def stores_of(self, scope: int) -> list[tuple[int, int]]:
         """The names of the stores that belong to a scope."""
         return [name for stores in self.stores.values() for name in stores.named(scope)]
 
-    def makeCalls(self) -> None:
+    def make_calls(self) -> None:
         for stores in self.stores.values():
-            self.actions += stores.takeActions()
+            self.actions += stores.take_actions()

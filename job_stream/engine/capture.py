@@ -52,8 +52,8 @@ class State(NamedTuple):
         keepers: the stores.
         deliveries: results that the main thread is not done with, in order.
         results: how many it is done with.
-        lastScope: the number of the last scope.
-        lastLoan: the number of the last loan.
+        last_scope: the number of the last scope.
+        last_loan: the number of the last loan.
     """
 
     source: SourceState
@@ -62,8 +62,8 @@ class State(NamedTuple):
     keepers: tuple[KeeperState, ...]
     deliveries: tuple[Deliver, ...]
     results: int
-    lastScope: int
-    lastLoan: int
+    last_scope: int
+    last_loan: int
 
 
 def capture(books: Books, filing: Filing, progress: Progress) -> State:
@@ -85,10 +85,10 @@ def _pieces(books: Books, scopes: set[int]) -> tuple[PieceState, ...]:
 
 def restore(state: State, books: Books, filing: Filing, progress: Progress) -> None:
     """Puts the parts of a new rank 0 into a state."""
-    books.scopes.restore(state.scopes, state.lastScope)
+    books.scopes.restore(state.scopes, state.last_scope)
     books.source.restore(state.source)
-    books.closeSource()
-    books.ledger.restore(state.lastLoan)
+    books.close_source()
+    books.ledger.restore(state.last_loan)
     for saved in state.pieces:
         _open(books, saved)
     for keeper in state.keepers:
@@ -102,4 +102,4 @@ def _open(books: Books, saved: PieceState) -> None:
     piece = Piece(saved.work)
     piece.careful, piece.deaths, piece.attempts = saved.careful, saved.deaths, saved.attempts
     books.open(piece.work)
-    books.giveBack([piece])
+    books.give_back([piece])

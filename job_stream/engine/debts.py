@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 from ..stream.plan import Kind
 from .books import Books
-from .ledger import Piece, holderOf
+from .ledger import Piece, holder_of
 from .messages import HOME, Cancel, Fold, Lend, Product, Repaid, Same, Send, Work
 from .scopes import Debt, Scope
 
@@ -36,7 +36,7 @@ class Debts:
         self._books = books
         self._plan = books.plan
         self._alone = alone
-        self._lastName = NEW_NAMES
+        self._last_name = NEW_NAMES
         self._samples: dict[int, list[float]] = {}
         self._holding: dict[int, bool] = {}
         self.deadline: float | None = None
@@ -60,7 +60,7 @@ class Debts:
             scope = shared.get((work.scope, body))
             if scope is None:
                 scope = self._books.scopes.borrow(body, Debt(lender, lend.loan))
-                if not self._holdsUp(work.place):
+                if not self._holds_up(work.place):
                     shared[work.scope, body] = scope
             self._take(scope, name, work)
 
@@ -70,9 +70,9 @@ class Debts:
         self._books.open(piece.work)
         scope.debt.names[piece] = name
         self._books.register(piece)
-        self._books.giveBack([piece])
+        self._books.give_back([piece])
 
-    def _holdsUp(self, number: int) -> bool:
+    def _holds_up(self, number: int) -> bool:
         """Whether results that pieces at this place lead to may have to wait for a frame."""
         known = self._holding.get(number)
         if known is None:
@@ -82,11 +82,11 @@ class Debts:
             self._holding[number] = known
         return known
 
-    def heardCancel(self, lender: int, cancel: Cancel) -> None:
+    def heard_cancel(self, lender: int, cancel: Cancel) -> None:
         """Nobody waits for a loan any more."""
         self._drop(lambda debt: (debt.lender, debt.loan) == (lender, cancel.loan))
 
-    def lenderDied(self, rank: int) -> None:
+    def lender_died(self, rank: int) -> None:
         self._drop(lambda debt: debt.lender == rank)
 
     def _drop(self, gone: Callable[[Debt], bool]) -> None:
@@ -104,7 +104,7 @@ class Debts:
         for backlog in books.backlogs.values():
             backlog.discard(dropped)
         for rank in tuple(books.ledger.debtors):
-            for number, loan in books.ledger.of(holderOf(rank)):
+            for number, loan in books.ledger.of(holder_of(rank)):
                 if all(piece.work.scope not in books.scopes for piece in loan.units.values()):
                     books.ledger.drop(number)
                     books.actions.append(Send(rank, Cancel(number)))
@@ -122,8 +122,8 @@ class Debts:
         """Repays borrowed work that is done, with the stores that it was folded into."""
         if any(scope.opens):
             return
-        for name in self._books.storesOf(scope.number):
-            store = self._books.takeStore(scope, name)
+        for name in self._books.stores_of(scope.number):
+            store = self._books.take_store(scope, name)
             if store:
                 self.owe(debt, Fold(scope.number, name[1], store[0]))
         if not scope.calls:
@@ -138,7 +138,7 @@ class Debts:
         now = self._books.now
         for scope in self._books.scopes.owing():
             debt = scope.debt
-            if debt is None or not debt.products or not self._isPlain(scope, debt):
+            if debt is None or not debt.products or not self._is_plain(scope, debt):
                 continue
             due = debt.since + GATHER_S
             if debt.nbytes < GATHER_BYTES and now < due:
@@ -146,11 +146,11 @@ class Debts:
                 continue
             self.repay(debt, self.unnamed(debt), {})
 
-    def _isPlain(self, scope: Scope, debt: Debt) -> bool:
+    def _is_plain(self, scope: Scope, debt: Debt) -> bool:
         """Whether pieces are all that is left: no frame is open, and no store holds anything."""
         if scope.calls or sum(scope.opens) != len(debt.pieces):
             return False
-        return not self._books.storesOf(scope.number)
+        return not self._books.stores_of(scope.number)
 
     def closing(self, debt: Debt) -> dict[int, Piece]:
         """The units that the next repayment closes."""
@@ -178,18 +178,18 @@ class Debts:
         for piece in new:
             same = known.get(id(piece.work.payload))
             payload = piece.work.payload if same is None else Same(same)
-            self._lastName += 1  # of all this rank has given: several scopes may owe the same loan
+            self._last_name += 1  # of all this rank has given: several scopes may owe the same loan
             owner = self._books.scopes[piece.work.scope].debt
             assert owner is not None
-            owner.names[piece] = self._lastName
+            owner.names[piece] = self._last_name
             scope = frames.get(piece.work.scope, HOME)
-            kept.append((self._lastName, piece.work._replace(scope=scope, payload=payload)))
+            kept.append((self._last_name, piece.work._replace(scope=scope, payload=payload)))
         closed = ((debt.loan, tuple(closing)),)
-        repaid = Repaid(0, debt.loan, closed, tuple(debt.products), kept=tuple(kept), samples=self._takeSamples())
+        repaid = Repaid(0, debt.loan, closed, tuple(debt.products), kept=tuple(kept), samples=self._take_samples())
         debt.products, debt.nbytes = [], 0
         self._books.actions.append(Send(debt.lender, repaid))
 
-    def _takeSamples(self) -> tuple[tuple[int, int, float], ...]:
+    def _take_samples(self) -> tuple[tuple[int, int, float], ...]:
         samples = tuple((place, int(items), seconds) for place, (items, seconds) in self._samples.items())
         self._samples.clear()
         return samples

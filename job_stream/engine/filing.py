@@ -35,13 +35,13 @@ class Filing:
         self._plan = books.plan
         self._outstanding: deque[Deliver] = deque()
         self.results = 0
-        self._undeliveredItems = 0
-        self._undeliveredBytes = 0
+        self._undelivered_items = 0
+        self._undelivered_bytes = 0
 
     @property
     def full(self) -> bool:
         """Whether results pile up."""
-        return self._undeliveredItems > RESULTS_ITEMS or self._undeliveredBytes > RESULTS_BYTES
+        return self._undelivered_items > RESULTS_ITEMS or self._undelivered_bytes > RESULTS_BYTES
 
     @property
     def outstanding(self) -> tuple[Deliver, ...]:
@@ -54,13 +54,13 @@ class Filing:
         if count != delivery.count:
             raise EngineError(f"{count} results were taken of a delivery of {delivery.count}")
         self.results += count
-        self._undeliveredItems -= count
-        self._undeliveredBytes -= nbytes
+        self._undelivered_items -= count
+        self._undelivered_bytes -= nbytes
 
     def _deliver(self, delivery: Deliver) -> None:
         self._outstanding.append(delivery)
-        self._undeliveredItems += delivery.count
-        self._undeliveredBytes += delivery.payload.nbytes
+        self._undelivered_items += delivery.count
+        self._undelivered_bytes += delivery.payload.nbytes
         self._books.actions.append(delivery)
 
     def restore(self, deliveries: tuple[Deliver, ...], results: int) -> None:
@@ -69,17 +69,17 @@ class Filing:
         for delivery in deliveries:
             self._deliver(delivery)
 
-    def file(self, products: tuple[Product, ...], standIns: dict[int, int] | None = None) -> dict[int, int]:
+    def file(self, products: tuple[Product, ...], stand_ins: dict[int, int] | None = None) -> dict[int, int]:
         """Files products in order; frames that are opened stand for their scopes in the products after them.
 
         Args:
             products: what has come of something.
-            standIns: scopes by what else stands for them.
+            stand_ins: scopes by what else stands for them.
 
         Returns:
             the scopes by all that stands for them.
         """
-        opened = standIns or {}
+        opened = stand_ins or {}
         scopes = self._books.scopes
         for product in products:
             if isinstance(product, Open):
@@ -112,16 +112,16 @@ class Filing:
         scope, name = self._books.scopes[fold.scope], (fold.scope, fold.place)
         scope.active.add(self._plan.places[fold.place].segment)
         self._books.touched.add(fold.scope)
-        if self._books.storesAt(fold.place).holds(name):
+        if self._books.stores_at(fold.place).holds(name):
             self._books.call("merge", name, fold.place, fold.payload)
         else:
-            self._books.storesAt(fold.place).adopt(name, fold.payload)
+            self._books.stores_at(fold.place).adopt(name, fold.payload)
 
     def _open(self, product: Open) -> int:
         scope = self._books.scopes.open(product.parent, product.place)
         scope.active.update(product.active)
         scope.key = product.key
-        self._books.storesAt(product.place).adopt((scope.number, scope.body.end), product.payload)
+        self._books.stores_at(product.place).adopt((scope.number, scope.body.end), product.payload)
         self._books.touched.add(scope.number)
         return scope.number
 

@@ -30,7 +30,7 @@ class Handover:
         self._books = books
         self._debts = debts
 
-    def repayAll(self) -> set[int]:
+    def repay_all(self) -> set[int]:
         """Repays everything that can be repaid at once; what the keeper is busy with stays.
 
         Returns:
@@ -42,51 +42,51 @@ class Handover:
         told: set[int] = set()
         for scope, *frames in self._books.scopes.families().values():
             debt = scope.debt
-            if debt is None or not self._debts.closing(debt) or not all(map(self._isFresh, (scope, *frames))):
+            if debt is None or not self._debts.closing(debt) or not all(map(self._is_fresh, (scope, *frames))):
                 continue
             if self._repay(scope, debt, frames, pieces):
                 told.add(debt.lender)
         return told
 
-    def _isFresh(self, scope: Scope) -> bool:
-        return all(self._books.storesAt(place).isFresh((number, place))
-                   for number, place in self._books.storesOf(scope.number))  # fmt: skip
+    def _is_fresh(self, scope: Scope) -> bool:
+        return all(self._books.stores_at(place).is_fresh((number, place))
+                   for number, place in self._books.stores_of(scope.number))  # fmt: skip
 
     def _repay(self, scope: Scope, debt: Debt, frames: list[Scope], pieces: dict[int, list[Piece]]) -> bool:
         """Repays what came of one scope; gives whether something is left of it."""
-        standIns = {scope.number: HOME, **{frame.number: -frame.number for frame in frames}}
+        stand_ins = {scope.number: HOME, **{frame.number: -frame.number for frame in frames}}
         for frame in frames:
-            debt.products.append(self._opened(frame, standIns))
+            debt.products.append(self._opened(frame, stand_ins))
         for part in (scope, *frames):
-            debt.products += self._storesOf(part, standIns[part.number])
+            debt.products += self._stores_of(part, stand_ins[part.number])
         new = [*self._debts.unnamed(debt)]
         for frame in frames:
             own = pieces.get(frame.number, [])
-            self._handHome(frame, Debt(debt.lender, debt.loan), own)
+            self._hand_home(frame, Debt(debt.lender, debt.loan), own)
             new += own
         scope.calls = 0
-        self._books.touched.update(standIns)
-        self._debts.repay(debt, tuple(new), standIns)
+        self._books.touched.update(stand_ins)
+        self._debts.repay(debt, tuple(new), stand_ins)
         return bool(new)
 
-    def _opened(self, frame: Scope, standIns: dict[int, int]) -> Open:
+    def _opened(self, frame: Scope, stand_ins: dict[int, int]) -> Open:
         """A frame with its store, and what stands for it in this repayment."""
-        stores = self._books.storesAt(frame.body.end)
-        payload = stores.copyOf((frame.number, frame.body.end))
-        return Open(standIns[frame.number], standIns[frame.parent], frame.place, payload, tuple(sorted(frame.active)),
+        stores = self._books.stores_at(frame.body.end)
+        payload = stores.copy_of((frame.number, frame.body.end))
+        return Open(stand_ins[frame.number], stand_ins[frame.parent], frame.place, payload, tuple(sorted(frame.active)),
                     frame.key)  # fmt: skip
 
-    def _storesOf(self, scope: Scope, standIn: int) -> list[Product]:
+    def _stores_of(self, scope: Scope, stand_in: int) -> list[Product]:
         """The stores of a scope, but for the one that its frame takes along, and what was to be put into them."""
         products: list[Product] = []
-        for name in self._books.storesOf(scope.number):
-            store, more = self._books.storesAt(name[1]).part(name)
+        for name in self._books.stores_of(scope.number):
+            store, more = self._books.stores_at(name[1]).part(name)
             if self._books.plan.places[name[1]].kind == Kind.FOLD:
-                products += [Fold(standIn, name[1], payload) for payload in (store, *more)]
+                products += [Fold(stand_in, name[1], payload) for payload in (store, *more)]
             else:
-                products += [Output(standIn, name[1], 1, payload) for payload in more]
+                products += [Output(stand_in, name[1], 1, payload) for payload in more]
         return products
 
-    def _handHome(self, frame: Scope, debt: Debt, pieces: list[Piece]) -> None:
+    def _hand_home(self, frame: Scope, debt: Debt, pieces: list[Piece]) -> None:
         debt.pieces = dict.fromkeys(pieces)
-        self._books.scopes.handHome(frame, debt)
+        self._books.scopes.hand_home(frame, debt)

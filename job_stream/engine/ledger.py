@@ -14,7 +14,7 @@ from typing import Any
 from ..errors import EngineError
 from .messages import Work
 
-__all__ = ["Ledger", "Loan", "Piece", "holderOf"]
+__all__ = ["Ledger", "Loan", "Piece", "holder_of"]
 
 
 class Piece:
@@ -44,7 +44,7 @@ class Loan:
         return len(self.computed) < len(self.units)
 
 
-def holderOf(rank: int) -> int:
+def holder_of(rank: int) -> int:
     """The number of a rank among the borrowers, and back: lanes have positive ones."""
     return -1 - rank
 
@@ -56,19 +56,19 @@ class Ledger:
         self._loans: dict[int, Loan] = {}
         self._of: dict[int, dict[int, Loan]] = {}
         self._debtors: set[int] = set()
-        self._lastLoan = 0
+        self._last_loan = 0
 
     def lend(self, lane: int, pieces: list[Piece]) -> int:
         """Records a new loan and gives its number."""
-        self._lastLoan += 1
-        self._add(self._lastLoan, Loan(lane, dict(enumerate(pieces))))
-        return self._lastLoan
+        self._last_loan += 1
+        self._add(self._last_loan, Loan(lane, dict(enumerate(pieces))))
+        return self._last_loan
 
     def _add(self, number: int, loan: Loan) -> None:
         self._loans[number] = loan
         self._of.setdefault(loan.lane, {})[number] = loan
         if loan.lane < 0:
-            self._debtors.add(holderOf(loan.lane))
+            self._debtors.add(holder_of(loan.lane))
 
     def _remove(self, number: int) -> Loan:
         loan = self._loans.pop(number)
@@ -76,7 +76,7 @@ class Ledger:
         del own[number]
         if not own:
             del self._of[loan.lane]
-            self._debtors.discard(holderOf(loan.lane))
+            self._debtors.discard(holder_of(loan.lane))
         return loan
 
     def of(self, lane: int) -> list[tuple[int, Loan]]:
@@ -92,7 +92,7 @@ class Ledger:
         """The payload of a unit."""
         return self._loans[number].units[name].work.payload
 
-    def scopeOf(self, number: int, name: int) -> int:
+    def scope_of(self, number: int, name: int) -> int:
         """The scope of a unit."""
         return self._loans[number].units[name].work.scope
 
@@ -104,13 +104,13 @@ class Ledger:
     @property
     def last(self) -> int:
         """The number of the last loan."""
-        return self._lastLoan
+        return self._last_loan
 
     def restore(self, last: int) -> None:
         """Goes on with the numbers of loans."""
-        self._lastLoan = last
+        self._last_loan = last
 
-    def isOpen(self, lane: int, units: tuple[tuple[int, tuple[int, ...]], ...]) -> bool:
+    def is_open(self, lane: int, units: tuple[tuple[int, tuple[int, ...]], ...]) -> bool:
         """Whether the lane still owes all these units."""
         for number, names in units:
             loan = self._loans.get(number)

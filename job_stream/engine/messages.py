@@ -294,10 +294,10 @@ class Probe(NamedTuple):
 
 
 class Probed(NamedTuple):
-    """The answer. ``isStill``: nothing has moved here either, and no user code runs."""
+    """The answer. ``is_still``: nothing has moved here either, and no user code runs."""
 
     number: int
-    isStill: bool
+    is_still: bool
 
 
 class AllStill(NamedTuple):

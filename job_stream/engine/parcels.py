@@ -58,12 +58,12 @@ class Costs:
         most = self._largest[place] * GROWTH
         if left is None:
             return max(min(int(PARCEL_S / cost), most), 1)
-        items = min(int(self.parcelSeconds(left * mean, lanes) / cost), most, left)
+        items = min(int(self.parcel_seconds(left * mean, lanes) / cost), most, left)
         if lanes > 1:
             items = min(items, max(-(-left // (SHARES_PER_LANE * lanes)), int(SHORT_PARCEL_S / cost)))
         return max(items, 1)
 
-    def parcelSeconds(self, left: float, lanes: int) -> float:
+    def parcel_seconds(self, left: float, lanes: int) -> float:
         """How much work to lend next, of so many seconds of work. A single lane has no other to leave a share to; what
         other ranks want it hands over."""
         return LONG_PARCEL_S if lanes == 1 else min(max(PARCEL_S, left / (lanes * PARCELS_LEFT)), LONG_PARCEL_S)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["CALM_S", "HOT_PAUSE_S", "pauseBetweenLooks"]
+__all__ = ["CALM_S", "HOT_PAUSE_S", "pause_between_looks"]
 
 CALM_S = 8e-3
 HOT_S = 2e-2
@@ -13,7 +13,7 @@ LATE = 0.02
 SHORTEST_S, LONGEST_S = 1e-3, 2.5e-2
 
 
-def pauseBetweenLooks(quiet_s: float, calm: bool, busy: bool, awaits: bool) -> float:
+def pause_between_looks(quiet_s: float, calm: bool, busy: bool, awaits: bool) -> float:
     """Seconds until the next look.
 
     Args:

@@ -31,18 +31,18 @@ class Progress:
         self._debts = debts
         self._plan = books.plan
         self._more: list[Entry] = []
-        self.streamEnded = False
+        self.stream_ended = False
 
     def advance(self) -> None:
         """Lets every scope in which something closed go on, or end."""
         books = self._books
-        books.closeSource()
-        while books.touched and not self.streamEnded:
+        books.close_source()
+        while books.touched and not self.stream_ended:
             scope = books.scopes.get(books.touched.pop())
             if scope is not None and not scope.calls:
                 self._advance(scope)
         self._debts.settle()
-        books.makeCalls()
+        books.make_calls()
 
     def _advance(self, scope: Scope) -> None:
         if scope.debt is not None:
@@ -54,7 +54,7 @@ class Progress:
         elif not scope.ended:
             return
         elif scope.number == STREAM:
-            self.streamEnded = True
+            self.stream_ended = True
         else:  # a frame has drained: its store leaves the keeper, and a lane will begin the next round with it
             self._take(scope, scope.body.end)
 
@@ -64,13 +64,13 @@ class Progress:
         scope.active.discard(segment)
         if scope.body.segments[segment + 1].folds:
             scope.active.add(segment + 1)
-        if self._books.storesAt(place).holds((scope.number, place)):
+        if self._books.stores_at(place).holds((scope.number, place)):
             self._take(scope, place)
         else:
             self._emission(scope, place, None)
 
     def _take(self, scope: Scope, place: int) -> None:
-        store = self._books.takeStore(scope, (scope.number, place))
+        store = self._books.take_store(scope, (scope.number, place))
         if store:
             self._taken(scope, place, store[0])
 
@@ -81,14 +81,14 @@ class Progress:
         elif self._plan.places[place].kind == Kind.FOLD:
             self._emission(scope, place, payload)
         else:
-            self._nextRound(scope, payload)
+            self._next_round(scope, payload)
 
     def _emission(self, scope: Scope, place: int, payload: Any) -> None:
         work = Work(scope.number, place, 1, payload, resume=True, key=scope.key)
         self._books.open(work)
         self._books.push(work)
 
-    def _nextRound(self, scope: Scope, payload: Any) -> None:
+    def _next_round(self, scope: Scope, payload: Any) -> None:
         """Turns an open frame back into a piece; it stays open in the scope around it."""
         self._books.scopes.close(scope.number)
         self._books.touched.discard(scope.number)
@@ -96,7 +96,7 @@ class Progress:
 
     # the keeper -------------------------------------------------------------------------------------------------------
 
-    def callEnded(self, entry: Entry, payload: Any, more: bool) -> None:
+    def call_ended(self, entry: Entry, payload: Any, more: bool) -> None:
         """The keeper has made a call. ``more``: it gave a long Multiple, which is to be asked for."""
         scope = self._books.scopes.get(entry.store[0])
         if scope is None:
@@ -121,7 +121,7 @@ class Progress:
         if call.more or not call.answered:
             self._books.scopes[entry.store[0]].calls += 1
 
-    def askForMore(self, full: bool) -> None:
+    def ask_for_more(self, full: bool) -> None:
         """Has the keeper go on with the long Multiples it holds, while lanes have little to do."""
         if not self._more:
             return
@@ -132,4 +132,4 @@ class Progress:
             if scope is not None:
                 scope.calls -= 1
                 books.call("more", entry.store, entry.place, entry.origin)
-        books.makeCalls()
+        books.make_calls()

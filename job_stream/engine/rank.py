@@ -19,7 +19,7 @@ from .capture import State, capture, restore
 from .debts import Debts
 from .filing import Filing
 from .handover import Handover
-from .ledger import holderOf
+from .ledger import holder_of
 from .messages import (
     HOME,
     Action,
@@ -57,7 +57,7 @@ from .roster import Roster
 from .saving import Saving
 from .scheduling import Scheduling
 from .sharing import Sharing
-from .stalls import Stalls, storyOf
+from .stalls import Stalls, story_of
 
 __all__ = ["Rank"]
 
@@ -69,26 +69,26 @@ class Rank:
         parts: of the initial work; nothing but for rank 0.
         lanes: how many lanes of each kind there may be.
         number: of this rank; 0 is the home of the stream.
-        lanesOf: the lanes of all ranks.
+        lanes_of: the lanes of all ranks.
         state: to go on from; the same plan and parts belong to it.
     """
 
     def __init__(self, plan: Plan, parts: tuple[Part, ...], lanes: int, number: int = 0,
-                 lanesOf: tuple[int, ...] = (), state: State | None = None) -> None:  # fmt: skip
+                 lanes_of: tuple[int, ...] = (), state: State | None = None) -> None:  # fmt: skip
         self._plan = plan
         self._books = Books(plan, parts, lanes, number)
         self._roster = Roster(self._books)
-        self._sharing = Sharing(self._books, self._roster, lanesOf or (lanes,))
+        self._sharing = Sharing(self._books, self._roster, lanes_of or (lanes,))
         self._debts = Debts(self._books, self._sharing.alone)
         self._filing = Filing(self._books, self._debts)
         self._progress = Progress(self._books, self._debts)
         self._blame = Blame(self._books)
         self._saving = Saving(self._books, self._roster, Handover(self._books, self._debts), self.capture)
         self._pauses = Pauses()
-        self._stalls = Stalls(number, self._isAtRest)
+        self._stalls = Stalls(number, self._is_at_rest)
         self._scheduling = Scheduling(self._books, self._roster, self._sharing, self._progress, self._pauses)
         self._halted = False
-        self._listeners = self._newListeners()
+        self._listeners = self._new_listeners()
         if state is not None:
             restore(state, self._books, self._filing, self._progress)
 
@@ -130,9 +130,9 @@ class Rank:
         return self._roster.running > 0
 
     @property
-    def hasPlenty(self) -> bool:
+    def has_plenty(self) -> bool:
         """Whether there is enough to do for some time, so that it will do to hear of other ranks a little later."""
-        return self._scheduling.hasPlenty
+        return self._scheduling.has_plenty
 
     @property
     def deadline(self) -> float | None:
@@ -151,17 +151,17 @@ class Rank:
         books.now = now
         self._stalls.saw(event, now)
         if type(event) is ResultsTaken and (self._halted or not self.full):
-            self._onResultsTaken(event)  # and nobody had waited for that
+            self._on_results_taken(event)  # and nobody had waited for that
         elif not self._halted:
             _HANDLERS[type(event)](self, event)
             if self._saving.active:
                 self._saving.advance()
             self._progress.advance()
-            if self._progress.streamEnded:
+            if self._progress.stream_ended:
                 self._end()
             if not self._halted:
-                if self._stalls.isDue(now):
-                    self._lookForStalls()
+                if self._stalls.is_due(now):
+                    self._look_for_stalls()
                 if books.number == 0:
                     self._pauses.note(self.full)
                 self._scheduling.advance()
@@ -175,36 +175,36 @@ class Rank:
 
     # events -----------------------------------------------------------------------------------------------------------
 
-    def _onSource(self, event: SourceGave) -> None:
+    def _on_source(self, event: SourceGave) -> None:
         self._books.source.gave(event.chunks, event.done)
 
-    def _onRepaid(self, event: Repaid) -> None:
+    def _on_repaid(self, event: Repaid) -> None:
         books = self._books
-        if not books.ledger.isOpen(event.lane, event.closed) or (event.lane > 0 and event.lane not in self._roster):
+        if not books.ledger.is_open(event.lane, event.closed) or (event.lane > 0 and event.lane not in self._roster):
             return
         self._blame.repaid()
         self._debts.learn(event.samples)
-        standIns = {HOME: books.ledger.scopeOf(*_lastOf(event.closed))} if event.lane < 0 else {}
-        kept = self._kept(event, self._filing.file(event.products, standIns))
+        stand_ins = {HOME: books.ledger.scope_of(*_last_of(event.closed))} if event.lane < 0 else {}
+        kept = self._kept(event, self._filing.file(event.products, stand_ins))
         closed = [piece for number, names in event.closed for piece in books.ledger.close(number, names)]
         if kept:
             origin = closed[-1] if closed and event.lane > 0 else None
             for piece in books.ledger.keep(event.lane, event.loan, kept, origin):
                 books.register(piece)
         for piece in closed:
-            books.closePiece(piece)
+            books.close_piece(piece)
         if event.lane > 0:
-            self._settleLane(event)
+            self._settle_lane(event)
 
-    def _kept(self, event: Repaid, standIns: dict[int, int]) -> tuple[tuple[int, Work], ...]:
+    def _kept(self, event: Repaid, stand_ins: dict[int, int]) -> tuple[tuple[int, Work], ...]:
         """What the borrower goes on with, counted as open, and with payloads that it did not have to send."""
         kept = []
         books = self._books
         for name, work in event.kept:
-            work = work._replace(scope=standIns.get(work.scope, work.scope))
+            work = work._replace(scope=stand_ins.get(work.scope, work.scope))
             payload = work.payload
             if payload is None and event.lane > 0:  # a rank may go on with a reduction that nothing has come to
-                payload = books.ledger.payload(*_lastOf(event.closed))
+                payload = books.ledger.payload(*_last_of(event.closed))
             elif type(payload) is Same:
                 payload = books.ledger.payload(event.closed[0][0], payload.name)
             if work.scope in books.scopes:
@@ -212,18 +212,18 @@ class Rank:
             kept.append((name, work._replace(payload=payload)))
         return tuple(kept)
 
-    def _settleLane(self, event: Repaid) -> None:
+    def _settle_lane(self, event: Repaid) -> None:
         if event.returned:
-            self._books.giveBack(self._books.ledger.close(event.loan, event.returned))
+            self._books.give_back(self._books.ledger.close(event.loan, event.returned))
         if event.computed:
             self._books.ledger.compute(event.loan, event.computed)
         self._roster.repaid(event.lane)
 
-    def _onReturned(self, event: Returned) -> None:
+    def _on_returned(self, event: Returned) -> None:
         if event.lane in self._roster:  # otherwise it died meanwhile, and all it owed has been given back
             self._roster.returned(event.lane, event.loans)
 
-    def _onLaneDied(self, event: LaneDied) -> None:
+    def _on_lane_died(self, event: LaneDied) -> None:
         fails = self._blame.died(event)
         self._roster.died(event.lane)
         for fail in fails:
@@ -237,121 +237,121 @@ class Rank:
         else:
             self._filing.notice(fail)
 
-    def _onAnswered(self, event: Answered) -> None:
+    def _on_answered(self, event: Answered) -> None:
         for stores in self._books.stores.values():
             if event.call in stores:
                 entry = stores.answered(event.call, event.payload, event.more)
                 if entry is not None:
                     self._filing.file(event.products)
-                    self._progress.callEnded(entry, event.payload, event.more)
+                    self._progress.call_ended(entry, event.payload, event.more)
                 return
 
-    def _onKeeperDied(self, event: KeeperDied) -> None:
+    def _on_keeper_died(self, event: KeeperDied) -> None:
         guilty = self._books.stores[event.processes].died(event.index, event.timed)
         if guilty is not None:
             entry, index, attempts = guilty
             self._fail(Fail(event.place, entry.payload, index, 1, attempts, event.cause, event.timed, event.opaque,
                             final=entry.kind != "end", scope=entry.store[0]))  # fmt: skip
 
-    def _onResultsTaken(self, event: ResultsTaken) -> None:
+    def _on_results_taken(self, event: ResultsTaken) -> None:
         self._filing.taken(event.count, event.nbytes)
 
-    def _onSave(self, event: Save) -> None:
+    def _on_save(self, event: Save) -> None:
         self._saving.save()
 
-    def _onNothing(self, event: Nothing) -> None:
+    def _on_nothing(self, event: Nothing) -> None:
         pass
 
     # other ranks ------------------------------------------------------------------------------------------------------
 
-    def _onHeard(self, event: Heard) -> None:
+    def _on_heard(self, event: Heard) -> None:
         if event.rank not in self._sharing.asking.dead:
             self._listeners[type(event.message)](event.rank, event.message)
 
-    def _newListeners(self) -> dict[type, Callable[[int, Any], None]]:
+    def _new_listeners(self) -> dict[type, Callable[[int, Any], None]]:
         """Who takes which message of another rank."""
         return {
-            Ask: self._sharing.heardAsk, Refuse: self._sharing.asking.heardRefuse, Lend: self._heardLend,
-            Repaid: self._heardRepaid, Pause: self._heardPause, Cancel: self._debts.heardCancel,
-            Report: self._saving.heardReport, Reported: self._saving.heardReported, Probe: self._heardProbe,
-            Probed: self._heardProbed, AllStill: self._heardAllStill, Halt: self._heardHalt,
+            Ask: self._sharing.heard_ask, Refuse: self._sharing.asking.heard_refuse, Lend: self._heard_lend,
+            Repaid: self._heard_repaid, Pause: self._heard_pause, Cancel: self._debts.heard_cancel,
+            Report: self._saving.heard_report, Reported: self._saving.heard_reported, Probe: self._heard_probe,
+            Probed: self._heard_probed, AllStill: self._heard_all_still, Halt: self._heard_halt,
         }  # fmt: skip
 
-    def _heardLend(self, rank: int, lend: Lend) -> None:
+    def _heard_lend(self, rank: int, lend: Lend) -> None:
         self._sharing.asking.lent(rank)
         self._debts.borrow(rank, lend)
 
-    def _heardRepaid(self, rank: int, repaid: Repaid) -> None:
-        self._onRepaid(repaid._replace(lane=holderOf(rank)))
+    def _heard_repaid(self, rank: int, repaid: Repaid) -> None:
+        self._on_repaid(repaid._replace(lane=holder_of(rank)))
 
-    def _heardPause(self, rank: int, pause: Pause) -> None:
+    def _heard_pause(self, rank: int, pause: Pause) -> None:
         self._pauses.heard(rank, pause.change)
 
-    def _heardProbe(self, rank: int, probe: Probe) -> None:
+    def _heard_probe(self, rank: int, probe: Probe) -> None:
         self._books.actions.append(self._stalls.probed(probe, self._books.now))
 
-    def _heardProbed(self, rank: int, probed: Probed) -> None:
+    def _heard_probed(self, rank: int, probed: Probed) -> None:
         if self._stalls.heard(rank, probed):
             self._books.actions += [Send(other, AllStill()) for other in self._sharing.others]
-            self._askAgain()
+            self._ask_again()
 
-    def _heardAllStill(self, rank: int, message: AllStill) -> None:
-        self._askAgain()
+    def _heard_all_still(self, rank: int, message: AllStill) -> None:
+        self._ask_again()
 
-    def _heardHalt(self, rank: int, halt: Halt) -> None:
+    def _heard_halt(self, rank: int, halt: Halt) -> None:
         self._halted = True
         self._books.actions.append(halt)
 
-    def _onRankDied(self, event: RankDied) -> None:
+    def _on_rank_died(self, event: RankDied) -> None:
         self._sharing.died(event.rank)
-        self._saving.rankDied(event.rank)
+        self._saving.rank_died(event.rank)
         self._pauses.died(event.rank)
         if self._books.number == 0:
             self._pauses.renew()
-        for _, loan in self._books.dropLoans(holderOf(event.rank)):
-            self._books.giveBack(list(loan.units.values()))
-        self._debts.lenderDied(event.rank)
+        for _, loan in self._books.drop_loans(holder_of(event.rank)):
+            self._books.give_back(list(loan.units.values()))
+        self._debts.lender_died(event.rank)
 
     # standing still ---------------------------------------------------------------------------------------------------
 
-    def _isAtRest(self) -> bool:
+    def _is_at_rest(self) -> bool:
         """Whether no user code runs here, and nothing is under way within this process that leads to some."""
         source = self._books.source.pulling or self._saving.active
         return not (self.busy or self.awaits or source or any(stores.working for stores in self._books.stores.values()))
 
-    def _lookForStalls(self) -> None:
+    def _look_for_stalls(self) -> None:
         """Asks the others whether they stand still, too; where there are none, all that there is does."""
         probes = self._stalls.ask(self._sharing.others)
         if probes:
             self._books.actions += probes
         else:
-            self._askAgain()
+            self._ask_again()
 
-    def _askAgain(self) -> None:
+    def _ask_again(self) -> None:
         """Nothing moves anywhere: says what this rank waits for, and asks for it again."""
-        self._books.actions.append(storyOf(self._books, self._roster, self._sharing.asking, self._pauses))
+        self._books.actions.append(story_of(self._books, self._roster, self._sharing.asking, self._pauses))
         self._sharing.asking.again()
-        self._roster.askAgain()
+        self._roster.ask_again()
         if self._books.number == 0:
             self._pauses.restate(self._sharing.others)
 
 
-def _lastOf(closed: tuple[tuple[int, tuple[int, ...]], ...]) -> tuple[int, int]:
+def _last_of(closed: tuple[tuple[int, tuple[int, ...]], ...]) -> tuple[int, int]:
     """The loan and name of the unit that was closed last."""
     number, names = closed[-1]
     return number, names[-1]
 
 
 _HANDLERS: dict[type, Any] = {
-    SourceGave: Rank._onSource,
-    Repaid: Rank._onRepaid,
-    Returned: Rank._onReturned,
-    LaneDied: Rank._onLaneDied,
-    Answered: Rank._onAnswered,
-    KeeperDied: Rank._onKeeperDied,
-    ResultsTaken: Rank._onResultsTaken,
-    Save: Rank._onSave,
-    Nothing: Rank._onNothing,
-    Heard: Rank._onHeard,
-    RankDied: Rank._onRankDied,
+    SourceGave: Rank._on_source,
+    Repaid: Rank._on_repaid,
+    Returned: Rank._on_returned,
+    LaneDied: Rank._on_lane_died,
+    Answered: Rank._on_answered,
+    KeeperDied: Rank._on_keeper_died,
+    ResultsTaken: Rank._on_results_taken,
+    Save: Rank._on_save,
+    Nothing: Rank._on_nothing,
+    Heard: Rank._on_heard,
+    RankDied: Rank._on_rank_died,
 }

@@ -30,7 +30,7 @@ class _Lane:
         self.until = inf
         self.computed = 0
         self.flushing = False
-        self.takingBack = False
+        self.taking_back = False
 
 
 class Roster:
@@ -90,7 +90,7 @@ class Roster:
         sample = sum(estimate(piece.work.place, piece.work.count, inf) for piece in islice(pieces, SAMPLE))
         return sample * max(len(pieces) / SAMPLE, 1.0)
 
-    def idleAt(self) -> float | None:
+    def idle_at(self) -> float | None:
         """When the next lane will have nothing to do, if it is known and not long past; None: it is not."""
         now = self._books.now
         return min((lane.until for lane in self._lanes.values() if now - LATE_S < lane.until < inf), default=None)
@@ -105,7 +105,7 @@ class Roster:
 
     def repaid(self, number: int) -> None:
         """A lane has said what became of a parcel."""
-        self._lanes[number].takingBack = False
+        self._lanes[number].taking_back = False
         self._recount(number)
 
     def _recount(self, number: int) -> None:
@@ -120,8 +120,8 @@ class Roster:
     def returned(self, number: int, loans: tuple[int, ...]) -> None:
         """Parcels were taken back out of a lane's inbox."""
         for loan in loans:
-            self._books.giveBack(list(self._books.ledger.drop(loan).units.values()))
-        self._lanes[number].takingBack = not loans
+            self._books.give_back(list(self._books.ledger.drop(loan).units.values()))
+        self._lanes[number].taking_back = not loans
         self._recount(number)
 
     def died(self, number: int) -> None:
@@ -129,7 +129,7 @@ class Roster:
 
     # asking for what lanes hold ---------------------------------------------------------------------------------------
 
-    def serveHungry(self, available: dict[bool, bool], wanted: bool) -> bool:
+    def serve_hungry(self, available: dict[bool, bool], wanted: bool) -> bool:
         """Whether somebody could do with work that lanes have; asks for it back.
 
         Args:
@@ -146,19 +146,19 @@ class Roster:
             if not busy or available[processes] or not idling:
                 continue
             hungry = True
-            self._takeBack(busy)
+            self._take_back(busy)
         return hungry
 
-    def _takeBack(self, busy: list[tuple[int, _Lane]]) -> None:
+    def _take_back(self, busy: list[tuple[int, _Lane]]) -> None:
         for number, lane in busy:
-            if lane.running > 1 and not lane.takingBack:
-                lane.takingBack = True
+            if lane.running > 1 and not lane.taking_back:
+                lane.taking_back = True
                 self._books.actions.append(TakeBack(number))
 
     def _flush(self, idle: list[tuple[int, _Lane]]) -> None:
         """Asks idle lanes for what they have computed, unless more of the same may still come."""
         for number, lane in idle:
-            if lane.computed and not lane.flushing and (self._books.source.exhausted or self._holdsFrames(number)):
+            if lane.computed and not lane.flushing and (self._books.source.exhausted or self._holds_frames(number)):
                 lane.flushing = True
                 self._books.actions.append(Flush(number))
 
@@ -173,19 +173,19 @@ class Roster:
         loans = (loan for number in self._lanes for _, loan in self._books.ledger.of(number))
         return sum(len(loan.units) for loan in loans)
 
-    def askAgain(self) -> None:
+    def ask_again(self) -> None:
         """Forgets what lanes have been asked for and not answered."""
         for lane in self._lanes.values():
-            lane.flushing = lane.takingBack = False
+            lane.flushing = lane.taking_back = False
 
-    def flushAll(self) -> None:
+    def flush_all(self) -> None:
         """Asks all lanes for what they have computed."""
         for number, lane in self._lanes.items():
             if lane.computed and not lane.flushing:
                 lane.flushing = True
                 self._books.actions.append(Flush(number))
 
-    def _holdsFrames(self, number: int) -> bool:
+    def _holds_frames(self, number: int) -> bool:
         loans = self._books.ledger.of(number)
         return any(piece.work.scope != STREAM for _, loan in loans for piece in loan.units.values())
 

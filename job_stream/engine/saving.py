@@ -58,7 +58,7 @@ class Saving:
         self._number = 0
         self._rounds = 0
         self._moved = False
-        self._begun = self._lanesUntil = 0.0
+        self._begun = self._lanes_until = 0.0
         self._then: Callable[[], None] | None = None
         self._debtors: set[int] = set()
         self._askers: dict[int, int] = {}
@@ -76,7 +76,7 @@ class Saving:
             self._rounds = ROUNDS
             self._begin(Report(self._number + 1))
 
-    def heardReport(self, rank: int, report: Report) -> None:
+    def heard_report(self, rank: int, report: Report) -> None:
         """A lender wants its work back as it stands."""
         if report.number < self._number or (report.number == self._number and not self.active):
             self._books.actions.append(Send(rank, Reported(report.number)))
@@ -89,12 +89,12 @@ class Saving:
             self._parent = rank
             self._ask(report)
 
-    def heardReported(self, rank: int, reported: Reported) -> None:
+    def heard_reported(self, rank: int, reported: Reported) -> None:
         if reported.number == self._number:
             self._moved = self._moved or reported.moved
             self._debtors.discard(rank)
 
-    def rankDied(self, rank: int) -> None:
+    def rank_died(self, rank: int) -> None:
         self._debtors.discard(rank)
         self._askers.pop(rank, None)
         if rank == self._parent:
@@ -105,8 +105,8 @@ class Saving:
         self._begun = self._books.now
         if not report.again:
             self._books.actions.append(report)
-            self._roster.flushAll()
-        self._lanesUntil = self._begun + (0.0 if report.again else REPORT_S)
+            self._roster.flush_all()
+        self._lanes_until = self._begun + (0.0 if report.again else REPORT_S)
         self._ask(report)
 
     def _ask(self, report: Report) -> None:
@@ -121,15 +121,15 @@ class Saving:
     def advance(self) -> None:
         """Goes on if what was waited for has come, or is late."""
         self.deadline = None
-        if self._then is None and not self._waits(self._lanesUntil, self._roster.owes):
-            self._goOn()
-        while self._then is not None and not self._waits(self._begun + self._save_s, not self._isQuiet):
+        if self._then is None and not self._waits(self._lanes_until, self._roster.owes):
+            self._go_on()
+        while self._then is not None and not self._waits(self._begun + self._save_s, not self._is_quiet):
             self._then()
 
-    def _goOn(self) -> None:
+    def _go_on(self) -> None:
         """The lanes have reported."""
         if self._early:
-            self._hold(self._repayEarly)
+            self._hold(self._repay_early)
         elif not self._waits(self._begun + self._borrowers_s, bool(self._debtors)):
             self._hold(self._finish)
 
@@ -147,7 +147,7 @@ class Saving:
             stores.hold()
 
     @property
-    def _isQuiet(self) -> bool:
+    def _is_quiet(self) -> bool:
         return all(stores.quiet for stores in self._books.stores.values())
 
     @property
@@ -155,20 +155,20 @@ class Saving:
         """Who asked when somebody else had asked already; rank 0 asks itself first."""
         return [rank for rank in self._askers if rank != self._parent]
 
-    def _repayEarly(self) -> None:
+    def _repay_early(self) -> None:
         """Repays what is here, but not what comes from borrowers: they may be waiting for those that are repaid."""
         self._repay()
         self._release()
         self._answer(self._early, False)
-        self._goOn()
+        self._go_on()
 
     def _finish(self) -> None:
         self._repay()
-        if self._isRoundDue:
+        if self._is_round_due:
             self._release()
             self._rounds -= 1
             self._ask(Report(self._number + 1, again=True))
-            self._goOn()
+            self._go_on()
             return
         if self._primary:
             self._books.actions.append(Saved(self._capture()))
@@ -178,13 +178,13 @@ class Saving:
         self.active = False
 
     @property
-    def _isRoundDue(self) -> bool:
+    def _is_round_due(self) -> bool:
         """Whether others may have something for rank 0 that they had not before."""
-        inTime = self._books.now < self._begun + self._borrowers_s
-        return self._primary and self._moved and inTime and self._rounds > 1 and bool(self._books.ledger.debtors)
+        in_time = self._books.now < self._begun + self._borrowers_s
+        return self._primary and self._moved and in_time and self._rounds > 1 and bool(self._books.ledger.debtors)
 
     def _repay(self) -> None:
-        if self._handover.repayAll() - {self._parent}:
+        if self._handover.repay_all() - {self._parent}:
             self._moved = True
 
     def _release(self) -> None:

@@ -92,9 +92,9 @@ class Scopes:
         self._scopes: dict[int, Scope] = {}
         self._owing: dict[int, Scope] = {}
         if primary:
-            self._openStream(plan)
+            self._open_stream(plan)
 
-    def _openStream(self, plan: Plan) -> None:
+    def _open_stream(self, plan: Plan) -> None:
         stream = Scope(STREAM, plan.bodies[0], -1, -1)
         self._scopes[STREAM] = stream
         if stream.body.segments[0].folds:
@@ -130,7 +130,7 @@ class Scopes:
             families[scope.number] = family
         return {number: family for number, family in families.items() if self._scopes[number].parent < 0}
 
-    def handHome(self, frame: Scope, debt: Debt) -> None:
+    def hand_home(self, frame: Scope, debt: Debt) -> None:
         """An open frame goes on at the lender; what is left of it here are pieces borrowed from there."""
         self._scopes[frame.parent].opens[self._plan.places[frame.place].segment] -= 1
         frame.parent, frame.place, frame.calls, frame.debt = -1, -1, 0, debt

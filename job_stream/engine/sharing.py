@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from .backlog import Backlog, isCounted
+from .backlog import Backlog, is_counted
 from .books import Books
-from .ledger import Piece, holderOf
+from .ledger import Piece, holder_of
 from .messages import Ask, Lend, Refuse, Send, Work
 from .roster import Roster
-from .stealing import Asking, Told, behind, treeParent
+from .stealing import Asking, Told, behind, tree_parent
 
 __all__ = ["ANSWER_S", "Sharing"]
 
@@ -39,18 +39,18 @@ class _Need:
 
     Attributes:
         lanes: that it wants work for.
-        idleAt: until then its own lanes have something to do.
+        idle_at: until then its own lanes have something to do.
         waits: whether it waits until there is work.
-        answerBy: when to refuse; None: it has asked for no answer.
+        answer_by: when to refuse; None: it has asked for no answer.
     """
 
-    __slots__ = ("answerBy", "idleAt", "lanes", "waits")
+    __slots__ = ("answer_by", "idle_at", "lanes", "waits")
 
     def __init__(self) -> None:
         self.lanes = 0
-        self.idleAt = 0.0
+        self.idle_at = 0.0
         self.waits = False
-        self.answerBy: float | None = None
+        self.answer_by: float | None = None
 
 
 class Sharing:
@@ -59,29 +59,29 @@ class Sharing:
     Args:
         books: of this rank.
         roster: of its lanes.
-        lanesOf: how many lanes each rank has.
+        lanes_of: how many lanes each rank has.
     """
 
-    def __init__(self, books: Books, roster: Roster, lanesOf: tuple[int, ...]) -> None:
+    def __init__(self, books: Books, roster: Roster, lanes_of: tuple[int, ...]) -> None:
         self._books = books
         self._roster = roster
         self._plan = books.plan
         self._number = books.number
-        self._lanesOf = lanesOf
+        self._lanes_of = lanes_of
         self._costs = books.costs
         self._source = books.source
-        self._cluster = sum(lanesOf)
+        self._cluster = sum(lanes_of)
         self._needs: dict[int, _Need] = {}
-        self.behind = behind(self._number, lanesOf)
-        self.asking = Asking(self._number, len(lanesOf), books.ledger.debtors)
+        self.behind = behind(self._number, lanes_of)
+        self.asking = Asking(self._number, len(lanes_of), books.ledger.debtors)
         self.deadline: float | None = None
         self._begin = 0.0
         self._measures = False
-        self._firstAsk: float | None = None
+        self._first_ask: float | None = None
 
     @property
     def alone(self) -> bool:
-        return len(self._lanesOf) == 1
+        return len(self._lanes_of) == 1
 
     @property
     def wanted(self) -> bool:
@@ -92,10 +92,10 @@ class Sharing:
     def urgent(self) -> bool:
         """Whether another rank needs work now, and would be given some: what lanes had to hand over for one that is
         kept waiting would be lent to them again, to and fro."""
-        return not self._measures and any(map(self._isUrgent, self._needs.values()))
+        return not self._measures and any(map(self._is_urgent, self._needs.values()))
 
     @property
-    def lanesWaiting(self) -> int:
+    def lanes_waiting(self) -> int:
         """How many lanes other ranks want work for."""
         return sum(need.lanes for need in self._needs.values())
 
@@ -103,29 +103,29 @@ class Sharing:
     def pulls(self) -> bool:
         """Whether more should be pulled from the source, with all the lanes in mind that it may be for."""
         waiting = self._source.waiting
-        if waiting <= self._books.lanes + self.lanesWaiting:
+        if waiting <= self._books.lanes + self.lanes_waiting:
             return True
-        return not self.alone and waiting < AHEAD * self._cluster and self._source.waitingBytes < AHEAD_BYTES
+        return not self.alone and waiting < AHEAD * self._cluster and self._source.waiting_bytes < AHEAD_BYTES
 
     @property
     def others(self) -> list[int]:
         """The other ranks that live."""
-        return [rank for rank in range(len(self._lanesOf)) if rank != self._number and rank not in self.asking.dead]
+        return [rank for rank in range(len(self._lanes_of)) if rank != self._number and rank not in self.asking.dead]
 
     # lending ----------------------------------------------------------------------------------------------------------
 
-    def heardAsk(self, rank: int, ask: Ask) -> None:
+    def heard_ask(self, rank: int, ask: Ask) -> None:
         if rank in self.asking.dead:
             return
         if not (self._needs or self._costs.known(0)):
             self._begin = self._books.now
         need = self._needs.setdefault(rank, _Need())
-        need.idleAt = self._books.now + ask.left
+        need.idle_at = self._books.now + ask.left
         if ask.wait or not need.waits:
             need.lanes = ask.lanes
         need.waits = need.waits or ask.wait
         if not ask.wait:
-            need.answerBy = self._books.now + PATIENCE_S
+            need.answer_by = self._books.now + PATIENCE_S
 
     def died(self, rank: int) -> None:
         self._needs.pop(rank, None)
@@ -135,15 +135,15 @@ class Sharing:
         """Lends to those who wait; refuses those who wanted an answer soon, unless lanes that are ``busy`` may yet hand
         something over."""
         self.deadline = None
-        self._measures = bool(self._needs) and self._isMeasuring()
+        self._measures = bool(self._needs) and self._is_measuring()
         if not self._needs or self._measures:
             return
         if any(self._books.backlogs.values()) or (self._source.ready and not full):
-            self._lendToAll(full)
+            self._lend_to_all(full)
         for rank, need in list(self._needs.items()):
             self._answer(rank, need, busy)
 
-    def _lendToAll(self, full: bool) -> None:
+    def _lend_to_all(self, full: bool) -> None:
         for rank, need in list(self._needs.items()):
             pieces = self._share(need, full)
             if pieces:
@@ -152,21 +152,21 @@ class Sharing:
 
     def _answer(self, rank: int, need: _Need, busy: bool) -> None:
         """Refuses, if it is time; sees to it that the need is looked at again."""
-        if need.answerBy is not None:
-            if busy and self._books.now < need.answerBy:
-                self.remind(need.answerBy)
+        if need.answer_by is not None:
+            if busy and self._books.now < need.answer_by:
+                self.remind(need.answer_by)
                 return
-            need.answerBy = None
+            need.answer_by = None
             self._books.actions.append(Send(rank, Refuse()))
         if not need.waits:
             del self._needs[rank]
-        elif not self._isUrgent(need):
-            self.remind(need.idleAt - ANSWER_S)
+        elif not self._is_urgent(need):
+            self.remind(need.idle_at - ANSWER_S)
 
-    def _isUrgent(self, need: _Need) -> bool:
-        return need.idleAt <= self._books.now + ANSWER_S
+    def _is_urgent(self, need: _Need) -> bool:
+        return need.idle_at <= self._books.now + ANSWER_S
 
-    def _isMeasuring(self) -> bool:
+    def _is_measuring(self) -> bool:
         """Whether the first items are about to tell what they cost, so that the first loans may be large."""
         if self._costs.known(0) or not self._source.ready or self._books.now >= self._begin + MEASURE_S:
             return False
@@ -174,37 +174,37 @@ class Sharing:
         return True
 
     def _lend(self, rank: int, pieces: list[Piece]) -> None:
-        loan = self._books.ledger.lend(holderOf(rank), pieces)
+        loan = self._books.ledger.lend(holder_of(rank), pieces)
         units = tuple((name, piece.work) for name, piece in enumerate(pieces))
         self._books.actions.append(Send(rank, Lend(0, loan, units)))
 
     def _share(self, need: _Need, full: bool) -> list[Piece]:
-        pieces = [piece for backlog in self._books.backlogs.values() for piece in self._fromBacklog(backlog, need)]
-        return pieces or ([] if full else self._fromSource(need.lanes))
+        pieces = [piece for backlog in self._books.backlogs.values() for piece in self._from_backlog(backlog, need)]
+        return pieces or ([] if full else self._from_source(need.lanes))
 
-    def _fromBacklog(self, backlog: Backlog, need: _Need) -> list[Piece]:
+    def _from_backlog(self, backlog: Backlog, need: _Need) -> list[Piece]:
         """So much of what waits while all lanes here are busy that both will be busy for equally long, the oldest
         first; of a piece that can be cut, as much as is wanted."""
         if not backlog:
             return []
         now, lanes = self._books.now, need.lanes
-        everybody = self._lanesOf[self._number] + self.lanesWaiting
-        total, theirs = backlog.seconds(LEAST_S), max(need.idleAt - now, 0.0) * lanes
+        everybody = self._lanes_of[self._number] + self.lanes_waiting
+        total, theirs = backlog.seconds(LEAST_S), max(need.idle_at - now, 0.0) * lanes
         wanted = (total + self._roster.left + theirs) * lanes / everybody - theirs
-        if wanted < LEAST_S and not self._isUrgent(need):
+        if wanted < LEAST_S and not self._is_urgent(need):
             return []
         wanted = min(max(wanted, LEAST_S), total)
         shared: list[Piece] = []
         while (piece := backlog.oldest) is not None and (wanted > 0 or not shared):
             each = self._costs.estimate(piece.work.place, 1, LEAST_S)
-            count = self._howMany(piece.work, each, wanted)
-            shared.append(self._books.cutOff(piece, count) if count < piece.work.count else backlog.share())
+            count = self._how_many(piece.work, each, wanted)
+            shared.append(self._books.cut_off(piece, count) if count < piece.work.count else backlog.share())
             wanted -= each * count
         return shared
 
-    def _howMany(self, work: Work, each: float, seconds: float) -> int:
+    def _how_many(self, work: Work, each: float, seconds: float) -> int:
         """How many items of a piece take so long; all, where it cannot be cut or next to nothing would stay."""
-        if work.count == 1 or each <= 0 or not isCounted(work):
+        if work.count == 1 or each <= 0 or not is_counted(work):
             return work.count
         count = max(int(seconds / each), 1)
         return count if (work.count - count) * each >= TINY_S else work.count
@@ -217,39 +217,39 @@ class Sharing:
         seconds = self._costs.estimate(place, 1)
         return max(1, int(LEAST_S / seconds)) if seconds > 0 else 1
 
-    def _fromSource(self, lanes: int) -> list[Piece]:
+    def _from_source(self, lanes: int) -> list[Piece]:
         """A share of what is left."""
         if not self._source.ready:
             return []
         left = self._source.left
         if left is None:
-            return self._takePulled(lanes)
+            return self._take_pulled(lanes)
         if self._costs.known(0) and self._costs.estimate(0, left) < WORTH_S:
             return []
         fair = int(FAIR * left * lanes / self._cluster)
-        return self._takeSource(self._limited(max(fair, self._least(0)), lanes), lanes)
+        return self._take_source(self._limited(max(fair, self._least(0)), lanes), lanes)
 
-    def _takePulled(self, lanes: int) -> list[Piece]:
+    def _take_pulled(self, lanes: int) -> list[Piece]:
         """A fair share of what has been pulled, so that more can be on its way at once."""
-        everybody = self._lanesOf[self._number] + self.lanesWaiting
+        everybody = self._lanes_of[self._number] + self.lanes_waiting
         count = min(-(-self._source.waiting * lanes // everybody), AHEAD * lanes)
         if not count:
-            return self._takeSource(lanes, lanes)
+            return self._take_source(lanes, lanes)
         pieces = []
         for _ in range(count):
-            self._books.enterSource()
+            self._books.enter_source()
             pieces.append(self._source.take(1))
         return pieces
 
     def _limited(self, items: int, lanes: int) -> int:
         if not self._costs.known(0):
             return min(items, 2 * lanes)
-        if self._source.itemBytes:
-            items = min(items, LOAN_BYTES * lanes // self._source.itemBytes)
+        if self._source.item_bytes:
+            items = min(items, LOAN_BYTES * lanes // self._source.item_bytes)
         seconds = self._costs.estimate(0, 1)
         return max(1, min(items, int(LOAN_S * lanes / seconds) if seconds > 0 else items))
 
-    def _takeSource(self, items: int, lanes: int) -> list[Piece]:
+    def _take_source(self, items: int, lanes: int) -> list[Piece]:
         size = 1
         if self._source.counted:  # the borrower can cut it as it likes
             size = items
@@ -257,7 +257,7 @@ class Sharing:
             size = max(self._costs.size(0, items, lanes), items // (UNITS_PER_LANE * lanes))
         pieces: list[Piece] = []
         while items > 0 and self._source.ready:
-            self._books.enterSource()
+            self._books.enter_source()
             piece = self._source.take(min(size, items))
             pieces.append(piece)
             items -= piece.work.count
@@ -267,46 +267,46 @@ class Sharing:
 
     def ask(self, idle: bool) -> None:
         """This rank, or one that waits at it, could do with work. ``idle``: a lane has nothing to do already."""
-        asking, own = self.asking, self._lanesOf[self._number]
+        asking, own = self.asking, self._lanes_of[self._number]
         if self.alone:
             return
-        self._waitAt(treeParent(self._number), self.behind)
-        if not idle or asking.asked is not None or self._isEarly():
+        self._wait_at(tree_parent(self._number), self.behind)
+        if not idle or asking.asked is not None or self._is_early():
             return
         victim = asking.next()
         if victim is None:
             for other in (*asking.lifelines(), *asking.retry(self._books.now)):
-                self._waitAt(other, own)
-            self.remind(asking.retryAt)
+                self._wait_at(other, own)
+            self.remind(asking.retry_at)
             return
         asking.asked = victim
         self._books.actions.append(Send(victim, Ask(own, False, self._left)))
 
-    def _isEarly(self) -> bool:
+    def _is_early(self) -> bool:
         """Whether nobody but rank 0 can have work yet, so that there is no sense in asking others."""
-        if self._firstAsk is None:
-            self._firstAsk = self._books.now
-        early = not self.asking.everLent and self._books.now < self._firstAsk + EARLY_S
+        if self._first_ask is None:
+            self._first_ask = self._books.now
+        early = not self.asking.ever_lent and self._books.now < self._first_ask + EARLY_S
         if early:
-            self.remind(self._firstAsk + EARLY_S)
+            self.remind(self._first_ask + EARLY_S)
         return early
 
-    def _waitAt(self, rank: int, lanes: int) -> None:
+    def _wait_at(self, rank: int, lanes: int) -> None:
         """Registers; again when many more have come to wait here, or when it runs dry sooner than it had said."""
         if rank == self._number or rank in self.asking.dead:
             return
-        told, now = self.asking.waitingAt.get(rank), self._books.now
-        if told is None or lanes >= 2 * told.lanes or (told.idleAt > now + ANSWER_S and not self._secondsHere):
+        told, now = self.asking.waiting_at.get(rank), self._books.now
+        if told is None or lanes >= 2 * told.lanes or (told.idle_at > now + ANSWER_S and not self._seconds_here):
             left = self._left
-            self.asking.waitingAt[rank] = Told(lanes, now + left)
+            self.asking.waiting_at[rank] = Told(lanes, now + left)
             self._books.actions.append(Send(rank, Ask(lanes, True, left)))
 
     @property
     def _left(self) -> float:
         """How long the lanes here will have something to do, if nobody else takes it."""
-        return 0.0 if self.urgent else self._secondsHere / self._lanesOf[self._number]
+        return 0.0 if self.urgent else self._seconds_here / self._lanes_of[self._number]
 
     @property
-    def _secondsHere(self) -> float:
+    def _seconds_here(self) -> float:
         """About how much work there is, waiting or with lanes."""
-        return self._books.secondsWaiting(LEAST_S) + self._roster.left
+        return self._books.seconds_waiting(LEAST_S) + self._roster.left

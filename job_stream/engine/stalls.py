@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from .books import Books
-from .ledger import holderOf
+from .ledger import holder_of
 from .messages import (
     AllStill,
     Ask,
@@ -30,7 +30,7 @@ from .pauses import Pauses
 from .roster import Roster
 from .stealing import Asking
 
-__all__ = ["STALL_S", "Stalls", "storyOf"]
+__all__ = ["STALL_S", "Stalls", "story_of"]
 
 STALL_S = 5.0
 """Nothing moves if nothing has happened for so long."""
@@ -45,15 +45,15 @@ class Stalls:
 
     Args:
         number: of this rank.
-        isAtRest: whether no user code runs here, and none is about to.
+        is_at_rest: whether no user code runs here, and none is about to.
 
     Attributes:
         deadline: when rank 0 wants to look again.
     """
 
-    def __init__(self, number: int, isAtRest: Callable[[], bool]) -> None:
+    def __init__(self, number: int, is_at_rest: Callable[[], bool]) -> None:
         self._primary = number == 0
-        self._isAtRest = isAtRest
+        self._is_at_rest = is_at_rest
         self._moved: float | None = None
         self._round = 0
         self._missing: set[int] = set()
@@ -68,13 +68,13 @@ class Stalls:
         self._pause = STALL_S
         self._missing.clear()
 
-    def isDue(self, now: float) -> bool:
+    def is_due(self, now: float) -> bool:
         """Whether to ask the others now; on rank 0 only."""
         if not self._primary or (self.deadline is not None and now < self.deadline):
             return False
-        isStill = self._isStill(now)
-        self.deadline = now + self._pause if isStill else max((self._moved or 0.0) + STALL_S, now + STALL_S / 5)
-        return isStill
+        is_still = self._is_still(now)
+        self.deadline = now + self._pause if is_still else max((self._moved or 0.0) + STALL_S, now + STALL_S / 5)
+        return is_still
 
     def ask(self, others: Iterable[int]) -> list[Send]:
         """Asks all of them whether they stand still, too."""
@@ -83,25 +83,25 @@ class Stalls:
         self._missing = set(others)
         return [Send(rank, Probe(self._round)) for rank in sorted(self._missing)]
 
-    def _isStill(self, now: float) -> bool:
+    def _is_still(self, now: float) -> bool:
         """Whether nothing has moved here for long, and nothing is about to."""
-        return self._moved is not None and now - self._moved >= STALL_S and self._isAtRest()
+        return self._moved is not None and now - self._moved >= STALL_S and self._is_at_rest()
 
     def probed(self, probe: Probe, now: float) -> Send:
         """The answer to rank 0."""
-        return Send(0, Probed(probe.number, self._isStill(now)))
+        return Send(0, Probed(probe.number, self._is_still(now)))
 
     def heard(self, rank: int, answer: Probed) -> bool:
         """Whether all ranks have said by now that they stand still."""
         if answer.number != self._round or rank not in self._missing:
             return False
         self._missing.discard(rank)
-        if not answer.isStill:
+        if not answer.is_still:
             self._missing.clear()
-        return answer.isStill and not self._missing
+        return answer.is_still and not self._missing
 
 
-def storyOf(books: Books, roster: Roster, asking: Asking, pauses: Pauses) -> Stalled:
+def story_of(books: Books, roster: Roster, asking: Asking, pauses: Pauses) -> Stalled:
     """What a rank waits for, in words."""
     ledger, size = books.ledger, len(books.pieces)
     waiting = sum(map(len, books.backlogs.values()))
@@ -112,9 +112,9 @@ def storyOf(books: Books, roster: Roster, asking: Asking, pauses: Pauses) -> Sta
     parts += [f"{sum(map(len, books.stores.values()))} calls of the keeper are open"]
     parts += ["pauses for rank 0"] if pauses.paused else []
     parts += [f"has asked rank {asking.asked}"] if asking.asked is not None else []
-    parts += [f"waits at ranks {', '.join(map(str, sorted(asking.waitingAt)))}"] if asking.waitingAt else []
+    parts += [f"waits at ranks {', '.join(map(str, sorted(asking.waiting_at)))}"] if asking.waiting_at else []
     return Stalled("; ".join(parts))
 
 
 def _pieces(books: Books, rank: int) -> int:
-    return sum(len(loan.units) for _, loan in books.ledger.of(holderOf(rank)))
+    return sum(len(loan.units) for _, loan in books.ledger.of(holder_of(rank)))

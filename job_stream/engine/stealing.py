@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from .messages import Refuse
 
-__all__ = ["Asking", "Told", "behind", "lifelines", "treeParent"]
+__all__ = ["Asking", "Told", "behind", "lifelines", "tree_parent"]
 
 FEW = 8
 """Among so many ranks, all are the lifelines of all."""
@@ -38,21 +38,21 @@ def lifelines(rank: int, size: int, dead: set[int]) -> list[int]:
     return found
 
 
-def treeParent(rank: int) -> int:
+def tree_parent(rank: int) -> int:
     """The rank before this one in the binomial tree around rank 0, in which those behind a rank are its neighbours."""
     return rank & (rank - 1)
 
 
-def behind(rank: int, lanesOf: tuple[int, ...]) -> int:
+def behind(rank: int, lanes_of: tuple[int, ...]) -> int:
     """The lanes of a rank and of all behind it in the tree."""
-    return sum(lanesOf[rank : rank + (rank & -rank)] if rank else lanesOf)
+    return sum(lanes_of[rank : rank + (rank & -rank)] if rank else lanes_of)
 
 
 class Told(NamedTuple):
     """What a rank has told one at which it waits: for how many lanes, and until when its own have something to do."""
 
     lanes: int
-    idleAt: float
+    idle_at: float
 
 
 class Asking:
@@ -72,12 +72,12 @@ class Asking:
         self._most = max(2, size.bit_length() // 2)
         self.dead: set[int] = set()
         self.asked: int | None = None
-        self.waitingAt: dict[int, Told] = {}
-        self.everLent = rank == 0
+        self.waiting_at: dict[int, Told] = {}
+        self.ever_lent = rank == 0
         self._tries = 0
-        self.retryAt = 0.0
+        self.retry_at = 0.0
         self._pause = RETRY_S
-        self._never = {-1, 0, rank, treeParent(rank)}  # the others would ask rank 0 too often; it lends by the tree
+        self._never = {-1, 0, rank, tree_parent(rank)}  # the others would ask rank 0 too often; it lends by the tree
         self._tried: set[int] = set()
         self._last = -1
         self._chance = 2654435761 * (rank + 1) & 0xFFFFFFFF
@@ -94,12 +94,12 @@ class Asking:
 
     def retry(self, now: float) -> list[int]:
         """One more rank to wait at, if it is time: those at the lifelines may be busy for long."""
-        if not self.retryAt:
-            self.retryAt = now + self._pause
-        if now < self.retryAt:
+        if not self.retry_at:
+            self.retry_at = now + self._pause
+        if now < self.retry_at:
             return []
         self._pause = min(2 * self._pause, RETRY_MOST_S)
-        self.retryAt = now + self._pause
+        self.retry_at = now + self._pause
         victim = self._random()
         return [] if victim in self._never or victim in self.dead else [victim]
 
@@ -110,23 +110,23 @@ class Asking:
 
     def lent(self, rank: int) -> None:
         """A rank has lent something."""
-        self.everLent = True
+        self.ever_lent = True
         self._last = rank
-        self._forgetTries()
-        self.waitingAt.pop(rank, None)
+        self._forget_tries()
+        self.waiting_at.pop(rank, None)
         self._answered(rank)
 
     def again(self) -> None:
         """Forgets whom this rank has asked and at whom it waits."""
         self.asked = None
-        self.waitingAt.clear()
-        self._forgetTries()
+        self.waiting_at.clear()
+        self._forget_tries()
 
-    def _forgetTries(self) -> None:
-        self._tries, self.retryAt, self._pause = 0, 0.0, RETRY_S
+    def _forget_tries(self) -> None:
+        self._tries, self.retry_at, self._pause = 0, 0.0, RETRY_S
         self._tried.clear()
 
-    def heardRefuse(self, rank: int, refuse: Refuse) -> None:
+    def heard_refuse(self, rank: int, refuse: Refuse) -> None:
         self._answered(rank)
 
     def _answered(self, rank: int) -> None:
@@ -135,7 +135,7 @@ class Asking:
     def died(self, rank: int) -> None:
         self.dead.add(rank)
         self._answered(rank)
-        self.waitingAt.pop(rank, None)
+        self.waiting_at.pop(rank, None)
 
     def lifelines(self) -> list[int]:
         return lifelines(self.rank, self.size, self.dead)

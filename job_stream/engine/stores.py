@@ -80,11 +80,11 @@ class _Record:
         self.live = False
         self.log: list[Entry] = []
         self.bytes = 0
-        self.isCopied = False
+        self.is_copied = False
         self.lazy = False  # a call gave a long Multiple: a new keeper needs all calls to make it again
 
     @property
-    def isLong(self) -> bool:
+    def is_long(self) -> bool:
         """Whether the calls weigh so much that it is time for another copy. If that was so after a fixed number of
         them, a store that grows with each call would take a time that grows with the square of their number."""
         copy = getattr(self.copy, "nbytes", 0)
@@ -129,7 +129,7 @@ class Stores:
     def holds(self, name: Name) -> bool:
         return name in self._records
 
-    def isLive(self, name: Name) -> bool:
+    def is_live(self, name: Name) -> bool:
         """Whether the keeper has a store, so that its payload here is old."""
         return self._records[name].live
 
@@ -160,7 +160,7 @@ class Stores:
     def __contains__(self, call: int) -> bool:
         return call in self._open
 
-    def takeActions(self) -> list[Action]:
+    def take_actions(self) -> list[Action]:
         """The actions that have come up since the last call."""
         actions, self._actions = self._actions, []
         return actions
@@ -175,9 +175,9 @@ class Stores:
     def _remember(self, record: _Record, entry: Entry) -> None:
         record.log.append(entry)
         record.bytes += getattr(entry.payload, "nbytes", 0)
-        if record.isLong and not (record.isCopied or record.lazy) and entry.kind in ("end", "merge"):
+        if record.is_long and not (record.is_copied or record.lazy) and entry.kind in ("end", "merge"):
             self._give("copy", entry.store, entry.place, None)
-            record.isCopied, record.bytes = True, 0
+            record.is_copied, record.bytes = True, 0
 
     def _send(self, entry: Entry) -> None:
         if self._held is not None:
@@ -215,7 +215,7 @@ class Stores:
     def _copied(self, copy: Entry, payload: Any) -> None:
         record = self._records.get(copy.store)
         if record is not None and not record.lazy:
-            record.copy, record.isCopied = payload, False
+            record.copy, record.is_copied = payload, False
             record.log = [entry for entry in record.log if entry.number > copy.number]
 
     def died(self, index: int, timed: bool) -> tuple[Entry, int, int] | None:
@@ -229,7 +229,7 @@ class Stores:
         return guilty
 
     def _replay(self, name: Name, record: _Record, waiting: Container[int]) -> None:
-        record.live, record.isCopied = True, False
+        record.live, record.is_copied = True, False
         self._give("adopt", name, name[1], record.copy)
         for entry in record.log:
             if entry.number in waiting:
@@ -238,7 +238,7 @@ class Stores:
 
     def _accuse(self, index: int, timed: bool) -> tuple[Entry, int, int] | None:
         entry = next(iter(self._open.values()), None)
-        if entry is None or self._isHeld(entry):
+        if entry is None or self._is_held(entry):
             return None
         blame = self._blame.setdefault(_suspect(entry), _Blame())
         blame.deaths[index] = deaths = blame.deaths.get(index, 0) + 1
@@ -277,14 +277,14 @@ class Stores:
         for entry in held.values():
             self._send(entry)
 
-    def _isHeld(self, entry: Entry) -> bool:
+    def _is_held(self, entry: Entry) -> bool:
         return self._held is not None and entry.number in self._held
 
-    def isFresh(self, name: Name) -> bool:
+    def is_fresh(self, name: Name) -> bool:
         """Whether what is here of a store, its copy and the calls held back, is all there is to know."""
-        return all(self._isHeld(entry) for entry in self._records[name].log)
+        return all(self._is_held(entry) for entry in self._records[name].log)
 
-    def copyOf(self, name: Name) -> Any:
+    def copy_of(self, name: Name) -> Any:
         """The copy of a store."""
         return self._records[name].copy
 
@@ -301,10 +301,10 @@ class Stores:
 
     def capture(self, scopes: Container[int], more: Container[int]) -> tuple[StoreState, ...]:
         """The stores of these scopes as plain data. ``more``: the calls that gave long Multiples."""
-        return tuple(StoreState(*name, record.copy, self._callStates(record, more), record.lazy)
+        return tuple(StoreState(*name, record.copy, self._call_states(record, more), record.lazy)
                      for name, record in self._records.items() if name[0] in scopes)  # fmt: skip
 
-    def _callStates(self, record: _Record, more: Container[int]) -> tuple[CallState, ...]:
+    def _call_states(self, record: _Record, more: Container[int]) -> tuple[CallState, ...]:
         return tuple(CallState(entry.number, entry.kind, entry.place, entry.payload, entry.number not in self._open,
                                entry.number in more) for entry in record.log)  # fmt: skip
 

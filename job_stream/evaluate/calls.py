@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 from ..values import Args, Multiple, Pair
 
 __all__ = [
-    "SMALL", "Lazy", "Stop", "answers", "apply", "applyWithStore", "bare", "callEnd", "callJob", "callMap",
-    "elements", "keyOf", "same", "small", "works",
+    "SMALL", "Lazy", "Stop", "answers", "apply", "apply_with_store", "bare", "call_end", "call_job", "call_map",
+    "elements", "key_of", "same", "small", "works",
 ]  # fmt: skip
 
 SMALL = 64
@@ -26,7 +26,7 @@ def bare(item: Any) -> Any:
     return item.value if type(item) is Pair else item
 
 
-def keyOf(item: Any) -> int:
+def key_of(item: Any) -> int:
     """The key of a pair; 0 for what is none."""
     return item.key if type(item) is Pair else 0
 
@@ -47,14 +47,14 @@ def apply(function: Callable[..., Any], value: Any) -> Any:
     return function(value)
 
 
-def applyWithStore(function: Callable[..., Any], store: Any, value: Any) -> Any:
+def apply_with_store(function: Callable[..., Any], store: Any, value: Any) -> Any:
     """``function`` of a store and one value, or of a store and the arguments that the value stands for."""
     if type(value) is Args:
         return function(store, *value.args, **value.kwargs)
     return function(store, value)
 
 
-def callJob(function: Callable[..., Any], values: Iterator[Any], outputs: list[Any]) -> Stop | None:
+def call_job(function: Callable[..., Any], values: Iterator[Any], outputs: list[Any]) -> Stop | None:
     """Calls a job with each value; appends what goes on to ``outputs``."""
     add = outputs.append
     value = None
@@ -74,12 +74,12 @@ def callJob(function: Callable[..., Any], values: Iterator[Any], outputs: list[A
     return None
 
 
-def callEnd(function: Callable[..., Any], store: Any, values: Iterator[Any], recurred: list[Any]) -> Stop | None:
+def call_end(function: Callable[..., Any], store: Any, values: Iterator[Any], recurred: list[Any]) -> Stop | None:
     """Calls a frameEnd with each value; appends what it recurs to ``recurred``."""
     value = None
     try:
         for value in values:
-            answer = function(store, value) if type(value) is not Args else applyWithStore(function, store, value)
+            answer = function(store, value) if type(value) is not Args else apply_with_store(function, store, value)
             if answer is None:
                 continue
             if type(answer) is Multiple:
@@ -91,7 +91,7 @@ def callEnd(function: Callable[..., Any], store: Any, values: Iterator[Any], rec
     return None
 
 
-def callMap(function: Callable[..., Any], values: list[Any], outputs: list[Any]) -> Stop | None:
+def call_map(function: Callable[..., Any], values: list[Any], outputs: list[Any]) -> Stop | None:
     """Appends ``function(value)`` for each value, whatever it is."""
     add, iterator, value = outputs.append, iter(values), None
     try:

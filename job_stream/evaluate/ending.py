@@ -18,7 +18,7 @@ class Ending:
         self._actions: list[Callable[[], None]] = []
 
     @property
-    def hasCome(self) -> bool:
+    def has_come(self) -> bool:
         return self._come.is_set()
 
     def come(self) -> None:

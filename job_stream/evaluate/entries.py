@@ -7,7 +7,7 @@ from typing import Any
 
 from .scopes import Context, Frame, Home, Stream
 
-__all__ = ["Mark", "Rest", "Run", "elementsOf"]
+__all__ = ["Mark", "Rest", "Run", "elements_of"]
 
 
 class Run:
@@ -44,7 +44,7 @@ class Rest:
         self.place = place
         self.target = target
         self.item = item
-        self.iterator = elementsOf(work)
+        self.iterator = elements_of(work)
         self.again = again and type(context) is Home
         self.remake = remake
         self.attempts = attempts
@@ -54,7 +54,7 @@ class Rest:
         self.draws: Any = None
 
 
-def elementsOf(work: Any) -> Iterator[Any]:
+def elements_of(work: Any) -> Iterator[Any]:
     """An iterator of what a Multiple holds; where none can be had, one that raises why, as a generator would."""
     try:
         return iter(work)

@@ -84,20 +84,20 @@ class Evaluator(Rounds):
         started = self.now
         outputs: list[Any] = []
         iterator = iter(values)
-        stop = self.callJob(run, iterator, outputs)
+        stop = self.call_job(run, iterator, outputs)
         if stop is not None:
-            self._jobStopped(run, stop, outputs)
+            self._job_stopped(run, stop, outputs)
         elif outputs:
             self.stack.append(Run(run.context, self.places[run.place].next, outputs))
         self._measure(run.place, started, len(values))
 
-    def callJob(self, run: Run, values: Iterator[Any], outputs: list[Any]) -> Stop | None:
+    def call_job(self, run: Run, values: Iterator[Any], outputs: list[Any]) -> Stop | None:
         place = self.places[run.place]
         if place.solo:
-            return self.failures.timed(calls.callJob, place.function, values, outputs)  # type: ignore[no-any-return]
-        return calls.callJob(place.function, values, outputs)
+            return self.failures.timed(calls.call_job, place.function, values, outputs)  # type: ignore[no-any-return]
+        return calls.call_job(place.function, values, outputs)
 
-    def _jobStopped(self, run: Run, stop: Stop, outputs: list[Any]) -> None:
+    def _job_stopped(self, run: Run, stop: Stop, outputs: list[Any]) -> None:
         """Goes on after a failure or in front of a long Multiple; what is left of the batch waits below."""
         place, context = self.places[run.place], run.context
         left = list(stop.left)
@@ -110,7 +110,7 @@ class Evaluator(Rounds):
             self.spread(context, place, stop.item, stop.multiple.workList)
             return
         try:
-            answer = self.failures.again(place, stop.item, stop.error, partial(self.retryJob, place, stop.item))
+            answer = self.failures.again(place, stop.item, stop.error, partial(self.retry_job, place, stop.item))
         except Skipped as skipped:
             self.failures.record(skipped)
             return
@@ -139,10 +139,10 @@ class Evaluator(Rounds):
         values = self._batch(run)
         started = self.now
         outputs: list[Any] = []
-        stop = self.callMap(run, list(values), outputs)
+        stop = self.call_map(run, list(values), outputs)
         while stop is not None:
-            outputs.append(self._mapAgain(self.places[run.place], stop))
-            stop = self.callMap(run, list(stop.left), outputs)
+            outputs.append(self._map_again(self.places[run.place], stop))
+            stop = self.call_map(run, list(stop.left), outputs)
         context = run.context
         if isinstance(context, Stream):
             context.deliver(outputs)
@@ -151,20 +151,20 @@ class Evaluator(Rounds):
             context.positions.append((base, len(outputs)))
         self._measure(run.place, started, len(values))
 
-    def _mapAgain(self, place: Place, stop: Stop) -> Any:
+    def _map_again(self, place: Place, stop: Stop) -> Any:
         """What a retry gives; None for an item that is skipped."""
         assert stop.error is not None
         try:
-            return self.failures.again(place, stop.item, stop.error, partial(self.retryJob, place, stop.item))
+            return self.failures.again(place, stop.item, stop.error, partial(self.retry_job, place, stop.item))
         except Skipped as skipped:
             self.failures.record(skipped)
             return None
 
-    def callMap(self, run: Run, values: list[Any], outputs: list[Any]) -> Stop | None:
+    def call_map(self, run: Run, values: list[Any], outputs: list[Any]) -> Stop | None:
         place = self.places[run.place]
         if place.solo:
-            return self.failures.timed(calls.callMap, place.function, values, outputs)  # type: ignore[no-any-return]
-        return calls.callMap(place.function, values, outputs)
+            return self.failures.timed(calls.call_map, place.function, values, outputs)  # type: ignore[no-any-return]
+        return calls.call_map(place.function, values, outputs)
 
     def _fold(self, run: Run) -> None:
         values = list(self._batch(run))
@@ -177,13 +177,13 @@ class Evaluator(Rounds):
     def fold(self, context: Context, place: Place, values: list[Any]) -> list[Any]:
         """Gives values to a reduce; returns what it recurs."""
         context.active.add(place.segment)
-        store = self.storeOf(context, place)
+        store = self.store_of(context, place)
         if place.policy.skip or place.policy.retries or place.solo:
-            return self._foldSingly(place, store, values)
+            return self._fold_singly(place, store, values)
         answer: list[Any] = self.failures.call(place, "", values, calls.answers, place.function, store, values, [])
         return answer
 
-    def _foldSingly(self, place: Place, store: Any, values: list[Any]) -> list[Any]:
+    def _fold_singly(self, place: Place, store: Any, values: list[Any]) -> list[Any]:
         recurred = []
         for value in values:
             try:
@@ -202,7 +202,7 @@ class Evaluator(Rounds):
         elif type(context) is Frame:
             values = self._batch(run)
             started = self.now
-            recurred = self.endFrame(context, self.places[run.place], values)
+            recurred = self.end_frame(context, self.places[run.place], values)
             if recurred:
                 self._recur(context, recurred)
             self._measure(run.place, started, len(values))
@@ -219,34 +219,34 @@ class Evaluator(Rounds):
             frame.active.add(0)
         self.go(frame, body.end, body.segments[0].first, values, frame)
 
-    def endFrame(self, frame: Frame, place: Place, values: Sequence[Any]) -> list[Any]:
+    def end_frame(self, frame: Frame, place: Place, values: Sequence[Any]) -> list[Any]:
         """Gives values to a frameEnd; returns what it recurs."""
         recurred: list[Any] = []
         if place.solo:
-            return self._endSingly(frame, place, values)
-        stop = self.callEnd(frame, place, iter(values), recurred)
+            return self._end_singly(frame, place, values)
+        stop = self.call_end(frame, place, iter(values), recurred)
         while stop is not None:
             assert stop.error is not None
             try:
                 recurred += self.failures.again(place, stop.item, stop.error,
-                                                partial(self.endOne, frame, place, stop.item))  # fmt: skip
+                                                partial(self.end_one, frame, place, stop.item))  # fmt: skip
             except Skipped as skipped:
                 self.failures.record(skipped)
-            stop = self.callEnd(frame, place, stop.left, recurred)
+            stop = self.call_end(frame, place, stop.left, recurred)
         return recurred
 
-    def _endSingly(self, frame: Frame, place: Place, values: Sequence[Any]) -> list[Any]:
+    def _end_singly(self, frame: Frame, place: Place, values: Sequence[Any]) -> list[Any]:
         recurred: list[Any] = []
         for value in values:
             try:
-                recurred += self.failures.call(place, "", value, self.endOne, frame, place, value)
+                recurred += self.failures.call(place, "", value, self.end_one, frame, place, value)
             except Skipped as skipped:
                 self.failures.record(skipped)
         return recurred
 
-    def callEnd(self, frame: Frame, place: Place, values: Iterator[Any], recurred: list[Any]) -> Stop | None:
-        return calls.callEnd(place.function, frame.store, values, recurred)
+    def call_end(self, frame: Frame, place: Place, values: Iterator[Any], recurred: list[Any]) -> Stop | None:
+        return calls.call_end(place.function, frame.store, values, recurred)
 
-    def endOne(self, frame: Frame, place: Place, item: Any) -> list[Any]:
+    def end_one(self, frame: Frame, place: Place, item: Any) -> list[Any]:
         """What a frameEnd recurs for one value."""
-        return calls.answers(calls.applyWithStore, place.function, frame.store, item)
+        return calls.answers(calls.apply_with_store, place.function, frame.store, item)

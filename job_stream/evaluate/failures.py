@@ -20,8 +20,8 @@ from ..stream.plan import Place
 from .calls import bare
 
 __all__ = [
-    "Failed", "Failures", "Skipped", "Unreadable", "UserFailure", "cannotBeRead", "cannotTravel", "describe",
-    "failureOf", "hasNotRun", "ours",
+    "Failed", "Failures", "Skipped", "Unreadable", "UserFailure", "cannot_be_read", "cannot_travel", "describe",
+    "failure_of", "has_not_run", "ours",
 ]  # fmt: skip
 
 
@@ -146,10 +146,10 @@ def describe(error: BaseException) -> str:
     trace = error.__traceback__
     while trace is not None and trace.tb_next is not None and ours(trace.tb_frame.f_globals.get("__name__", "")):
         trace = trace.tb_next
-    return story(error, trace) + _wayOut(error)
+    return story(error, trace) + _way_out(error)
 
 
-def _wayOut(error: BaseException) -> str:
+def _way_out(error: BaseException) -> str:
     """What to do about an object that was made in another thread."""
     if type(error).__module__ != "sqlite3" or "thread" not in said(error):
         return ""
@@ -166,27 +166,27 @@ def ours(where: str, error: Exception) -> Failed:
     return Failed(f"job_stream, {where}", "<none>", 1, mistake, 0)
 
 
-def cannotTravel(stage: str, what: str, error: Exception, number: int) -> Failed:
+def cannot_travel(stage: str, what: str, error: Exception, number: int) -> Failed:
     """What came of a stage cannot be packed."""
     failed = Failed(stage, Unreadable(f"<its {what}>"), 1, error, number)
     failed.__cause__ = error
     return failed
 
 
-def hasNotRun(stage: str, value: Any, number: int) -> Failed:
+def has_not_run(stage: str, value: Any, number: int) -> Failed:
     """What a stage gave, which nobody takes, is a generator or a coroutine: nothing of it has been done."""
     error = PlanError(f"stage {stage!r} gave a {type(value).__name__}, which nobody takes, so nothing in it ever runs: "
                       "return Multiple(...) of a generator, and call asyncio.run(...) with a coroutine")  # fmt: skip
     return Failed(stage, Unreadable("<its output>"), 1, error, number)
 
 
-def cannotBeRead(place: Place, count: int, error: Exception) -> Failed:
+def cannot_be_read(place: Place, count: int, error: Exception) -> Failed:
     """What a stage was to be given cannot be unpickled."""
     items = f"{count} items" if count > 1 else "an item"
     return Failed(place.name, Unreadable(f"<{items} that could not be unpickled>"), 1, error, place.number)
 
 
-def failureOf(failed: Failed, packError: Callable[[BaseException], Any]) -> UserFailure:
+def failure_of(failed: Failed, pack_error: Callable[[BaseException], Any]) -> UserFailure:
     """A failure as a message: the exception itself, made fit for its way, and what is known about it as text."""
     return UserFailure(failed.stage, shorten(failed.item), describe(failed.error), os.getpid(), socket.gethostname(),
-                       packError(failed.error))  # fmt: skip
+                       pack_error(failed.error))  # fmt: skip

@@ -22,7 +22,7 @@ from .entries import Rest, Run
 from .evaluator import Evaluator
 from .scopes import Context, Frame
 
-__all__ = ["KeyedEvaluator", "mix", "newEvaluator", "pairs", "roundKey"]
+__all__ = ["KeyedEvaluator", "mix", "new_evaluator", "pairs", "round_key"]
 
 END, EMIT, KEY = 1 << 40, 1 << 41, 1 << 42
 
@@ -43,13 +43,13 @@ def pairs(values: list[Any], key: int, *more: int) -> list[Any]:
     return [v if type(v) is calls.Lazy else Pair(mix(key, *more, i), v) for i, v in enumerate(values)]
 
 
-def roundKey(frame: Frame) -> int:
+def round_key(frame: Frame) -> int:
     """The key of a frame in its present round."""
     return mix(frame.key, frame.round)
 
 
-def _keyOf(scope: Context) -> int:
-    return roundKey(scope) if isinstance(scope, Frame) else scope.key
+def _key_of(scope: Context) -> int:
+    return round_key(scope) if isinstance(scope, Frame) else scope.key
 
 
 def _number(place: Place, value: Any) -> int:
@@ -69,7 +69,7 @@ class KeyedEvaluator(Evaluator):
     def _begin(self, place: Place, key: int) -> None:
         self.stage, self.key, self.generator = place.number, key, None
 
-    def _jobAnswers(self, place: Place, pair: Pair) -> Any:
+    def _job_answers(self, place: Place, pair: Pair) -> Any:
         key, value = pair
         self._begin(place, key)
         answer = calls.apply(place.function, value)
@@ -79,22 +79,22 @@ class KeyedEvaluator(Evaluator):
             return Multiple([Pair(mix(key, i), v) for i, v in enumerate(answer.workList) if v is not None])
         return Pair(key, answer)
 
-    def callJob(self, run: Run, values: Iterator[Any], outputs: list[Any]) -> Stop | None:
+    def call_job(self, run: Run, values: Iterator[Any], outputs: list[Any]) -> Stop | None:
         place = self.places[run.place]
 
         def job(pair: Pair) -> Any:
-            return self._jobAnswers(place, pair)
+            return self._job_answers(place, pair)
 
         if place.solo:
-            return self.failures.timed(calls.callJob, job, values, outputs)  # type: ignore[no-any-return]
-        return calls.callJob(job, values, outputs)
+            return self.failures.timed(calls.call_job, job, values, outputs)  # type: ignore[no-any-return]
+        return calls.call_job(job, values, outputs)
 
     def routed(self, place: Place, value: Any) -> tuple[int, Any]:
         goal, bare = super().routed(place, value[1])
         return goal, Pair(value[0], bare)
 
-    def retryJob(self, place: Place, item: Any) -> Any:
-        return self._mapAnswer(place, item) if place.kind == Kind.MAP else self._jobAnswers(place, item)
+    def retry_job(self, place: Place, item: Any) -> Any:
+        return self._map_answer(place, item) if place.kind == Kind.MAP else self._job_answers(place, item)
 
     def hold(self, rest: Rest) -> None:
         rest.draws = (self.stage, self.key, self.generator)
@@ -108,28 +108,28 @@ class KeyedEvaluator(Evaluator):
         finally:
             rest.draws = (self.stage, self.key, self.generator)
 
-    def madeAgain(self, rest: Rest) -> Any:
+    def made_again(self, rest: Rest) -> Any:
         try:
-            return super().madeAgain(rest)
+            return super().made_again(rest)
         finally:
             rest.draws = (self.stage, self.key, self.generator)
 
     def children(self, rest: Rest, values: list[Any], first: int) -> list[Any]:
         return [Pair(mix(rest.key, first + i), value) for i, value in enumerate(values) if value is not None]
 
-    def _mapAnswer(self, place: Place, pair: Pair) -> Any:
+    def _map_answer(self, place: Place, pair: Pair) -> Any:
         self._begin(place, pair[0])
         return place.function(pair[1])
 
-    def callMap(self, run: Run, values: list[Any], outputs: list[Any]) -> Stop | None:
+    def call_map(self, run: Run, values: list[Any], outputs: list[Any]) -> Stop | None:
         place = self.places[run.place]
 
         def one(pair: Pair) -> Any:
-            return self._mapAnswer(place, pair)
+            return self._map_answer(place, pair)
 
         if place.solo:
-            return self.failures.timed(calls.callMap, one, values, outputs)  # type: ignore[no-any-return]
-        return calls.callMap(one, values, outputs)
+            return self.failures.timed(calls.call_map, one, values, outputs)  # type: ignore[no-any-return]
+        return calls.call_map(one, values, outputs)
 
     def fold(self, context: Context, place: Place, values: list[Any]) -> list[Any]:
         recurred = []
@@ -138,68 +138,68 @@ class KeyedEvaluator(Evaluator):
             recurred += pairs(super().fold(context, place, [value]), key, END)
         return recurred
 
-    def storeOf(self, context: Context, place: Place) -> Any:
+    def store_of(self, context: Context, place: Place) -> Any:
         if place.number not in context.stores:
             self._begin(place, context.key)
-        return super().storeOf(context, place)
+        return super().store_of(context, place)
 
-    def emitStore(self, scope: Context, place: Place, store: Any) -> list[Any]:
+    def emit_store(self, scope: Context, place: Place, store: Any) -> list[Any]:
         rounds = [store.rounds] if type(store) is Reduction and store.rounds else []
-        self._begin(place, mix(_keyOf(scope), EMIT, *rounds))
-        return super().emitStore(scope, place, store)
+        self._begin(place, mix(_key_of(scope), EMIT, *rounds))
+        return super().emit_store(scope, place, store)
 
     def emitted(self, scope: Context, place: Place, values: list[Any], *number: int) -> list[Any]:
-        return pairs(values, _keyOf(scope), EMIT, place.number, *number)
+        return pairs(values, _key_of(scope), EMIT, place.number, *number)
 
-    def _firstOf(self, place: Place, first: Pair) -> Pair:
+    def _first_of(self, place: Place, first: Pair) -> Pair:
         """What opens a frame, with the key that the user wants for it, if there is one."""
         if place.key is None:
             return first
         return Pair(mix(self.failures.call(place, "key", first, _number, place, first.value), KEY), first.value)
 
-    def storeOfFrame(self, place: Place, first: Any) -> Any:
-        first = self._firstOf(place, first)
+    def store_of_frame(self, place: Place, first: Any) -> Any:
+        first = self._first_of(place, first)
         self._begin(place, mix(first.key, EMIT))
-        return super().storeOfFrame(place, first)
+        return super().store_of_frame(place, first)
 
-    def emitFrameStore(self, frame: Frame) -> list[Any]:
+    def emit_frame_store(self, frame: Frame) -> list[Any]:
         self._begin(frame.place, mix(frame.key, EMIT))
-        return super().emitFrameStore(frame)
+        return super().emit_frame_store(frame)
 
-    def newFrame(self, context: Context, place: Place, store: Any, first: Any) -> Frame:
-        key, value = self._firstOf(place, first)
+    def new_frame(self, context: Context, place: Place, store: Any, first: Any) -> Frame:
+        key, value = self._first_of(place, first)
         return Frame(context, place, store, value, key)
 
-    def callFrame(self, frame: Frame) -> Any:
-        self._begin(frame.place, roundKey(frame) if frame.round else frame.key)
-        return super().callFrame(frame)
+    def call_frame(self, frame: Frame) -> Any:
+        self._begin(frame.place, round_key(frame) if frame.round else frame.key)
+        return super().call_frame(frame)
 
-    def roundValues(self, frame: Frame, values: list[Any]) -> list[Any]:
+    def round_values(self, frame: Frame, values: list[Any]) -> list[Any]:
         return pairs(values, frame.key, frame.round + 1)
 
-    def frameOutputs(self, frame: Frame, values: list[Any]) -> list[Any]:
+    def frame_outputs(self, frame: Frame, values: list[Any]) -> list[Any]:
         if len(values) == 1 and type(values[0]) is not calls.Lazy:
             return [Pair(frame.key, values[0])]
         return pairs(values, frame.key, EMIT)
 
-    def callEnd(self, frame: Frame, place: Place, values: Iterator[Any], recurred: list[Any]) -> Stop | None:
+    def call_end(self, frame: Frame, place: Place, values: Iterator[Any], recurred: list[Any]) -> Stop | None:
         pair = None
         try:
             for pair in values:
-                recurred += self.endOne(frame, place, pair)
+                recurred += self.end_one(frame, place, pair)
         except BaseException as error:
             return Stop(pair, values, error)
         return None
 
-    def endOne(self, frame: Frame, place: Place, item: Any) -> list[Any]:
+    def end_one(self, frame: Frame, place: Place, item: Any) -> list[Any]:
         key, value = item
         self._begin(place, key)
-        return pairs(calls.answers(calls.applyWithStore, place.function, frame.store, value), key, END)
+        return pairs(calls.answers(calls.apply_with_store, place.function, frame.store, value), key, END)
 
     def bare(self, values: Sequence[Any]) -> list[Any]:
         return [value for _, value in values]
 
 
-def newEvaluator(plan: Plan, processes: bool | None, note: Any, seed: int | None) -> Evaluator:
+def new_evaluator(plan: Plan, processes: bool | None, note: Any, seed: int | None) -> Evaluator:
     """The evaluator for a stream with or without a seed."""
     return (Evaluator if seed is None else KeyedEvaluator)(plan, processes, note, seed)

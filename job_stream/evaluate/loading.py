@@ -11,8 +11,8 @@ from ..values import Pair
 from .calls import works
 from .entries import Rest, Run
 from .evaluator import Evaluator
-from .failures import Skipped, cannotBeRead
-from .packing import unpackAny
+from .failures import Skipped, cannot_be_read
+from .packing import unpack_any
 from .products import Emitted
 from .scopes import Frame, Home
 
@@ -50,7 +50,7 @@ class Loader:
     def values(self, work: Work) -> Any:
         """The values of a unit, without those that are done."""
         payload = work.payload
-        values = self._source.valuesOf(payload) if type(payload) in COUNTED else self._unpack(work)
+        values = self._source.values_of(payload) if type(payload) in COUNTED else self._unpack(work)
         if work.skip:
             values = values[work.skip :]
         if self._evaluator.keyed and work.base is not None:
@@ -60,43 +60,43 @@ class Loader:
 
     def _unpack(self, work: Work) -> Any:
         try:
-            return unpackAny(work.payload)
+            return unpack_any(work.payload)
         except Exception as error:
-            raise cannotBeRead(self._plan.places[work.place], work.count, error) from error
+            raise cannot_be_read(self._plan.places[work.place], work.count, error) from error
 
     def _resume(self, home: Home, work: Work) -> None:
         """Goes on with what others have begun; user code may be called for it."""
         try:
             if not work.resume:
-                self._loadRest(home, work)
+                self._load_rest(home, work)
             elif self._plan.places[work.place].kind == Kind.FOLD:
-                self._loadEmission(home, work)
+                self._load_emission(home, work)
             else:
-                self._loadFrame(home, work)
+                self._load_frame(home, work)
         except Skipped as skipped:
             self._evaluator.failures.record(skipped)
 
-    def _loadRest(self, home: Home, work: Work) -> None:
+    def _load_rest(self, home: Home, work: Work) -> None:
         """Has the Multiple of an item made again, and passes over what has gone on already."""
         evaluator, place = self._evaluator, self._plan.places[work.place]
         (item,) = self.values(work)
         self._note[NOTE_PLACE] = work.place
         evaluator.failures.attempts = 1
-        answer = evaluator.failures.call(place, "", item, evaluator.retryJob, place, item)
+        answer = evaluator.failures.call(place, "", item, evaluator.retry_job, place, item)
         evaluator.spread(home, place, item, works(answer), evaluator.failures.attempts)
-        self._passOver(work)
+        self._pass_over(work)
 
-    def _loadFrame(self, home: Home, work: Work) -> None:
+    def _load_frame(self, home: Home, work: Work) -> None:
         """Goes on with a frame, or has the Multiple made again that it has emitted."""
         frame = Frame.restored(home, self._plan.places[work.place], self._unpack(work))
         self._note[NOTE_PLACE] = work.place
         if work.inner:
-            self._evaluator.emitFrame(frame)
-            self._passOver(work)
+            self._evaluator.emit_frame(frame)
+            self._pass_over(work)
         else:
             self._evaluator.enter(frame)
 
-    def _loadEmission(self, home: Home, work: Work) -> None:
+    def _load_emission(self, home: Home, work: Work) -> None:
         """Emits the store of a reduction that has drained."""
         evaluator, place = self._evaluator, self._plan.places[work.place]
         context = Home(home.scope, home.end)
@@ -104,11 +104,11 @@ class Loader:
         if work.payload is not None:
             (context.stores[place.number],) = self._unpack(work)
         self._note[NOTE_PLACE] = work.place
-        values = evaluator.emitFold(context, place, home)
+        values = evaluator.emit_fold(context, place, home)
         evaluator.go(home, work.place, place.next, values, Emitted(work), again=True)
-        self._passOver(work)
+        self._pass_over(work)
 
-    def _passOver(self, work: Work) -> None:
+    def _pass_over(self, work: Work) -> None:
         """Drops the elements that have gone on already, where a Multiple was made again."""
         stack = self._evaluator.stack
         rest = stack[-1] if stack else None

@@ -11,7 +11,7 @@ from ..stream.plan import Kind, Place, Plan
 from . import calls
 from .calls import Lazy
 from .ending import Ending
-from .entries import Mark, Rest, Run, elementsOf
+from .entries import Mark, Rest, Run, elements_of
 from .failures import Failures, Skipped
 from .scopes import Context, Frame
 
@@ -36,7 +36,7 @@ class Machine:
         costs: seconds that a value takes at each place, where that is known.
         now: when the last step ended.
         generator: of ``rng()``, once the call under way has asked for it.
-        cpus, allCpus: how many lanes this rank has, and all ranks together.
+        cpus, all_cpus: how many lanes this rank has, and all ranks together.
         ending: the end of the run, where this process may go on after it.
     """
 
@@ -52,7 +52,7 @@ class Machine:
         self.failures = Failures(note)
         self.generator: Any = None
         self.cpus = 1
-        self.allCpus = 1
+        self.all_cpus = 1
         self.ending: Ending | None = None
         self._note = note
         self._batches = [1] * len(plan.places)
@@ -94,10 +94,10 @@ class Machine:
         """Puts the Multiple on the stack that a job has given for an item, with so many calls."""
 
         def remake() -> Any:
-            return calls.works(self.retryJob(place, item))
+            return calls.works(self.retry_job(place, item))
 
         rest = Rest(context, place.number, place.next, item, work, again=True, remake=remake, attempts=attempts)
-        rest.key = calls.keyOf(item)
+        rest.key = calls.key_of(item)
         self.hold(rest)
 
     def hold(self, rest: Rest) -> None:
@@ -131,7 +131,7 @@ class Machine:
         try:
             raw = self.next(rest, count)
         except BaseException as error:
-            again = self._takeAgain(rest, count, error)
+            again = self._take_again(rest, count, error)
             if again is None:
                 return [], False
             raw = again
@@ -147,7 +147,7 @@ class Machine:
         """The next elements of a Multiple as they are: here its code runs, if it is a generator."""
         return list(islice(rest.iterator, count))
 
-    def _takeAgain(self, rest: Rest, count: int, error: BaseException) -> list[Any] | None:
+    def _take_again(self, rest: Rest, count: int, error: BaseException) -> list[Any] | None:
         """The next elements after some that raised, from a Multiple that is made again; None: it is given up."""
         place, item = self.places[rest.place], rest.item
 
@@ -166,16 +166,16 @@ class Machine:
 
     def _remake(self, rest: Rest) -> None:
         """Starts a Multiple again, and passes over the elements that have gone on."""
-        rest.iterator = elementsOf(self.madeAgain(rest))
+        rest.iterator = elements_of(self.made_again(rest))
         left = rest.taken
         while left and (passed := len(self.next(rest, min(left, BATCH_MOST)))):
             left -= passed
 
-    def madeAgain(self, rest: Rest) -> Any:
+    def made_again(self, rest: Rest) -> Any:
         """The elements of a Multiple from the first on, by another call."""
         assert rest.remake is not None
         return rest.remake()
 
-    def retryJob(self, place: Place, item: Any) -> Any:
+    def retry_job(self, place: Place, item: Any) -> Any:
         """What a job or the function of a map gives for an item."""
         return place.function(item) if place.kind == Kind.MAP else calls.apply(place.function, item)

@@ -7,10 +7,10 @@ from typing import Any, Protocol
 
 from ..errors import PayloadError
 from ..ground.texts import shorten
-from ..memory.exceptions import packError
+from ..memory.exceptions import pack_error
 from ..memory.payload import Blob, Live, Parts, pack, unpack
 
-__all__ = ["LivePacking", "Packing", "PicklePacking", "StowedPacking", "unpackAny"]
+__all__ = ["LivePacking", "Packing", "PicklePacking", "StowedPacking", "unpack_any"]
 
 
 class Packing(Protocol):
@@ -18,12 +18,12 @@ class Packing(Protocol):
 
     def pack(self, values: Any) -> Any: ...
 
-    def packItem(self, item: Any) -> Any: ...
+    def pack_item(self, item: Any) -> Any: ...
 
-    def packError(self, error: BaseException) -> Any: ...
+    def pack_error(self, error: BaseException) -> Any: ...
 
 
-def unpackAny(payload: Any) -> Any:
+def unpack_any(payload: Any) -> Any:
     """The values of a payload of either kind."""
     return payload.values if type(payload) is Live else unpack(payload.frames())
 
@@ -34,16 +34,16 @@ class PicklePacking:
     def pack(self, values: Any) -> Parts:
         return pack(values)
 
-    def packItem(self, item: Any) -> Parts:
+    def pack_item(self, item: Any) -> Parts:
         """One item for a report of failures: its ``repr`` where it cannot be pickled."""
         try:
             return pack([item])
         except PayloadError:
             return pack([shorten(item)])
 
-    def packError(self, error: BaseException) -> bytes | BaseException:
+    def pack_error(self, error: BaseException) -> bytes | BaseException:
         """An exception that ends the run; nothing where it cannot travel."""
-        return packError(error)
+        return pack_error(error)
 
 
 class LivePacking:
@@ -52,10 +52,10 @@ class LivePacking:
     def pack(self, values: Any) -> Live:
         return Live(values)
 
-    def packItem(self, item: Any) -> Live:
+    def pack_item(self, item: Any) -> Live:
         return Live([item])
 
-    def packError(self, error: BaseException) -> BaseException:
+    def pack_error(self, error: BaseException) -> BaseException:
         return error
 
 
@@ -72,5 +72,5 @@ class StowedPacking(PicklePacking):
     def pack(self, values: Any) -> Blob:  # type: ignore[override]
         return self._stow(pack(values))
 
-    def packError(self, error: BaseException) -> BaseException:
+    def pack_error(self, error: BaseException) -> BaseException:
         return error

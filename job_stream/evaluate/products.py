@@ -10,16 +10,16 @@ from typing import Any
 
 from ..engine.messages import Fold, Open, Output, Product, Skip, Work
 from ..stream.plan import Kind, Place
-from ..values import isUnrun
+from ..values import is_unrun
 from .calls import bare
 from .entries import Rest
 from .evaluator import Evaluator
-from .failures import Skipped, cannotTravel, describe, hasNotRun
-from .keyed import roundKey
+from .failures import Skipped, cannot_travel, describe, has_not_run
+from .keyed import round_key
 from .packing import Packing
 from .scopes import Frame, Home
 
-__all__ = ["Emitted", "Products", "skipsOf"]
+__all__ = ["Emitted", "Products", "skips_of"]
 
 GROUP_S = 1e-3
 GROUPS_MOST = 4096
@@ -34,15 +34,15 @@ class Emitted:
         self.work = work
 
 
-def skipsOf(evaluator: Evaluator, packing: Packing) -> list[Product]:
+def skips_of(evaluator: Evaluator, packing: Packing) -> list[Product]:
     """What an evaluator has skipped since it was asked last."""
     return [
-        Skip(skip.number, skip.stage, packing.packItem(skip.item), skip.attempts, describe(skip.error), skip.scope)
+        Skip(skip.number, skip.stage, packing.pack_item(skip.item), skip.attempts, describe(skip.error), skip.scope)
         for skip in evaluator.failures.drain()
     ]
 
 
-def _namesOf(origins: list[Place]) -> str:
+def _names_of(origins: list[Place]) -> str:
     return " or ".join(origin.name for origin in origins) or "initial work"
 
 
@@ -61,19 +61,19 @@ class Products:
         self._packing = packing
         self._drop = drop
         self._products: list[Product] = []
-        self.foldCost = 0.0
+        self.fold_cost = 0.0
 
     def __bool__(self) -> bool:
         return bool(self._products)
 
     def take(self) -> tuple[Product, ...]:
         """All products so far, which are then forgotten, behind them what was skipped."""
-        products, self._products = (*self._products, *skipsOf(self._evaluator, self._packing)), []
+        products, self._products = (*self._products, *skips_of(self._evaluator, self._packing)), []
         return products
 
     def collect(self, home: Home) -> None:
         """Empties a home: its outputs and stores become products."""
-        if home.outputs and self._drop and self._isResult(home.end):
+        if home.outputs and self._drop and self._is_result(home.end):
             self.drop(home)
         elif home.outputs:
             self._output(home)
@@ -85,21 +85,21 @@ class Products:
     def drop(self, home: Home) -> None:
         """Forgets results that nobody wants. If a stage gives what has not run, it gives that for each item."""
         value = bare(home.outputs[0]) if home.outputs else None
-        if isUnrun(value):
+        if is_unrun(value):
             origin = next(iter(self._plan.origins(home.end)), None)
-            raise hasNotRun(origin.name if origin else "initial work", value, home.end)
+            raise has_not_run(origin.name if origin else "initial work", value, home.end)
         home.outputs, home.positions = [], []
 
     def _output(self, home: Home) -> None:
         end, values = home.end, home.outputs
         if home.positions:
-            self._outputInOrder(home, end)
+            self._output_in_order(home, end)
             return
-        if self._isResult(end):
+        if self._is_result(end):
             values = self._evaluator.bare(values)
         self._append(Output(home.scope, end, len(values), None), values)
 
-    def _outputInOrder(self, home: Home, end: int) -> None:
+    def _output_in_order(self, home: Home, end: int) -> None:
         """One product for each run of neighbours."""
         start = 0
         runs: list[list[int]] = []
@@ -110,49 +110,49 @@ class Products:
                 runs.append([base, count])
         for base, count in runs:
             values = home.outputs[start : start + count]
-            self._append(Output(home.scope, end, count, None, base), values, inOrder=True)
+            self._append(Output(home.scope, end, count, None, base), values, in_order=True)
             start += count
 
     def file(self, context: Any, place: int, values: Any, names: dict[int, int] | None = None, parts: int = 0,
               base: int | None = None, careful: bool = False) -> None:  # fmt: skip
         """Makes products of values at a place, in groups that can be lent one by one."""
-        scope, kind = self._scopeOf(context, names or {}), self._plan.places[place].kind
+        scope, kind = self._scope_of(context, names or {}), self._plan.places[place].kind
         if kind == Kind.END:
-            if len(values) and not (self._isResult(place) and self._drop):
-                values = self._evaluator.bare(values) if self._isResult(place) else values
+            if len(values) and not (self._is_result(place) and self._drop):
+                values = self._evaluator.bare(values) if self._is_result(place) else values
                 self._append(Output(scope, place, len(values), None), values)
             return
-        size = -(-len(values) // parts) if parts else self._groupSize(place, len(values))
+        size = -(-len(values) // parts) if parts else self._group_size(place, len(values))
         for start in range(0, len(values), size):
             group = values[start : start + size]
             position = None if base is None else base + start
             self._append(Work(scope, place, len(group), None, position, careful=careful), group)
 
-    def _isResult(self, end: int) -> bool:
+    def _is_result(self, end: int) -> bool:
         """Whether what reaches this end leaves the stream; the scope may be another rank's."""
         return self._plan.places[end].body == 0
 
-    def _groupSize(self, place: int, count: int) -> int:
+    def _group_size(self, place: int, count: int) -> int:
         cost = self._evaluator.costs[place]
         if self._plan.places[place].solo:
             return 1
         size = 1 if cost is None else int(GROUP_S / max(cost, 1e-9))
         return max(1, size, -(-count // GROUPS_MOST)) if count else 1
 
-    def _append(self, product: Output | Work, values: Any, inOrder: bool = False) -> None:
+    def _append(self, product: Output | Work, values: Any, in_order: bool = False) -> None:
         """Packs the values of a product; those that cannot be are skipped where the policy is to skip."""
         try:
             payload = self._packing.pack(values)
         except Exception as error:
             origins = self._plan.origins(product.place)
             if not origins or not all(origin.policy.skip for origin in origins):
-                raise cannotTravel(_namesOf(origins), "output", error, product.place) from error
-            values = self._onlyPackable(origins, values, inOrder)
+                raise cannot_travel(_names_of(origins), "output", error, product.place) from error
+            values = self._only_packable(origins, values, in_order)
             payload = self._packing.pack(values)
         if len(values):
             self._products.append(product._replace(count=len(values), payload=payload))
 
-    def _onlyPackable(self, origins: list[Place], values: Any, inOrder: bool) -> list[Any]:
+    def _only_packable(self, origins: list[Place], values: Any, in_order: bool) -> list[Any]:
         """The values without those that cannot be packed, which are found by halves."""
         good: list[Any] = []
         waiting = [list(values)]
@@ -166,8 +166,8 @@ class Products:
                 if half:
                     waiting += [part[half:], part[:half]]
                     continue
-                self._evaluator.failures.record(Skipped(_namesOf(origins), part[0], 1, error, origins[0].number))
-                good += [None] if inOrder else []
+                self._evaluator.failures.record(Skipped(_names_of(origins), part[0], 1, error, origins[0].number))
+                good += [None] if in_order else []
         return good
 
     def pack(self, place: int, values: Any, what: str) -> Any:
@@ -176,29 +176,29 @@ class Products:
             return self._packing.pack(values)
         except Exception as error:
             origins = self._plan.origins(place) if what == "output" else [self._plan.places[place]]
-            raise cannotTravel(_namesOf(origins), what, error, place) from error
+            raise cannot_travel(_names_of(origins), what, error, place) from error
 
     def _fold(self, scope: int, place: int, store: Any) -> None:
         started = perf_counter()
         self._products.append(Fold(scope, place, self.pack(place, [store], "store")))
-        self.foldCost = perf_counter() - started
+        self.fold_cost = perf_counter() - started
 
-    def openFrame(self, frame: Any, names: dict[int, int]) -> int:
+    def open_frame(self, frame: Any, names: dict[int, int]) -> int:
         name = -1 - len(names)
         payload = self.pack(frame.place.number, frame.state, "store")
-        key = roundKey(frame) if self._evaluator.keyed else 0
-        self._products.append(Open(name, self._scopeOf(frame.context, names), frame.place.number, payload,
+        key = round_key(frame) if self._evaluator.keyed else 0
+        self._products.append(Open(name, self._scope_of(frame.context, names), frame.place.number, payload,
                                    tuple(sorted(frame.active)), key))  # fmt: skip
         for number, store in frame.stores.items():
             self._fold(name, number, store)
         return name
 
-    def _scopeOf(self, context: Any, names: dict[int, int]) -> int:
+    def _scope_of(self, context: Any, names: dict[int, int]) -> int:
         return context.scope if type(context) is Home else names[id(context)]
 
-    def workOf(self, rest: Rest) -> Work:
+    def work_of(self, rest: Rest) -> Work:
         """What is left of a Multiple, with what is needed to have it made again."""
-        item, scope = rest.item, self._scopeOf(rest.context, {})
+        item, scope = rest.item, self._scope_of(rest.context, {})
         if type(item) is Emitted:
             return item.work._replace(inner=rest.taken)
         if type(item) is Frame:

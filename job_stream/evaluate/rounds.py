@@ -25,7 +25,7 @@ class Rounds(Machine):
 
     # reductions -------------------------------------------------------------------------------------------------------
 
-    def storeOf(self, context: Context, place: Place) -> Any:
+    def store_of(self, context: Context, place: Place) -> Any:
         """The store of a reduction, made when it is needed first."""
         store = context.stores.get(place.number, self)
         if store is self:
@@ -37,35 +37,35 @@ class Rounds(Machine):
         if scope.active:
             segment = min(scope.active)
             scope.active.discard(segment)
-            self._emitFold(scope, self.places[body.segments[segment].last], body.segments[segment + 1].folds)
+            self._emit_fold(scope, self.places[body.segments[segment].last], body.segments[segment + 1].folds)
         elif type(scope) is Frame:
-            self._nextRound(scope)
+            self._next_round(scope)
         else:
             self._leave()
 
-    def _emitFold(self, scope: Context, place: Place, nextFolds: bool) -> None:
-        if nextFolds:
+    def _emit_fold(self, scope: Context, place: Place, next_folds: bool) -> None:
+        if next_folds:
             scope.active.add(place.segment + 1)
-        self.go(scope, place.number, place.next, self.emitFold(scope, place))
+        self.go(scope, place.number, place.next, self.emit_fold(scope, place))
 
-    def emitFold(self, scope: Context, place: Place, home: Context | None = None) -> list[Any]:
+    def emit_fold(self, scope: Context, place: Place, home: Context | None = None) -> list[Any]:
         """What a drained reduction emits; if it goes on, it does so in ``home``, or where it is."""
         try:
-            store = self.storeOf(scope, place)
+            store = self.store_of(scope, place)
             del scope.stores[place.number]
-            values = self.failures.call(place, "emit", store, self.emitStore, scope, place, store)
+            values = self.failures.call(place, "emit", store, self.emit_store, scope, place, store)
         except Skipped as skipped:
             self.failures.record(skipped)
             return []
         if values and type(values[0]) is Again:
-            return self._foldOn(scope, place, store, values[0], home or scope)
-        return self.emitted(scope, place, _remade(values, partial(self.emitStore, scope, place, store)))
+            return self._fold_on(scope, place, store, values[0], home or scope)
+        return self.emitted(scope, place, _remade(values, partial(self.emit_store, scope, place, store)))
 
-    def emitStore(self, scope: Context, place: Place, store: Any) -> list[Any]:
+    def emit_store(self, scope: Context, place: Place, store: Any) -> list[Any]:
         """What the store of a reduction stands for, by a call of the user's function."""
         return calls.answers(calls.same if place.emit is None else place.emit, store)
 
-    def _foldOn(self, scope: Context, place: Place, store: Any, again: Again, home: Context) -> list[Any]:
+    def _fold_on(self, scope: Context, place: Place, store: Any, again: Again, home: Context) -> list[Any]:
         """Goes on with a reduction whose end has recurred something; gives what it has emitted already."""
         home.stores[place.number] = store
         home.active.add(place.segment)
@@ -87,17 +87,17 @@ class Rounds(Machine):
             self.stack.pop()
         place = self.places[run.place]
         try:
-            store = self.storeOfFrame(place, first)
-            frame = self.newFrame(run.context, place, store, first)
+            store = self.store_of_frame(place, first)
+            frame = self.new_frame(run.context, place, store, first)
         except Skipped as skipped:
             self.failures.record(skipped)
             return
         self.enter(frame)
 
-    def storeOfFrame(self, place: Place, first: Any) -> Any:
+    def store_of_frame(self, place: Place, first: Any) -> Any:
         return self.failures.call(place, "store", first, _maker(place))
 
-    def newFrame(self, context: Context, place: Place, store: Any, first: Any) -> Frame:
+    def new_frame(self, context: Context, place: Place, store: Any, first: Any) -> Frame:
         return Frame(context, place, store, first, 0)
 
     def enter(self, scope: Frame | Stream) -> None:
@@ -109,11 +109,11 @@ class Rounds(Machine):
         self.stack.pop()
         self.marks -= 1
 
-    def _nextRound(self, frame: Frame) -> None:
+    def _next_round(self, frame: Frame) -> None:
         place = frame.place
         self._note[NOTE_PLACE] = place.number
         try:
-            answer = self.failures.call(place, "", frame.first, self.callFrame, frame)
+            answer = self.failures.call(place, "", frame.first, self.call_frame, frame)
             if answer is None or not self._begins(frame, answer):
                 self._finish(frame)
         except Skipped as skipped:
@@ -125,25 +125,25 @@ class Rounds(Machine):
         """Emits a frame that recurred nothing; its mark is on top."""
         values = self.emission(frame)
         self._leave()
-        self._goOn(frame, values)
+        self._go_on(frame, values)
 
     def emission(self, frame: Frame) -> list[Any]:
         place = frame.place
-        values: list[Any] = self.failures.call(place, "emit", frame.first, self.emitFrameStore, frame)
-        return _remade(values, partial(self.emitFrameStore, frame))
+        values: list[Any] = self.failures.call(place, "emit", frame.first, self.emit_frame_store, frame)
+        return _remade(values, partial(self.emit_frame_store, frame))
 
-    def emitFrameStore(self, frame: Frame) -> list[Any]:
+    def emit_frame_store(self, frame: Frame) -> list[Any]:
         """What the store of a frame stands for, by a call of the user's function."""
         emit = frame.place.emit
         return calls.answers(calls.same if emit is None else emit, frame.store)
 
-    def _goOn(self, frame: Frame, values: list[Any]) -> None:
+    def _go_on(self, frame: Frame, values: list[Any]) -> None:
         place = frame.place
-        self.go(frame.context, place.number, place.next, self.frameOutputs(frame, values), frame, again=True)
+        self.go(frame.context, place.number, place.next, self.frame_outputs(frame, values), frame, again=True)
 
-    def emitFrame(self, frame: Frame) -> None:
+    def emit_frame(self, frame: Frame) -> None:
         """Emits a frame once more, to get at the rest of a long Multiple."""
-        self._goOn(frame, self.emission(frame))
+        self._go_on(frame, self.emission(frame))
 
     def _abandon(self, frame: Frame) -> None:
         while True:
@@ -154,22 +154,22 @@ class Rounds(Machine):
 
     def _begins(self, frame: Frame, answer: Any) -> bool:
         try:
-            return self._beginRound(frame, answer)
+            return self._begin_round(frame, answer)
         except (Failed, Skipped):
             raise
         except Exception as error:
             self.failures.again(frame.place, frame.first, error, None)
             return False
 
-    def callFrame(self, frame: Frame) -> Any:
-        return calls.applyWithStore(frame.place.function, frame.store, frame.first)
+    def call_frame(self, frame: Frame) -> Any:
+        return calls.apply_with_store(frame.place.function, frame.store, frame.first)
 
-    def _beginRound(self, frame: Frame, answer: Any) -> bool:
+    def _begin_round(self, frame: Frame, answer: Any) -> bool:
         """Puts what a frame recurred on the stack. False: it recurred nothing."""
         body = self.plan.bodies[frame.place.inner]
-        values = self.roundValues(frame, calls.elements(answer))
+        values = self.round_values(frame, calls.elements(answer))
         self.go(frame, frame.place.number, body.segments[0].first, values, frame)
-        if values and type(values[0]) is Lazy and not self._hasElements():
+        if values and type(values[0]) is Lazy and not self._has_elements():
             values = []
         if not values:
             return False
@@ -178,7 +178,7 @@ class Rounds(Machine):
             frame.active.add(0)
         return True
 
-    def _hasElements(self) -> bool:
+    def _has_elements(self) -> bool:
         """Whether a long Multiple that a frame recurred has an element at all; takes the first ones."""
         rest = self.stack[-1]
         assert type(rest) is Rest
@@ -187,10 +187,10 @@ class Rounds(Machine):
                 break
         return type(self.stack[-1]) is not Mark
 
-    def roundValues(self, frame: Frame, values: list[Any]) -> list[Any]:
+    def round_values(self, frame: Frame, values: list[Any]) -> list[Any]:
         return values
 
-    def frameOutputs(self, frame: Frame, values: list[Any]) -> list[Any]:
+    def frame_outputs(self, frame: Frame, values: list[Any]) -> list[Any]:
         return values
 
 

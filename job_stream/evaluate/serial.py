@@ -10,24 +10,24 @@ from ..stream.plan import Plan
 from ..values import Pair
 from .context import current, enter, leave
 from .failures import Failed, Skipped
-from .keyed import newEvaluator
+from .keyed import new_evaluator
 from .scopes import Stream
 
-__all__ = ["runSerially"]
+__all__ = ["run_serially"]
 
 CHUNK = 256
 
 
-def runSerially(plan: Plan, source: Any, seed: int | None, deliver: Callable[[list[Any]], None]) -> list[Skipped]:
+def run_serially(plan: Plan, source: Any, seed: int | None, deliver: Callable[[list[Any]], None]) -> list[Skipped]:
     """Runs a stream to its end; returns what was skipped.
 
     Raises:
         the exception of user code that failed, as it was raised.
     """
     outer = current()
-    evaluator = newEvaluator(plan, None, [0] * 8, seed)
+    evaluator = new_evaluator(plan, None, [0] * 8, seed)
     if outer is not None:
-        evaluator.cpus, evaluator.allCpus, evaluator.ending = outer.cpus, outer.allCpus, outer.ending
+        evaluator.cpus, evaluator.all_cpus, evaluator.ending = outer.cpus, outer.all_cpus, outer.ending
     before = enter(evaluator)
     try:
         _run(evaluator, plan, source, deliver)

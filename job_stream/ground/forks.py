@@ -23,7 +23,7 @@ MEMORY_FILE = "job_stream"
 class Belonging(Protocol):
     """Something that a run has open."""
 
-    def letGo(self) -> None:
+    def let_go(self) -> None:
         """In a forked process: closes it, and does nothing from then on; takes no lock."""
 
 
@@ -57,18 +57,18 @@ def disown(thing: Belonging) -> None:
     _belongings.discard(thing)
 
 
-def _letGo() -> None:
+def _let_go() -> None:
     _turn.renew()
     if not _belongings:
         return
     for thing in list(_belongings):
         with suppress(Exception):  # what cannot be closed keeps nothing else open
-            thing.letGo()
+            thing.let_go()
     _belongings.clear()
-    _closeMemoryFiles()
+    _close_memory_files()
 
 
-def _closeMemoryFiles() -> None:
+def _close_memory_files() -> None:
     """Closes those that are on their way, too; who holds them here does so no longer (see ``Segment``)."""
     for name in os.listdir("/proc/self/fd"):
         with suppress(OSError):
@@ -76,4 +76,4 @@ def _closeMemoryFiles() -> None:
                 os.close(int(name))
 
 
-os.register_at_fork(after_in_child=_letGo)
+os.register_at_fork(after_in_child=_let_go)

@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 
 from ..errors import LimitError
 
-__all__ = ["areFilesScarce", "explained", "files", "filesForOne", "named", "raiseFiles", "refusal"]
+__all__ = ["are_files_scarce", "explained", "files", "files_for_one", "named", "raise_files", "refusal"]
 
 MANY_FILES = 1 << 20
 PURPOSES = 16
@@ -22,12 +22,12 @@ def files() -> int:
     return MANY_FILES if limit == resource.RLIM_INFINITY else limit
 
 
-def filesForOne() -> int:
+def files_for_one() -> int:
     """How many of them may be open for one purpose, such as a message that is under way, or memory that is mapped."""
     return max(files() // PURPOSES, 1)
 
 
-def raiseFiles() -> None:
+def raise_files() -> None:
     """Lets this process have as many files open as it may give itself."""
     few, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     if few != most:
@@ -35,12 +35,12 @@ def raiseFiles() -> None:
             resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
-def areFilesScarce(fd: int) -> bool:
+def are_files_scarce(fd: int) -> bool:
     """Whether so many are open, as a new descriptor shows, that none should be kept that can be done without."""
     return fd >= files() // 4
 
 
-def _sizeOfFiles() -> str:
+def _size_of_files() -> str:
     return f"a file of this process may have {resource.getrlimit(resource.RLIMIT_FSIZE)[0]:,} bytes (ulimit -f)"
 
 
@@ -55,7 +55,7 @@ _REASONS: dict[int, Callable[[], str]] = {
     errno.EAGAIN: lambda: _PROCESSES,
     errno.ENOMEM: lambda: "the system has no memory left",
     errno.ENOSPC: lambda: "the system has no memory left for files in memory",
-    errno.EFBIG: _sizeOfFiles,
+    errno.EFBIG: _size_of_files,
 }
 _NO_THREAD = "can't start new thread"
 

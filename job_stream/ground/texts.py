@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from traceback import StackSummary
 
-__all__ = ["cut", "linkBefore", "said", "shorten", "story", "told"]
+__all__ = ["cut", "link_before", "said", "shorten", "story", "told"]
 
 ITEM_CHARACTERS = 300
 MESSAGE_CHARACTERS = 4000
@@ -58,17 +58,17 @@ def shorten(value: Any, most: int = ITEM_CHARACTERS) -> str:
             head, tail = repr(value[: most - TAIL - 20]), repr(value[-TAIL:])
             return cut(f"{head[:-1]} ... {tail[len(tail) - TAIL - 1 :]}", 2 * most) + f" ({len(value)} characters)"
         text = _repr(value, most, 0)
-        isWhole = type(value) not in _ENCLOSED or len(text) <= most
-        return cut(text, most) if isWhole else f"{text[: most - 20]} ... ({len(value)} elements)"
+        is_whole = type(value) not in _ENCLOSED or len(text) <= most
+        return cut(text, most) if is_whole else f"{text[: most - 20]} ... ({len(value)} elements)"
     except Exception as error:
-        return f"<{_nameOf(type(value))} whose repr raised {_nameOf(type(error))}>"
+        return f"<{_name_of(type(value))} whose repr raised {_name_of(type(error))}>"
 
 
 def _repr(value: Any, room: int, depth: int) -> str:
     """``repr``, but no more of a list or the like than it takes to fill the room."""
     kind: Any = type(value)
     if kind.__repr__ is BaseException.__repr__:  # a group may hold any number
-        name, text = _nameOf(kind), _repr(value.args, room, depth)
+        name, text = _name_of(kind), _repr(value.args, room, depth)
         return f"{name}{text[:-2]})" if len(value.args) == 1 and text[-2:] == ",)" else f"{name}{text}"
     if kind not in _ENCLOSED or not value:
         whole = kind not in (str, bytes, bytearray) or len(value) <= 2 * room
@@ -88,7 +88,7 @@ def _repr(value: Any, room: int, depth: int) -> str:
     return f"{begin}{', '.join(parts)}{',' if kind is tuple and len(value) == 1 else ''}{end}"
 
 
-def _nameOf(kind: type) -> str:
+def _name_of(kind: type) -> str:
     return type.__dict__["__name__"].__get__(kind)[:LINE_CHARACTERS]  # type: ignore[no-any-return]
 
 
@@ -109,7 +109,7 @@ def said(error: BaseException, most: int = MESSAGE_CHARACTERS) -> str:
     try:
         return cut(str(error), most)
     except Exception as problem:
-        return f"<its text raised {_nameOf(type(problem))}>"
+        return f"<its text raised {_name_of(type(problem))}>"
 
 
 def story(error: BaseException, trace: TracebackType | None) -> str:
@@ -146,13 +146,13 @@ def _chain(error: BaseException) -> Iterator[tuple[BaseException, str]]:
     while id(link) not in seen:
         seen.add(id(link))
         yield link, joint
-        before = linkBefore(link)
+        before = link_before(link)
         if before is None:
             return
         joint, link = (_CONTEXT if link.__cause__ is None else _CAUSE), before
 
 
-def linkBefore(error: BaseException) -> BaseException | None:
+def link_before(error: BaseException) -> BaseException | None:
     """The exception that one came of, where Python would show it."""
     if error.__cause__ is not None:
         return error.__cause__
@@ -169,14 +169,14 @@ def _one(error: BaseException, trace: TracebackType | None, depth: int) -> Itera
         yield from (cut(line, LINE_CHARACTERS) for line in format_exception_only(type(error), error))
     else:
         yield f"{told(error)}\n"
-    for note in _notesOf(error):
+    for note in _notes_of(error):
         yield f"{cut(str(note), MESSAGE_CHARACTERS)}\n"
     members = getattr(error, "exceptions", None) if hasattr(type(error), "subgroup") else None
     if isinstance(members, tuple) and depth < GROUPS_DEEP:
         yield from _members(members, depth)
 
 
-def _notesOf(error: BaseException) -> list[Any]:
+def _notes_of(error: BaseException) -> list[Any]:
     notes = getattr(error, "__notes__", ())
     return list(notes[:NOTES]) if isinstance(notes, (list, tuple)) else []
 

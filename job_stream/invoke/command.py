@@ -71,7 +71,7 @@ def invoke(command: Sequence[Any], transientErrors: Iterable[str] = (), maxRetri
     """
     arguments = _arguments(command)
     passing = (*_texts(transientErrors), *ALWAYS_TRANSIENT)
-    _checkRetries(maxRetries)
+    _check_retries(maxRetries)
     arguments[0] = _find(arguments[0])
     ending = _ending()
     for attempt in range(maxRetries + 1):
@@ -80,9 +80,9 @@ def invoke(command: Sequence[Any], transientErrors: Iterable[str] = (), maxRetri
         trial = _try(arguments, passing, ending)
         if trial.code == 0:
             return trial.out, trial.err
-        if ending.hasCome or not trial.mayPass:
+        if ending.has_come or not trial.may_pass:
             break
-    raise _failure(arguments, trial, attempt + 1, ending.hasCome)
+    raise _failure(arguments, trial, attempt + 1, ending.has_come)
 
 
 class _Trial(NamedTuple):
@@ -91,7 +91,7 @@ class _Trial(NamedTuple):
     code: int | None
     out: str
     err: str
-    mayPass: bool
+    may_pass: bool
 
 
 def _try(arguments: list[str | bytes], passing: tuple[str, ...], ending: Ending) -> _Trial:
@@ -100,7 +100,7 @@ def _try(arguments: list[str | bytes], passing: tuple[str, ...], ending: Ending)
     try:
         program = Program(arguments, _cleaned(os.environ))
     except OSError as error:
-        return _Trial(None, "", _whyNotStarted(error), error.errno in TRANSIENT_STARTS)
+        return _Trial(None, "", _why_not_started(error), error.errno in TRANSIENT_STARTS)
     with ending.brings(program.kill):
         try:
             ended = program.outcome()
@@ -168,7 +168,7 @@ def _texts(transientErrors: Any) -> tuple[str, ...]:
     return texts
 
 
-def _checkRetries(maxRetries: Any) -> None:
+def _check_retries(maxRetries: Any) -> None:
     if not isinstance(maxRetries, int) or isinstance(maxRetries, bool) or maxRetries < 0:
         raise ValueError(f"maxRetries must be a whole number from 0 on, not {maxRetries!r}")
 
@@ -182,34 +182,34 @@ def _find(program: str | bytes) -> str | bytes:
     import shutil
 
     name = os.fsdecode(program)
-    isBare = os.sep not in name
-    found = shutil.which(name) if isBare else name
+    is_bare = os.sep not in name
+    found = shutil.which(name) if is_bare else name
     if found is not None and os.path.isfile(found) and os.access(found, os.X_OK):
-        return found if isBare else program
-    there = shutil.which(name, os.F_OK) if isBare else name
+        return found if is_bare else program
+    there = shutil.which(name, os.F_OK) if is_bare else name
     if there is not None and os.path.exists(there):
         why = "it is a folder" if os.path.isdir(there) else "chmod +x makes it so"
         raise ProgramError(f"{_shown(there)} is not executable: {why}")
-    raise ProgramError(f"Program not found: {_shown(name)} {_whereNot(name) if isBare else _whereFrom(name)}")
+    raise ProgramError(f"Program not found: {_shown(name)} {_where_not(name) if is_bare else _where_from(name)}")
 
 
-def _whereNot(name: str) -> str:
+def _where_not(name: str) -> str:
     hint = f"; the one in the working folder is ./{name}" if os.path.exists(name) else ""
     return f"is in no folder of PATH ({os.environ.get('PATH', os.defpath)}){hint}"
 
 
-def _whereFrom(name: str) -> str:
+def _where_from(name: str) -> str:
     return "does not exist" if os.path.isabs(name) else f"does not exist, seen from the working folder {os.getcwd()}"
 
 
 def _cleaned(environment: Mapping[str, str]) -> dict[str, str]:
     """An environment without what makes a process a rank, or part of this stream."""
     launch = launched({**environment, "JOBS_RANKS": ""})
-    isRank = launch is not None and launch.launcher != "Slurm"
+    is_rank = launch is not None and launch.launcher != "Slurm"
 
     def goes(name: str) -> bool:
         if name.startswith(_OF_LAUNCHERS):
-            return isRank or not any(part in name for part in _SETTINGS)
+            return is_rank or not any(part in name for part in _SETTINGS)
         return name.startswith((*_OF_SLURM_STEPS, *_OURS))
 
     return {name: value for name, value in environment.items() if not goes(name)}
@@ -218,10 +218,10 @@ def _cleaned(environment: Mapping[str, str]) -> dict[str, str]:
 # what went wrong ------------------------------------------------------------------------------------------------------
 
 
-def _failure(arguments: list[str | bytes], trial: _Trial, attempts: int, isOver: bool) -> ProgramError:
+def _failure(arguments: list[str | bytes], trial: _Trial, attempts: int, is_over: bool) -> ProgramError:
     tries = f", tried {attempts} times" if attempts > 1 else ""
-    how = "was ended, since the run that it worked for is over" if isOver else _how(trial.code)
-    text = f"{_name(arguments)} {how}{tries}\nCommand: {_commandLine(arguments)}"
+    how = "was ended, since the run that it worked for is over" if is_over else _how(trial.code)
+    text = f"{_name(arguments)} {how}{tries}\nCommand: {_command_line(arguments)}"
     if end := trial.err.strip():
         cut = f"... ({len(end)} characters)\n" if len(end) > SHOWN_CHARACTERS else ""
         text += f"\nIts standard error: {cut}{end[-SHOWN_CHARACTERS:]}" if trial.code is not None else f"\n{end}"
@@ -242,7 +242,7 @@ def _how(code: int | None) -> str:
     return f"was killed by {name} (exit code {code})"
 
 
-def _whyNotStarted(error: OSError) -> str:
+def _why_not_started(error: OSError) -> str:
     reason = error.strerror or str(error)
     if error.errno == errno.ENOEXEC:
         return f"{reason}: it is no program for this machine, nor a script that names its interpreter (#!) in line 1"
@@ -257,7 +257,7 @@ def _name(arguments: list[str | bytes]) -> str:
     return _shown(os.fsdecode(arguments[0]))
 
 
-def _commandLine(arguments: list[str | bytes]) -> str:
+def _command_line(arguments: list[str | bytes]) -> str:
     import shlex
 
     line = _shown(shlex.join(os.fsdecode(argument) for argument in arguments))

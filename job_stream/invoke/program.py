@@ -67,7 +67,7 @@ class Program:
 
     def __init__(self, command: Sequence[str | bytes], environment: Mapping[str, str]) -> None:
         self._lock = threading.Lock()
-        self._isOver = False
+        self._is_over = False
         mark = os.urandom(16).hex()
         self._warden = _Warden(mark)
         try:
@@ -88,7 +88,7 @@ class Program:
         try:
             self._warden.tell(self._process.pid)
         except BaseException:
-            self._giveUp()
+            self._give_up()
             raise
 
     def outcome(self) -> Ended:
@@ -102,22 +102,22 @@ class Program:
             with suppress(ChildProcessError):
                 os.waitid(os.P_PID, self._process.pid, os.WEXITED | os.WNOWAIT)
         except BaseException:
-            self._giveUp()
+            self._give_up()
             raise
         self._warden.dismiss()
         return Ended(self._bury(), out, err)
 
-    def _giveUp(self) -> None:
+    def _give_up(self) -> None:
         self._warden.unleash()
         self._bury()
 
     def kill(self) -> None:
         """Ends the program and its process group, from any thread."""
         with self._lock:
-            if not self._isOver:
-                self._killGroup()
+            if not self._is_over:
+                self._kill_group()
 
-    def _killGroup(self) -> None:
+    def _kill_group(self) -> None:
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(self._process.pid, signal.SIGKILL)
 
@@ -127,8 +127,8 @@ class Program:
             if stream is not None:
                 stream.close()
         with self._lock:
-            self._killGroup()
-            self._isOver = True
+            self._kill_group()
+            self._is_over = True
             try:
                 status = os.waitpid(self._process.pid, 0)[1]
             except ChildProcessError:
@@ -149,22 +149,22 @@ class Program:
                 chunks[stream] = []
                 os.set_blocking(stream.fileno(), False)
                 selector.register(stream, selectors.EVENT_READ, chunks[stream])
-            self._readAll(selector)
+            self._read_all(selector)
         out, err = (b"".join(parts) for parts in chunks.values())
         return out, err
 
-    def _readAll(self, selector: selectors.BaseSelector) -> None:
-        looked, isLast = monotonic(), False
-        while selector.get_map() and not isLast:
+    def _read_all(self, selector: selectors.BaseSelector) -> None:
+        looked, is_last = monotonic(), False
+        while selector.get_map() and not is_last:
             if monotonic() - looked > LOOK_S:
-                looked, isLast = monotonic(), self._hasEnded()
-            for key, _ in selector.select(0 if isLast else LOOK_S):
+                looked, is_last = monotonic(), self._has_ended()
+            for key, _ in selector.select(0 if is_last else LOOK_S):
                 data = os.read(key.fd, CHUNK)
                 key.data.append(data)
                 if not data:
                     selector.unregister(key.fileobj)
 
-    def _hasEnded(self) -> bool:
+    def _has_ended(self) -> bool:
         try:
             return os.waitid(os.P_PID, self._process.pid, os.WEXITED | os.WNOWAIT | os.WNOHANG) is not None
         except ChildProcessError:

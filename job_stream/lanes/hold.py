@@ -18,8 +18,8 @@ from typing import Any
 from ..errors import EngineError
 from ..ground.limits import explained
 from ..memory.codec import Codec
-from ..workers.links import closeSegment, hangUp, openPair, receiveAll, trySend
-from ..workers.nursery import forkNursery
+from ..workers.links import close_segment, hang_up, open_pair, receive_all, try_send
+from ..workers.nursery import fork_nursery
 from ..workers.protocol import KINDS
 from ..workers.worker import Setup
 
@@ -39,17 +39,17 @@ class Hold:
     """
 
     def __init__(self, setup: Setup, outbox: socket.socket, replies: socket.socket) -> None:
-        self._socket, far = openPair()
-        self._codec = Codec(KINDS, _noSegments, closeSegment)
+        self._socket, far = open_pair()
+        self._codec = Codec(KINDS, _no_segments, close_segment)
         self._orders: deque[tuple[bytes, list[int]]] = deque()
         try:
-            self.pid = forkNursery(setup, far, outbox, [self._socket, replies])
+            self.pid = fork_nursery(setup, far, outbox, [self._socket, replies])
         except BaseException as error:
             self._socket.close()
             raise explained(error, "no process for the workers can be started")  # noqa: B904
         finally:
             far.close()
-        self._fd = _descriptorOf(self.pid)
+        self._fd = _descriptor_of(self.pid)
 
     def register(self, poll: select.poll) -> None:
         """Registers what to wait for."""
@@ -57,7 +57,7 @@ class Hold:
         if self._fd is not None:
             poll.register(self._fd, select.POLLIN)
 
-    def isReady(self, ready: set[int]) -> bool:
+    def is_ready(self, ready: set[int]) -> bool:
         """Whether there are reports, or none will come any more, if these descriptors are ready."""
         return self._socket.fileno() in ready or self._fd in ready
 
@@ -66,17 +66,17 @@ class Hold:
     def order(self, message: Any, *fds: int) -> None:
         """Has the nursery do something as soon as it can. The descriptors are to stay open until they have gone."""
         self._orders.append((self._codec.encode(message)[0], list(fds)))
-        self.makeRoom()
+        self.make_room()
 
     @property
-    def wantsRoom(self) -> bool:
+    def wants_room(self) -> bool:
         """Whether there are orders that wait."""
         return bool(self._orders)
 
-    def makeRoom(self) -> None:
+    def make_room(self) -> None:
         """Sends what waits, as far as there is room."""
         try:
-            while self._orders and trySend(self._socket, *self._orders[0]):
+            while self._orders and try_send(self._socket, *self._orders[0]):
                 self._orders.popleft()
         except OSError as error:
             raise _gone() from error
@@ -89,9 +89,9 @@ class Hold:
         Raises:
             EngineError: it is gone.
         """
-        hasEnded = self._fd is not None and _isReadable(self._fd)
-        messages, isOpen = receiveAll(self._socket, self._decode)
-        if not isOpen or hasEnded:
+        has_ended = self._fd is not None and _is_readable(self._fd)
+        messages, is_open = receive_all(self._socket, self._decode)
+        if not is_open or has_ended:
             raise _gone()
         return messages
 
@@ -103,19 +103,19 @@ class Hold:
     def end(self) -> None:
         """Lets the nursery end, with all its children, and waits until it has."""
         self._orders.clear()
-        hangUp(self._socket)
+        hang_up(self._socket)
         self._socket.close()
         if self._fd is None:
             with suppress(ChildProcessError):
                 os.waitpid(self.pid, 0)
             return
-        _awaitReadable(self._fd)
+        _await_readable(self._fd)
         with suppress(ChildProcessError):  # somebody else has reaped it, or it was not to be reaped
             os.waitid(os.P_PIDFD, self._fd, os.WEXITED)
         os.close(self._fd)
         self._fd = None
 
-    def letGo(self) -> None:
+    def let_go(self) -> None:
         """In a process that was forked meanwhile."""
         self._orders.clear()
         self._socket.close()
@@ -124,7 +124,7 @@ class Hold:
             self._fd = None
 
 
-def _descriptorOf(pid: int) -> int | None:
+def _descriptor_of(pid: int) -> int | None:
     """What stands for a process; None: this system has no such thing, or the process has gone already."""
     try:
         return os.pidfd_open(pid)
@@ -132,13 +132,13 @@ def _descriptorOf(pid: int) -> int | None:
         return None
 
 
-def _isReadable(fd: int) -> bool:
+def _is_readable(fd: int) -> bool:
     poll = select.poll()
     poll.register(fd, select.POLLIN)
     return bool(poll.poll(0))
 
 
-def _awaitReadable(fd: int) -> None:
+def _await_readable(fd: int) -> None:
     poll = select.poll()
     poll.register(fd, select.POLLIN)
     poll.poll()
@@ -148,5 +148,5 @@ def _gone() -> EngineError:
     return EngineError("the process that forks the workers is gone; it was killed from outside")
 
 
-def _noSegments(parts: list[Any]) -> tuple[int, int]:
+def _no_segments(parts: list[Any]) -> tuple[int, int]:
     raise AssertionError("orders are small")

@@ -12,11 +12,11 @@ from time import monotonic_ns
 from typing import Any, NamedTuple
 
 from ..ground.forks import alone, disown, own
-from ..ground.limits import files, filesForOne, raiseFiles, refusal
+from ..ground.limits import files, files_for_one, raise_files, refusal
 from ..memory.arena import Arena
 from ..memory.codec import Codec
 from ..memory.words import NOTE_CPU, NOTE_STARTED, NOTE_WALL
-from ..workers.links import closeSegment, hangUp, openPair, receiveAll, trySend
+from ..workers.links import close_segment, hang_up, open_pair, receive_all, try_send
 from ..workers.protocol import KINDS, Died, Fork, Forked, Kill, NotForked, Stopped
 from ..workers.worker import KEEPER, Setup
 from .hold import Hold
@@ -55,14 +55,14 @@ class _Child:
         self.early: list[Any] = []
         self.waiting: deque[tuple[bytes, list[int]]] = deque()
         self.timed = 0
-        self.stoppedAt: int | None = None
+        self.stopped_at: int | None = None
 
     def close(self) -> None:
         for end in (self.inbox, self.far):
             if end is not None:
                 end.close()
         for _, fds in self.waiting:
-            _closeAll(fds)
+            _close_all(fds)
         self.waiting.clear()
 
 
@@ -80,16 +80,16 @@ class ProcessPool:
         self._plan = setup.plan
         self._spent = Arena(bytearray())
         self._codec = Codec(KINDS, self._spent.write, self._release)
-        self._ownCodec = Codec(KINDS, self._spent.write, closeSegment)
+        self._own_codec = Codec(KINDS, self._spent.write, close_segment)
         self._children: dict[int, _Child] = {}
         self._free: dict[int, memoryview] = {}
         self._started = 0
         self._wanted: deque[int] = deque()
         self._forking = 0
         self._buried_ns = [0, 0]
-        raiseFiles()
+        raise_files()
         with alone():
-            self._replies, outbox = openPair()
+            self._replies, outbox = open_pair()
             try:
                 self._hold = Hold(setup, outbox, self._replies)
             except BaseException:
@@ -129,14 +129,14 @@ class ProcessPool:
             child.early.append(message)
             if lane not in self._wanted:
                 self._wanted.append(lane)
-                self._forkWanted()
+                self._fork_wanted()
             return
         data, fds = self._codec.encode(message)
-        if child.waiting or not trySend(child.inbox, data, fds):
+        if child.waiting or not try_send(child.inbox, data, fds):
             child.waiting.append((data, [os.dup(fd) for fd in fds]))
         self._spent.sent()
 
-    def _forkWanted(self) -> None:
+    def _fork_wanted(self) -> None:
         """Has children forked for which something waits."""
         while self._wanted and self._forking < FORKS_AT_ONCE:
             lane = self._wanted.popleft()
@@ -146,11 +146,11 @@ class ProcessPool:
 
     def _fork(self, lane: int, child: _Child) -> None:
         with alone():
-            child.inbox, child.far = openPair()
-        if child.far.fileno() >= files() - filesForOne() - SPARE_FILES:
+            child.inbox, child.far = open_pair()
+        if child.far.fileno() >= files() - files_for_one() - SPARE_FILES:
             raise refusal(errno.EMFILE, self._refused())
         self._forking += 1
-        self._hold.order(Fork(lane, child.serial, self._board.seatOf(child.serial)), child.far.fileno())
+        self._hold.order(Fork(lane, child.serial, self._board.seat_of(child.serial)), child.far.fileno())
         early, child.early = child.early, []
         for message in early:
             self.send(lane, message)
@@ -159,27 +159,27 @@ class ProcessPool:
         running = sum(child.pid > 0 for child in self._children.values())
         return f"worker process number {running + 1} cannot be started"
 
-    def _sendWaiting(self, child: _Child) -> None:
+    def _send_waiting(self, child: _Child) -> None:
         while child.waiting and child.inbox is not None:
             data, fds = child.waiting[0]
-            if not trySend(child.inbox, data, fds):
+            if not try_send(child.inbox, data, fds):
                 return
-            _closeAll(fds)
+            _close_all(fds)
             child.waiting.popleft()
 
-    def takeBack(self, lane: int) -> list[Any]:
+    def take_back(self, lane: int) -> list[Any]:
         """The messages that a child has not taken, in order."""
         child = self._children[lane]
         if child.far is None:
             early, child.early = child.early, []
             return early
-        untaken, _ = receiveAll(child.far, self._decodeOwn)
-        untaken += [self._decodeOwn(data, fds) for data, fds in child.waiting]
+        untaken, _ = receive_all(child.far, self._decode_own)
+        untaken += [self._decode_own(data, fds) for data, fds in child.waiting]
         child.waiting.clear()
         return untaken
 
-    def _decodeOwn(self, data: bytes, fds: list[int]) -> Any:
-        return self._ownCodec.decode(data, fds, KEEPER)
+    def _decode_own(self, data: bytes, fds: list[int]) -> Any:
+        return self._own_codec.decode(data, fds, KEEPER)
 
     # inward -----------------------------------------------------------------------------------------------------------
 
@@ -188,26 +188,26 @@ class ProcessPool:
         poll.register(self._replies, select.POLLIN)
         self._hold.register(poll)
 
-    def isReady(self, ready: set[int]) -> tuple[bool, bool]:
+    def is_ready(self, ready: set[int]) -> tuple[bool, bool]:
         """Whether there are reports and replies to be read, if these descriptors are ready. A report may be of a death,
         before which all replies must have been read."""
-        reports = self._hold.isReady(ready)
+        reports = self._hold.is_ready(ready)
         return reports, reports or self._replies.fileno() in ready
 
-    def wantsRoom(self) -> bool:
+    def wants_room(self) -> bool:
         """Whether messages are waiting to be sent."""
-        return self._hold.wantsRoom or any(child.waiting for child in self._children.values())
+        return self._hold.wants_room or any(child.waiting for child in self._children.values())
 
-    def makeRoom(self) -> None:
-        self._hold.makeRoom()
+    def make_room(self) -> None:
+        self._hold.make_room()
         for child in self._children.values():
-            self._sendWaiting(child)
+            self._send_waiting(child)
 
     def replies(self) -> list[Any]:
         """Every message that children have sent."""
-        return receiveAll(self._replies, self._decodeReply)[0]
+        return receive_all(self._replies, self._decode_reply)[0]
 
-    def _decodeReply(self, data: bytes, fds: list[int]) -> Any:
+    def _decode_reply(self, data: bytes, fds: list[int]) -> Any:
         return self._codec.decode(data[4:], fds, int.from_bytes(data[:4], "little"))
 
     def reports(self) -> list[Died]:
@@ -230,13 +230,13 @@ class ProcessPool:
                 child.pid = report.pid
                 self._forking -= 1
             elif type(report) is Stopped:
-                child.stoppedAt = monotonic_ns() if report.stopped else None
-        self._forkWanted()
+                child.stopped_at = monotonic_ns() if report.stopped else None
+        self._fork_wanted()
         return deaths
 
     def bury(self, died: Died) -> Death:
         """What is known about a dead child; all it had sent must have been read before."""
-        self.takeBack(died.lane)  # what it had not begun is known from what it has noted
+        self.take_back(died.lane)  # what it had not begun is known from what it has noted
         child = self._children.pop(died.lane)
         child.close()
         words = child.note
@@ -252,7 +252,7 @@ class ProcessPool:
         if timed:
             return f"timed out: no answer within {self._plan.places[place].policy.timeout_s:g} s"
         if os.WIFSIGNALED(status):
-            return f"worker process {child.pid} died with {_signalName(os.WTERMSIG(status))}"
+            return f"worker process {child.pid} died with {_signal_name(os.WTERMSIG(status))}"
         return f"worker process {child.pid} ended with exit code {os.WEXITSTATUS(status)}"
 
     def spent_ns(self) -> tuple[int, int]:
@@ -268,8 +268,8 @@ class ProcessPool:
         now = monotonic_ns()
         for lane, child in self._children.items():
             _, place, started, _ = child.note[:4]
-            if child.stoppedAt is not None and now - child.stoppedAt > STOPPED_S * 1e9:
-                child.stoppedAt = None
+            if child.stopped_at is not None and now - child.stopped_at > STOPPED_S * 1e9:
+                child.stopped_at = None
                 self.kill(lane)
             if not started or started == child.timed or not 0 <= place < len(self._plan.places):
                 continue
@@ -281,41 +281,41 @@ class ProcessPool:
     @property
     def stopped(self) -> bool:
         """Whether a child is stopped by a signal."""
-        return any(child.stoppedAt is not None for child in self._children.values())
+        return any(child.stopped_at is not None for child in self._children.values())
 
     # the end ----------------------------------------------------------------------------------------------------------
 
     def close(self) -> None:
         """Ends all children and the nursery, and waits until they are gone. The board says if that is to be soon."""
-        hangUp(self._replies)  # who still had something to say hears that it is over
+        hang_up(self._replies)  # who still had something to say hears that it is over
         for child in self._children.values():
             if child.inbox is not None:
-                hangUp(child.inbox)
+                hang_up(child.inbox)
         try:
             self._hold.end()
         finally:
-            self._closeEnds()
+            self._close_ends()
             disown(self)
 
-    def _closeEnds(self) -> None:
+    def _close_ends(self) -> None:
         for child in self._children.values():
             child.close()
         self._replies.close()
         self._children.clear()
         self._free.clear()
 
-    def letGo(self) -> None:
+    def let_go(self) -> None:
         """In a process that was forked meanwhile."""
-        self._hold.letGo()
-        self._closeEnds()
+        self._hold.let_go()
+        self._close_ends()
 
 
-def _closeAll(fds: list[int]) -> None:
+def _close_all(fds: list[int]) -> None:
     for fd in fds:
         os.close(fd)
 
 
-def _signalName(number: int) -> str:
+def _signal_name(number: int) -> str:
     try:
         return signal.Signals(number).name
     except ValueError:

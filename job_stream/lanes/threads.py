@@ -12,9 +12,9 @@ from ..evaluate.packing import Packing
 from ..memory.words import NOTE_CPU, NOTE_WALL
 from ..workers.lines import Lines
 from ..workers.links import ThreadLink
-from ..workers.streams import linesOfThreads
+from ..workers.streams import lines_of_threads
 from ..workers.surroundings import Surroundings
-from ..workers.worker import KEEPER, Setup, newWorker
+from ..workers.worker import KEEPER, Setup, new_worker
 
 __all__ = ["ThreadPool"]
 
@@ -48,11 +48,11 @@ class ThreadPool:
 
     def start(self, lane: int) -> None:
         if not self._links:
-            self._lines = linesOfThreads()
+            self._lines = lines_of_threads()
         link = self._links[lane] = ThreadLink(self._deliver)
         note = [0] * 8
         self._notes.append(note)
-        worker = newWorker(self._setup, lane, False, link, self._packing, note)
+        worker = new_worker(self._setup, lane, False, link, self._packing, note)
         name = f"job_stream-{'keeper' if lane == KEEPER else f'lane-{lane}'}"
         thread = threading.Thread(target=self._surroundings.call, args=(worker.run,), name=name, daemon=True)
         self._threads.append(thread)
@@ -61,8 +61,8 @@ class ThreadPool:
     def send(self, lane: int, message: Any) -> None:
         self._links[lane].put(message)
 
-    def takeBack(self, lane: int) -> list[Any]:
-        return self._links[lane].takeBack()
+    def take_back(self, lane: int) -> list[Any]:
+        return self._links[lane].take_back()
 
     def spent_ns(self) -> tuple[int, int]:
         """Wall and CPU time that threads have spent on user code."""

@@ -12,7 +12,7 @@ from typing import Any
 import click
 
 from .. import __version__
-from ..checkpoints.trust import CheckpointError, openTrusted
+from ..checkpoints.trust import CheckpointError, open_trusted
 from . import settings
 from .doctor import checks, examine
 from .restarts import say
@@ -35,7 +35,7 @@ class _Commands(click.Group):
     """Commands and programs in one place: what is not a command, or stands behind ``--``, is a program."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        args = _withProperties(args)
+        args = _with_properties(args)
         ctx.meta[_ARGUMENTS] = list(args)
         return super().parse_args(ctx, args)
 
@@ -46,12 +46,12 @@ class _Commands(click.Group):
         return PROGRAM, self.commands[PROGRAM], args
 
 
-def _withProperties(args: list[str]) -> list[str]:
+def _with_properties(args: list[str]) -> list[str]:
     """Takes the words after ``--host a,b`` that are its properties, as ``cpus=3``, together with it."""
     taken: list[str] = []
     for word in args:
-        isHost = taken[-2:-1] == ["--host"] or "".join(taken[-1:]).startswith("--host=")
-        if isHost and _PROPERTY.fullmatch(word) and "--" not in taken:
+        is_host = taken[-2:-1] == ["--host"] or "".join(taken[-1:]).startswith("--host=")
+        if is_host and _PROPERTY.fullmatch(word) and "--" not in taken:
             taken[-1] += f" {word}"
         else:
             taken.append(word)
@@ -114,7 +114,7 @@ def commands(ctx: click.Context, usual: bool, checkpoint: str | None, host: tupl
                   context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})  # fmt: skip
 @click.argument("program", nargs=-1, type=click.UNPROCESSED, required=True)
 @click.pass_obj
-def runProgram(options: Options, program: tuple[str, ...]) -> int:
+def run_program(options: Options, program: tuple[str, ...]) -> int:
     """Runs a program."""
     return start(options, program, [name for name in commands.commands if name != PROGRAM])
 
@@ -130,7 +130,7 @@ def config(options: Options, words: tuple[str, ...]) -> None:
     job_stream config hostfile=~/hosts      the hostfile to use where no hosts and no -n are given
     job_stream config hostfile=             unsets it
     """
-    _refuseOptions("config", options)
+    _refuse_options("config", options)
     for word in words:
         settings.change(word)
     if not words:
@@ -146,7 +146,7 @@ def doctor(options: Options) -> int:
 
     With --host or --hostfile before it, the self-test runs on those hosts.
     """
-    _refuseOptions("doctor", options._replace(host=(), hostfile=None))
+    _refuse_options("doctor", options._replace(host=(), hostfile=None))
     hosts = [*chain.from_iterable(("--host", text) for text in options.host)]
     machine = examine(hosts if options.hostfile is None else [*hosts, "--hostfile", options.hostfile])
     findings = []
@@ -158,22 +158,22 @@ def doctor(options: Options) -> int:
 
 @commands.command("git-results-progress")
 @click.pass_obj
-def gitResultsProgress(options: Options) -> None:
+def git_results_progress(options: Options) -> None:
     """Print when the checkpoint was last written, in seconds since 1970; -1 if there is none.
 
     What says where to run may stand before it, and is of no interest.
     """
-    _refuseOptions("git-results-progress", options._replace(checkpoint=None, host=(), hostfile=None))
+    _refuse_options("git-results-progress", options._replace(checkpoint=None, host=(), hostfile=None))
     path = options.checkpoint or os.environ.get(CHECKPOINT)
     if not path:
         raise LauncherError("git-results-progress needs --checkpoint PATH, or -c, before it")
-    click.echo(_lastWritten(path))
+    click.echo(_last_written(path))
 
 
-def _lastWritten(path: str) -> float:
+def _last_written(path: str) -> float:
     for name in (f"{path}.done", path):
         try:
-            with os.fdopen(openTrusted(name)) as file:
+            with os.fdopen(open_trusted(name)) as file:
                 return os.fstat(file.fileno()).st_mtime
         except FileNotFoundError:
             continue
@@ -184,7 +184,7 @@ def _lastWritten(path: str) -> float:
     return -1
 
 
-def _refuseOptions(name: str, options: Options) -> None:
+def _refuse_options(name: str, options: Options) -> None:
     """An option without effect is a mistake."""
     if options != Options():
         raise LauncherError(f"{name} takes no such options; write 'job_stream -- {name}' for a program of that name")

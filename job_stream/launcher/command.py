@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from .hosts import Allocation, Host
-from .mpirun import MPICH, OPEN_MPI, SLURM, Mpirun, rootVariables
+from .mpirun import MPICH, OPEN_MPI, SLURM, Mpirun, root_variables
 from .trouble import LauncherError
 
-__all__ = ["Job", "additions", "alone", "command", "isRemote"]
+__all__ = ["Job", "additions", "alone", "command", "is_remote"]
 
 USHER = Path(__file__).with_name("usher.py")
 
@@ -44,7 +44,7 @@ class Job(NamedTuple):
     allocation: Allocation | None = None
 
 
-def isRemote(job: Job) -> bool:
+def is_remote(job: Job) -> bool:
     """Whether ranks may run on other machines."""
     return bool(job.hosts or job.allocation)
 
@@ -63,14 +63,14 @@ def command(job: Job, mpirun: Mpirun, environment: Mapping[str, str] = os.enviro
     Raises:
         LauncherError: this launcher cannot do what is asked.
     """
-    return {OPEN_MPI: _openMpi, MPICH: _hydra, SLURM: _srun}[mpirun.kind](job, mpirun, environment)
+    return {OPEN_MPI: _open_mpi, MPICH: _hydra, SLURM: _srun}[mpirun.kind](job, mpirun, environment)
 
 
 def additions(mpirun: Mpirun, job: Job) -> dict[str, str]:
     """What is added to the environment of a launcher."""
     if mpirun.kind != OPEN_MPI:
         return {}
-    return {**rootVariables(), **(_deafness() if mpirun.recovers and isRemote(job) else {})}
+    return {**root_variables(), **(_deafness() if mpirun.recovers and is_remote(job) else {})}
 
 
 def _deafness() -> dict[str, str]:
@@ -93,11 +93,11 @@ def _joined(parts: Sequence[list[str]]) -> list[str]:
     return list(chain.from_iterable([":", *part] if number else part for number, part in enumerate(parts)))
 
 
-def _openMpi(job: Job, mpirun: Mpirun, environment: Mapping[str, str]) -> list[str]:
+def _open_mpi(job: Job, mpirun: Mpirun, environment: Mapping[str, str]) -> list[str]:
     start = [mpirun.path, *(("--with-ft", "ulfm") if mpirun.recovers else ()), "--bind-to", "none"]
-    passed = [word for name in _passedOn(environment) for word in ("-x", name)] if isRemote(job) else []
+    passed = [word for name in _passed_on(environment) for word in ("-x", name)] if is_remote(job) else []
     if job.hosts:
-        _refuseIpv6(job, mpirun)
+        _refuse_ipv6(job, mpirun)
         return start + _joined([
             ["--host", ",".join(f"{host.name}:1" for host in hosts), "-n", str(len(hosts)), *passed,
              *_ushered(job, cpus)]
@@ -109,7 +109,7 @@ def _openMpi(job: Job, mpirun: Mpirun, environment: Mapping[str, str]) -> list[s
     return [*start, *crowded, "-n", str(job.ranks), *_ushered(job, None)]
 
 
-def _passedOn(environment: Mapping[str, str]) -> list[str]:
+def _passed_on(environment: Mapping[str, str]) -> list[str]:
     """Variables for other machines: all but those that belong to this one, or to what started this process."""
     names = (name for name in environment if _NAME.fullmatch(name))
     return sorted(name for name in names if name not in _OWN and not name.startswith(_OWN_PREFIXES))
@@ -118,7 +118,7 @@ def _passedOn(environment: Mapping[str, str]) -> list[str]:
 def _hydra(job: Job, mpirun: Mpirun, environment: Mapping[str, str]) -> list[str]:
     start = [mpirun.path, "-genvall", "-bind-to", "none"]
     if job.hosts:
-        _refuseIpv6(job, mpirun)
+        _refuse_ipv6(job, mpirun)
         hosts = ",".join(f"{host.name}:1" for host in job.hosts)
         parts = [["-n", str(len(hosts)), *_ushered(job, cpus)] for cpus, hosts in _parts(job)]
         return [*start, "-hosts", hosts, *_joined(parts)]
@@ -127,7 +127,7 @@ def _hydra(job: Job, mpirun: Mpirun, environment: Mapping[str, str]) -> list[str
     return [*start, "-n", str(job.ranks), *_ushered(job, None)]
 
 
-def _refuseIpv6(job: Job, mpirun: Mpirun) -> None:
+def _refuse_ipv6(job: Job, mpirun: Mpirun) -> None:
     for host in job.hosts:
         if ":" in host.name:
             raise LauncherError(

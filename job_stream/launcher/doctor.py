@@ -16,11 +16,11 @@ from contextlib import suppress
 from typing import NamedTuple
 
 from ..errors import PlanError
-from ..ranks.cpus import narrowBinding, ownGrant, shares
+from ..ranks.cpus import narrow_binding, own_grant, shares
 from . import settings
-from .hosts import allocation, readHostfile
+from .hosts import allocation, read_hostfile
 from .modules import installed
-from .mpirun import OPEN_MPI, Mpirun, belongs, findMpirun, library, versionIn
+from .mpirun import OPEN_MPI, Mpirun, belongs, find_mpirun, library, version_in
 from .restarts import LIMIT
 from .start import CHECKPOINT
 from .trouble import LauncherError
@@ -65,30 +65,30 @@ class Machine(NamedTuple):
         mpirun: that would be used; None: there is none.
         warning: about it.
         linked: the MPI library of mpi4py; None: there is none.
-        hostOptions: options that say where the self-test is to run; empty: on this machine.
+        host_options: options that say where the self-test is to run; empty: on this machine.
     """
 
     mpirun: Mpirun | None
     warning: str
     linked: str | None
-    hostOptions: tuple[str, ...] = ()
+    host_options: tuple[str, ...] = ()
 
 
-def examine(hostOptions: Iterable[str]) -> Machine:
+def examine(host_options: Iterable[str]) -> Machine:
     """Finds out what several checks look at."""
     linked = library()
     try:
-        mpirun, warning = findMpirun()
+        mpirun, warning = find_mpirun()
     except LauncherError as error:
-        return Machine(None, str(error), linked, tuple(hostOptions))
-    return Machine(mpirun, warning or "", linked, tuple(hostOptions))
+        return Machine(None, str(error), linked, tuple(host_options))
+    return Machine(mpirun, warning or "", linked, tuple(host_options))
 
 
 def checks() -> Iterator[Callable[[Machine], Finding]]:
     """All checks, the quick ones first."""
     yield from (
-        *(python, mpiLibrary, mpirunProgram, faultTolerance, cores, binding, sharedMemory, memoryFiles),
-        *(temporaryFolder, batchSystem, userSettings, selfTest),
+        *(python, mpi_library, mpirun_program, fault_tolerance, cores, binding, shared_memory, memory_files),
+        *(temporary_folder, batch_system, user_settings, self_test),
     )
 
 
@@ -100,7 +100,7 @@ def python(machine: Machine) -> Finding:
     return Finding("python", f"{platform.python_version()} ({sys.executable}) on {platform.system()}")
 
 
-def mpiLibrary(machine: Machine) -> Finding:
+def mpi_library(machine: Machine) -> Finding:
     """Whether mpi4py finds an MPI library."""
     if machine.linked is not None:
         return Finding("MPI library", machine.linked)
@@ -114,15 +114,15 @@ def mpiLibrary(machine: Machine) -> Finding:
     )
 
 
-def mpirunProgram(machine: Machine) -> Finding:
+def mpirun_program(machine: Machine) -> Finding:
     """Which mpirun, and whether it belongs to the library."""
     mpirun, linked = machine.mpirun, machine.linked
     if mpirun is None:
-        isNeeded = bool(linked or machine.hostOptions or os.environ.get("JOBS_MPIRUN"))
-        text = "none" if isNeeded else f"none; one rank on this machine needs none, for more: {INSTALL}"
-        return Finding("mpirun", text, machine.warning if isNeeded else "")
+        is_needed = bool(linked or machine.host_options or os.environ.get("JOBS_MPIRUN"))
+        text = "none" if is_needed else f"none; one rank on this machine needs none, for more: {INSTALL}"
+        return Finding("mpirun", text, machine.warning if is_needed else "")
     text = f"{mpirun.path}, {mpirun.kind} {mpirun.version}"
-    if linked is None or (belongs(mpirun, linked) and _sameMajor(mpirun, linked)):
+    if linked is None or (belongs(mpirun, linked) and _same_major(mpirun, linked)):
         return Finding("mpirun", text)
     return Finding(
         "mpirun",
@@ -131,12 +131,12 @@ def mpirunProgram(machine: Machine) -> Finding:
     )
 
 
-def _sameMajor(mpirun: Mpirun, linked: str) -> bool:
+def _same_major(mpirun: Mpirun, linked: str) -> bool:
     """Open MPI's launcher and library speak the same language only within a major version."""
-    return mpirun.kind != OPEN_MPI or versionIn(linked).partition(".")[0] in ("", str(mpirun.major))
+    return mpirun.kind != OPEN_MPI or version_in(linked).partition(".")[0] in ("", str(mpirun.major))
 
 
-def faultTolerance(machine: Machine) -> Finding:
+def fault_tolerance(machine: Machine) -> Finding:
     """Whether a run outlives the death of a rank."""
     if machine.mpirun is None:
         return Finding("death of a rank", "not to be feared with one rank; a checkpoint survives everything")
@@ -151,7 +151,7 @@ def faultTolerance(machine: Machine) -> Finding:
 def cores(machine: Machine) -> Finding:
     """How many CPUs there are, and how many of them are granted."""
     try:
-        grant = ownGrant()
+        grant = own_grant()
     except PlanError as error:
         return Finding("cores", str(error), "unset JOBS_CPUS, or give a number")
     quota = "no quota" if grant.quota is None else f"a quota of {grant.quota}"
@@ -164,13 +164,13 @@ def cores(machine: Machine) -> Finding:
 def binding(machine: Machine) -> Finding:
     """Whether this process is bound to fewer CPUs than it could use."""
     with suppress(PlanError):
-        narrow = narrowBinding([ownGrant()], "the option of your batch system that doesn't bind")
+        narrow = narrow_binding([own_grant()], "the option of your batch system that doesn't bind")
         if narrow is not None:
             return Finding("binding", narrow.removeprefix("job_stream: "), "taskset -p shows it; start without binding")
     return Finding("binding", "none")
 
 
-def sharedMemory(machine: Machine) -> Finding:
+def shared_memory(machine: Machine) -> Finding:
     """Whether there is shared memory for MPI."""
     try:
         free = shutil.disk_usage(SHARED_MEMORY).free
@@ -182,7 +182,7 @@ def sharedMemory(machine: Machine) -> Finding:
     return Finding("shared memory", text)
 
 
-def memoryFiles(machine: Machine) -> Finding:
+def memory_files(machine: Machine) -> Finding:
     """Whether workers can exchange large values."""
     try:
         os.close(os.memfd_create("doctor"))
@@ -192,7 +192,7 @@ def memoryFiles(machine: Machine) -> Finding:
     return Finding("memory files", "can be made")
 
 
-def temporaryFolder(machine: Machine) -> Finding:
+def temporary_folder(machine: Machine) -> Finding:
     """Whether launchers can keep their sockets and files in the temporary folder."""
     remedy = "let TMPDIR name another, on a disk of this machine, as in TMPDIR=/tmp"
     try:
@@ -208,7 +208,7 @@ def temporaryFolder(machine: Machine) -> Finding:
     return Finding("temporary folder", f"{folder}, {free >> 20:,} MiB free")
 
 
-def batchSystem(machine: Machine) -> Finding:
+def batch_system(machine: Machine) -> Finding:
     """Which machines a batch system has allocated."""
     try:
         allocated = allocation(os.environ)
@@ -219,15 +219,15 @@ def batchSystem(machine: Machine) -> Finding:
     return Finding("batch system", f"{allocated.nodes} nodes of {allocated.system}, a rank on each")
 
 
-def userSettings(machine: Machine) -> Finding:
+def user_settings(machine: Machine) -> Finding:
     """Whether the settings can be used."""
-    where = settings.settingsPath()
+    where = settings.settings_path()
     try:
         path = settings.read().get("hostfile")
     except LauncherError as error:
         return Finding("settings", str(error), f"mend or remove {where}")
     try:
-        hosts = readHostfile(path) if path else ()
+        hosts = read_hostfile(path) if path else ()
     except LauncherError as error:
         return Finding("settings", str(error), f"mend that, or unset it: job_stream config hostfile= ({where})")
     return Finding("settings", f"hostfile={path}, {len(hosts)} hosts" if path else f"none ({where})")
@@ -236,7 +236,7 @@ def userSettings(machine: Machine) -> Finding:
 # a real run -----------------------------------------------------------------------------------------------------------
 
 
-def selfTest(machine: Machine) -> Finding:
+def self_test(machine: Machine) -> Finding:
     """Runs a small stream: on two ranks here, on the hosts that were named, or on what a batch system has allocated."""
     where = _places(machine)
     command = installed("job_stream", *where, "--", *installed("job_stream.launcher.selftest"))
@@ -258,6 +258,6 @@ def selfTest(machine: Machine) -> Finding:
 
 def _places(machine: Machine) -> tuple[str, ...]:
     with suppress(LauncherError):
-        if machine.hostOptions or allocation(os.environ):
-            return machine.hostOptions
+        if machine.host_options or allocation(os.environ):
+            return machine.host_options
     return ("-n", "2") if machine.mpirun is not None else ("-n", "1")

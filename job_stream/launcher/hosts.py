@@ -12,10 +12,10 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from ..ranks.cpus import numberIn
+from ..ranks.cpus import number_in
 from .trouble import LauncherError, nearest, shorten
 
-__all__ = ["Allocation", "Host", "allocation", "nodeNames", "parseHosts", "readHostfile"]
+__all__ = ["Allocation", "Host", "allocation", "node_names", "parse_hosts", "read_hostfile"]
 
 PROPERTIES = ("cpus",)
 _NAME = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]*[A-Za-z0-9_])?\.?")
@@ -50,7 +50,7 @@ class Allocation(NamedTuple):
     hosts: tuple[Host, ...] = ()
 
 
-def parseHosts(texts: Iterable[str]) -> tuple[Host, ...]:
+def parse_hosts(texts: Iterable[str]) -> tuple[Host, ...]:
     """The hosts of ``--host``, in order: ``a,b cpus=3`` are a, and b with 3 lanes.
 
     Raises:
@@ -60,7 +60,7 @@ def parseHosts(texts: Iterable[str]) -> tuple[Host, ...]:
     return _distinct([(where, _entry(where, entry)) for where, entry in entries])
 
 
-def readHostfile(path: str | Path) -> tuple[Host, ...]:
+def read_hostfile(path: str | Path) -> tuple[Host, ...]:
     """The hosts of a file, in order.
 
     Raises:
@@ -102,7 +102,7 @@ def _distinct(entries: Iterable[tuple[str, Host]]) -> tuple[Host, ...]:
 
 def _entry(where: str, text: str) -> Host:
     name, *words = text.split() or [""]
-    checkHostName(where, name)
+    check_host_name(where, name)
     values: dict[str, int] = {}
     for word in words:
         key, value = _property(where, name, word)
@@ -120,15 +120,15 @@ def _property(where: str, host: str, word: str) -> tuple[str, int]:
         )
     if key not in PROPERTIES:
         raise LauncherError(f"{where}: host {host!r} has the unknown property {shorten(key)}{nearest(key, PROPERTIES)}")
-    isNumber = value.isascii() and value.isdigit()
-    digits = value.lstrip("0") if isNumber else ""
+    is_number = value.isascii() and value.isdigit()
+    digits = value.lstrip("0") if is_number else ""
     if not 0 < len(digits) <= _MAX_DIGITS:
         most = f", and {'9' * _MAX_DIGITS} at most" if digits else ""
         raise LauncherError(f"{where}: host {host!r}: {key} must be a number above 0{most}, not {shorten(value)}")
     return key, int(digits)
 
 
-def checkHostName(where: str, name: str) -> None:
+def check_host_name(where: str, name: str) -> None:
     """Makes sure that mpirun, and the ssh that it starts, take a name as one and not as something else.
 
     Raises:
@@ -141,7 +141,7 @@ def checkHostName(where: str, name: str) -> None:
             f"{where}: {shorten(name)}: mpirun does not take user names; write 'User' for this host into ~/.ssh/config"
         )
     if ":" in name:
-        _checkIpv6(where, name)
+        _check_ipv6(where, name)
     elif len(name) > _MAX_NAME or not _NAME.fullmatch(name):
         raise LauncherError(
             f"{where}: {shorten(name)} is not the name of a host: letters, digits, '.', '-' and '_', the first and the "
@@ -149,7 +149,7 @@ def checkHostName(where: str, name: str) -> None:
         )
 
 
-def _checkIpv6(where: str, name: str) -> None:
+def _check_ipv6(where: str, name: str) -> None:
     try:
         ipaddress.IPv6Address(name)
     except ValueError:
@@ -159,7 +159,7 @@ def _checkIpv6(where: str, name: str) -> None:
         ) from None
 
 
-def nodeNames(nodelist: str) -> list[str]:
+def node_names(nodelist: str) -> list[str]:
     """Some of the nodes that a list of Slurm stands for: of ``n[1-4,7],m3`` those that it names, n1 and m3."""
     return re.sub(r"\[(\w+)[^]]*\]", r"\1", nodelist).split(",")
 
@@ -172,9 +172,9 @@ def allocation(environment: Mapping[str, str]) -> Allocation | None:
     """
     if environment.get("SLURM_JOB_NODELIST"):
         nodes = environment.get("SLURM_JOB_NUM_NODES") or environment.get("SLURM_NNODES", "")
-        count = numberIn(nodes) or 1
-        isHere = count == 1 and "SLURMD_NODENAME" in environment  # the shell of salloc may be on another machine
-        return None if isHere else Allocation("Slurm", count)
+        count = number_in(nodes) or 1
+        is_here = count == 1 and "SLURMD_NODENAME" in environment  # the shell of salloc may be on another machine
+        return None if is_here else Allocation("Slurm", count)
     if path := environment.get("PBS_NODEFILE"):
         places: dict[str, str] = {}
         for where, line in _lines("PBS_NODEFILE", path):

@@ -9,7 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
-__all__ = ["Process", "childrenOf", "kill"]
+__all__ = ["Process", "children_of", "kill"]
 
 _PARENT, _STARTED = 1, 19
 """Where these stand in /proc/PID/stat behind the name of the program (proc(5))."""
@@ -22,7 +22,7 @@ class Process(NamedTuple):
     started: str
 
 
-def childrenOf(parent: int) -> set[Process]:
+def children_of(parent: int) -> set[Process]:
     """The living children of a process."""
     stats = ((int(entry), _stat(entry)) for entry in os.listdir("/proc") if entry.isdigit())
     return {Process(pid, stat[_STARTED]) for pid, stat in stats if stat and stat[_PARENT] == str(parent)}

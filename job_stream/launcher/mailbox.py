@@ -36,7 +36,7 @@ class Mailbox:
         self._wakeup = signal.set_wakeup_fd(self._writer.fileno(), warn_on_full_buffer=False)
         for number in (*_WATCHED, signal.SIGCHLD):
             if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:
-                self._before[number] = signal.signal(number, self._onSignal)
+                self._before[number] = signal.signal(number, self._on_signal)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -50,7 +50,7 @@ class Mailbox:
         """Readable when a signal has come."""
         return self._reader.fileno()
 
-    def _onSignal(self, number: int, frame: FrameType | None) -> None:
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
         if number != signal.SIGCHLD:
             self._numbers.append(number)
             if self.ending is None and number not in HARMLESS:

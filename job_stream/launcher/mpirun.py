@@ -21,8 +21,8 @@ from .modules import installed
 from .trouble import LauncherError
 
 __all__ = [
-    "MPICH", "OPEN_MPI", "SLURM", "Mpirun", "belongs", "findMpirun", "folderVariable", "identify", "library",
-    "ownFolder", "rootVariables", "versionIn", "within",
+    "MPICH", "OPEN_MPI", "SLURM", "Mpirun", "belongs", "find_mpirun", "folder_variable", "identify", "library",
+    "own_folder", "root_variables", "version_in", "within",
 ]  # fmt: skip
 
 OPEN_MPI, MPICH, SLURM = "Open MPI", "MPICH", "Slurm"
@@ -59,7 +59,7 @@ class Mpirun(NamedTuple):
         return int(self.version.partition(".")[0])
 
 
-def findMpirun(environment: Mapping[str, str] = os.environ) -> tuple[Mpirun, str | None]:
+def find_mpirun(environment: Mapping[str, str] = os.environ) -> tuple[Mpirun, str | None]:
     """The mpirun to use, and what the user should know about it.
 
     Raises:
@@ -147,31 +147,31 @@ def belongs(mpirun: Mpirun, linked: str) -> bool:
     return (mpirun.kind == OPEN_MPI) == ("Open MPI" in linked)
 
 
-def versionIn(linked: str) -> str:
+def version_in(linked: str) -> str:
     """The number in what a library says it is; empty: there is none."""
     found = re.search(r"\d+(\.\d+)+", linked)
     return found.group() if found else ""
 
 
-def rootVariables() -> dict[str, str]:
+def root_variables() -> dict[str, str]:
     """What Open MPI wants to see before it lets root start anything, as is usual in containers."""
     if os.geteuid():
         return {}
     return {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"}
 
 
-def folderVariable(mpirun: Mpirun | None, environment: Mapping[str, str] = os.environ) -> str:
+def folder_variable(mpirun: Mpirun | None, environment: Mapping[str, str] = os.environ) -> str:
     """What tells an mpirun where to keep its files; empty: it need not be told, or the user has.
 
     By default Open MPI names the folder by the number of the process, and an mpirun that was killed leaves it: the
     next with that number cannot start, as is the rule in a container that is started again.
     """
-    isConcerned = mpirun is not None and mpirun.kind == OPEN_MPI and mpirun.major >= 5
-    return _FOLDERS[0] if isConcerned and not any(name in environment for name in _FOLDERS) else ""
+    is_concerned = mpirun is not None and mpirun.kind == OPEN_MPI and mpirun.major >= 5
+    return _FOLDERS[0] if is_concerned and not any(name in environment for name in _FOLDERS) else ""
 
 
 @contextmanager
-def ownFolder(variable: str) -> Iterator[dict[str, str]]:
+def own_folder(variable: str) -> Iterator[dict[str, str]]:
     """A new folder as the value of a variable, if there is one.
 
     Raises:
@@ -203,7 +203,7 @@ def _answer(command: list[str], errors: bool = True) -> str:
             text=True,
             errors="replace",
             timeout=ANSWER_S,
-            env={**os.environ, **rootVariables()},
+            env={**os.environ, **root_variables()},
         )
     except (OSError, subprocess.TimeoutExpired) as error:
         return str(error) if errors else ""

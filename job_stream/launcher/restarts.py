@@ -13,9 +13,9 @@ from time import monotonic
 from typing import NamedTuple, Protocol
 
 from .mailbox import Mailbox
-from .verdict import Outcome, exitCode
+from .verdict import Outcome, exit_code
 
-__all__ = ["FIRST_PAUSE_S", "LONGEST_PAUSE_S", "Limits", "keepRunning", "say"]
+__all__ = ["FIRST_PAUSE_S", "LONGEST_PAUSE_S", "Limits", "keep_running", "say"]
 
 FIRST_PAUSE_S = 1.0
 LONGEST_PAUSE_S = 60.0
@@ -42,12 +42,12 @@ class Running(Protocol):
     """A run under way."""
 
     @property
-    def cameUp(self) -> bool: ...
+    def came_up(self) -> bool: ...
 
     def wait(self) -> Outcome: ...
 
 
-def keepRunning(start: Callable[[Mapping[str, str]], Running], limits: Limits, mailbox: Mailbox) -> int:
+def keep_running(start: Callable[[Mapping[str, str]], Running], limits: Limits, mailbox: Mailbox) -> int:
     """Runs a program to its end.
 
     Args:
@@ -59,15 +59,15 @@ def keepRunning(start: Callable[[Mapping[str, str]], Running], limits: Limits, m
         The exit status.
     """
     end = None if limits.seconds is None else monotonic() + limits.seconds
-    cameUp = False
+    came_up = False
     for attempt in range(limits.restarts + 1):
         run, outcome = _tried(lambda: start({} if end is None else {LIMIT: f"{end - monotonic():.1f}"}), mailbox)
-        cameUp = cameUp or run.cameUp
+        came_up = came_up or run.came_up
         if mailbox.ending is not None:
-            return outcome.code if run.cameUp else exitCode(-mailbox.ending)
+            return outcome.code if run.came_up else exit_code(-mailbox.ending)
         if outcome.why:
             say(outcome.why)
-        if not outcome.isCrash or not cameUp or attempt == limits.restarts:
+        if not outcome.is_crash or not came_up or attempt == limits.restarts:
             break
         pause_s = min(FIRST_PAUSE_S * 2**attempt, LONGEST_PAUSE_S)
         if end is not None and monotonic() + pause_s + LEAST_S > end:
@@ -76,7 +76,7 @@ def keepRunning(start: Callable[[Mapping[str, str]], Running], limits: Limits, m
         say(f"starting again in {pause_s:g} s ({attempt + 1} of {limits.restarts})")
         _sleep(pause_s, mailbox)
         if mailbox.ending is not None:
-            return exitCode(-mailbox.ending)
+            return exit_code(-mailbox.ending)
     return outcome.code
 
 
@@ -84,7 +84,7 @@ def _tried(start: Callable[[], Running], mailbox: Mailbox) -> tuple[Running, Out
     """A run to its end; where mpirun had bad luck at its start there is another try."""
     run = start()
     outcome = run.wait()
-    if outcome.code == UNLUCKY and not run.cameUp and mailbox.ending is None:
+    if outcome.code == UNLUCKY and not run.came_up and mailbox.ending is None:
         run = start()
         outcome = run.wait()
     return run, outcome

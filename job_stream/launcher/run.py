@@ -14,11 +14,11 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from time import monotonic
 
-from .leftovers import Process, childrenOf, kill
+from .leftovers import Process, children_of, kill
 from .mailbox import HARMLESS, Mailbox
 from .switchboard import Switchboard
 from .trouble import LauncherError
-from .usher import diesWith
+from .usher import dies_with
 from .verdict import End, Outcome, cause, judge
 
 __all__ = ["Run"]
@@ -54,7 +54,7 @@ class Run:
         self._recovers = recovers
         self._mailbox = mailbox
         self._selector = selectors.DefaultSelector()
-        self._selector.register(mailbox, selectors.EVENT_READ, self._takeSignals)
+        self._selector.register(mailbox, selectors.EVENT_READ, self._take_signals)
         self._board = Switchboard(self._selector, addresses)
         self._launcher = _start(command, {**os.environ, **additions, **self._board.environment})
         self._helpers: set[Process] = set()
@@ -64,7 +64,7 @@ class Run:
         self._before: tuple[list[End], int] | None = None
 
     @property
-    def cameUp(self) -> bool:
+    def came_up(self) -> bool:
         """Whether any rank's program was started."""
         return self._board.started > 0
 
@@ -82,21 +82,21 @@ class Run:
 
     def _watch(self) -> None:
         """Sets time limits as things come to their ends, and enforces them."""
-        self._board.hangUpOnStrangers()
-        if self._hasLost and not self._helpers:
-            self._helpers = childrenOf(self._launcher.pid)
+        self._board.hang_up_on_strangers()
+        if self._has_lost and not self._helpers:
+            self._helpers = children_of(self._launcher.pid)
         if self._force is None:
             if self._launcher.poll() is not None:
                 self._force = monotonic() + FORCE_S
             elif cause(self._board.ends, self._recovers) is not None:
-                self._force = monotonic() + (LOST_S if self._hasLost else FAILED_S)
+                self._force = monotonic() + (LOST_S if self._has_lost else FAILED_S)
             elif len(self._board.ends) >= self._ranks:
-                self._force = monotonic() + (LOST_S if self._hasLost else DONE_S)
+                self._force = monotonic() + (LOST_S if self._has_lost else DONE_S)
         if self._force is not None and monotonic() >= self._force:
-            self._useForce()
+            self._use_force()
 
     @property
-    def _hasLost(self) -> bool:
+    def _has_lost(self) -> bool:
         """Whether a rank is gone without a word, and so probably its host."""
         return any(end.status is None for end in self._board.ends)
 
@@ -104,7 +104,7 @@ class Run:
         own = None if self._force is None else max(0.0, self._force - monotonic())
         return min((each for each in (own, self._board.patience()) if each is not None), default=None)
 
-    def _useForce(self) -> None:
+    def _use_force(self) -> None:
         """A step further each time: asks mpirun to end; kills it, and the programs; hangs up."""
         self._force = monotonic() + FORCE_S
         self._forced += 1
@@ -117,9 +117,9 @@ class Run:
             self._before = list(self._board.ends), self._board.running
         self._board.signal(signal.SIGKILL)
         if self._forced > 2:
-            self._board.hangUp()
+            self._board.hang_up()
 
-    def _takeSignals(self) -> None:
+    def _take_signals(self) -> None:
         for number in self._mailbox.take():
             self._pass(number)
 
@@ -151,7 +151,7 @@ def _start(command: Sequence[str], environment: Mapping[str, str]) -> subprocess
             stdin=subprocess.DEVNULL,
             env=environment,
             start_new_session=True,
-            preexec_fn=diesWith(os.getpid()),
+            preexec_fn=dies_with(os.getpid()),
         )
     except OSError as error:
         raise LauncherError(f"cannot start {command[0]}: {error.strerror}") from None

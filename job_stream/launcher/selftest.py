@@ -6,7 +6,7 @@ It prints how many ranks there were, and whether the result was right.
 from __future__ import annotations
 
 from .. import Work
-from ..ranks.world import rankOf, world
+from ..ranks.world import rank_of, world
 
 NUMBERS = 400
 
@@ -21,7 +21,7 @@ def main() -> None:
     w.job(lambda number: number**2)
     w.reduce(_add, store=list, emit=sum)
     totals = w.run()
-    if rankOf() == 0:
+    if rank_of() == 0:
         right = totals == [sum(number**2 for number in range(NUMBERS))]
         print(f"{world().size} ranks, {'right' if right else f'wrong: {totals}'}")
 

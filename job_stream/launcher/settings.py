@@ -18,12 +18,12 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-__all__ = ["KEYS", "change", "read", "settingsPath"]
+__all__ = ["KEYS", "change", "read", "settings_path"]
 
 KEYS = {"hostfile": "the hostfile to use where neither hosts nor -n are given"}
 
 
-def settingsPath() -> Path:
+def settings_path() -> Path:
     """Where the settings are.
 
     Raises:
@@ -42,7 +42,7 @@ def read() -> dict[str, str]:
         LauncherError: the file cannot be read, or holds something else.
     """
     try:
-        path = settingsPath()
+        path = settings_path()
     except LauncherError:
         return {}
     values = _parsed(path)
@@ -50,7 +50,7 @@ def read() -> dict[str, str]:
         _check(str(path), key)
         if not isinstance(value, str):
             raise LauncherError(f"{path}: {key} must be a text, not {shorten(value)}")
-        _checkText(f"{path}: {key}", value)
+        _check_text(f"{path}: {key}", value)
     return values
 
 
@@ -89,14 +89,14 @@ def _check(where: str, key: str) -> None:
         raise LauncherError(f"{where}: the key {shorten(key)} is not known{nearest(key, KEYS)}")
 
 
-def _checkText(where: str, value: str) -> None:
+def _check_text(where: str, value: str) -> None:
     if "\0" in value:
         raise LauncherError(f"{where} must be the path of a file, not {shorten(value)}")
 
 
 def _absolute(value: str) -> str:
     """A setting counts in every folder, so it is kept as an absolute path. The file may come later."""
-    _checkText("config: hostfile", value)
+    _check_text("config: hostfile", value)
     path = Path(os.path.expanduser(value)).absolute()
     if path.is_dir():
         raise LauncherError(f"config: {path} is a folder; a hostfile is a file with a host a line")
@@ -104,7 +104,7 @@ def _absolute(value: str) -> str:
 
 
 def _write(values: dict[str, str]) -> None:
-    path = Path(os.path.realpath(settingsPath()))  # many keep their settings elsewhere, and a link to them here
+    path = Path(os.path.realpath(settings_path()))  # many keep their settings elsewhere, and a link to them here
     new = path.with_suffix(f".{os.urandom(16).hex()}.new")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -13,13 +13,13 @@ from typing import NamedTuple
 
 from ..ranks.world import OWNER, launched
 from . import settings
-from .command import Job, additions, alone, command, isRemote
-from .hosts import Host, allocation, nodeNames, parseHosts, readHostfile
+from .command import Job, additions, alone, command, is_remote
+from .hosts import Host, allocation, node_names, parse_hosts, read_hostfile
 from .mailbox import Mailbox
-from .mpirun import Mpirun, findMpirun, folderVariable, ownFolder, within
-from .restarts import LIMIT, Limits, keepRunning, say
+from .mpirun import Mpirun, find_mpirun, folder_variable, own_folder, within
+from .restarts import LIMIT, Limits, keep_running, say
 from .run import Run
-from .switchboard import LOOPBACK, addressesTowards
+from .switchboard import LOOPBACK, addresses_towards
 from .trouble import LauncherError
 from .usher import LAUNCHER, NOT_FOUND
 
@@ -39,8 +39,8 @@ class Options(NamedTuple):
         hostfile: path of a hostfile.
         ranks: on this machine.
         restarts: how often to start again after a crash.
-        timeLimit: seconds for the whole run.
-        dryRun: only tell what would be started.
+        time_limit: seconds for the whole run.
+        dry_run: only tell what would be started.
     """
 
     checkpoint: str | None = None
@@ -48,8 +48,8 @@ class Options(NamedTuple):
     hostfile: str | None = None
     ranks: int | None = None
     restarts: int = 0
-    timeLimit: float | None = None
-    dryRun: bool = False
+    time_limit: float | None = None
+    dry_run: bool = False
 
 
 def start(options: Options, program: Sequence[str], words: Sequence[str] = ()) -> int:
@@ -65,42 +65,42 @@ def start(options: Options, program: Sequence[str], words: Sequence[str] = ()) -
         LauncherError: it cannot be started.
     """
     job = _job(options, tuple(program))
-    needsMpirun = isRemote(job) or job.ranks > 1
-    if needsMpirun:
-        _beOutside()
-    mpirun, warning = findMpirun() if needsMpirun else (None, None)
+    needs_mpirun = is_remote(job) or job.ranks > 1
+    if needs_mpirun:
+        _be_outside()
+    mpirun, warning = find_mpirun() if needs_mpirun else (None, None)
     if warning:
         say(warning)
-    added = {**(additions(mpirun, job) if mpirun else {}), **_checkpointAddition(options)}
+    added = {**(additions(mpirun, job) if mpirun else {}), **_checkpoint_addition(options)}
     line = alone(job) if mpirun is None else command(job, mpirun, {**os.environ, **_passed(options, added)})
-    if options.dryRun:
+    if options.dry_run:
         _show(options, job, mpirun, line, added)
         return 0
     if missing := _missing(options, job, words):
         say(missing)
         return NOT_FOUND
     if mpirun is None and not options.restarts:
-        os.environ.update({**added, **_limitAddition(options)})
+        os.environ.update({**added, **_limit_addition(options)})
         _become(job.program)
     return _supervise(options, job, mpirun, line, added)
 
 
 def _supervise(options: Options, job: Job, mpirun: Mpirun | None, line: list[str], added: dict[str, str]) -> int:
-    addresses = addressesTowards(_names(job)) if isRemote(job) else [LOOPBACK]
+    addresses = addresses_towards(_names(job)) if is_remote(job) else [LOOPBACK]
     recovers = mpirun is not None and mpirun.recovers
     ranks = job.allocation.nodes if job.allocation else len(job.hosts) or job.ranks
 
-    with Mailbox() as mailbox, ownFolder(folderVariable(mpirun)) as folder:
+    with Mailbox() as mailbox, own_folder(folder_variable(mpirun)) as folder:
 
         def again(more: Mapping[str, str]) -> Run:
             return Run(line, {**added, **within(folder), **more}, ranks, recovers, addresses, mailbox)
 
-        return keepRunning(again, _limits(options), mailbox)
+        return keep_running(again, _limits(options), mailbox)
 
 
 def _names(job: Job) -> list[str]:
     """Hosts that ranks run on; some of them at least."""
-    return [host.name for host in job.hosts] or nodeNames(os.environ.get("SLURM_JOB_NODELIST", ""))
+    return [host.name for host in job.hosts] or node_names(os.environ.get("SLURM_JOB_NODELIST", ""))
 
 
 # where ----------------------------------------------------------------------------------------------------------------
@@ -108,7 +108,7 @@ def _names(job: Job) -> list[str]:
 
 def _job(options: Options, program: tuple[str, ...]) -> Job:
     """Where a program is to run: what the user says, what a batch system has allocated, the user's settings, here."""
-    _checkOptions(options)
+    _check_options(options)
     if hosts := _hosts(options):
         return Job(program, hosts=hosts)
     allocated = allocation(os.environ)
@@ -120,27 +120,27 @@ def _job(options: Options, program: tuple[str, ...]) -> Job:
     if allocated:
         return Job(program, hosts=allocated.hosts, allocation=None if allocated.hosts else allocated)
     if options.ranks is None and (path := settings.read().get("hostfile")):
-        return Job(program, hosts=_usualHosts(path))
+        return Job(program, hosts=_usual_hosts(path))
     return Job(program, options.ranks or 1)
 
 
 def _hosts(options: Options) -> tuple[Host, ...]:
     if options.hostfile is not None:
-        return readHostfile(options.hostfile)
-    return parseHosts(options.host) if options.host else ()
+        return read_hostfile(options.hostfile)
+    return parse_hosts(options.host) if options.host else ()
 
 
-def _usualHosts(path: str) -> tuple[Host, ...]:
+def _usual_hosts(path: str) -> tuple[Host, ...]:
     """The hosts of the user's settings."""
     try:
-        return readHostfile(path)
+        return read_hostfile(path)
     except LauncherError as error:
         raise LauncherError(
             f"{error}; the settings name this file, and 'job_stream config hostfile=' unsets it"
         ) from None
 
 
-def _checkOptions(options: Options) -> None:
+def _check_options(options: Options) -> None:
     if options.checkpoint == "":
         raise LauncherError("--checkpoint needs the name of a file")
     if options.host and options.hostfile is not None:
@@ -149,14 +149,14 @@ def _checkOptions(options: Options) -> None:
         raise LauncherError("-n is for ranks on this machine; a host has one rank, so leave -n out")
     if not (options.checkpoint or os.environ.get(CHECKPOINT)):
         for option, given, purpose in (("--restarts", options.restarts, "to go on from"),
-                                       ("--time-limit", options.timeLimit, "to stop with")):  # fmt: skip
+                                       ("--time-limit", options.time_limit, "to stop with")):  # fmt: skip
             if given:
                 raise LauncherError(
                     f"{option} needs a checkpoint {purpose}: give -c or --checkpoint PATH, or set {CHECKPOINT}"
                 )
 
 
-def _beOutside() -> None:
+def _be_outside() -> None:
     """Sees to it that the ranks to be started can be ranks, whatever this process is."""
     if os.environ.get("JOBS_RANKS"):
         raise LauncherError("JOBS_RANKS=1 has each process work alone, so several ranks make no sense: unset it")
@@ -172,23 +172,23 @@ def _beOutside() -> None:
 # environment ----------------------------------------------------------------------------------------------------------
 
 
-def _checkpointAddition(options: Options) -> dict[str, str]:
+def _checkpoint_addition(options: Options) -> dict[str, str]:
     return {} if options.checkpoint is None else {CHECKPOINT: os.path.abspath(options.checkpoint)}
 
 
-def _limitAddition(options: Options) -> dict[str, str]:
-    return {} if options.timeLimit is None else {LIMIT: f"{options.timeLimit:.10g}"}
+def _limit_addition(options: Options) -> dict[str, str]:
+    return {} if options.time_limit is None else {LIMIT: f"{options.time_limit:.10g}"}
 
 
 def _passed(options: Options, added: Mapping[str, str]) -> dict[str, str]:
     """What is in a rank's environment beyond that of this process."""
-    return {**added, **_limitAddition(options), LAUNCHER: ""}
+    return {**added, **_limit_addition(options), LAUNCHER: ""}
 
 
 def _limits(options: Options) -> Limits:
     """The time limit counts for all tries together, wherever it was set."""
-    if options.timeLimit is not None or not options.restarts:
-        return Limits(options.restarts, options.timeLimit)
+    if options.time_limit is not None or not options.restarts:
+        return Limits(options.restarts, options.time_limit)
     text = os.environ.get(LIMIT, "")
     return Limits(options.restarts, float(text) if re.fullmatch(r"\d+(\.\d+)?", text) else None)
 
@@ -201,7 +201,7 @@ def _missing(options: Options, job: Job, words: Sequence[str]) -> str | None:
     name = job.program[0]
     if options.checkpoint == USUAL_CHECKPOINT and job.program[1:2] == ("--",):
         return f"-c takes no path: write 'job_stream --checkpoint {name} -- ...'"
-    if shutil.which(name) is not None or isRemote(job):
+    if shutil.which(name) is not None or is_remote(job):
         return None
     if os.path.isfile(name):
         return f"{name} is not executable: start it with its interpreter, as in 'job_stream -- python {name}'"
@@ -222,11 +222,11 @@ def _become(program: Sequence[str]) -> None:
 
 def _show(options: Options, job: Job, mpirun: Mpirun | None, line: list[str], added: dict[str, str]) -> None:
     """What ``--dry-run`` tells: a line for each variable, then the command as for a shell."""
-    isPlain = mpirun is None and not options.restarts
-    for name, value in sorted({**added, **_limitAddition(options)}.items()):
+    is_plain = mpirun is None and not options.restarts
+    for name, value in sorted({**added, **_limit_addition(options)}.items()):
         print(f"{name}={shlex.quote(value)}")
-    if variable := folderVariable(mpirun):
+    if variable := folder_variable(mpirun):
         print(f"{variable}=...  # a new folder, which is removed at the end: where mpirun keeps its files")
-    if not isPlain:
+    if not is_plain:
         print(f"{LAUNCHER}=...  # made anew for each start: where the ranks tell how they ended")
-    print(shlex.join(job.program if isPlain else line))
+    print(shlex.join(job.program if is_plain else line))

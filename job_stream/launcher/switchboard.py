@@ -14,10 +14,10 @@ from contextlib import suppress
 from time import monotonic
 from typing import Any
 
-from .usher import LAUNCHER, NOTED, WELCOME, keepWatch
+from .usher import LAUNCHER, NOTED, WELCOME, keep_watch
 from .verdict import End
 
-__all__ = ["Switchboard", "addressesTowards"]
+__all__ = ["Switchboard", "addresses_towards"]
 
 MAX_LINE_BYTES = 4096
 MAX_STRANGERS = 64
@@ -38,7 +38,7 @@ class _Link:
         self.since = monotonic()
         self.text = b""
         self.name: End | None = None
-        self.hasEnded = False
+        self.has_ended = False
 
 
 class Switchboard:
@@ -57,10 +57,10 @@ class Switchboard:
         self._server.setblocking(False)
         self._links: set[_Link] = set()
         self._strangers: dict[_Link, None] = {}
-        self._isOpen = False
+        self._is_open = False
         self.ends: list[End] = []
         self.started = 0
-        self._openOrShut()
+        self._open_or_shut()
 
     @property
     def environment(self) -> dict[str, str]:
@@ -71,7 +71,7 @@ class Switchboard:
     @property
     def running(self) -> int:
         """Ranks whose program runs."""
-        return sum(not link.hasEnded for link in self._known())
+        return sum(not link.has_ended for link in self._known())
 
     @property
     def connected(self) -> int:
@@ -87,15 +87,15 @@ class Switchboard:
             with suppress(OSError):
                 link.link.sendall(f"signal {number}\n".encode())
 
-    def hangUp(self) -> None:
+    def hang_up(self) -> None:
         """Ends all connections; programs that still run are lost, and ended by their ushers."""
         for link in list(self._links):
             self._lose(link)
 
     def close(self) -> None:
         """Hangs up, and listens no more."""
-        self.hangUp()
-        if self._isOpen:
+        self.hang_up()
+        if self._is_open:
             self._selector.unregister(self._server)
         self._server.close()
 
@@ -104,30 +104,30 @@ class Switchboard:
         first = next(iter(self._strangers), None)
         return None if first is None else max(0.0, first.since + STRANGE_S - monotonic())
 
-    def hangUpOnStrangers(self) -> None:
+    def hang_up_on_strangers(self) -> None:
         """Ends connections that have not said hello in time."""
         while self.patience() == 0:
-            self._hangUp(next(iter(self._strangers)))
+            self._hang_up(next(iter(self._strangers)))
 
-    def _openOrShut(self) -> None:
+    def _open_or_shut(self) -> None:
         """Takes calls, or lets them wait while there are too many strangers."""
-        isOpen = len(self._strangers) < MAX_STRANGERS
-        if isOpen and not self._isOpen:
+        is_open = len(self._strangers) < MAX_STRANGERS
+        if is_open and not self._is_open:
             self._selector.register(self._server, selectors.EVENT_READ, self._accept)
-        elif self._isOpen and not isOpen:
+        elif self._is_open and not is_open:
             self._selector.unregister(self._server)
-        self._isOpen = isOpen
+        self._is_open = is_open
 
     def _accept(self) -> None:
         with suppress(OSError):
             connection, _ = self._server.accept()
             connection.setblocking(False)
-            keepWatch(connection)
+            keep_watch(connection)
             link = _Link(connection)
             self._links.add(link)
             self._strangers[link] = None
             self._selector.register(connection, selectors.EVENT_READ, lambda: self._read(link))
-            self._openOrShut()
+            self._open_or_shut()
 
     def _read(self, link: _Link) -> None:
         try:
@@ -141,7 +141,7 @@ class Switchboard:
             return
         *lines, link.text = (link.text + data).split(b"\n")
         if len(link.text) > MAX_LINE_BYTES or not all(self._take(link, line) for line in lines):
-            self._hangUp(link)
+            self._hang_up(link)
 
     def _take(self, link: _Link, line: bytes) -> bool:
         """Notes what an usher says; whether it made sense."""
@@ -150,15 +150,15 @@ class Switchboard:
                 link.name = End(int(rank), None, host, int(pid))
                 self.started += 1
                 self._strangers.pop(link, None)
-                self._openOrShut()
+                self._open_or_shut()
                 with suppress(OSError):
                     link.link.sendall(WELCOME)
                 return True
-            case ["joined"] if link.name is not None and not link.hasEnded:
+            case ["joined"] if link.name is not None and not link.has_ended:
                 link.name = link.name._replace(joined=True)
                 return True
-            case ["end", status] if link.name is not None and not link.hasEnded:
-                link.hasEnded = True
+            case ["end", status] if link.name is not None and not link.has_ended:
+                link.has_ended = True
                 self.ends.append(link.name._replace(status=int(status)))
                 with suppress(OSError):
                     link.link.sendall(NOTED)
@@ -166,16 +166,16 @@ class Switchboard:
         return False
 
     def _lose(self, link: _Link) -> None:
-        if link.name is not None and not link.hasEnded:
+        if link.name is not None and not link.has_ended:
             self.ends.append(link.name)
-        self._hangUp(link)
+        self._hang_up(link)
 
-    def _hangUp(self, link: _Link) -> None:
+    def _hang_up(self, link: _Link) -> None:
         self._links.discard(link)
         self._strangers.pop(link, None)
         self._selector.unregister(link.link)
         link.link.close()
-        self._openOrShut()
+        self._open_or_shut()
 
 
 def _server(addresses: Sequence[str]) -> socket.socket:
@@ -187,23 +187,23 @@ def _server(addresses: Sequence[str]) -> socket.socket:
     return socket.create_server(("", 0))
 
 
-def addressesTowards(hosts: Iterable[str]) -> list[str]:
+def addresses_towards(hosts: Iterable[str]) -> list[str]:
     """Addresses of this machine on the ways to some hosts, to everywhere else, and that of its own name."""
     names = [*list(hosts)[:MAX_LOOKUPS], SOMEWHERE, socket.gethostname()]
-    found = dict.fromkeys(address for name in names for address in _addressTowards(name))
+    found = dict.fromkeys(address for name in names for address in _address_towards(name))
     beyond = [address for address in found if not address.startswith("127.") and address != "::1"]
     return beyond or [LOOPBACK]
 
 
-def _addressTowards(host: str) -> list[str]:
+def _address_towards(host: str) -> list[str]:
     """This machine's address on the way to a host; nothing is sent."""
     with suppress(OSError):
-        for family, kind, protocol, _, target in _lookUp(host):
+        for family, kind, protocol, _, target in _look_up(host):
             with suppress(OSError), socket.socket(family, kind, protocol) as probe:
                 probe.connect(target)
                 return [probe.getsockname()[0]]
     return []
 
 
-def _lookUp(host: str) -> Any:
+def _look_up(host: str) -> Any:
     return socket.getaddrinfo(host, 9, type=socket.SOCK_DGRAM)

@@ -74,12 +74,12 @@ class Usher:
     def run(self) -> int:
         """How the program ended, as ``end`` says it."""
         for number in (*PASSED_ON, signal.SIGINT):
-            signal.signal(number, self._onSignal)
+            signal.signal(number, self._on_signal)
         try:
             # Hydra hands an open connection to the program, so descriptors stay open. Open MPI's mpirun never tells
             # a program that its input has ended, so there is none.
             self._program = subprocess.Popen(
-                self._command, stdin=subprocess.DEVNULL, close_fds=False, preexec_fn=diesWith(os.getpid())
+                self._command, stdin=subprocess.DEVNULL, close_fds=False, preexec_fn=dies_with(os.getpid())
             )
         except OSError as error:
             print(f"job_stream: cannot start {self._command[0]!r}: {error.strerror}", file=sys.stderr, flush=True)
@@ -90,7 +90,7 @@ class Usher:
         self._listen()
         return self._tell(self._program.wait())
 
-    def _onSignal(self, number: int, frame: object) -> None:
+    def _on_signal(self, number: int, frame: object) -> None:
         """Passes a signal on, but for Ctrl-C: that reaches the program by itself, and twice means something else."""
         if number == signal.SIGINT:
             return
@@ -180,13 +180,13 @@ def connect(where: str) -> socket.socket | None:
         try:
             link = socket.create_connection((address, int(port)), CONNECT_S)
             link.sendall(hello)
-            if isWelcome(link):
+            if is_welcome(link):
                 link.settimeout(None)
-                keepWatch(link)
+                keep_watch(link)
                 return link
             link.close()
         except OSError as error:
-            gone += isinstance(error, ConnectionError) and isOwn(address)
+            gone += isinstance(error, ConnectionError) and is_own(address)
     if gone == len(addresses):
         sys.exit(f"job_stream: the launcher of rank {rank} has died, so that does not begin")
     print(
@@ -197,7 +197,7 @@ def connect(where: str) -> socket.socket | None:
     return None
 
 
-def keepWatch(link: socket.socket) -> None:
+def keep_watch(link: socket.socket) -> None:
     """Has the kernel find out when the other end's host is gone: when nothing is under way, and when something is."""
     link.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     link.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, SILENT_S - PROBE_S * PROBES)
@@ -206,7 +206,7 @@ def keepWatch(link: socket.socket) -> None:
     link.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 1000 * SILENT_S)
 
 
-def isOwn(address: str) -> bool:
+def is_own(address: str) -> bool:
     """Whether an address is one of this machine."""
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     with suppress(OSError), socket.socket(family) as probe:
@@ -215,7 +215,7 @@ def isOwn(address: str) -> bool:
     return False
 
 
-def isWelcome(link: socket.socket) -> bool:
+def is_welcome(link: socket.socket) -> bool:
     """Whether it is the launcher that has answered, and not somebody with the same address elsewhere.
 
     Raises:
@@ -229,7 +229,7 @@ def isWelcome(link: socket.socket) -> bool:
     return answer == WELCOME
 
 
-def diesWith(parent: int) -> Callable[[], None]:
+def dies_with(parent: int) -> Callable[[], None]:
     """What a child has to do that the kernel is to kill when its parent dies (prctl PR_SET_PDEATHSIG)."""
     prctl = ctypes.CDLL(None).prctl
 
@@ -241,7 +241,7 @@ def diesWith(parent: int) -> Callable[[], None]:
     return prepare
 
 
-def endAs(status: int) -> None:
+def end_as(status: int) -> None:
     """Ends this process as the program has ended: MPI tells a signal from an exit code."""
     if status >= 0:
         sys.exit(status)
@@ -252,4 +252,4 @@ def endAs(status: int) -> None:
 
 
 if __name__ == "__main__":
-    endAs(Usher(sys.argv[2:], sys.argv[1]).run())
+    end_as(Usher(sys.argv[2:], sys.argv[1]).run())

@@ -13,7 +13,7 @@ import signal
 from collections.abc import Sequence
 from typing import NamedTuple
 
-__all__ = ["INTERRUPTED", "End", "Outcome", "cause", "exitCode", "judge"]
+__all__ = ["INTERRUPTED", "End", "Outcome", "cause", "exit_code", "judge"]
 
 _SIGNALLED = 128
 INTERRUPTED = _SIGNALLED + signal.SIGINT
@@ -46,7 +46,7 @@ class End(NamedTuple):
         if self.status is None:
             return f"{where} is lost"
         if self.status < 0:
-            return f"{where} was killed by {_signalName(-self.status)}"
+            return f"{where} was killed by {_signal_name(-self.status)}"
         return f"{where} ended with {self.status}"
 
 
@@ -55,12 +55,12 @@ class Outcome(NamedTuple):
 
     Attributes:
         code: exit status to end with.
-        isCrash: something outside of the program's will ended it, so it may be worth another try.
+        is_crash: something outside of the program's will ended it, so it may be worth another try.
         why: what happened, where it did not end by its own doing.
     """
 
     code: int
-    isCrash: bool = False
+    is_crash: bool = False
     why: str = ""
 
 
@@ -73,9 +73,9 @@ def cause(ends: Sequence[End], recovers: bool) -> End | None:
     """
     lost = None
     for end in ends:
-        isSurvived = recovers and end.rank and end.joined and (end.status is None or end.status < 0)
+        is_survived = recovers and end.rank and end.joined and (end.status is None or end.status < 0)
         lost = lost or (end if end.status is None else None)
-        if end.status != 0 and not isSurvived:
+        if end.status != 0 and not is_survived:
             return lost if lost and end.status in _ABORTED else end
     return None
 
@@ -91,12 +91,12 @@ def judge(ends: Sequence[End], running: int, launcher: int, recovers: bool) -> O
     """
     failed = cause(ends, recovers)
     if failed is not None:
-        code = LOST if failed.status is None else exitCode(failed.status)
-        isCrash = code > _SIGNALLED and code != INTERRUPTED
-        return Outcome(code, isCrash, str(failed) if isCrash else "")
+        code = LOST if failed.status is None else exit_code(failed.status)
+        is_crash = code > _SIGNALLED and code != INTERRUPTED
+        return Outcome(code, is_crash, str(failed) if is_crash else "")
     if any(end.rank == 0 for end in ends):
         return Outcome(0)
-    code = exitCode(launcher)
+    code = exit_code(launcher)
     if running:
         return Outcome(code or 1, True, f"mpirun ended with {code} while {running} ranks were running")
     if code == 0:
@@ -104,12 +104,12 @@ def judge(ends: Sequence[End], running: int, launcher: int, recovers: bool) -> O
     return Outcome(code, True, f"mpirun ended with {code} before any rank had come up")
 
 
-def exitCode(status: int) -> int:
+def exit_code(status: int) -> int:
     """A status as shells have it: 128 and the number of the signal where it was one."""
     return _SIGNALLED - status if status < 0 else status
 
 
-def _signalName(number: int) -> str:
+def _signal_name(number: int) -> str:
     """``SIGKILL`` for 9."""
     try:
         return signal.Signals(number).name

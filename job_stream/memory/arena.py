@@ -17,7 +17,7 @@ from contextlib import contextmanager
 
 from ..errors import PayloadError
 from ..ground.forks import MEMORY_FILE
-from ..ground.limits import filesForOne, named
+from ..ground.limits import files_for_one, named
 from .payload import MAPPED_FROM, Buffer
 
 __all__ = ["Arena"]
@@ -81,7 +81,7 @@ class Arena:
         """A segment that nobody reads: one to be used again, or one for this time only."""
         number = self._acquire(size)
         if number is None:
-            self._once.append(_newFile())
+            self._once.append(_new_file())
             return len(self._free), self._once[-1]
         return number, self._fds[number]
 
@@ -100,9 +100,9 @@ class Arena:
         for number in free:
             if self._sizes[number] * 4 >= size:
                 return self._occupy(number)
-        for number in range(min(len(self._free), filesForOne())):
+        for number in range(min(len(self._free), files_for_one())):
             if number not in self._fds:
-                self._fds[number] = _newFile()
+                self._fds[number] = _new_file()
                 self._sizes[number] = 0
                 return self._occupy(number)
         return None
@@ -143,7 +143,7 @@ def _allowed(size: int) -> Iterator[None]:
         ) from None
 
 
-def _newFile() -> int:
+def _new_file() -> int:
     with named("there can be no more memory files"):
         return os.memfd_create(MEMORY_FILE, os.MFD_CLOEXEC)
 

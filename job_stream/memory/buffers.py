@@ -9,16 +9,16 @@ import threading
 from typing import Any
 
 from ..ground.forks import disown, own
-from ..ground.limits import areFilesScarce
+from ..ground.limits import are_files_scarce
 from .arena import Arena
 from .codec import INLINE_BYTES
 from .payload import Blob, Parts, Segment
 from .words import SEGMENTS
 
-__all__ = ["Stowage", "plainRoom"]
+__all__ = ["Stowage", "plain_room"]
 
 
-def plainRoom(size: int) -> tuple[memoryview, bytearray]:
+def plain_room(size: int) -> tuple[memoryview, bytearray]:
     """Room in memory of this process alone."""
     body = bytearray(size)
     return memoryview(body), body
@@ -46,11 +46,11 @@ class Stowage:
     def room(self, size: int) -> tuple[memoryview, Any]:
         """Memory for a message body that is about to come, and what stands for it."""
         if size <= INLINE_BYTES:
-            return plainRoom(size)
+            return plain_room(size)
         with self._lock:
             number, fd = self._kept(*self._arena.reserve(size))
             if fd is None:
-                return plainRoom(size)
+                return plain_room(size)
             memory = memoryview(mmap.mmap(fd, size)) if number == SEGMENTS else self._arena.memory(number, size)
         return memory[:size], Segment(fd, -1, number, self._release)
 
@@ -58,7 +58,7 @@ class Stowage:
         """A memory file of which the arena knows no more is kept here, unless there are too many already (None)."""
         if number < SEGMENTS:
             return number, fd
-        kept = None if areFilesScarce(fd) else _duplicate(fd)
+        kept = None if are_files_scarce(fd) else _duplicate(fd)
         self._arena.sent()
         return number, kept
 
@@ -72,7 +72,7 @@ class Stowage:
         self._arena.close()
         disown(self)
 
-    def letGo(self) -> None:
+    def let_go(self) -> None:
         """In a process that was forked meanwhile."""
         self._lock = threading.Lock()
         self._arena.close()

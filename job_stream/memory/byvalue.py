@@ -14,9 +14,9 @@ from typing import Any
 
 import cloudpickle
 
-from .kin import isNamed, kin
+from .kin import is_named, kin
 
-__all__ = ["Pickler", "byValue", "dumps"]
+__all__ = ["Pickler", "by_value", "dumps"]
 
 
 class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
@@ -26,7 +26,7 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
         kind = type(what)
         if kind is not FunctionType and not issubclass(kind, type):
             return NotImplemented  # as cloudpickle would say, and soon, as this is asked for each object
-        if isNamed(what):
+        if is_named(what):
             return NotImplemented
         reference = kin.reference(what)
         return super().reducer_override(what) if reference is None else reference
@@ -36,27 +36,27 @@ class _ByValue(cloudpickle.Pickler):  # type: ignore[misc]
     """Gives the same for the same class in each process that runs the script, but for cloudpickle's own numbers."""
 
     def reducer_override(self, what: Any) -> Any:
-        isClass = issubclass(type(what), type)
-        if isClass or type(what) is FunctionType:
-            if isNamed(what):
+        is_class = issubclass(type(what), type)
+        if is_class or type(what) is FunctionType:
+            if is_named(what):
                 return NotImplemented
-            if isClass:
+            if is_class:
                 copyreg._slotnames(what)  # type: ignore[attr-defined]  # pickle notes them in a class at its first use
         return super().reducer_override(what)
 
 
 def dumps(
     value: Any,
-    outOfBand: Callable[[pickle.PickleBuffer], Any] | None = None,
+    out_of_band: Callable[[pickle.PickleBuffer], Any] | None = None,
     kind: Callable[..., Any] = Pickler,
     *arguments: Any,
 ) -> bytes:
-    """The pickle of a value; ``outOfBand`` takes buffers, as in pickle. ``arguments``: more that a pickler takes."""
+    """The pickle of a value; ``out_of_band`` takes buffers, as in pickle. ``arguments``: more that a pickler takes."""
     file = io.BytesIO()
-    kind(*arguments, file, 5, buffer_callback=outOfBand).dump(value)
+    kind(*arguments, file, 5, buffer_callback=out_of_band).dump(value)
     return file.getvalue()
 
 
-def byValue(what: Any) -> bytes:
+def by_value(what: Any) -> bytes:
     """A class or function itself, for whoever does not have it."""
     return dumps(what, None, _ByValue)

@@ -12,7 +12,7 @@ from typing import Any
 import msgpack
 
 from ..errors import EngineError
-from ..ground.limits import areFilesScarce, filesForOne
+from ..ground.limits import are_files_scarce, files_for_one
 from .mappings import mappings
 from .payload import Blob, Parts, Segment
 
@@ -150,7 +150,7 @@ class _Outward:
             return [_BLOB, blob.lengths, _NO_SEGMENT, 0, blob.data]
         entry = (blob.segment.number, blob.segment.fd)
         if entry not in self.segments:
-            if len(self.segments) > min(MESSAGE_FDS, filesForOne()):
+            if len(self.segments) > min(MESSAGE_FDS, files_for_one()):
                 return self._parts(Parts(blob.frames()))
             self.segments.append(entry)
         return [_BLOB, blob.lengths, self.segments.index(entry), blob.offset, None]
@@ -181,7 +181,7 @@ def _restore(value: Any, segments: list[Any], kinds: tuple[type, ...]) -> Any:
         if isinstance(segment, bytearray):
             return Blob(lengths, None, 0, bytes(segment[offset : offset + sum(lengths)]))
         blob = Blob(lengths, segment, offset, data)
-        return Blob(lengths, None, 0, blob.bytes()) if segment and areFilesScarce(segment.fd) else blob
+        return Blob(lengths, None, 0, blob.bytes()) if segment and are_files_scarce(segment.fd) else blob
     fields = [_restore(field, segments, kinds) for field in value[1:]]
     return tuple(fields) if code == _TUPLE else kinds[code - _FIRST](*fields)
 

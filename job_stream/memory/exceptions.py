@@ -16,9 +16,9 @@ from functools import cache
 from typing import Any, NamedTuple
 
 from ..errors import JobStreamError
-from ..ground.texts import linkBefore, shorten, told
+from ..ground.texts import link_before, shorten, told
 
-__all__ = ["packError", "setCause", "unpackError"]
+__all__ = ["pack_error", "set_cause", "unpack_error"]
 
 LINKS = 20
 DEEPEST = 20
@@ -48,7 +48,7 @@ class _Carried(NamedTuple):
         state: its attributes.
         message: its text.
         own: a function and arguments that make it, where its class says so.
-        isCause: whether it came of the next one explicitly.
+        is_cause: whether it came of the next one explicitly.
     """
 
     kind: bytes
@@ -56,10 +56,10 @@ class _Carried(NamedTuple):
     state: dict[str, _Part]
     message: str
     own: bytes
-    isCause: bool
+    is_cause: bool
 
 
-def setCause(error: BaseException, cause: BaseException) -> None:
+def set_cause(error: BaseException, cause: BaseException) -> None:
     """Sets ``__cause__``, also where the class of the exception lets nobody set anything."""
     _CAUSE.__set__(error, cause)
 
@@ -67,7 +67,7 @@ def setCause(error: BaseException, cause: BaseException) -> None:
 # packing --------------------------------------------------------------------------------------------------------------
 
 
-def packError(error: BaseException) -> bytes:
+def pack_error(error: BaseException) -> bytes:
     """An exception and those it came of; nothing where its class cannot travel."""
     return _Packer().pack(error)
 
@@ -88,20 +88,20 @@ class _Packer:
             while link is not None and id(link) not in seen and len(links) < LINKS:
                 seen.add(id(link))
                 links.append(self._carried(link))
-                link = linkBefore(link)
+                link = link_before(link)
         return pickle.dumps(links, 5) if links else b""
 
     def _carried(self, error: BaseException) -> _Carried:
         function, args, state = _reduced(error)
-        isOwn = function is not type(error)
+        is_own = function is not type(error)
         self._around.append(id(error))
         try:
             return _Carried(
                 self._dumps(type(error)),
-                tuple(self._part(arg) for arg in (error.args if isOwn else args)),
+                tuple(self._part(arg) for arg in (error.args if is_own else args)),
                 {name: self._part(value) for name, value in state.items()},
-                _messageOf(error),
-                self._part((function, args)).data if isOwn else b"",
+                _message_of(error),
+                self._part((function, args)).data if is_own else b"",
                 error.__cause__ is not None,
             )
         finally:
@@ -122,7 +122,7 @@ class _Packer:
         """What stands for an exception in the pickle of another."""
         if id(error) in self._around or len(self._around) > DEEPEST:
             return str, (told(error),)
-        if not type(error).__flags__ & _HEAP_TYPE and linkBefore(error) is None and not _isGroup(error):
+        if not type(error).__flags__ & _HEAP_TYPE and link_before(error) is None and not _is_group(error):
             return NotImplemented
         if not self._left or self._room < 0:
             return JobStreamError, (told(error),)
@@ -153,10 +153,10 @@ def _reduced(error: BaseException) -> tuple[Any, tuple[Any, ...], dict[str, Any]
     """What makes the exception, what that takes, and its attributes; raises where its class does not want that."""
     function, args, *more = tuple(error.__reduce_ex__(5))
     extra = more[0] if more and type(more[0]) is dict else {}
-    return function, args, {**extra, **_slotsOf(error), **error.__dict__}
+    return function, args, {**extra, **_slots_of(error), **error.__dict__}
 
 
-def _slotsOf(error: BaseException) -> dict[str, Any]:
+def _slots_of(error: BaseException) -> dict[str, Any]:
     found = {}
     for kind in type(error).__mro__:
         names = vars(kind).get("__slots__", ())
@@ -166,21 +166,21 @@ def _slotsOf(error: BaseException) -> dict[str, Any]:
     return found
 
 
-def _messageOf(error: BaseException) -> str:
+def _message_of(error: BaseException) -> str:
     try:
         return str(error)
     except Exception:
         return ""
 
 
-def _isGroup(error: BaseException) -> bool:
+def _is_group(error: BaseException) -> bool:
     return hasattr(type(error), "subgroup")  # Python 3.10 has no groups
 
 
 # unpacking ------------------------------------------------------------------------------------------------------------
 
 
-def unpackError(data: bytes) -> BaseException | None:
+def unpack_error(data: bytes) -> BaseException | None:
     """The exception as it was packed; None: it could not be."""
     errors: list[BaseException] = []
     links: list[_Carried] = pickle.loads(data) if data else []
@@ -188,15 +188,15 @@ def unpackError(data: bytes) -> BaseException | None:
         for link in links:
             errors.append(_Arrival(link).error())  # those before the one that fails count
     for error, before, link in zip(errors, errors[1:], links, strict=False):
-        if link.isCause:
-            setCause(error, before)
+        if link.is_cause:
+            set_cause(error, before)
         else:
             _CONTEXT.__set__(error, before)
     return errors[0] if errors else None
 
 
 def _unpacked(data: bytes, text: str) -> BaseException:
-    return unpackError(data) or JobStreamError(text)
+    return unpack_error(data) or JobStreamError(text)
 
 
 class _Arrival:
@@ -219,19 +219,19 @@ class _Arrival:
         if self._carried.own:
             function, args = pickle.loads(self._carried.own)
             return self._completed(function(*args), self._lost)
-        error = self._byItsConstructor() if self._lost else None
-        return self._byItsParts() if error is None else error
+        error = self._by_its_constructor() if self._lost else None
+        return self._by_its_parts() if error is None else error
 
-    def _byItsConstructor(self) -> BaseException | None:
+    def _by_its_constructor(self) -> BaseException | None:
         """As its constructor makes it, if the same comes of it."""
         try:
             error = self._kind(*self._args)
         except BaseException:
             return None
-        isSame = type(error) is self._kind and _messageOf(error) == self._carried.message
-        return self._completed(error, self._lost) if isSame else None
+        is_same = type(error) is self._kind and _message_of(error) == self._carried.message
+        return self._completed(error, self._lost) if is_same else None
 
-    def _byItsParts(self) -> BaseException:
+    def _by_its_parts(self) -> BaseException:
         """Without any code of the user."""
         base = next(kind for kind in self._kind.__mro__ if not kind.__flags__ & _HEAP_TYPE)
         error: BaseException = base.__new__(self._kind, *self._args)

@@ -26,7 +26,7 @@ from typing import Any, NamedTuple
 
 from ..errors import PayloadError
 
-__all__ = ["Family", "Kin", "find", "isNamed", "kin"]
+__all__ = ["Family", "Kin", "find", "is_named", "kin"]
 
 FUNCTIONS_MOST = 2000
 """How many objects are looked at to find functions that stages may return."""
@@ -50,11 +50,11 @@ class Family:
     Args:
         roots: functions and values of the run, from which more functions may be reached.
         travels: whether values may get to processes that are none of the family.
-        byValue: packs a class or function itself.
+        by_value: packs a class or function itself.
     """
 
-    def __init__(self, roots: Iterable[Any], travels: bool, byValue: Callable[[Any], bytes]) -> None:
-        self._byValue = byValue
+    def __init__(self, roots: Iterable[Any], travels: bool, by_value: Callable[[Any], bytes]) -> None:
+        self._by_value = by_value
         self.token = os.urandom(8)
         self.travels = travels
         self.members: dict[int, Any] = {**_classes(), **_functions(roots)}
@@ -62,13 +62,13 @@ class Family:
 
     def reference(self, what: Any) -> Reference:
         """What stands for a member in a pickle."""
-        return find, (self.token, id(what), _nameOf(what), self._valueOf(what) if self.travels else b"")
+        return find, (self.token, id(what), _name_of(what), self._value_of(what) if self.travels else b"")
 
-    def _valueOf(self, what: Any) -> bytes:
+    def _value_of(self, what: Any) -> bytes:
         value = self._values.get(id(what))
         if value is None:
             try:
-                value = self._byValue(what)
+                value = self._by_value(what)
             except Exception:  # it cannot leave the family; most never have to
                 value = b""
             self._values[id(what)] = value
@@ -76,8 +76,8 @@ class Family:
 
     def twin(self, name: str, contents: bytes) -> Any:
         """The one member of this name and with these contents; None: there is none, or are several."""
-        named = (member for member in self.members.values() if _nameOf(member) == name and not isNamed(member))
-        twins = [member for member in named if _contentsOf(self._valueOf(member)) == contents]
+        named = (member for member in self.members.values() if _name_of(member) == name and not is_named(member))
+        twins = [member for member in named if _contents_of(self._value_of(member)) == contents]
         return twins[0] if len(twins) == 1 else None
 
 
@@ -89,9 +89,9 @@ class Kin:
         self._guests: dict[Address, Any] = {}
         self._travellers: dict[int, _Traveller] = {}
 
-    def begin(self, roots: Iterable[Any], travels: bool, byValue: Callable[[Any], bytes]) -> Family:
+    def begin(self, roots: Iterable[Any], travels: bool, by_value: Callable[[Any], bytes]) -> Family:
         """Notes what there is before processes are forked; see ``Family``."""
-        family = Family(roots, travels or bool(self._families), byValue)
+        family = Family(roots, travels or bool(self._families), by_value)
         for other in self._families:  # whose processes do not know what is made for this run
             other.travels = True
         self._families = (*self._families, family)
@@ -122,14 +122,14 @@ class Kin:
                 return family.members[address]
         guest = self._guests.get((token, address))
         if guest is None:
-            guest = self._guests[token, address] = self._newGuest(token, address, name, value)
+            guest = self._guests[token, address] = self._new_guest(token, address, name, value)
         return guest
 
-    def _newGuest(self, token: bytes, address: int, name: str, value: bytes) -> Any:
+    def _new_guest(self, token: bytes, address: int, name: str, value: bytes) -> Any:
         if not value:
             raise PayloadError(f"{name} is known only to the processes of one rank, and cannot be pickled: define it "
                                "at the top of a module, or take out of it what cannot be pickled")  # fmt: skip
-        contents = _contentsOf(value)
+        contents = _contents_of(value)
         twins = (family.twin(name, contents) for family in self._families)
         twin = next((twin for twin in twins if twin is not None), None)
         if twin is not None:
@@ -151,7 +151,7 @@ _IDENTITY = re.compile(rb"(?<=\x8c\x20)[0-9a-f]{32}")
 """By which cloudpickle knows a class again: another one in each process."""
 
 
-def _contentsOf(value: bytes) -> bytes:
+def _contents_of(value: bytes) -> bytes:
     """What is equal for equal classes or functions by value."""
     from hashlib import blake2b  # slow to load, and only needed where something came by value
 
@@ -161,7 +161,7 @@ def _contentsOf(value: bytes) -> bytes:
 # names ----------------------------------------------------------------------------------------------------------------
 
 
-def isNamed(what: Any) -> bool:
+def is_named(what: Any) -> bool:
     """Whether a class or function is found under its own name."""
     found: Any = sys.modules.get(what.__module__)
     for part in what.__qualname__.split("."):
@@ -169,7 +169,7 @@ def isNamed(what: Any) -> bool:
     return found is what
 
 
-def _nameOf(what: Any) -> str:
+def _name_of(what: Any) -> str:
     return f"{what.__module__}.{what.__qualname__}"
 
 

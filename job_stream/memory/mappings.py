@@ -8,7 +8,7 @@ import threading
 from collections import OrderedDict
 
 from ..errors import PayloadError
-from ..ground.limits import filesForOne, named
+from ..ground.limits import files_for_one, named
 
 __all__ = ["Mappings", "mappings"]
 
@@ -54,7 +54,7 @@ class Mappings:
                     whole = memoryview(mmap.mmap(fd, file.st_size, mmap.MAP_SHARED | mmap.MAP_POPULATE, mmap.PROT_READ))
                 self.mapped += len(whole)
             self._known[file.st_ino] = whole  # as long as it is here, no other file can have this number
-            while self.mapped > self.limit or len(self._known) > filesForOne():  # each has its file open
+            while self.mapped > self.limit or len(self._known) > files_for_one():  # each has its file open
                 self.mapped -= len(self._known.popitem(last=False)[1])
         return whole[offset : offset + size]
 

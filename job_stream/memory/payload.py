@@ -15,10 +15,10 @@ from typing import Any
 
 from ..errors import PayloadError
 from ..ground.texts import said, shorten
-from ..values import isUnrun
+from ..values import is_unrun
 from .mappings import mappings
 
-__all__ = ["Blob", "Live", "Parts", "Segment", "byValue", "pack", "readOnce", "unpack"]
+__all__ = ["Blob", "Live", "Parts", "Segment", "by_value", "pack", "read_once", "unpack"]
 
 OUT_OF_BAND = 16 << 10
 MAPPED_FROM = 1 << 20
@@ -142,7 +142,7 @@ def pack(value: Any) -> Parts:
     """
     buffers: list[Buffer] = []
 
-    def outOfBand(buffer: pickle.PickleBuffer) -> bool:
+    def out_of_band(buffer: pickle.PickleBuffer) -> bool:
         raw = buffer.raw()
         if raw.nbytes < OUT_OF_BAND:
             return True
@@ -150,41 +150,41 @@ def pack(value: Any) -> Parts:
         return False
 
     try:
-        first = pickle.dumps(value, 5, buffer_callback=outOfBand)
+        first = pickle.dumps(value, 5, buffer_callback=out_of_band)
     except Exception:
         buffers.clear()
-        first = _packHard(value, outOfBand)
+        first = _pack_hard(value, out_of_band)
     return Parts([first, *buffers])
 
 
-def _packHard(value: Any, outOfBand: Any) -> bytes:
+def _pack_hard(value: Any, out_of_band: Any) -> bytes:
     """Packs what pickle alone refuses, such as functions and classes made at run time."""
     from .byvalue import dumps  # loads cloudpickle
 
     part, path = value, ""
     try:
         if type(value) is list and len(value) > FEW:  # one that cannot be pickled at all is known sooner in this way
-            number = _firstNotPlain(value)
+            number = _first_not_plain(value)
             part, path = value[number], f"list[{number}]"
             dumps(part, _drop)
             part, path = value, ""
-        return dumps(value, outOfBand)
+        return dumps(value, out_of_band)
     except Exception as error:
         why = said(error, MESSAGE_CHARACTERS)
-        raise PayloadError(f"{explain(part, path)} cannot be pickled: {why}{_wayOut(value)}") from error
+        raise PayloadError(f"{explain(part, path)} cannot be pickled: {why}{_way_out(value)}") from error
 
 
-def _wayOut(value: Any) -> str:
+def _way_out(value: Any) -> str:
     """What to do about values that have not run yet."""
     parts = value if type(value) is list else [value]
-    return "; return Multiple(...) of a generator, and await a coroutine" if any(map(isUnrun, parts)) else ""
+    return "; return Multiple(...) of a generator, and await a coroutine" if any(map(is_unrun, parts)) else ""
 
 
-def byValue(what: Any) -> bytes:
+def by_value(what: Any) -> bytes:
     """A class or function itself, for whoever does not have it."""
     from . import byvalue  # loads cloudpickle
 
-    return byvalue.byValue(what)
+    return byvalue.by_value(what)
 
 
 def unpack(frames: Sequence[Buffer]) -> Any:
@@ -192,7 +192,7 @@ def unpack(frames: Sequence[Buffer]) -> Any:
     return pickle.loads(frames[0], buffers=frames[1:])
 
 
-def readOnce(payload: Any) -> Any:
+def read_once(payload: Any) -> Any:
     """What can be unpacked and kept without being read twice; parts that values would share memory with are not."""
     if type(payload) is not Blob or payload.segment is None or len(payload.lengths) > 1:
         return payload
@@ -209,10 +209,10 @@ def explain(value: Any, path: str = "") -> str:
     path = path or type(value).__name__
     for _ in range(PARTS_DEEP):
         parts, names = _inside(value)
-        number = _firstUnpackable(parts)
+        number = _first_unpackable(parts)
         if number is None:
             break
-        path, value = path + _partName(value, names, number), parts[number]
+        path, value = path + _part_name(value, names, number), parts[number]
     return path if path == type(value).__name__ else f"{path} ({type(value).__name__})"
 
 
@@ -230,13 +230,13 @@ def _inside(value: Any) -> tuple[list[Any], list[Any]]:
     return list(attributes.values()), list(attributes)
 
 
-def _partName(value: Any, names: list[Any], number: int) -> str:
+def _part_name(value: Any, names: list[Any], number: int) -> str:
     if not names:
         return f"[{number}]"
     return f"[{shorten(names[number], 80)}]" if issubclass(type(value), dict) else f".{names[number]}"
 
 
-def _firstUnpackable(parts: list[Any]) -> int | None:
+def _first_unpackable(parts: list[Any]) -> int | None:
     """The number of the first part that cannot be pickled; None: all can be.
 
     By halves, with pickle; the rest is left to cloudpickle, which is slow, where only few parts are left.
@@ -244,29 +244,29 @@ def _firstUnpackable(parts: list[Any]) -> int | None:
     waiting = [(0, len(parts))]
     while waiting:
         start, end = waiting.pop()
-        if _isPlain(parts[start:end]):
+        if _is_plain(parts[start:end]):
             continue
         if end - start > FEW:
             middle = (start + end) // 2
             waiting += [(middle, end), (start, middle)]
             continue
-        if not _isPackable(parts[start:end]):
-            bad = next((number for number in range(start, end) if not _isPackable(parts[number])), None)
+        if not _is_packable(parts[start:end]):
+            bad = next((number for number in range(start, end) if not _is_packable(parts[number])), None)
             if bad is not None:
                 return bad
     return None
 
 
-def _firstNotPlain(values: list[Any]) -> int:
+def _first_not_plain(values: list[Any]) -> int:
     """The number of the first value that pickle refuses; one of them does."""
     start, end = 0, len(values)
     while end - start > 1:
         middle = (start + end) // 2
-        start, end = (middle, end) if _isPlain(values[start:middle]) else (start, middle)
+        start, end = (middle, end) if _is_plain(values[start:middle]) else (start, middle)
     return start
 
 
-def _isPlain(value: Any) -> bool:
+def _is_plain(value: Any) -> bool:
     try:
         pickle.dumps(value, 5, buffer_callback=_drop)
     except Exception:
@@ -274,7 +274,7 @@ def _isPlain(value: Any) -> bool:
     return True
 
 
-def _isPackable(value: Any) -> bool:
+def _is_packable(value: Any) -> bool:
     from .byvalue import dumps  # loads cloudpickle
 
     try:

@@ -73,7 +73,7 @@ class Board:
         self._used += 1
         return self._used - 1
 
-    def seatOf(self, child: int) -> int:
+    def seat_of(self, child: int) -> int:
         """The slot of a child."""
         return self._slots[child]
 

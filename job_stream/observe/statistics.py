@@ -22,7 +22,7 @@ from ..errors import PlanError
 from ..ranks.cluster import Cluster, Gone
 from ..ranks.protocol import Figures
 
-__all__ = ["Statistics", "leastSeconds", "report"]
+__all__ = ["Statistics", "least_seconds", "report"]
 
 VARIABLE = "JOBS_STATS"
 NOTEWORTHY_S = 0.1
@@ -43,7 +43,7 @@ class Statistics:
     """
 
     def __init__(self) -> None:
-        self._least = leastSeconds()
+        self._least = least_seconds()
         self._began = monotonic()
         self._ran = 0.0
         self._own: Figures | None = None
@@ -64,7 +64,7 @@ class Statistics:
         if self._own is None:
             return
         try:
-            others = _figuresOfOthers(self._cluster, room) if self._cluster is not None else {}
+            others = _figures_of_others(self._cluster, room) if self._cluster is not None else {}
             self.text = report(self._ran, {0: self._own, **others})
         except Exception as error:
             self.text = f"job_stream: no statistics of this run: {error}"
@@ -76,18 +76,18 @@ class Statistics:
                 print(self.text, file=sys.stderr, flush=True)
 
 
-def _figuresOfOthers(cluster: Cluster, room: Callable[[int], tuple[memoryview, Any]]) -> dict[int, Figures | str]:
+def _figures_of_others(cluster: Cluster, room: Callable[[int], tuple[memoryview, Any]]) -> dict[int, Figures | str]:
     found = cluster.gather(Figures, room, PATIENCE_S)
-    return {rank: found.get(rank) or _whyNone(cluster.fate(rank)) for rank in range(1, cluster.size)}
+    return {rank: found.get(rank) or _why_none(cluster.fate(rank)) for rank in range(1, cluster.size)}
 
 
-def _whyNone(fate: Gone | bool) -> str:
+def _why_none(fate: Gone | bool) -> str:
     if isinstance(fate, Gone):
         return "ended its script before this run was over" if fate.left else "died; its figures are not known"
     return f"did not tell its figures within {PATIENCE_S:g} s" if fate else "had not come to this run when it was over"
 
 
-def leastSeconds(environment: Mapping[str, str] = os.environ) -> float:
+def least_seconds(environment: Mapping[str, str] = os.environ) -> float:
     """How many seconds a run must take to be reported, by the environment variable JOBS_STATS.
 
     Raises:

@@ -18,7 +18,7 @@ from time import monotonic, sleep
 from typing import Any, Generic, TypeVar
 
 from ..errors import EngineError
-from ..memory.buffers import plainRoom
+from ..memory.buffers import plain_room
 from .cpus import Grant, shares
 from .transport import Buffer, Left, Lost, News, Peer, Received, Room
 
@@ -104,7 +104,7 @@ class RanksTransport(ABC, Generic[C]):
         return any(channel.large for channel in self._moving)
 
     @property
-    def underWay(self) -> dict[int, int]:
+    def under_way(self) -> dict[int, int]:
         return {channel.rank: channel.count for channel in self._moving}
 
     def send(self, rank: int, head: bytes, buffers: Sequence[Buffer] = (), keep: Any = None) -> None:
@@ -120,7 +120,7 @@ class RanksTransport(ABC, Generic[C]):
             news: list[News] = []
             if self._state == _CLOSED:
                 return news
-            self._takeUp(news)
+            self._take_up(news)
             if self._moving:
                 for channel in tuple(self._moving):
                     self._move(channel, room, news)
@@ -129,11 +129,11 @@ class RanksTransport(ABC, Generic[C]):
             self._watch(news)
             return news
 
-    def giveUp(self, rank: int) -> None:
+    def give_up(self, rank: int) -> None:
         with self._lock:
             for channel in self._channels:
                 if channel.rank != rank:
-                    self._tellGivenUp(channel, rank)
+                    self._tell_given_up(channel, rank)
             self._expel(self._channels[rank])
             self._forget(self._channels[rank])
 
@@ -147,7 +147,7 @@ class RanksTransport(ABC, Generic[C]):
         """Starts to send a message; the views are not empty."""
 
     @abstractmethod
-    def _takeUp(self, news: list[News]) -> None:
+    def _take_up(self, news: list[News]) -> None:
         """Looks who has sent something."""
 
     @abstractmethod
@@ -163,13 +163,13 @@ class RanksTransport(ABC, Generic[C]):
         """Drops all that is under way with a rank."""
 
     @abstractmethod
-    def _stopReceiving(self, channel: C) -> None:
+    def _stop_receiving(self, channel: C) -> None:
         """Drops what has come from a rank that has left; what is on its way there goes on."""
 
     def _watch(self, news: list[News]) -> None:
         """Looks who has died, where that can be survived."""
 
-    def _hangUp(self) -> None:
+    def _hang_up(self) -> None:
         """Frees what this process has for the others."""
 
     # what the messages mean -------------------------------------------------------------------------------------------
@@ -180,14 +180,14 @@ class RanksTransport(ABC, Generic[C]):
             views = [memoryview(buffer).cast("B") for buffer in buffers if memoryview(buffer).nbytes]
             self._send(channel, kind, head, views, keep)
 
-    def _tellGivenUp(self, channel: C, rank: int) -> None:
+    def _tell_given_up(self, channel: C, rank: int) -> None:
         self._tell(channel, GIVEN_UP, _RANK.pack(rank))
 
     def _arrived(self, channel: C, kind: int, head: bytes, token: Any, news: list[News]) -> None:
         if kind == LEAVING:
             channel.left = channel.ended = True
             news.append(Left(channel.rank))
-            self._stopReceiving(channel)
+            self._stop_receiving(channel)
         elif kind == GIVEN_UP:
             (rank,) = _RANK.unpack(head)
             self._lose(rank, news)
@@ -228,7 +228,7 @@ class RanksTransport(ABC, Generic[C]):
                 for channel in self._channels:
                     self._tell(channel, LEAVING, b"")
         while True:
-            self.poll(plainRoom)
+            self.poll(plain_room)
             if not self._moving and all(channel.ended for channel in self._channels):
                 return True
             if self.expelled or (end is not None and monotonic() > end):
@@ -239,7 +239,7 @@ class RanksTransport(ABC, Generic[C]):
         """Finalises MPI, after all have left. That would hang if one has died."""
         with self._lock:
             self._state = _CLOSED
-            self._hangUp()
+            self._hang_up()
             if self._whole and not self._mpi.Is_finalized():
                 self._mpi.Finalize()
 
@@ -251,11 +251,11 @@ class RanksTransport(ABC, Generic[C]):
                     stream.flush()
             if self.expelled:
                 os.kill(os.getpid(), signal.SIGKILL)  # MPI reports no other death to the others
-            _endWithin(ABORT_S)
+            _end_within(ABORT_S)
             self._comm.Abort(status)
 
 
-def _endWithin(seconds: float) -> None:
+def _end_within(seconds: float) -> None:
     """Has this process end with 1 after some time, whatever it is doing then: a call to MPI may never come back."""
     nowhere = open(os.devnull, "w")  # noqa: SIM115 -- stays open until then
     faulthandler.dump_traceback_later(seconds, exit=True, file=nowhere)

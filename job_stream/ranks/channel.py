@@ -80,5 +80,5 @@ class MpiChannel(Channel):
     def large(self) -> bool:
         return bool(self.arriving or self.waiting) or any(sending.tag == BODY for sending in self.sending)
 
-    def mayStart(self, sending: Sending) -> bool:
+    def may_start(self, sending: Sending) -> bool:
         return self.limited < SENDS_AT_ONCE or not sending.limited

@@ -20,12 +20,12 @@ from functools import cache
 from threading import Event, Thread
 from typing import Any, NamedTuple
 
-from ..engine.polling import pauseBetweenLooks
+from ..engine.polling import pause_between_looks
 from ..errors import EngineError, JobStreamError, PlanError, WorldError
 from ..ground.texts import told
-from ..memory.buffers import plainRoom
+from ..memory.buffers import plain_room
 from ..memory.codec import RankCodec
-from ..memory.exceptions import packError, unpackError
+from ..memory.exceptions import pack_error, unpack_error
 from ..stream.fingerprint import fingerprint
 from ..stream.plan import Plan
 from .protocol import KINDS, Failed, Hello, Ping, Pong, Through
@@ -63,7 +63,7 @@ class Cluster:
         transport: the way to them.
 
     Attributes:
-        hasTold: whether an error has been told that ends the stream.
+        has_told: whether an error has been told that ends the stream.
     """
 
     def __init__(self, transport: Transport) -> None:
@@ -79,11 +79,11 @@ class Cluster:
         self._begun: set[int] = set()
         self._clock = 0.0
         self._tick = time.monotonic()
-        self._nextLook = 0.0
+        self._next_look = 0.0
         self._stages: tuple[tuple[str, str, int], ...] = ()
-        self._primaryHasBegun = False
-        self.hasTold = False
-        self._isOpen = self._isThrough = False
+        self._primary_has_begun = False
+        self.has_told = False
+        self._is_open = self._is_through = False
         self._failure: BaseException | None = None
         self._attendant: Thread | None = None
         self._attended = Event()
@@ -100,15 +100,15 @@ class Cluster:
         self._stages = fingerprint(plan)
         self._heard.clear()
         self._pinged.clear()
-        self._primaryHasBegun = False
+        self._primary_has_begun = False
         self._begun.clear()
-        self._isOpen, self.hasTold, self._isThrough, self._failure = True, False, False, None
+        self._is_open, self.has_told, self._is_through, self._failure = True, False, False, None
         if self.rank:
             self.send(0, Hello(self._stages))
         return list(self._gone.values())
 
     @property
-    def isSpokesman(self) -> bool:
+    def is_spokesman(self) -> bool:
         """Whether no rank before this one is left."""
         return all(rank in self._gone for rank in range(self.rank))
 
@@ -121,7 +121,7 @@ class Cluster:
 
     def tell(self, error: BaseException) -> None:
         """Has the stream end with this error everywhere: rank 0 hears of it, and tells everybody."""
-        self.hasTold = True
+        self.has_told = True
         message = Failed(_packed(error))
         for rank in [0] if self.rank else range(1, self.size):
             self.send(rank, message)
@@ -138,7 +138,7 @@ class Cluster:
         since = time.monotonic()
         with suppress(Exception):  # what is wrong shows when the others are needed again
             while not self._attended.wait(_pause(since)):
-                self.news(plainRoom)
+                self.news(plain_room)
 
     def end(self, plan: Plan, error: BaseException | None) -> None:
         """The stream is over for the script of this rank. All others end with the same error, if there is one; if not,
@@ -151,16 +151,16 @@ class Cluster:
             self._attended.set()
             self._attendant.join()
             self._attendant = None
-        if not self._isOpen:  # it has not even begun, and the others wait
+        if not self._is_open:  # it has not even begun, and the others wait
             self.begin(plan)
-        if error is not None and not self.hasTold:
+        if error is not None and not self.has_told:
             self.tell(error)
         elif error is None and self.rank == 0:
             for rank in range(1, self.size):
                 self.send(rank, Through())
-        self._isOpen, self.hasTold, self._failure = False, False, None
+        self._is_open, self.has_told, self._failure = False, False, None
 
-    def awaitPrimary(self, room: Callable[[int], tuple[memoryview, Any]], isStopped: Callable[[], bool]) -> None:
+    def await_primary(self, room: Callable[[int], tuple[memoryview, Any]], is_stopped: Callable[[], bool]) -> None:
         """Waits until the primary is through with the stream.
 
         Raises:
@@ -168,19 +168,19 @@ class Cluster:
             the exception that ended the stream there.
         """
         since = time.monotonic()
-        while not (self._isThrough or isStopped()):
+        while not (self._is_through or is_stopped()):
             if self._failure is not None:
                 raise self._failure
             if 0 in self._gone:
-                raise self.withoutPrimary(self._gone[0])
+                raise self.without_primary(self._gone[0])
             self.silent(set)
             time.sleep(_pause(since))
             self.news(room)
 
-    def withoutPrimary(self, gone: Gone) -> WorldError:
+    def without_primary(self, gone: Gone) -> WorldError:
         """What is to be said where the primary is gone in the midst of a stream."""
         how = "has ended its script, but this stream is not over" if gone.left else "died"
-        return WorldError(f"{self.nameOf(0)}, the primary, {how}")
+        return WorldError(f"{self.name_of(0)}, the primary, {how}")
 
     # what comes -------------------------------------------------------------------------------------------------------
 
@@ -197,10 +197,10 @@ class Cluster:
                 self._failure = _expulsion(self.rank)
                 found.append(self._failure)
             elif event.rank not in self._gone:
-                self._takeEnd(found, Gone(event.rank, isinstance(event, Left)))
+                self._take_end(found, Gone(event.rank, isinstance(event, Left)))
         return found
 
-    def _takeEnd(self, found: list[Any], gone: Gone) -> None:
+    def _take_end(self, found: list[Any], gone: Gone) -> None:
         """Takes note of a rank's end, unless that comes after streams which this rank has not come to."""
         ahead = [epoch for epoch, rank, *_ in self._early if rank == gone.rank]
         if gone.left and ahead:
@@ -212,7 +212,7 @@ class Cluster:
         """Takes note of a rank's end; the primary tells the user where that was not to be expected."""
         self._gone[gone.rank] = gone
         if not gone.left and self.rank == 0:
-            print(f"job_stream: {self.nameOf(gone.rank)} is lost; the others go on", file=sys.stderr, flush=True)
+            print(f"job_stream: {self.name_of(gone.rank)} is lost; the others go on", file=sys.stderr, flush=True)
         return gone
 
     def gather(self, kind: type, room: Callable[[int], tuple[memoryview, Any]], patience_s: float) -> dict[int, Any]:
@@ -227,7 +227,7 @@ class Cluster:
         return found
 
     @property
-    def isComplete(self) -> bool:
+    def is_complete(self) -> bool:
         """Whether all that are left have begun with the stream; only rank 0 hears of it."""
         return self.rank > 0 or len(self._begun | self._gone.keys()) >= self.size - 1
 
@@ -240,12 +240,12 @@ class Cluster:
             self._early.append((epoch, rank, head, body))
             return
         if head is _LEFT:
-            self._takeEnd(found, Gone(rank, True))
+            self._take_end(found, Gone(rank, True))
             return
         if epoch < self._epoch or rank in self._gone:
             return
         self._heard[rank] = self._clock
-        self._primaryHasBegun |= rank == 0
+        self._primary_has_begun |= rank == 0
         message = self._decoded(rank, head, body)
         kind = type(message)
         if kind is Ping:
@@ -257,7 +257,7 @@ class Cluster:
             self._failure = _unpacked(message.error)
             found.append(self._failure)
         elif kind is Through:
-            self._isThrough = True
+            self._is_through = True
         elif kind is not Pong:
             found.append((rank, message))
 
@@ -266,8 +266,8 @@ class Cluster:
             return self._codec.decode(head, body)
         except EngineError as error:
             raise WorldError(
-                f"what {self.nameOf(rank)} has sent cannot be read ({error}): start the same version of job_stream and "
-                "of Python on all ranks"
+                f"what {self.name_of(rank)} has sent cannot be read ({error}): start the same version of job_stream "
+                "and of Python on all ranks"
             ) from error
 
     def _compare(self, found: list[Any], rank: int, theirs: tuple[tuple[str, str, int], ...]) -> None:
@@ -276,7 +276,7 @@ class Cluster:
             return
         number = next((i for i, (a, b) in enumerate(zip(ours, theirs, strict=False)) if a != b),
                       min(len(ours), len(theirs)))  # fmt: skip
-        here, there = (_nameStage(stages, number) for stages in (ours, theirs))
+        here, there = (_name_stage(stages, number) for stages in (ours, theirs))
         what = f"{here} on rank 0 and {there} on rank {rank}"
         if here == there:
             what = f"{here}, whose code or targets are others on rank {rank} than on rank 0"
@@ -297,40 +297,40 @@ class Cluster:
             WorldError: one of them is lost, and this rank cannot go on without it.
         """
         now = time.monotonic()
-        if now < self._nextLook:
+        if now < self._next_look:
             return []
-        self._nextLook = now + LOOK_S
+        self._next_look = now + LOOK_S
         self._clock += min(now - self._tick, STEP_S)  # what this process slept itself does not count
         self._tick = now
-        watched = (debtors() | ({0} if self.rank and self._primaryHasBegun else set())) - set(self._gone)
+        watched = (debtors() | ({0} if self.rank and self._primary_has_begun else set())) - set(self._gone)
         # Whoever owes nothing may be silent: it begins to count when something is lent.
         self._heard = {rank: self._heard.get(rank, self._clock) for rank in watched}
-        found = [self._isSilent(rank, self._clock - heard) for rank, heard in self._heard.items()]
+        found = [self._is_silent(rank, self._clock - heard) for rank, heard in self._heard.items()]
         return [gone for gone in found if gone is not None]
 
-    def _isSilent(self, rank: int, quiet: float) -> Gone | None:
+    def _is_silent(self, rank: int, quiet: float) -> Gone | None:
         """Gives up a rank that has been quiet for too long; asks it before."""
         limit = SILENT_S if rank else PRIMARY_SILENT_S
         if quiet > limit:
-            return self._giveUp(rank, limit)
+            return self._give_up(rank, limit)
         pause = limit / PINGS
         if quiet > pause and self._clock - self._pinged.get(rank, -pause) >= pause:
             self._pinged[rank] = self._clock
             self.send(rank, Ping())
         return None
 
-    def _giveUp(self, rank: int, limit: float) -> Gone:
+    def _give_up(self, rank: int, limit: float) -> Gone:
         """Goes on without a rank; nobody can do without the primary, and whoever misses it may be the one cut off."""
         if rank == 0 or not self.transport.recovers:
             self.transport.expelled = self.transport.recovers
             raise WorldError(
-                f"{self.nameOf(rank)} has not answered for {limit:g} s: it has been stopped, or its host is down, or "
+                f"{self.name_of(rank)} has not answered for {limit:g} s: it has been stopped, or its host is down, or "
                 f"there is no way to it from {self.transport.peers[self.rank].host}"
             )
-        self.transport.giveUp(rank)
+        self.transport.give_up(rank)
         return self._lose(Gone(rank, False))
 
-    def nameOf(self, rank: int) -> str:
+    def name_of(self, rank: int) -> str:
         """A rank with its host."""
         return f"rank {rank} on {self.transport.peers[rank].host}"
 
@@ -343,26 +343,26 @@ def cluster() -> Cluster:
 
 def _pause(since: float) -> float:
     """How long to sleep where nothing is expected soon."""
-    return pauseBetweenLooks(time.monotonic() - since, calm=False, busy=False, awaits=False)
+    return pause_between_looks(time.monotonic() - since, calm=False, busy=False, awaits=False)
 
 
 def _expulsion(rank: int) -> WorldError:
     return WorldError(f"rank {rank} was given up by the others after {SILENT_S:g} s of silence: has it been stopped?")
 
 
-def _nameStage(stages: tuple[tuple[str, str, int], ...], number: int) -> str:
+def _name_stage(stages: tuple[tuple[str, str, int], ...], number: int) -> str:
     return f"{stages[number][0]} {stages[number][1]!r}" if number < len(stages) else "missing"
 
 
 def _packed(error: BaseException) -> bytes:
     """An exception with its causes; of one that cannot travel its text and its story."""
-    data = packError(error)
+    data = pack_error(error)
     if data:
         return data
     instead = JobStreamError(told(error))
     instead.__cause__ = error.__cause__
-    return packError(instead)
+    return pack_error(instead)
 
 
 def _unpacked(data: bytes) -> BaseException:
-    return unpackError(data) or JobStreamError("another rank failed, with an exception that cannot be unpickled here")
+    return unpack_error(data) or JobStreamError("another rank failed, with an exception that cannot be unpickled here")

@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 
 from .transport import Room
 
-__all__ = ["FAREWELL", "MESSAGES", "WELCOME", "Call", "Card", "Door", "Hello", "Incoming", "Line", "readHello"]
+__all__ = ["FAREWELL", "MESSAGES", "WELCOME", "Call", "Card", "Door", "Hello", "Incoming", "Line", "read_hello"]
 
 MESSAGES, FAREWELL = range(2)
 """What a call is for: to say something, or only that the one who is called has been given up."""
@@ -112,7 +112,7 @@ class Hello(NamedTuple):
     purpose: int
 
 
-def readHello(caller: socket.socket) -> Hello | None:
+def read_hello(caller: socket.socket) -> Hello | None:
     """What a caller has said; None: not yet.
 
     Raises:
@@ -135,13 +135,13 @@ class Call:
     Args:
         rank: who calls.
         card: of the one who is called.
-        isNear: it may be on this host.
+        is_near: it may be on this host.
         purpose: of the call.
     """
 
-    def __init__(self, rank: int, card: Card, isNear: bool, purpose: int = MESSAGES) -> None:
+    def __init__(self, rank: int, card: Card, is_near: bool, purpose: int = MESSAGES) -> None:
         self._hello = _HELLO.pack(card.token, rank, purpose)
-        self._addresses = [(address, card.port) for address in (*[LOOPBACK] * isNear, *card.addresses)]
+        self._addresses = [(address, card.port) for address in (*[LOOPBACK] * is_near, *card.addresses)]
         self._tries: list[_Try] = []
         self._pause = FIRST_PAUSE_S
         self._next = 0.0
@@ -162,7 +162,7 @@ class Call:
             self._tries = [each for each in map(_dialled, self._addresses) if each is not None]
         for each in tuple(self._tries):
             try:
-                if each.isThrough(self._hello):
+                if each.is_through(self._hello):
                     self._tries.remove(each)
                     self.close()
                     return each.socket
@@ -184,7 +184,7 @@ class _Try:
         self.socket = connecting
         self.greeted = False  # its host is there
 
-    def isThrough(self, hello: bytes) -> bool:
+    def is_through(self, hello: bytes) -> bool:
         """Whether the right one has answered.
 
         Raises:
@@ -301,7 +301,7 @@ class Incoming:
         self._body: memoryview | None = None
 
     @property
-    def isWithin(self) -> bool:
+    def is_within(self) -> bool:
         """Whether a body is here in part."""
         return self._body is not None
 
@@ -344,8 +344,8 @@ class Incoming:
         data = self._read
         if len(data) < _PREFIX.size:
             return False
-        self._kind, headSize, size = _PREFIX.unpack_from(data)
-        start = _PREFIX.size + headSize
+        self._kind, head_size, size = _PREFIX.unpack_from(data)
+        start = _PREFIX.size + head_size
         if len(data) < start:
             return False
         self._head = bytes(data[_PREFIX.size : start])

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from ..errors import PlanError
 
-__all__ = ["Grant", "hostCpuCount", "narrowBinding", "numberIn", "ownGrant", "shares"]
+__all__ = ["Grant", "host_cpu_count", "narrow_binding", "number_in", "own_grant", "shares"]
 
 CGROUP_ROOT = "/sys/fs/cgroup"
 CGROUP_MEMBERSHIP = "/proc/self/cgroup"
@@ -39,16 +39,16 @@ class Grant(NamedTuple):
     wanted: int | None
 
 
-def hostCpuCount() -> int:
+def host_cpu_count() -> int:
     """CPUs for the lanes of a process that is alone; the environment variable JOBS_CPUS overrides what is found.
 
     Raises:
         PlanError: JOBS_CPUS is not a number above 0.
     """
-    return shares([ownGrant()])[0]
+    return shares([own_grant()])[0]
 
 
-def ownGrant() -> Grant:
+def own_grant() -> Grant:
     """The grant of this process.
 
     Raises:
@@ -74,11 +74,11 @@ def shares(grants: Sequence[Grant]) -> tuple[int, ...]:
     for ranks in _hosts(grants).values():
         divided = _divide([grants[rank].mask for rank in ranks])
         for index, rank in enumerate(ranks):
-            lanes[rank] = _lanesOf(grants[rank], divided[index], index, len(ranks))
+            lanes[rank] = _lanes_of(grants[rank], divided[index], index, len(ranks))
     return tuple(lanes)
 
 
-def _lanesOf(grant: Grant, divided: int, index: int, ranks: int) -> int:
+def _lanes_of(grant: Grant, divided: int, index: int, ranks: int) -> int:
     if grant.wanted is not None:
         return grant.wanted
     if grant.quota is not None:
@@ -103,7 +103,7 @@ def _hosts(grants: Sequence[Grant]) -> dict[str, list[int]]:
     return hosts
 
 
-def narrowBinding(grants: Sequence[Grant], option: str) -> str | None:
+def narrow_binding(grants: Sequence[Grant], option: str) -> str | None:
     """What to tell the user where a launcher has bound the ranks of a host to fewer CPUs than they could use.
 
     Args:
@@ -137,13 +137,13 @@ def _wanted() -> int | None:
     wanted = os.environ.get("JOBS_CPUS")
     if not wanted:
         return None
-    count = numberIn(wanted)
+    count = number_in(wanted)
     if not count:
         raise PlanError(f"JOBS_CPUS must be a number of CPUs above 0, not {wanted!r:.60}")
     return count
 
 
-def numberIn(text: str) -> int | None:
+def number_in(text: str) -> int | None:
     """The number that is written in a variable; None: none, or one that nobody means."""
     return int(text) if text.isascii() and text.isdigit() and len(text) <= _MOST_DIGITS else None
 
@@ -162,8 +162,8 @@ def _available(root: str, membership: str) -> int:
     counts = [os.cpu_count() or 1]
     for group in _groups(root, membership, "cpuset"):
         texts = (_text(os.path.join(folder, name)) for folder in group for name in _CPU_SETS)
-        counts.append(_countCpus(next(filter(None, texts), "")))
-    counts.append(numberIn(os.environ.get("SLURM_CPUS_ON_NODE", "")) or 0)
+        counts.append(_count_cpus(next(filter(None, texts), "")))
+    counts.append(number_in(os.environ.get("SLURM_CPUS_ON_NODE", "")) or 0)
     return min(count for count in counts if count)
 
 
@@ -171,7 +171,7 @@ _CPU_SETS = ("cpuset.cpus.effective", "cpuset.effective_cpus", "cpuset.cpus")
 """Where a control group says which CPUs it has: in version 2, and in version 1."""
 
 
-def _countCpus(text: str) -> int:
+def _count_cpus(text: str) -> int:
     """How many CPUs a list such as ``0-3,8`` names."""
     ranges = [part.partition("-") for part in text.split(",") if part]
     return sum(int(last or first) - int(first) + 1 for first, _, last in ranges)
@@ -180,7 +180,7 @@ def _countCpus(text: str) -> int:
 def _quota(root: str, membership: str) -> int | None:
     """CPUs granted by the control groups of this process and those around them; None: no limit."""
     folders = [folder for group in _groups(root, membership, "cpu") for folder in group]
-    quotas = [*map(_cpuMax, folders), *map(_cfsQuota, folders)]
+    quotas = [*map(_cpu_max, folders), *map(_cfs_quota, folders)]
     return min((quota for quota in quotas if quota is not None), default=None)
 
 
@@ -207,20 +207,20 @@ def _upwards(top: str, path: str) -> list[str]:
     return [os.path.join(top, *parts[:count]) for count in range(len(parts), -1, -1)]
 
 
-def _cpuMax(folder: str) -> int | None:
+def _cpu_max(folder: str) -> int | None:
     quota, _, period = (_text(os.path.join(folder, "cpu.max")) or "").partition(" ")
     return _cpus(quota, period)
 
 
-def _cfsQuota(folder: str) -> int | None:
+def _cfs_quota(folder: str) -> int | None:
     quota, period = (_text(os.path.join(folder, f"cpu.cfs_{name}_us")) or "" for name in ("quota", "period"))
     return _cpus(quota, period)
 
 
 def _cpus(quota: str, period: str) -> int | None:
     """How many CPUs a quota of each period is, rounded up; None: there is no limit ("max", or -1)."""
-    isLimit = quota.isdecimal() and period.isdecimal() and int(period) > 0
-    return max(1, -(-int(quota) // int(period))) if isLimit else None
+    is_limit = quota.isdecimal() and period.isdecimal() and int(period) > 0
+    return max(1, -(-int(quota) // int(period))) if is_limit else None
 
 
 def _text(path: str) -> str | None:

@@ -31,7 +31,7 @@ class LocalTransport:
         self.peers = (Peer(socket.gethostname(), cpus, os.getpid()),)
 
     @property
-    def underWay(self) -> dict[int, int]:
+    def under_way(self) -> dict[int, int]:
         return {}
 
     def send(self, rank: int, head: bytes, buffers: Sequence[Buffer] = (), keep: Any = None) -> None:
@@ -40,7 +40,7 @@ class LocalTransport:
     def poll(self, room: Room) -> list[News]:
         return []
 
-    def giveUp(self, rank: int) -> None:
+    def give_up(self, rank: int) -> None:
         raise EngineError(f"rank {rank} is given up in a world of one process")
 
     def still(self) -> AbstractContextManager[Any]:

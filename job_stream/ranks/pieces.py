@@ -6,13 +6,13 @@ from collections.abc import Iterator, Sequence
 
 from .transport import Buffer
 
-__all__ = ["cutUp"]
+__all__ = ["cut_up"]
 
 JOIN_BYTES = 64 << 10
 """Buffers below this size are copied together, since a piece costs more than the copy."""
 
 
-def cutUp(views: Sequence[memoryview], limit: int) -> Iterator[Buffer]:
+def cut_up(views: Sequence[memoryview], limit: int) -> Iterator[Buffer]:
     """The pieces of a body, none of them larger than ``limit`` bytes; what isn't joined isn't copied."""
     small: list[memoryview] = []
     for view in views:

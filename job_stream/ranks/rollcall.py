@@ -17,7 +17,7 @@ from types import TracebackType
 
 from ..errors import WorldError
 
-__all__ = ["JOIN_LIMIT", "RollCall", "joinLimit"]
+__all__ = ["JOIN_LIMIT", "RollCall", "join_limit"]
 
 JOIN_LIMIT = "JOBS_JOIN_LIMIT"
 USUAL_S = 60.0
@@ -29,7 +29,7 @@ JOB = "PMIX_NAMESPACE"
 """Names the job of a launcher; no other on this host has this name."""
 
 
-def joinLimit(environment: Mapping[str, str] = os.environ) -> float:
+def join_limit(environment: Mapping[str, str] = os.environ) -> float:
     """How many seconds to wait for the others.
 
     Raises:
@@ -49,35 +49,35 @@ class RollCall:
     Args:
         rank: of this process.
         size: how many there are.
-        localSize: how many there are on this host; None: not known.
+        local_size: how many there are on this host; None: not known.
 
     Raises:
         WorldError: the limit makes no sense.
     """
 
-    def __init__(self, rank: int, size: int, localSize: int | None) -> None:
+    def __init__(self, rank: int, size: int, local_size: int | None) -> None:
         self._rank = rank
         self._size = size
-        self._localSize = localSize
-        self._limit = joinLimit()
-        self._isOver = threading.Event()
+        self._local_size = local_size
+        self._limit = join_limit()
+        self._is_over = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="job_stream-join", daemon=True)
         self._presence = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
 
     def __enter__(self) -> None:
         with suppress(OSError):  # then nobody here can see it, and it is only named as missing
-            self._presence.bind(_nameOf(self._rank))
+            self._presence.bind(_name_of(self._rank))
         self._thread.start()
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._isOver.set()
+        self._is_over.set()
         self._thread.join()
         self._presence.close()
 
     def _watch(self) -> None:
-        if not self._isOver.wait(self._limit):
+        if not self._is_over.wait(self._limit):
             print(f"job_stream: WorldError: {self._complaint()}", file=sys.stderr, flush=True)
             sleep(FAREWELL_S)
             os._exit(CRASHED)  # the thread that waits is inside MPI, and cannot be called back
@@ -89,24 +89,24 @@ class RollCall:
         )
 
     def _missing(self) -> str:
-        here = [rank for rank in range(self._size) if rank == self._rank or _isThere(rank)]
+        here = [rank for rank in range(self._size) if rank == self._rank or _is_there(rank)]
         host = socket.gethostname()
-        if self._localSize == self._size and JOB in os.environ:
+        if self._local_size == self._size and JOB in os.environ:
             absent = [str(rank) for rank in range(self._size) if rank not in here]
             if absent:
                 return f"rank {' and rank '.join(absent)} did not come"
             return "all came, but one has died since, or hangs"
-        if self._localSize is not None and len(here) < self._localSize and JOB in os.environ:
-            return f"of the {self._localSize} ranks on {host}, only rank {' and rank '.join(map(str, here))} came"
+        if self._local_size is not None and len(here) < self._local_size and JOB in os.environ:
+            return f"of the {self._local_size} ranks on {host}, only rank {' and rank '.join(map(str, here))} came"
         return f"one that is not on {host} did not come, or has died"
 
 
-def _nameOf(rank: int) -> str:
+def _name_of(rank: int) -> str:
     return f"\0job_stream-{os.environ.get(JOB, os.getppid())}-{rank}"
 
 
-def _isThere(rank: int) -> bool:
+def _is_there(rank: int) -> bool:
     with suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as probe:
-        probe.connect(_nameOf(rank))
+        probe.connect(_name_of(rank))
         return True
     return False

@@ -22,7 +22,7 @@ from time import monotonic, sleep
 from typing import Any
 
 from .base import Channel, RanksTransport
-from .connections import FAREWELL, MESSAGES, WELCOME, Call, Card, Door, Hello, Incoming, Line, readHello
+from .connections import FAREWELL, MESSAGES, WELCOME, Call, Card, Door, Hello, Incoming, Line, read_hello
 from .cpus import Grant
 from .meeting import meet
 from .transport import Lost, News, Room
@@ -50,32 +50,32 @@ class SocketChannel(Channel):
     Attributes:
         outgoing: messages to it.
         incoming: messages from it, when it has called.
-        isReady: whether something has come.
+        is_ready: whether something has come.
         broken: when the connection was found to be broken; None: it is not.
         deadline: when a dead rank is lost, unless more comes from it before.
     """
 
-    __slots__ = ("broken", "deadline", "incoming", "isReady", "outgoing")
+    __slots__ = ("broken", "deadline", "incoming", "is_ready", "outgoing")
 
     def __init__(self, rank: int, outgoing: Line) -> None:
         super().__init__(rank)
         self.outgoing = outgoing
         self.incoming: Incoming | None = None
-        self.isReady = False
+        self.is_ready = False
         self.broken: float | None = None
         self.deadline: float | None = None
 
     @property
     def count(self) -> int:
-        return self.outgoing.waiting + (self.isReady or self._isWithin)
+        return self.outgoing.waiting + (self.is_ready or self._is_within)
 
     @property
     def large(self) -> bool:
-        return self.outgoing.waiting > 0 or self._isWithin
+        return self.outgoing.waiting > 0 or self._is_within
 
     @property
-    def _isWithin(self) -> bool:
-        return self.incoming is not None and self.incoming.isWithin
+    def _is_within(self) -> bool:
+        return self.incoming is not None and self.incoming.is_within
 
 
 class SocketTransport(RanksTransport[SocketChannel]):
@@ -96,14 +96,14 @@ class SocketTransport(RanksTransport[SocketChannel]):
         self._door = Door(addresses)
         comm, grants, cards = meet(mpi, grant, self._door.card.packed())
         self._cards = [Card.unpacked(card) for card in cards]
-        lines = [Line(partial(self._callTo, rank, MESSAGES)) for rank in range(len(cards))]
+        lines = [Line(partial(self._call_to, rank, MESSAGES)) for rank in range(len(cards))]
         super().__init__(mpi, comm, grants, [SocketChannel(rank, line) for rank, line in enumerate(lines)])
         self._epoll = select.epoll()
         self._strangers: dict[int, socket.socket] = {}
         self._callers: dict[int, SocketChannel] = {}
         self._troubled: set[SocketChannel] = set()
         self._farewells: list[Call] = []
-        self._nextWatch = monotonic() + WATCH_S
+        self._next_watch = monotonic() + WATCH_S
         self._polled = monotonic()
         self._pusher: threading.Thread | None = None
         self._epoll.register(self._door.socket, select.EPOLLIN)
@@ -112,9 +112,9 @@ class SocketTransport(RanksTransport[SocketChannel]):
     def busy(self) -> bool:
         return super().busy or bool(self._troubled)
 
-    def _callTo(self, rank: int, purpose: int) -> Call:
-        isNear = self.grants[rank].host == self.grants[self.rank].host
-        return Call(self.rank, self._cards[rank], isNear, purpose)
+    def _call_to(self, rank: int, purpose: int) -> Call:
+        is_near = self.grants[rank].host == self.grants[self.rank].host
+        return Call(self.rank, self._cards[rank], is_near, purpose)
 
     # sending ----------------------------------------------------------------------------------------------------------
 
@@ -153,36 +153,36 @@ class SocketTransport(RanksTransport[SocketChannel]):
         if not channel.ended and channel.broken is None:
             channel.broken = monotonic()
             self._troubled.add(channel)
-            self._nextWatch = 0.0
+            self._next_watch = 0.0
 
     # receiving --------------------------------------------------------------------------------------------------------
 
-    def _takeUp(self, news: list[News]) -> None:
+    def _take_up(self, news: list[News]) -> None:
         self._polled = monotonic()
         for fd, _ in self._epoll.poll(0):
             if fd in self._callers:
                 channel = self._callers[fd]
-                channel.isReady = True
+                channel.is_ready = True
                 self._moving.add(channel)
             elif fd in self._strangers:
                 self._hear(self._strangers[fd], news)
             else:
-                self._openDoor(news)
+                self._open_door(news)
 
-    def _openDoor(self, news: list[News]) -> None:
+    def _open_door(self, news: list[News]) -> None:
         for caller in self._door.callers():
             self._strangers[caller.fileno()] = caller
             self._epoll.register(caller, select.EPOLLIN)
             self._hear(caller, news)
         while len(self._strangers) > MOST_STRANGERS:
-            self._sendAway(next(iter(self._strangers.values())))
+            self._send_away(next(iter(self._strangers.values())))
 
     def _hear(self, caller: socket.socket, news: list[News]) -> None:
         """Finds out who is calling, and what for."""
         try:
-            hello = readHello(caller)
+            hello = read_hello(caller)
         except OSError:
-            self._sendAway(caller)
+            self._send_away(caller)
             return
         if hello is None:
             return
@@ -196,15 +196,15 @@ class SocketTransport(RanksTransport[SocketChannel]):
         if channel is not None and hello.purpose == FAREWELL:
             caller.send(WELCOME)
             self._lose(self.rank, news)
-        self._sendAway(caller)
+        self._send_away(caller)
 
     def _known(self, hello: Hello) -> SocketChannel | None:
         """The rank that is calling; None: somebody else, or a rank of which nobody wants to hear any more."""
-        isRank = secrets.compare_digest(hello.token, self._door.card.token) and hello.rank < self.size
-        channel = self._channels[hello.rank] if isRank else None
+        is_rank = secrets.compare_digest(hello.token, self._door.card.token) and hello.rank < self.size
+        channel = self._channels[hello.rank] if is_rank else None
         return None if channel is None or channel.ended else channel
 
-    def _sendAway(self, caller: socket.socket) -> None:
+    def _send_away(self, caller: socket.socket) -> None:
         del self._strangers[caller.fileno()]
         self._release(caller)
 
@@ -218,8 +218,8 @@ class SocketTransport(RanksTransport[SocketChannel]):
     def _move(self, channel: SocketChannel, room: Room, news: list[News]) -> None:
         if channel.outgoing.waiting:
             self._push(channel)
-        if channel.isReady and channel.incoming is not None:
-            channel.isReady = False
+        if channel.is_ready and channel.incoming is not None:
+            channel.is_ready = False
             if channel.deadline is not None:
                 channel.deadline = monotonic() + DRAIN_S
             try:
@@ -228,11 +228,11 @@ class SocketTransport(RanksTransport[SocketChannel]):
                     if channel.ended:
                         return
             except OSError:
-                self._stopReceiving(channel)
+                self._stop_receiving(channel)
                 self._break(channel)
 
-    def _stopReceiving(self, channel: SocketChannel) -> None:
-        channel.isReady = False
+    def _stop_receiving(self, channel: SocketChannel) -> None:
+        channel.is_ready = False
         if channel.incoming is not None:
             del self._callers[channel.incoming.socket.fileno()]
             self._release(channel.incoming.socket)
@@ -242,14 +242,14 @@ class SocketTransport(RanksTransport[SocketChannel]):
 
     def _watch(self, news: list[News]) -> None:
         now = monotonic()
-        if now >= self._nextWatch:
-            self._askForDeaths(now)
-            self._farewells = [call for call in self._farewells if not _isSaid(call)]
-            self._nextWatch = now + (BROKEN_WATCH_S if self._troubled else WATCH_S)
+        if now >= self._next_watch:
+            self._ask_for_deaths(now)
+            self._farewells = [call for call in self._farewells if not _is_said(call)]
+            self._next_watch = now + (BROKEN_WATCH_S if self._troubled else WATCH_S)
             for channel in tuple(self._troubled):
                 self._judge(channel, now, news)
 
-    def _askForDeaths(self, now: float) -> None:
+    def _ask_for_deaths(self, now: float) -> None:
         with suppress(self._mpi.Exception):
             self._comm.Iprobe(self._mpi.ANY_SOURCE)  # has MPI look what has come to it
         group = self._comm.Get_failed()
@@ -269,31 +269,31 @@ class SocketTransport(RanksTransport[SocketChannel]):
             if now >= channel.deadline:
                 self._lose(channel.rank, news)
         elif channel.broken is not None and now - channel.broken > BROKEN_S * (1 + (channel.rank < self.rank)):
-            self.giveUp(channel.rank)
+            self.give_up(channel.rank)
             news.append(Lost(channel.rank))
 
     def _expel(self, channel: SocketChannel) -> None:
-        farewell = self._callTo(channel.rank, FAREWELL)
-        if not _isSaid(farewell):
+        farewell = self._call_to(channel.rank, FAREWELL)
+        if not _is_said(farewell):
             self._farewells.append(farewell)
 
     def _drop(self, channel: SocketChannel) -> None:
         self._troubled.discard(channel)
         channel.outgoing.close()
-        self._stopReceiving(channel)
+        self._stop_receiving(channel)
 
-    def _hangUp(self) -> None:
+    def _hang_up(self) -> None:
         for channel in self._channels:
             self._drop(channel)
         for caller in tuple(self._strangers.values()):
-            self._sendAway(caller)
+            self._send_away(caller)
         for farewell in self._farewells:
             farewell.close()
         self._epoll.close()
         self._door.socket.close()
 
 
-def _isSaid(farewell: Call) -> bool:
+def _is_said(farewell: Call) -> bool:
     """Whether a rank has been told that it was given up, or cannot be."""
     try:
         answer = farewell.answered()

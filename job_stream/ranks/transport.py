@@ -93,7 +93,7 @@ class Transport(Protocol):
         ...
 
     @property
-    def underWay(self) -> dict[int, int]:
+    def under_way(self) -> dict[int, int]:
         """How many messages are on their way to or from each rank, where there are any."""
         ...
 
@@ -112,7 +112,7 @@ class Transport(Protocol):
         """Moves on what is under way; what has become complete, in order for each sender."""
         ...
 
-    def giveUp(self, rank: int) -> None:
+    def give_up(self, rank: int) -> None:
         """Takes a rank for lost without a report: drops what it sent and what is on its way to it.
 
         The others are told, and do the same.

@@ -18,14 +18,14 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..errors import JobStreamError, WorldError
-from .cpus import Grant, narrowBinding, numberIn, ownGrant, shares
+from .cpus import Grant, narrow_binding, number_in, own_grant, shares
 from .local import LocalTransport
 from .transport import Transport
 
 if TYPE_CHECKING:
     from .base import RanksTransport
 
-__all__ = ["OWNER", "Launch", "launched", "rankOf", "sizeOf", "world"]
+__all__ = ["OWNER", "Launch", "launched", "rank_of", "size_of", "world"]
 
 OWNER = "JOBS_WORLD_PID"
 """Names the process that is the rank: children inherit the launcher's variables, but are no ranks."""
@@ -50,15 +50,15 @@ class Launch(NamedTuple):
         launcher: ``Open MPI``, ``MPICH`` (and its relatives) or ``Slurm``.
         rank: number of this process.
         size: how many there are.
-        localRank: number of this process on its host; None: not known.
-        localSize: how many there are on its host; None: not known.
+        local_rank: number of this process on its host; None: not known.
+        local_size: how many there are on its host; None: not known.
     """
 
     launcher: str
     rank: int
     size: int
-    localRank: int | None
-    localSize: int | None
+    local_rank: int | None
+    local_size: int | None
 
 
 # rank, size, rank on the host, size on the host; the first that are there count, since MPI launchers run inside Slurm.
@@ -84,21 +84,21 @@ def launched(environment: Mapping[str, str] = os.environ) -> Launch | None:
         raise WorldError(f"JOBS_RANKS can only be 1 (this process alone), not {ranks!r:.60}; use mpirun -n for more")
     if ranks:
         return None
-    for launcher, rankName, sizeName, localRank, localSize in _LAUNCHERS:
-        numbers = (numberIn(environment.get(name, "")) for name in (rankName, sizeName, localRank, localSize))
+    for launcher, rank_name, size_name, local_rank, local_size in _LAUNCHERS:
+        numbers = (number_in(environment.get(name, "")) for name in (rank_name, size_name, local_rank, local_size))
         rank, size, *local = numbers
         if rank is not None and size:
             return Launch(launcher, rank, size, *local)
     return None
 
 
-def rankOf() -> int:
+def rank_of() -> int:
     """The rank of this process; known before MPI is initialised, and in lanes too."""
     launch = launched()
     return launch.rank if launch else 0
 
 
-def sizeOf() -> int:
+def size_of() -> int:
     """How many ranks there are; known before MPI is initialised, and in lanes too."""
     launch = launched()
     return launch.size if launch else 1
@@ -142,7 +142,7 @@ class _World:
         if self._asked or os.environ.get(OWNER) != str(os.getpid()) or "mpi4py.MPI" in sys.modules:
             return
         error = getattr(sys, "last_value", None)
-        if not _othersWait(failed=error is not None):
+        if not _others_wait(failed=error is not None):
             return
         with suppress(JobStreamError):  # then the others fail by themselves, too
             self()
@@ -152,13 +152,13 @@ class _World:
                 self._ending.end(error)
 
     def _join(self) -> Transport:
-        launch, grant = launched(), ownGrant()
+        launch, grant = launched(), own_grant()
         if launch is None or os.environ.get(OWNER) != str(os.getpid()):
             return LocalTransport(shares([grant])[0])
         if launch.size == 1:
-            _warn(narrowBinding([grant], UNBOUND[launch.launcher]))
+            _warn(narrow_binding([grant], UNBOUND[launch.launcher]))
             return LocalTransport(shares([grant])[0])
-        transport = _joinMpi(launch, grant)
+        transport = _join_mpi(launch, grant)
         self._ending = _Ending(transport)
         return transport
 
@@ -172,7 +172,7 @@ Raises:
 """
 
 
-def _othersWait(failed: bool) -> bool:
+def _others_wait(failed: bool) -> bool:
     """Whether there are others that would wait inside MPI for a process that ends without having joined them."""
     if os.environ.get("JOBS_RANKS"):
         return False
@@ -182,14 +182,14 @@ def _othersWait(failed: bool) -> bool:
     return launch.launcher != "Slurm" or "PMIX_RANK" in os.environ
 
 
-def _joinMpi(launch: Launch, grant: Grant) -> Transport:
+def _join_mpi(launch: Launch, grant: Grant) -> Transport:
     from .rollcall import RollCall
 
-    with RollCall(launch.rank, launch.size, launch.localSize):
+    with RollCall(launch.rank, launch.size, launch.local_size):
         transport = _met(launch, grant)
-    _tellUsher()
+    _tell_usher()
     if transport.rank == 0:
-        _warn(narrowBinding(transport.grants, UNBOUND[launch.launcher]))
+        _warn(narrow_binding(transport.grants, UNBOUND[launch.launcher]))
     return transport
 
 
@@ -197,30 +197,30 @@ def _met(launch: Launch, grant: Grant) -> RanksTransport[Any]:
     """Comes together with the others."""
     from .meeting import recovers, start
 
-    oneHost = launch.localSize == launch.size
-    mpi = start(oneHost)
+    one_host = launch.local_size == launch.size
+    mpi = start(one_host)
     size = mpi.COMM_WORLD.Get_size()
     if size != launch.size:
         library = mpi.Get_library_version().splitlines()[0].strip(" \0,")
         mpi.Finalize()
         raise WorldError(_mismatch(launch, size, library))
-    return _withSockets(mpi, grant, oneHost) if recovers() else _throughMpi(mpi, grant)
+    return _with_sockets(mpi, grant, one_host) if recovers() else _through_mpi(mpi, grant)
 
 
-def _withSockets(mpi: Any, grant: Grant, oneHost: bool) -> RanksTransport[Any]:
-    from .addresses import ownAddresses
+def _with_sockets(mpi: Any, grant: Grant, one_host: bool) -> RanksTransport[Any]:
+    from .addresses import own_addresses
     from .sockets import SocketTransport
 
-    return SocketTransport(mpi, grant, [] if oneHost else ownAddresses())
+    return SocketTransport(mpi, grant, [] if one_host else own_addresses())
 
 
-def _throughMpi(mpi: Any, grant: Grant) -> RanksTransport[Any]:
+def _through_mpi(mpi: Any, grant: Grant) -> RanksTransport[Any]:
     from .mpi import MpiTransport
 
     return MpiTransport(mpi, grant)
 
 
-def _tellUsher() -> None:
+def _tell_usher() -> None:
     """Tells who started this rank for ``job_stream`` that it has joined the others, which can do without it now."""
     if name := os.environ.get(USHER):
         with suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as link:
@@ -261,7 +261,7 @@ class _Ending:
     def _failed(self, kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
         if os.getpid() == self._pid:
             self._error = error
-            if _isShared(error) and self._transport.rank and not self._transport.expelled:
+            if _is_shared(error) and self._transport.rank and not self._transport.expelled:
                 self._untold = kind, error, trace
                 return
             if isinstance(error, KeyboardInterrupt) and isinstance(error.__context__, KeyboardInterrupt):
@@ -274,7 +274,7 @@ class _Ending:
             return
         self._error = self._error or error
         try:
-            if not self._leftOnKeyPress():
+            if not self._left_on_key_press():
                 self._transport.abort()
         except BaseException:
             self._transport.abort()
@@ -284,7 +284,7 @@ class _Ending:
         """Ends all ranks with an exit code."""
         self._transport.abort(status)
 
-    def _leftOnKeyPress(self) -> bool:
+    def _left_on_key_press(self) -> bool:
         try:
             return self._left()
         except KeyboardInterrupt:
@@ -294,7 +294,7 @@ class _Ending:
 
     def _left(self) -> bool:
         """Whether all ranks have come to their ends."""
-        if self._transport.expelled or (self._error is not None and not _isShared(self._error)):
+        if self._transport.expelled or (self._error is not None and not _is_shared(self._error)):
             return False
         if not self._transport.leave(self._patience()):
             if self._untold is not None:  # rank 0 would have ended this process before, had it the same to say
@@ -310,6 +310,6 @@ class _Ending:
         return 3 * GRACE_S if self._transport.rank else GRACE_S
 
 
-def _isShared(error: BaseException) -> bool:
+def _is_shared(error: BaseException) -> bool:
     """Whether all ranks raise this exception, so that one of them may speak for all; a key press reaches all, too."""
-    return isinstance(error, KeyboardInterrupt) or bool(getattr(error, "_jobStreamShared", False))
+    return isinstance(error, KeyboardInterrupt) or bool(getattr(error, "_job_stream_shared", False))

@@ -11,7 +11,7 @@ from ..evaluate.failures import describe
 from ..ground.texts import shorten
 from ..stream.plan import Stage
 from ..stream.recorder import Function
-from ..values import Failure, Multiple, isUnrun
+from ..values import Failure, Multiple, is_unrun
 from .reports import caused
 
 __all__ = ["Handlers"]
@@ -32,7 +32,7 @@ class Handlers:
         self._failures = failures
         self._results: list[Any] = []
 
-    def initialParts(self) -> list[Any]:
+    def initial_parts(self) -> list[Any]:
         """Runs the init functions; what they return comes before the initial work."""
         parts: list[Iterable[Any]] = []
         for stage in self._inits:
@@ -67,15 +67,15 @@ class Handlers:
                     answer = apply(function, value)
                 except Exception as error:
                     self._again(stage, value, error, apply, function, value)
-            if isUnrun(answer):  # one that gives what has not run gives that each time
+            if is_unrun(answer):  # one that gives what has not run gives that each time
                 raise PlanError(f"result function {stage.name!r} gave a {type(answer).__name__}, and nobody runs it: "
                                 "leave out yield and async")  # fmt: skip
 
         return handle
 
-    def checkDropped(self) -> None:
+    def check_dropped(self) -> None:
         """Nobody takes the results: what has not run yet never will."""
-        if self._results and isUnrun(self._results[0]):
+        if self._results and is_unrun(self._results[0]):
             kind = type(self._results[0]).__name__
             raise PlanError(f"the last stage gave a {kind}, which nobody takes, so nothing in it ever runs: "
                             "return Multiple(...) of a generator")  # fmt: skip

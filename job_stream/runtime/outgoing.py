@@ -43,7 +43,7 @@ class Freight:
     def ashore(self, message: Any) -> Any:
         """A message for another rank."""
         if type(message) is Lend:
-            return message._replace(units=tuple((name, self._workAshore(work)) for name, work in message.units))
+            return message._replace(units=tuple((name, self._work_ashore(work)) for name, work in message.units))
         if type(message) is Repaid:
             products = tuple(self.packed(product) if hasattr(product, "payload") else product
                              for product in message.products)  # fmt: skip
@@ -51,14 +51,14 @@ class Freight:
             return message._replace(products=products, kept=kept)
         return message
 
-    def _workAshore(self, work: Any) -> Any:
+    def _work_ashore(self, work: Any) -> Any:
         """Work for another rank, which does not have this rank's source."""
         if type(work.payload) is not Span:
             return self.packed(work)
-        values = self._source.valuesOf(work.payload)
+        values = self._source.values_of(work.payload)
         if isinstance(values, range) and max(abs(values.start), abs(values.stop)) < LARGEST:
             return work._replace(payload=Stretch(values.start, values.start + len(values) * values.step, values.step))
         try:
             return work._replace(payload=pack(values))
         except PayloadError as error:
-            raise self._reporter.unpackableSource(error)  # noqa: B904
+            raise self._reporter.unpackable_source(error)  # noqa: B904

@@ -16,7 +16,7 @@ from typing import Any
 from ..engine.messages import SourceGave
 from ..errors import CheckpointError
 from ..memory.payload import Blob, Live, Parts, pack
-from ..values import bytesOf
+from ..values import bytes_of
 from ..workers.surroundings import Surroundings
 
 __all__ = ["PULL_S", "Puller", "ThreadPuller"]
@@ -58,7 +58,7 @@ class Puller:
         self._bytes = 0
         self._since = 0.0
         self._ask = ask
-        self._steps = self._allSteps()
+        self._steps = self._all_steps()
         next(self._steps, None)
 
     def request(self, items: int) -> None:
@@ -79,7 +79,7 @@ class Puller:
         with self._changed:
             if not self.waiting or monotonic() - self._since < PULL_S:
                 return None
-            return SourceGave(self._takeChunks(), False)
+            return SourceGave(self._take_chunks(), False)
 
     def pull(self) -> None:
         """Takes items until the request is met."""
@@ -90,21 +90,21 @@ class Puller:
     def close(self) -> None:
         """Nothing is asked for any more."""
 
-    def _allSteps(self) -> Iterator[None]:
+    def _all_steps(self) -> Iterator[None]:
         """Before each item, it stops for as long as none is wanted."""
         try:
             for iterator in self._iterators:
                 yield
-                self._passOver(iterator)
+                self._pass_over(iterator)
                 for value in iterator:
                     self._take(value)
                     yield
                 with self._changed:
-                    self._post(SourceGave(self._takeChunks(), True))
+                    self._post(SourceGave(self._take_chunks(), True))
         except Exception as error:
             self._post(error)
 
-    def _passOver(self, iterator: Iterator[Any]) -> None:
+    def _pass_over(self, iterator: Iterator[Any]) -> None:
         """Drops what an earlier run has been given."""
         done, self._done = self._done, 0
         passed = sum(1 for _ in islice(iterator, done))
@@ -116,14 +116,14 @@ class Puller:
         with self._changed:
             self._values.append(value)
             if type(value) not in _WITHOUT_SIZE:
-                self._bytes += bytesOf(value)
+                self._bytes += bytes_of(value)
             count = len(self._values)
             if self._wanted and (count >= self._wanted or self._bytes >= PULL_BYTES):
-                self._post(SourceGave(self._takeChunks(), False))
+                self._post(SourceGave(self._take_chunks(), False))
             elif self._wanted and count == 1:
                 self._wake()
 
-    def _takeChunks(self) -> tuple[tuple[int, Any], ...]:
+    def _take_chunks(self) -> tuple[tuple[int, Any], ...]:
         values, self._values, self._wanted, self._bytes = self._values, [], 0, 0
         if not values:
             return ()
@@ -149,14 +149,14 @@ class ThreadPuller(Puller):
 
     def _run(self) -> None:
         try:
-            while self._isWanted():
+            while self._is_wanted():
                 next(self._steps)
         except StopIteration:
             pass
         except BaseException as error:
             self._post(error)
 
-    def _isWanted(self) -> bool:
+    def _is_wanted(self) -> bool:
         """Waits until items are wanted; False: none ever will be."""
         with self._changed:
             self._changed.wait_for(lambda: self._wanted or self._closed)

@@ -13,15 +13,15 @@ from ..engine.stalls import STALL_S
 from ..errors import LaneDied, StageError, StageTimeout
 from ..evaluate.calls import bare
 from ..evaluate.failures import UserFailure, describe
-from ..evaluate.packing import unpackAny
-from ..ground.texts import cut, linkBefore, shorten
-from ..memory.exceptions import setCause, unpackError
+from ..evaluate.packing import unpack_any
+from ..ground.texts import cut, link_before, shorten
+from ..memory.exceptions import set_cause, unpack_error
 from ..ranks.transport import Transport
 from ..stream.plan import Kind, Plan
 from ..values import Failure
 from .source import InitialWork
 
-__all__ = ["Reporter", "caused", "markShared", "summary", "tellStalled"]
+__all__ = ["Reporter", "caused", "mark_shared", "summary", "tell_stalled"]
 
 LINE_CHARACTERS = 500
 
@@ -44,18 +44,18 @@ def _told(error: BaseException, story: StageError) -> BaseException:
     if error.__cause__ is not None:
         story.__cause__ = error.__cause__
     else:
-        story.__context__, story.__suppress_context__ = linkBefore(error), True
-    setCause(error, story)
+        story.__context__, story.__suppress_context__ = link_before(error), True
+    set_cause(error, story)
     return error
 
 
-def markShared(error: BaseException) -> None:
+def mark_shared(error: BaseException) -> None:
     """All ranks raise this exception, so only the primary has to print it."""
     with suppress(Exception):
-        error._jobStreamShared = True  # type: ignore[attr-defined]
+        error._job_stream_shared = True  # type: ignore[attr-defined]
 
 
-def tellStalled(story: str, transport: Transport | None) -> None:
+def tell_stalled(story: str, transport: Transport | None) -> None:
     """Tells the user that a stream stands still, and what this rank waits for.
 
     Args:
@@ -64,7 +64,7 @@ def tellStalled(story: str, transport: Transport | None) -> None:
     """
     who = "" if transport is None else f" rank {transport.rank}:"
     messages = [f"{count} messages from or to rank {rank} are under way"
-                for rank, count in sorted(transport.underWay.items())] if transport is not None else []  # fmt: skip
+                for rank, count in sorted(transport.under_way.items())] if transport is not None else []  # fmt: skip
     if transport is None or transport.rank == 0:
         print(
             f"job_stream: nothing has moved for {STALL_S:g} s although the stream is not over, and no function runs. "
@@ -92,15 +92,15 @@ class Reporter:
 
     # what user code raised --------------------------------------------------------------------------------------------
 
-    def userError(self, failure: UserFailure) -> BaseException:
+    def user_error(self, failure: UserFailure) -> BaseException:
         """The user's exception with what is known about it as its cause; or only that."""
         cause = StageError(failure.stage, failure.item, failure.traceback, failure.pid, failure.host, self.rank)
-        error = failure.exception if isinstance(failure.exception, BaseException) else unpackError(failure.exception)
+        error = failure.exception if isinstance(failure.exception, BaseException) else unpack_error(failure.exception)
         if error is None or isinstance(error, (SystemExit, KeyboardInterrupt)):
             return cause  # must not end the script as if it had come from there
         return _told(error.with_traceback(None), cause)
 
-    def sourceError(self, error: BaseException) -> BaseException:
+    def source_error(self, error: BaseException) -> BaseException:
         """The exception that an iterator of the initial work raised."""
         return caused(error, "initial work", "<the next one>", describe(error), self.rank)
 
@@ -115,7 +115,7 @@ class Reporter:
         """Something that waits in front of a stage cannot be pickled."""
         return caused(error, self._plan.places[place].name, "<what it was to be given>", str(error), self.rank)
 
-    def unpackableSource(self, error: Exception) -> BaseException:
+    def unpackable_source(self, error: Exception) -> BaseException:
         """Something of the initial work cannot be pickled."""
         return caused(error, "initial work", "<some of it>", str(error), self.rank)
 
@@ -124,30 +124,30 @@ class Reporter:
     def skipped(self, action: Skip) -> Failure:
         """An item whose stage raised."""
         try:
-            (item,) = unpackAny(action.payload)
+            (item,) = unpack_any(action.payload)
         except Exception:
             item = "<an item that could not be unpickled>"
         return Failure(item, action.stage, action.attempts, action.reason)
 
-    def givenUp(self, action: Fail) -> list[Failure]:
+    def given_up(self, action: Fail) -> list[Failure]:
         """Items that cost a worker process each time."""
         name = self._plan.places[action.place].name
-        return [Failure(item, name, action.attempts, action.cause) for item in self._itemsOf(action)]
+        return [Failure(item, name, action.attempts, action.cause) for item in self._items_of(action)]
 
-    def lastStraw(self, action: Fail) -> StageError:
+    def last_straw(self, action: Fail) -> StageError:
         """The same where the run is to end with it."""
         kind = StageTimeout if action.timed else LaneDied
         tries = f" ({action.attempts} times)" if action.attempts > 1 else ""
         text = f"{kind.__name__}: {action.cause}{tries}"
-        name, item = self._plan.places[action.place].name, shorten(self._itemsOf(action)[0])
+        name, item = self._plan.places[action.place].name, shorten(self._items_of(action)[0])
         return kind(name, item, text, host=socket.gethostname(), rank=self.rank)
 
-    def _itemsOf(self, action: Fail) -> list[Any]:
+    def _items_of(self, action: Fail) -> list[Any]:
         if action.payload is None:
             return ["<no item>"]
         if action.opaque:
             return [f"<{action.count} items of {action.payload.nbytes} bytes that kill whoever unpickles them>"]
         counted = type(action.payload) in COUNTED
-        values = self._source.valuesOf(action.payload) if counted else unpackAny(action.payload)
+        values = self._source.values_of(action.payload) if counted else unpack_any(action.payload)
         items = list(values[action.index : action.index + action.count])
         return [bare(item) for item in items]

@@ -22,19 +22,19 @@ from ..engine import messages as m
 from ..engine.rank import Rank
 from ..errors import CheckpointError
 from ..evaluate.failures import UserFailure
-from ..evaluate.packing import LivePacking, StowedPacking, unpackAny
+from ..evaluate.packing import LivePacking, StowedPacking, unpack_any
 from ..ground.limits import explained
 from ..lanes.pool import Death, ProcessPool
 from ..lanes.threads import ThreadPool
 from ..memory.buffers import Stowage
 from ..memory.kin import kin
-from ..memory.payload import byValue, readOnce
+from ..memory.payload import by_value, read_once
 from ..memory.words import ALL_CPUS, ENDING, OWN_CPUS, PAUSED, REPORTS, WANTED, Board
 from ..observe.statistics import Statistics
 from ..ranks.cluster import Cluster, Gone, cluster
-from ..ranks.cpus import hostCpuCount
+from ..ranks.cpus import host_cpu_count
 from ..ranks.protocol import Figures
-from ..ranks.world import sizeOf
+from ..ranks.world import size_of
 from ..stream.plan import Plan
 from ..values import Failure
 from ..workers.streams import Forwarding
@@ -42,7 +42,7 @@ from ..workers.surroundings import Surroundings
 from ..workers.worker import KEEPER, Setup
 from .outgoing import Freight
 from .prefetch import Puller, ThreadPuller
-from .reports import Reporter, markShared, tellStalled
+from .reports import Reporter, mark_shared, tell_stalled
 from .source import InitialWork
 from .together import quietly
 from .waiting import Patience, Wake
@@ -84,19 +84,19 @@ class Runtime:
         self._rank: Rank
         self._joining = joining
         self._cluster: Cluster | None = None
-        self._board = Board(shared=plan.usesProcesses)
+        self._board = Board(shared=plan.uses_processes)
         self._saver = saver
-        self._isLive = not patient
+        self._is_live = not patient
         self.statistics = Statistics()
         self._messages = 0
         self._wake = Wake()
         roots = [part for place in plan.places for part in (place.function, place.store, place.emit, place.key)]
-        self._family = kin.begin([*roots, *source.sequences], patient or sizeOf() > 1, byValue)
-        self._forwarding = Forwarding() if plan.usesProcesses else None
+        self._family = kin.begin([*roots, *source.sequences], patient or size_of() > 1, by_value)
+        self._forwarding = Forwarding() if plan.uses_processes else None
         setup = Setup(plan, source, seed, drop, self._board, patient, forwarding=self._forwarding)
-        self._processes = self._fork(setup) if plan.usesProcesses else None
+        self._processes = self._fork(setup) if plan.uses_processes else None
         self._stowage = Stowage()
-        packing = LivePacking() if self._isLive else StowedPacking(self._stowage.stow)
+        packing = LivePacking() if self._is_live else StowedPacking(self._stowage.stow)
         self._surroundings = Surroundings()
         self._threads = ThreadPool(setup, self._post, packing, self._surroundings)
         self._reporter = Reporter(plan, source)
@@ -110,17 +110,17 @@ class Runtime:
         self._limits = [place.policy.timeout_s for place in plan.places if place.policy.timeout_s is not None]
         self._patience = Patience(self._processes, self._limits, self._due)
         self._stopping = False
-        self._isOver = False
+        self._is_over = False
         self._failed = False
-        self._toldStalled = False
+        self._told_stalled = False
         self._given: BaseException | None = None
         self.failures: list[Failure] = []
         self._performers: dict[type, Callable[[Any], None]] = {
             m.Lend: self._lend, m.Call: self._call, m.Deliver: self._deliveries.put, m.Pull: self._pull,
-            m.StartLane: self._startLane, m.StartKeeper: self._startKeeper, m.TakeBack: self._takeBack,
-            m.Flush: self._tell, m.Resume: self._tell, m.Signal: self._signal, m.Fail: self._giveUp,
+            m.StartLane: self._start_lane, m.StartKeeper: self._start_keeper, m.TakeBack: self._take_back,
+            m.Flush: self._tell, m.Resume: self._tell, m.Signal: self._signal, m.Fail: self._give_up,
             m.Skip: self._skip, m.Halt: self._halt, m.Send: self._send, m.Report: self._report, m.Saved: self._save,
-            m.Stalled: self._tellStalled,
+            m.Stalled: self._tell_stalled,
         }  # fmt: skip
         self._thread = threading.Thread(target=self._run, name="job_stream-engine", daemon=True)
 
@@ -151,7 +151,7 @@ class Runtime:
                 if delivery is None:
                     return
                 if delivery is _PULL:
-                    self._pullHere()
+                    self._pull_here()
                     continue
                 if isinstance(delivery, BaseException):
                     raise delivery
@@ -160,7 +160,7 @@ class Runtime:
             if self._given is None:
                 self._given = error
                 if self._cluster is not None:
-                    markShared(error)
+                    mark_shared(error)
             raise
         finally:
             self._stop()
@@ -187,7 +187,7 @@ class Runtime:
         self._performers.clear()
         self._deliveries = SimpleQueue()
 
-    def _pullHere(self) -> None:
+    def _pull_here(self) -> None:
         assert self._puller is not None
         self._puller.pull()
 
@@ -199,8 +199,8 @@ class Runtime:
 
     def _deliver(self, delivery: m.Deliver, handle: Callable[[list[Any], int | None], None]) -> None:
         try:
-            payload = delivery.payload if self._saver is None else readOnce(delivery.payload)
-            values = unpackAny(payload)
+            payload = delivery.payload if self._saver is None else read_once(delivery.payload)
+            values = unpack_any(payload)
         except Exception as error:
             raise self._reporter.unreadable(error)  # noqa: B904
         if self._saver is None:
@@ -224,7 +224,7 @@ class Runtime:
             if self._saver is not None:
                 self._saver.save(self._rank.capture())  # from here on, what has become of results is on record
             self._loop()
-            self._isOver = self._rank.halted and not self._failed
+            self._is_over = self._rank.halted and not self._failed
         except BaseException as error:
             self._fail(explained(error, "the run cannot go on"))
         finally:
@@ -233,18 +233,18 @@ class Runtime:
     def _join(self) -> None:
         """Meets the other ranks, and so learns how many lanes this one may have."""
         joined = self._joining()
-        shares = [peer.cpus for peer in joined.transport.peers] if sizeOf() > 1 else [hostCpuCount()]
-        lanesOf = tuple(self._cpus or share for share in shares)
-        own = lanesOf[joined.rank]
-        self._board.flags[OWN_CPUS], self._board.flags[ALL_CPUS] = own, sum(lanesOf)
-        parts = self._source.partsFor(joined.size) if joined.rank == 0 else ()
-        self._rank = Rank(self._plan, parts, own, joined.rank, lanesOf, self._saver.state if self._saver else None)
+        shares = [peer.cpus for peer in joined.transport.peers] if size_of() > 1 else [host_cpu_count()]
+        lanes_of = tuple(self._cpus or share for share in shares)
+        own = lanes_of[joined.rank]
+        self._board.flags[OWN_CPUS], self._board.flags[ALL_CPUS] = own, sum(lanes_of)
+        parts = self._source.parts_for(joined.size) if joined.rank == 0 else ()
+        self._rank = Rank(self._plan, parts, own, joined.rank, lanes_of, self._saver.state if self._saver else None)
         if joined.size > 1:
             self._cluster = joined
             self._reporter.rank = joined.rank
             self._patience.polls, self._patience.stirred = True, monotonic()
             self._patience.awaits = self._awaits
-            self._patience.isBusy, self._patience.isCalm = self._isBusy, self._isCalm
+            self._patience.is_busy, self._patience.is_calm = self._is_busy, self._is_calm
             for gone in joined.begin(self._plan):
                 self._lose(gone)
 
@@ -255,17 +255,17 @@ class Runtime:
             self._processes.register(poll)
         while not (self._stopping or self._rank.halted or self._failed):
             ready = {fd for fd, _ in poll.poll(0 if self._events else self._patience.ms())}
-            if self._cluster is not None and self._patience.isLookDue():
-                self._takeFromRanks(self._cluster)
+            if self._cluster is not None and self._patience.is_look_due():
+                self._take_from_ranks(self._cluster)
             if self._wake.fd in ready:
                 self._wake.clear()
-            self._takePosted()
-            self._takeOverdue()
-            self._takeDue()
+            self._take_posted()
+            self._take_overdue()
+            self._take_due()
             if self._processes:
-                self._takeFromProcesses(self._processes, ready)
+                self._take_from_processes(self._processes, ready)
 
-    def _takeFromRanks(self, joined: Cluster) -> None:
+    def _take_from_ranks(self, joined: Cluster) -> None:
         for news in joined.news(self._stowage.room):
             if self._rank.halted or self._failed:
                 return  # what else has come is of no interest: a rank that left, or work that nobody waits for
@@ -281,9 +281,9 @@ class Runtime:
         for gone in joined.silent(self._debtors):
             self._lose(gone)
 
-    def _takeDue(self) -> None:
+    def _take_due(self) -> None:
         now = monotonic()
-        if self._saver is not None and self._saver.isDue(now):
+        if self._saver is not None and self._saver.is_due(now):
             self._handle(m.Save())
         deadline = self._rank.deadline
         if deadline is not None and now >= deadline:
@@ -298,11 +298,11 @@ class Runtime:
     def _awaits(self) -> bool:
         return bool(self._rank.debtors) and not self._rank.busy
 
-    def _isBusy(self) -> bool:
+    def _is_busy(self) -> bool:
         return self._rank.busy and self._cluster is not None and not self._cluster.transport.busy
 
-    def _isCalm(self) -> bool:
-        return self._rank.hasPlenty and self._isBusy() and self._cluster is not None and self._cluster.isComplete
+    def _is_calm(self) -> bool:
+        return self._rank.has_plenty and self._is_busy() and self._cluster is not None and self._cluster.is_complete
 
     def _debtors(self) -> set[int]:
         return self._rank.debtors
@@ -311,38 +311,38 @@ class Runtime:
         """Goes on without a rank, unless it is the primary."""
         if gone.rank == 0:
             assert self._cluster is not None
-            self._fail(self._cluster.withoutPrimary(gone), shared=not self._cluster.isSpokesman)
+            self._fail(self._cluster.without_primary(gone), shared=not self._cluster.is_spokesman)
         else:
             self._handle(m.RankDied(gone.rank))
 
-    def _takePosted(self) -> None:
+    def _take_posted(self) -> None:
         while self._events and not self._stopping:
             event = self._events.popleft()
             if type(event) is UserFailure:
-                self._fail(self._reporter.userError(event))
+                self._fail(self._reporter.user_error(event))
             elif isinstance(event, (SystemExit, CheckpointError)):
                 self._fail(event)
             elif isinstance(event, BaseException):
-                self._fail(self._reporter.sourceError(event))
+                self._fail(self._reporter.source_error(event))
             else:
                 self._handle(event)
 
-    def _takeOverdue(self) -> None:
+    def _take_overdue(self) -> None:
         gave = self._puller.overdue() if self._puller else None
         if gave is not None:
             self._handle(gave)
 
-    def _takeFromProcesses(self, pool: ProcessPool, ready: set[int]) -> None:
-        reports, replies = pool.isReady(ready)
+    def _take_from_processes(self, pool: ProcessPool, ready: set[int]) -> None:
+        reports, replies = pool.is_ready(ready)
         deaths = pool.reports() if reports else []
         for message in pool.replies() if replies else ():
             if type(message) is UserFailure:
-                self._fail(self._reporter.userError(message))
+                self._fail(self._reporter.user_error(message))
             else:
                 self._handle(message)
         for died in deaths:
             self._died(pool.bury(died))
-        pool.makeRoom()
+        pool.make_room()
         if self._limits or pool.stopped:
             pool.enforce()
 
@@ -370,7 +370,7 @@ class Runtime:
             self._hurry()
             self._given = error
             if self._cluster is not None and shared:
-                markShared(error)
+                mark_shared(error)
             self._deliveries.put(error)
             if self._saver is not None:
                 self._saver.fail(error)
@@ -382,8 +382,8 @@ class Runtime:
     def _close(self) -> None:
         """Ends what belongs to the run. Whatever goes wrong on the way, the rest is ended, and the script hears of it.
         """
-        steps = (self._tellOthers, self._note, self._closeProcesses, self._threads.close, self._closePuller,
-                 self._gather, self._stay, self._lingerOn)  # fmt: skip
+        steps = (self._tell_others, self._note, self._close_processes, self._threads.close, self._close_puller,
+                 self._gather, self._stay, self._linger_on)  # fmt: skip
         try:
             for step in steps:
                 try:
@@ -393,30 +393,30 @@ class Runtime:
         finally:
             self._deliveries.put(None)
 
-    def _tellOthers(self) -> None:
+    def _tell_others(self) -> None:
         if self._cluster is not None and self._given is not None:
             with suppress(Exception):
                 self._cluster.tell(self._given)
 
     def _note(self) -> None:
-        if self._isOver:
+        if self._is_over:
             self.statistics.note(self._figures(), self._cluster)
 
-    def _closeProcesses(self) -> None:
+    def _close_processes(self) -> None:
         if self._processes:
             self._processes.close()
         if self._forwarding is not None:
             self._forwarding.close()
 
-    def _closePuller(self) -> None:
+    def _close_puller(self) -> None:
         if self._puller:
             self._puller.close()
 
     def _gather(self) -> None:
         self.statistics.gather(self._stowage.room)
 
-    def _lingerOn(self) -> None:
-        if self._isOver and self._saver is not None:
+    def _linger_on(self) -> None:
+        if self._is_over and self._saver is not None:
             self._linger(self._saver)
 
     def _stay(self) -> None:
@@ -424,17 +424,17 @@ class Runtime:
         joined = self._cluster
         if joined is not None and joined.rank == 0:
             joined.attend()
-        elif joined is not None and self._isOver:
-            joined.awaitPrimary(self._stowage.room, lambda: self._stopping)
+        elif joined is not None and self._is_over:
+            joined.await_primary(self._stowage.room, lambda: self._stopping)
 
     def _linger(self, saver: Saver) -> None:
         """Saves on while results are handled, which may take longer than all the work; and the state after that."""
         try:
-            self._takePosted()  # before each sleep: who posts before the rank has halted wakes nobody
+            self._take_posted()  # before each sleep: who posts before the rank has halted wakes nobody
             while self._rank.awaits and not (self._stopping or self._failed):
                 self._wake.wait(saver.due)
-                self._takePosted()
-                if saver.isDue(monotonic()):
+                self._take_posted()
+                if saver.is_due(monotonic()):
                     saver.save(self._rank.capture())
             saver.last = self._rank.capture()
         except BaseException as error:
@@ -447,20 +447,20 @@ class Runtime:
 
     # actions ----------------------------------------------------------------------------------------------------------
 
-    def _startLane(self, action: m.StartLane) -> None:
-        self._poolOf(action.processes).start(action.lane)
+    def _start_lane(self, action: m.StartLane) -> None:
+        self._pool_of(action.processes).start(action.lane)
 
-    def _startKeeper(self, action: m.StartKeeper) -> None:
-        self._poolOf(action.processes).start(KEEPER)
+    def _start_keeper(self, action: m.StartKeeper) -> None:
+        self._pool_of(action.processes).start(KEEPER)
 
-    def _poolOf(self, processes: bool) -> Any:
+    def _pool_of(self, processes: bool) -> Any:
         return self._processes if processes else self._threads
 
-    def _laneOf(self, lane: int) -> Any:
+    def _lane_of(self, lane: int) -> Any:
         return self._threads if lane in self._threads and lane != KEEPER else self._processes
 
     def _lend(self, action: m.Lend) -> None:
-        pool = self._laneOf(action.lane)
+        pool = self._lane_of(action.lane)
         if pool is self._processes:
             packed = self._freight.packed
             action = action._replace(units=tuple((name, packed(work)) for name, work in action.units))
@@ -471,16 +471,16 @@ class Runtime:
         self._cluster.send(action.rank, self._freight.ashore(action.message))
 
     def _call(self, action: m.Call) -> None:
-        pool = self._poolOf(action.processes)
+        pool = self._pool_of(action.processes)
         pool.send(KEEPER, self._freight.packed(action) if action.processes else action)
 
     def _tell(self, action: m.Flush | m.Resume) -> None:
-        self._laneOf(action.lane).send(action.lane, action)
+        self._lane_of(action.lane).send(action.lane, action)
 
-    def _takeBack(self, action: m.TakeBack) -> None:
-        pool = self._laneOf(action.lane)
+    def _take_back(self, action: m.TakeBack) -> None:
+        pool = self._lane_of(action.lane)
         loans = []
-        for message in pool.takeBack(action.lane):
+        for message in pool.take_back(action.lane):
             if type(message) is m.Lend:
                 loans.append(message.loan)
             else:
@@ -493,13 +493,13 @@ class Runtime:
 
     def _pull(self, action: m.Pull) -> None:
         if self._puller is None:
-            self._puller = self._patience.puller = self._newPuller()
+            self._puller = self._patience.puller = self._new_puller()
         self._puller.request(action.items)
 
-    def _newPuller(self) -> Puller:
-        live = self._isLive and not self._plan.places[0].processes
+    def _new_puller(self) -> Puller:
+        live = self._is_live and not self._plan.places[0].processes
         arguments = self._iterators, live, self._stowage.stow, self._post, self._wake.set, self._passed
-        if self._source.isBound:
+        if self._source.is_bound:
             return Puller(*arguments, lambda: self._deliveries.put(_PULL))
         return ThreadPuller(self._surroundings, *arguments)
 
@@ -513,16 +513,16 @@ class Runtime:
     def _halt(self, action: m.Halt) -> None:
         """The loop ends by itself."""
 
-    def _tellStalled(self, action: m.Stalled) -> None:
-        if not self._toldStalled:
-            self._toldStalled = True
-            tellStalled(action.story, self._cluster.transport if self._cluster else None)
+    def _tell_stalled(self, action: m.Stalled) -> None:
+        if not self._told_stalled:
+            self._told_stalled = True
+            tell_stalled(action.story, self._cluster.transport if self._cluster else None)
 
     def _skip(self, action: m.Skip) -> None:
         self.failures.append(self._reporter.skipped(action))
 
-    def _giveUp(self, action: m.Fail) -> None:
+    def _give_up(self, action: m.Fail) -> None:
         if action.final:
-            self._fail(self._reporter.lastStraw(action))
+            self._fail(self._reporter.last_straw(action))
         else:
-            self.failures += self._reporter.givenUp(action)
+            self.failures += self._reporter.given_up(action)

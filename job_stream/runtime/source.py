@@ -34,7 +34,7 @@ class Zipped:
         return list(zip(*(sequence[span] for sequence in self._sequences), strict=False))
 
 
-def isSequence(value: Any) -> bool:
+def is_sequence(value: Any) -> bool:
     """Whether elements can be counted out without asking for them one by one."""
     if type(value) in _SEQUENCES or type(value) is Zipped:
         return True
@@ -42,15 +42,15 @@ def isSequence(value: Any) -> bool:
     return numpy is not None and type(value) is numpy.ndarray and value.ndim > 0
 
 
-def fresh(work: Any, isAgain: bool) -> Any:
-    """The initial work of a run; ``isAgain``: another run has had it.
+def fresh(work: Any, is_again: bool) -> Any:
+    """The initial work of a run; ``is_again``: another run has had it.
 
     Raises:
         PlanError: it is an iterator, of which that run has left nothing, or nobody knows what.
     """
     if type(work) is GeneratorType and work.gi_frame is None:
         raise PlanError(f"the initial work is a generator that has come to its end already: {REMEDY}")
-    if not isAgain or not hasattr(type(work), "__next__"):
+    if not is_again or not hasattr(type(work), "__next__"):
         return work
     if type(getattr(type(work), "__iter__", None)) is FunctionType:  # written by the user, and may begin anew
         return _Anew(work)
@@ -64,11 +64,11 @@ class _Anew:
         self._work = work
 
     def __iter__(self) -> Iterator[Any]:
-        isEmpty = True
+        is_empty = True
         for item in self._work:
-            isEmpty = False
+            is_empty = False
             yield item
-        if not isEmpty:
+        if not is_empty:
             return
         kind = type(self._work).__name__
         raise PlanError(f"the initial work is a {kind}, of which a run before this one has left nothing: {REMEDY}")
@@ -78,21 +78,21 @@ class InitialWork:
     """The parts of the initial work, in order."""
 
     def __init__(self, parts: list[Any]) -> None:
-        self._parts: list[Any] = [part if isSequence(part) else _Pulled(part) for part in parts]
+        self._parts: list[Any] = [part if is_sequence(part) else _Pulled(part) for part in parts]
 
     @property
     def parts(self) -> tuple[Part, ...]:
         """What the engine needs to know."""
         return tuple(Part(None if isinstance(part, _Pulled) else len(part)) for part in self._parts)
 
-    def partsFor(self, ranks: int) -> tuple[Part, ...]:
+    def parts_for(self, ranks: int) -> tuple[Part, ...]:
         """The same with the size of an element, where elements may have to travel."""
         if ranks == 1:
             return self.parts
-        return tuple(part._replace(itemBytes=_itemBytes(data) if part.length else 0, counted=isinstance(data, range))
+        return tuple(part._replace(item_bytes=_item_bytes(data) if part.length else 0, counted=isinstance(data, range))
                      for part, data in zip(self.parts, self._parts, strict=True))  # fmt: skip
 
-    def valuesOf(self, payload: Span | Stretch) -> Any:
+    def values_of(self, payload: Span | Stretch) -> Any:
         """The values that a counted payload stands for; every process of rank 0 has the parts."""
         if type(payload) is Stretch:
             return range(*payload)
@@ -109,9 +109,9 @@ class InitialWork:
         return [iter(part) for part in self._parts if isinstance(part, _Pulled)]
 
     @property
-    def isBound(self) -> bool:
+    def is_bound(self) -> bool:
         """Whether a part is pulled that no other thread may use."""
-        return any(isinstance(part, _Pulled) and part.isBound for part in self._parts)
+        return any(isinstance(part, _Pulled) and part.is_bound for part in self._parts)
 
     def left(self, part: int, done: int) -> tuple[list[Iterator[Any]], int]:
         """The iterators that a run still needs that has come to item number ``done`` of a part; and how many items of
@@ -125,7 +125,7 @@ class InitialWork:
             yield from part
 
 
-def _itemBytes(sequence: Any) -> int:
+def _item_bytes(sequence: Any) -> int:
     """Bytes of an element on its way, from a sample."""
     if isinstance(sequence, range):
         return 0
@@ -148,6 +148,6 @@ class _Pulled:
         return iter(self._iterable)
 
     @property
-    def isBound(self) -> bool:
+    def is_bound(self) -> bool:
         sqlite3 = sys.modules.get("sqlite3")
         return sqlite3 is not None and isinstance(self._iterable, sqlite3.Cursor)

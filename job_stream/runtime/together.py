@@ -18,51 +18,51 @@ from contextvars import ContextVar
 from ..errors import JobStreamError, PlanError, WorldError
 from ..ground.contexts import context
 from ..ranks.cluster import Cluster, cluster
-from ..ranks.cpus import hostCpuCount
+from ..ranks.cpus import host_cpu_count
 from ..ranks.local import LocalTransport
-from ..ranks.world import OWNER, rankOf, sizeOf
+from ..ranks.world import OWNER, rank_of, size_of
 from ..stream.plan import Plan
-from .reports import markShared
+from .reports import mark_shared
 
-__all__ = ["isElsewhere", "quietly", "throughout"]
+__all__ = ["is_elsewhere", "quietly", "throughout"]
 
 _within: ContextVar[bool] = ContextVar("job_stream.within", default=False)
 
 
-def isElsewhere() -> bool:
+def is_elsewhere() -> bool:
     """Whether the primary of a stream that is run here is another rank."""
-    return rankOf() > 0 and _isOfAll()
+    return rank_of() > 0 and _is_of_all()
 
 
-def _isOfAll() -> bool:
+def _is_of_all() -> bool:
     """Whether a stream that is run here is one of several ranks."""
-    return _isRank() and not _within.get()
+    return _is_rank() and not _within.get()
 
 
-def _isRank() -> bool:
+def _is_rank() -> bool:
     """Whether this process is one of several ranks. Their children are none, and work alone."""
-    return sizeOf() > 1 and os.environ.get(OWNER) == str(os.getpid())
+    return size_of() > 1 and os.environ.get(OWNER) == str(os.getpid())
 
 
 def _joining() -> Callable[[], Cluster]:
-    return cluster if sizeOf() == 1 else _primaryAlone if _isRank() else _childAlone
+    return cluster if size_of() == 1 else _primary_alone if _is_rank() else _child_alone
 
 
-def _primaryAlone() -> Cluster:
+def _primary_alone() -> Cluster:
     joined = cluster()
     return Cluster(LocalTransport(joined.transport.peers[joined.rank].cpus))
 
 
-def _childAlone() -> Cluster:
-    return Cluster(LocalTransport(hostCpuCount()))
+def _child_alone() -> Cluster:
+    return Cluster(LocalTransport(host_cpu_count()))
 
 
 def quietly() -> AbstractContextManager[object]:
     """Within, no other thread calls MPI, so that this one may fork."""
-    return cluster().transport.still() if _isRank() and _haveMet() else nullcontext()
+    return cluster().transport.still() if _is_rank() and _have_met() else nullcontext()
 
 
-def _haveMet() -> bool:
+def _have_met() -> bool:
     return cluster.cache_info().currsize > 0
 
 
@@ -82,7 +82,7 @@ class _Turn:
         """
         if not self._lock.acquire(blocking=False):
             raise PlanError(
-                f"a stream is under way already, in {_nameOf(self._thread)}: on several ranks streams run one after "
+                f"a stream is under way already, in {_name_of(self._thread)}: on several ranks streams run one after "
                 "the other, since their order must be the same everywhere; run this one before or after it, or inside "
                 "of a job"
             )
@@ -94,7 +94,7 @@ class _Turn:
             self._lock.release()
 
 
-def _nameOf(thread: threading.Thread | None) -> str:
+def _name_of(thread: threading.Thread | None) -> str:
     return "another thread" if thread is None else f"thread {thread.name!r}"
 
 
@@ -110,11 +110,11 @@ def throughout(plan: Plan) -> Iterator[Callable[[], Cluster]]:
     Raises:
         PlanError: another thread of this rank runs a stream.
     """
-    if not _isOfAll():
+    if not _is_of_all():
         yield _joining()
         return
     with _turn.taken():
-        token = _within.set(rankOf() == 0)
+        token = _within.set(rank_of() == 0)
         try:
             yield cluster
         except BaseException as error:
@@ -127,10 +127,10 @@ def throughout(plan: Plan) -> Iterator[Callable[[], Cluster]]:
 
 
 def _end(plan: Plan, error: BaseException | None) -> None:
-    if isinstance(error, WorldError) and not _haveMet():
+    if isinstance(error, WorldError) and not _have_met():
         return  # they could not, and are not asked again
     with suppress(JobStreamError):  # the ranks don't come together, or go on without this one: that is told elsewhere
         ranks = cluster()
-        if error is not None and not ranks.hasTold:
-            markShared(error)
+        if error is not None and not ranks.has_told:
+            mark_shared(error)
         ranks.end(plan, error)

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from time import monotonic, sleep
 
-from ..engine.polling import CALM_S, HOT_PAUSE_S, pauseBetweenLooks
+from ..engine.polling import CALM_S, HOT_PAUSE_S, pause_between_looks
 from ..ground.forks import disown, own
 from ..ground.limits import explained
 from ..lanes.pool import ProcessPool
@@ -61,7 +61,7 @@ class Wake:
                 os.close(self.fd)
         disown(self)
 
-    def letGo(self) -> None:
+    def let_go(self) -> None:
         """In a process that was forked meanwhile."""
         self._lock = threading.RLock()
         self.close()
@@ -79,8 +79,8 @@ class Patience:
         puller: of the source, once there is one.
         polls: whether other ranks have to be looked for; MPI wakes nobody up.
         stirred: when another rank was last heard of.
-        isBusy: whether lanes here have something to do, and nothing large is under way.
-        isCalm: whether they have plenty to do, besides.
+        is_busy: whether lanes here have something to do, and nothing large is under way.
+        is_calm: whether they have plenty to do, besides.
         awaits: whether there is nothing to do here but to wait for what other ranks owe.
     """
 
@@ -93,8 +93,8 @@ class Patience:
         self.stirred = 0.0
         self._looked = 0.0
         self.awaits: Callable[[], bool] = lambda: False
-        self.isBusy: Callable[[], bool] = lambda: False
-        self.isCalm: Callable[[], bool] = lambda: False
+        self.is_busy: Callable[[], bool] = lambda: False
+        self.is_calm: Callable[[], bool] = lambda: False
 
     def ms(self) -> float | None:
         """Until when to sleep, in ms from now; None: until something happens."""
@@ -106,21 +106,21 @@ class Patience:
 
     def _ms(self) -> float | None:
         if self.polls:
-            return self._pollingMs()
+            return self._polling_ms()
         if self.puller and self.puller.waiting:
             return PULL_S * 1000
         if self._pool is None:
             return None
-        if self._pool.wantsRoom():
+        if self._pool.wants_room():
             return NO_ROOM_MS
         if self._limit_ms is not None:
             return self._limit_ms
         return STOPPED_MS if self._pool.stopped else None
 
-    def _pollingMs(self) -> float:
+    def _polling_ms(self) -> float:
         """The same among several ranks."""
-        now, calm = monotonic(), self.isCalm()
-        pause = pauseBetweenLooks(now - self.stirred, calm, self.isBusy(), self.awaits())
+        now, calm = monotonic(), self.is_calm()
+        pause = pause_between_looks(now - self.stirred, calm, self.is_busy(), self.awaits())
         if calm:
             return max(self._looked + pause - now, 0.0) * 1000
         if pause == HOT_PAUSE_S:
@@ -128,10 +128,10 @@ class Patience:
             return 0
         return pause * 1000
 
-    def isLookDue(self) -> bool:
+    def is_look_due(self) -> bool:
         """Whether to look for other ranks now, whatever it was that ended the wait."""
         now = monotonic()
-        if now < self._looked + CALM_S and self.isCalm():
+        if now < self._looked + CALM_S and self.is_calm():
             return False
         self._looked = now
         return True

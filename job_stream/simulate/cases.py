@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from ..stream.plan import LAST, Builder, Kind, Plan, Stage
 
-__all__ = ["Case", "Crash", "caseOf"]
+__all__ = ["Case", "Crash", "case_of"]
 
 
 class Crash(NamedTuple):
@@ -16,13 +16,13 @@ class Crash(NamedTuple):
     after: float
     size: int
     lanes: int
-    rankDeaths: tuple[tuple[float, int], ...]
+    rank_deaths: tuple[tuple[float, int], ...]
 
 
 class Case(NamedTuple):
     """What a seed stands for.
 
-    ``handler_s`` is what the handling of a delivery takes on average, ``valueBytes`` how large each value is: large
+    ``handler_s`` is what the handling of a delivery takes on average, ``value_bytes`` how large each value is: large
     ones that are handled slowly pile up at rank 0.
     """
 
@@ -31,42 +31,42 @@ class Case(NamedTuple):
     pulled: bool
     size: int
     lanes: int
-    rankDeaths: tuple[tuple[float, int], ...]
-    laneDeaths: float
+    rank_deaths: tuple[tuple[float, int], ...]
+    lane_deaths: float
     slow: dict[int, float]
     counted: bool
     saves: tuple[float, ...] = ()
     snapshots: tuple[float, ...] = ()
     crashes: tuple[Crash, ...] = ()
     handler_s: float = 0.005
-    valueBytes: int = 64
+    value_bytes: int = 64
 
 
-def caseOf(seed: int) -> Case:
+def case_of(seed: int) -> Case:
     chance = random.Random(seed)
     builder = Builder()
     for _ in range(chance.randint(0, 2)):
-        _addStages(builder, chance, 0)
+        _add_stages(builder, chance, 0)
         builder.add(Stage(Kind.FOLD, "reduce", print))
-    _addStages(builder, chance, 0)
+    _add_stages(builder, chance, 0)
     size = chance.choice([1, 2, 3, 4, 9])
     deaths = tuple((chance.random() * 0.2, rank) for rank in range(1, size) if chance.random() < 0.4)
     items, pulled, lanes = chance.choice([0, 1, 5, 40, 150]), chance.random() < 0.3, chance.choice([1, 2, 4])
     slow = {chance.randrange(size): 20.0} if chance.random() < 0.3 else {}
     case = Case(builder.plan(), items, pulled, size, lanes, deaths, chance.choice([0.0, 0.0, 0.05]), slow,
                 chance.random() < 0.5)  # fmt: skip
-    case = _ofLargeValues(case, random.Random(~seed))
-    return case if seed % 3 else _thatCrashes(case, chance)
+    case = _of_large_values(case, random.Random(~seed))
+    return case if seed % 3 else _that_crashes(case, chance)
 
 
-def _ofLargeValues(case: Case, chance: random.Random) -> Case:
+def _of_large_values(case: Case, chance: random.Random) -> Case:
     """Of some cases, the same with results that pile up."""
     if chance.random() < 0.6:
         return case
-    return case._replace(handler_s=chance.choice([1e-4, 0.005, 0.03]), valueBytes=chance.choice([64, 4, 1, 40]) << 20)
+    return case._replace(handler_s=chance.choice([1e-4, 0.005, 0.03]), value_bytes=chance.choice([64, 4, 1, 40]) << 20)
 
 
-def _thatCrashes(case: Case, chance: random.Random) -> Case:
+def _that_crashes(case: Case, chance: random.Random) -> Case:
     """The same with captures, both asked for and taken at any moment, and with deaths of everything."""
     crashes = []
     for _ in range(chance.randint(1, 3)):
@@ -78,31 +78,31 @@ def _thatCrashes(case: Case, chance: random.Random) -> Case:
     return case._replace(saves=saves, snapshots=snapshots, crashes=tuple(crashes))
 
 
-def _addStages(builder: Builder, chance: random.Random, depth: int) -> None:
+def _add_stages(builder: Builder, chance: random.Random, depth: int) -> None:
     """The stages of a segment; in some, values go all ways there are."""
-    entries = [_addStage(builder, chance, depth) for _ in range(chance.randint(1, 2))]
+    entries = [_add_stage(builder, chance, depth) for _ in range(chance.randint(1, 2))]
     routed = random.Random(chance.random())
     if routed.random() < 0.7:
         return
     for entry in entries:
-        builder.route(entry, _someOf([LAST, *entries], routed))
+        builder.route(entry, _some_of([LAST, *entries], routed))
     if entries[0] == 0:
-        builder.enter(_someOf(entries, routed))
+        builder.enter(_some_of(entries, routed))
 
 
-def _someOf(entries: list[int], chance: random.Random) -> dict[str, int]:
+def _some_of(entries: list[int], chance: random.Random) -> dict[str, int]:
     """Routes to some entries; the first one is always among them, so that nothing goes round for ever."""
     return {str(entry): entry for entry in [entries[0], *entries[1:]] if entry == entries[0] or chance.random() < 0.5}
 
 
-def _addStage(builder: Builder, chance: random.Random, depth: int) -> int:
+def _add_stage(builder: Builder, chance: random.Random, depth: int) -> int:
     if depth == 2 or chance.random() >= 0.35:
         return builder.add(Stage(Kind.JOB, "job", print))
-    frame = builder.openFrame(Stage(Kind.FRAME, "frame", print))
+    frame = builder.open_frame(Stage(Kind.FRAME, "frame", print))
     if chance.random() < 0.85:
-        _addStages(builder, chance, depth + 1)
+        _add_stages(builder, chance, depth + 1)
     if chance.random() < 0.3:
         builder.add(Stage(Kind.FOLD, "reduce", print))
         builder.add(Stage(Kind.JOB, "job", print))
-    builder.closeFrame(Stage(Kind.END, "frameEnd", print))
+    builder.close_frame(Stage(Kind.END, "frameEnd", print))
     return frame

@@ -12,9 +12,9 @@ from ..engine import messages as m
 from ..engine.backlog import Part
 from ..engine.capture import State
 from ..engine.rank import Rank
-from .cases import Case, caseOf
+from .cases import Case, case_of
 from .functions import Values
-from .story import lineOf
+from .story import line_of
 from .workers import Keeper, Lane
 
 __all__ = ["Cluster", "ashore"]
@@ -32,7 +32,7 @@ class Cluster:
     """
 
     def __init__(self, seed: int, case: Case | None = None, tell: Callable[[str], None] | None = None) -> None:
-        self.case = case = case or caseOf(seed)
+        self.case = case = case or case_of(seed)
         self._tell = tell
         self.chance = random.Random(seed + 1)
         self.plan = case.plan
@@ -41,36 +41,36 @@ class Cluster:
         self.results: list[int] = []
         self._saved: tuple[State | None, list[int]] = (None, [])
         self._crashes = list(case.crashes)
-        self._start(case.size, case.lanes, case.rankDeaths)
+        self._start(case.size, case.lanes, case.rank_deaths)
 
-    def _start(self, size: int, lanes: int, rankDeaths: tuple[tuple[float, int], ...]) -> None:
+    def _start(self, size: int, lanes: int, rank_deaths: tuple[tuple[float, int], ...]) -> None:
         """Starts ranks that go on from what was saved last."""
         state, taken = self._saved
         self.results, self._undelivered = list(taken), deque[list[int]]()
         self.dead: set[int] = set()
         self._heap: list[tuple[float, int, int, Any]] = []
         self._sequence = 0
-        self._newsOfPauses = 0
+        self._news_of_pauses = 0
         self._arrivals: dict[tuple[int, int], float] = {}
         self._handled = self.now
-        self.ranks = self._newRanks((lanes,) * size, state)
+        self.ranks = self._new_ranks((lanes,) * size, state)
         self._lanes: list[dict[int, Lane]] = [{} for _ in self.ranks]
         self._keepers = [Keeper(self.plan) for _ in self.ranks]
-        self._keeperFree = [0.0] * size
+        self._keeper_free = [0.0] * size
         for number in range(size):
             self._later(self.chance.random() * 0.01, number, m.Nothing())
-        for time, number in rankDeaths:
+        for time, number in rank_deaths:
             self._later(time, number, "die")
-        self._plotCrash()
+        self._plot_crash()
 
-    def _newRanks(self, lanesOf: tuple[int, ...], state: State | None) -> list[Rank]:
+    def _new_ranks(self, lanes_of: tuple[int, ...], state: State | None) -> list[Rank]:
         case = self.case
         self._left = case.items - (state.source.position if state else 0)
         parts = (Part(None if case.pulled else case.items, counted=case.counted and not case.pulled),)
-        first = Rank(case.plan, parts, lanesOf[0], 0, lanesOf, state)
-        return [first, *(Rank(case.plan, (), lanes, 1 + number, lanesOf) for number, lanes in enumerate(lanesOf[1:]))]
+        first = Rank(case.plan, parts, lanes_of[0], 0, lanes_of, state)
+        return [first, *(Rank(case.plan, (), lanes, 1 + number, lanes_of) for number, lanes in enumerate(lanes_of[1:]))]
 
-    def _plotCrash(self) -> None:
+    def _plot_crash(self) -> None:
         """Has the state saved, and everything die, at the times that the case names."""
         for time in self.case.saves:
             self._later(time, 0, m.Save())
@@ -84,7 +84,7 @@ class Cluster:
         self.counts["crashes"] += 1
         self.counts["resumed"] += self._saved[0] is not None
         crash = self._crashes.pop(0)
-        self._start(crash.size, crash.lanes, crash.rankDeaths)
+        self._start(crash.size, crash.lanes, crash.rank_deaths)
 
     def _save(self, state: State) -> None:
         """What is saved goes on later; results that were taken by now will not come again."""
@@ -96,7 +96,7 @@ class Cluster:
         while self._heap and not self.ranks[0].halted:
             self.now, _, number, event = heapq.heappop(self._heap)
             self.counts["events"] += 1
-            self._newsOfPauses -= _changesPauses(event)
+            self._news_of_pauses -= _changes_pauses(event)
             if self.counts["events"] > EVENTS_MOST:
                 return "endless"
             if number in self.dead:
@@ -109,14 +109,14 @@ class Cluster:
                 self.counts["snapshots"] += 1
                 self._save(self.ranks[0].capture())
             elif type(event) is tuple:
-                self._laneWorked(number, *event)
+                self._lane_worked(number, *event)
             else:
                 self._handle(number, event)
         return sorted(self.results) if self.ranks[0].halted else "stuck"
 
     def _later(self, delay: float, number: int, event: Any) -> None:
         self._sequence += 1
-        self._newsOfPauses += _changesPauses(event)
+        self._news_of_pauses += _changes_pauses(event)
         heapq.heappush(self._heap, (self.now + delay, self._sequence, number, event))
 
     def _die(self, number: int) -> None:
@@ -137,10 +137,10 @@ class Cluster:
             self._perform(number, action)
         if rank.deadline is not None and not rank.halted:
             self._later(max(rank.deadline - self.now, 0.0) + 1e-6, number, m.Nothing())
-        if not (self._newsOfPauses or self.ranks[0].full or self.ranks[0].halted):
-            self._checkPauses()
+        if not (self._news_of_pauses or self.ranks[0].full or self.ranks[0].halted):
+            self._check_pauses()
 
-    def _checkPauses(self) -> None:
+    def _check_pauses(self) -> None:
         """Results do not pile up, and everybody has heard so: nobody may pause."""
         paused = [number for number, rank in enumerate(self.ranks) if rank.paused and number not in self.dead]
         if paused:
@@ -151,11 +151,11 @@ class Cluster:
         if kind is m.Send:
             self._send(number, action)
         elif kind is m.StartLane:
-            self._lanes[number][action.lane] = Lane(self.plan, self.chance, self.case.valueBytes)
+            self._lanes[number][action.lane] = Lane(self.plan, self.chance, self.case.value_bytes)
         elif kind is m.Lend:
             lane = self._lanes[number][action.lane]
             lane.inbox.append(action)
-            self._laneGoes(number, action.lane, lane)
+            self._lane_goes(number, action.lane, lane)
         elif kind is m.TakeBack:
             lane = self._lanes[number][action.lane]
             taken, lane.inbox = lane.inbox, []
@@ -163,8 +163,8 @@ class Cluster:
         elif kind is m.Flush:
             self._later(1e-4, number, (action.lane, "flush"))
         elif kind is m.Call:
-            self._keeperFree[number] = max(self._keeperFree[number], self.now) + self.chance.random() * 1e-3
-            self._later(self._keeperFree[number] - self.now, number, self._keepers[number].answer(action))
+            self._keeper_free[number] = max(self._keeper_free[number], self.now) + self.chance.random() * 1e-3
+            self._later(self._keeper_free[number] - self.now, number, self._keepers[number].answer(action))
         elif kind is m.Deliver:
             self._deliver(action)
         elif kind is m.Saved:
@@ -203,20 +203,20 @@ class Cluster:
         elif type(message) is m.Repaid:
             self.counts["frames handed home"] += sum(type(product) is m.Open for product in message.products)
         if self._tell:
-            self._tell(f"{self.now * 1000:7.2f} ms  {number} -> {action.rank}  {lineOf(self.plan, message)}")
+            self._tell(f"{self.now * 1000:7.2f} ms  {number} -> {action.rank}  {line_of(self.plan, message)}")
         pair = (number, action.rank)
         delay = self.chance.random() * self.chance.choice([1e-4, 1e-3, 2e-2])
         arrival = max(self.now + delay, self._arrivals.get(pair, 0.0) + 1e-9)
         self._arrivals[pair] = arrival
         self._later(arrival - self.now, action.rank, m.Heard(number, message))
 
-    def _laneGoes(self, number: int, name: int, lane: Lane) -> None:
+    def _lane_goes(self, number: int, name: int, lane: Lane) -> None:
         if lane.working is None and lane.inbox:
             lane.working = lane.inbox.pop(0)
             slow = self.case.slow.get(number, 1.0)
             self._later(self.chance.expovariate(1) * 2e-3 * slow, number, (name, lane.working))
 
-    def _laneWorked(self, number: int, name: int, lend: Any) -> None:
+    def _lane_worked(self, number: int, name: int, lend: Any) -> None:
         lane = self._lanes[number].get(name)
         if lane is None:
             return
@@ -226,7 +226,7 @@ class Cluster:
             return
         if lane.working is None or lend is not lane.working:
             return
-        if self.chance.random() < self.case.laneDeaths:
+        if self.chance.random() < self.case.lane_deaths:
             del self._lanes[number][name]
             self.counts["lane deaths"] += 1
             self._handle(number, m.LaneDied(name, 0, 0, 0, "chance"))
@@ -236,10 +236,10 @@ class Cluster:
             self._later(self.chance.expovariate(1) * 2e-3, number, (name, lane.working))
         self._handle(number, repaid)
         if name in self._lanes[number]:
-            self._laneGoes(number, name, lane)
+            self._lane_goes(number, name, lane)
 
 
-def _changesPauses(event: Any) -> bool:
+def _changes_pauses(event: Any) -> bool:
     """Whether this may begin or end a pause of the rank that hears it."""
     kind = type(event)
     return kind is m.RankDied or (kind is m.Heard and type(event.message) is m.Pause)

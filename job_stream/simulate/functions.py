@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 from ..stream.plan import Place, Plan
 
 __all__ = [
-    "Store", "Values", "foldEmit", "foldTake", "frameBegin", "frameEmit", "frameTake", "goalOf", "jobOutputs", "merged",
-    "mix",
+    "Store", "Values", "fold_emit", "fold_take", "frame_begin", "frame_emit", "frame_take", "goal_of", "job_outputs",
+    "merged", "mix",
 ]  # fmt: skip
 
 
@@ -44,17 +44,17 @@ class Store(NamedTuple):
     seen: frozenset[int] = frozenset()
 
 
-def jobOutputs(place: Place, value: int) -> list[int]:
+def job_outputs(place: Place, value: int) -> list[int]:
     return [mix(place.number, value, 7, i) for i in range(mix(place.number, value, 1) % 3)]
 
 
-def goalOf(place: Place, value: int) -> int:
+def goal_of(place: Place, value: int) -> int:
     """Where a switch passes a value on to."""
     goals = list(place.routes.values())
     return goals[mix(place.number, value, 9) % len(goals)]
 
 
-def frameBegin(place: Place, store: Store) -> tuple[Store, list[int]]:
+def frame_begin(place: Place, store: Store) -> tuple[Store, list[int]]:
     """What a frame recurs at the begin of a round; nothing: it ends."""
     if store.rounds >= mix(place.number, store.first, 3) % 3:
         return store, []
@@ -62,7 +62,7 @@ def frameBegin(place: Place, store: Store) -> tuple[Store, list[int]]:
     return store, [mix(place.number, store.first, store.rounds, i) for i in range(1 + mix(store.first, 5) % 4)]
 
 
-def frameTake(plan: Plan, end: Place, store: Store, value: int) -> tuple[Store, list[int]]:
+def frame_take(plan: Plan, end: Place, store: Store, value: int) -> tuple[Store, list[int]]:
     """``frameEnd``: recurs some values once, unless the frame holds a reduction, which would make that a matter of
     timing."""
     store = store._replace(total=(store.total + value) & 0xFFFFFFFF, count=store.count + 1)
@@ -71,11 +71,11 @@ def frameTake(plan: Plan, end: Place, store: Store, value: int) -> tuple[Store, 
     return store._replace(seen=store.seen | {value}), [mix(end.number, value)]
 
 
-def frameEmit(place: Place, store: Store) -> int:
+def frame_emit(place: Place, store: Store) -> int:
     return mix(place.number, store.first, store.total, store.count)
 
 
-def foldTake(store: Store, value: int) -> tuple[Store, list[int]]:
+def fold_take(store: Store, value: int) -> tuple[Store, list[int]]:
     store = store._replace(total=(store.total + value) & 0xFFFFFFFF, count=store.count + 1)
     return store, [mix(value, 13)] if value % 13 == 0 else []
 
@@ -84,5 +84,5 @@ def merged(store: Store, other: Store) -> Store:
     return store._replace(total=(store.total + other.total) & 0xFFFFFFFF, count=store.count + other.count)
 
 
-def foldEmit(place: Place, store: Store) -> int:
+def fold_emit(place: Place, store: Store) -> int:
     return mix(place.number, store.total, store.count)

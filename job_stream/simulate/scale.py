@@ -26,7 +26,7 @@ from typing import Any, NamedTuple
 
 from ..engine import messages as m
 from ..engine.backlog import Part
-from ..engine.polling import CALM_S, HOT_PAUSE_S, pauseBetweenLooks
+from ..engine.polling import CALM_S, HOT_PAUSE_S, pause_between_looks
 from ..engine.rank import Rank
 from .loads import LOADS, Load
 from .steppers import Counted, Stepper
@@ -69,8 +69,8 @@ class Report(NamedTuple):
         efficiency: time in items, over ranks and the time until rank 0 knew the end.
         makespan_s: that time.
         messages: sent per rank, on average.
-        rootLoad: share of that time in which rank 0's engine thread was busy.
-        rootMessages: that rank 0 sent and received until then.
+        root_load: share of that time in which rank 0's engine thread was busy.
+        root_messages: that rank 0 sent and received until then.
         notice_s: from the end of the last item until rank 0 knew.
         engine_s: what an event took in ``Rank.handle``, on average.
     """
@@ -80,8 +80,8 @@ class Report(NamedTuple):
     efficiency: float
     makespan_s: float
     messages: float
-    rootLoad: float
-    rootMessages: int
+    root_load: float
+    root_messages: int
     notice_s: float
     engine_s: float
 
@@ -99,12 +99,12 @@ class Scale:
     def __init__(self, ranks: int, load: Load, item_s: float, costs: Costs) -> None:
         self.load, self.item_s, self.costs = load, item_s, costs
         self.chance = random.Random(ranks)
-        self.now = self.engineTime = self.end = self.rootBusy = 0.0
-        self.rootMessages = 0
+        self.now = self.engine_time = self.end = self.root_busy = 0.0
+        self.root_messages = 0
         self.counts: Counter[str] = Counter()
         parts = (Part(load.source, counted=True),)
-        lanesOf = (1,) * ranks
-        self.ranks = [Rank(load.plan, parts if i == 0 else (), 1, i, lanesOf) for i in range(ranks)]
+        lanes_of = (1,) * ranks
+        self.ranks = [Rank(load.plan, parts if i == 0 else (), 1, i, lanes_of) for i in range(ranks)]
         self.lanes: list[dict[int, Stepper]] = [{} for _ in range(ranks)]
         self.inboxes: list[deque[Any]] = [deque() for _ in range(ranks)]
         self.unseen: list[deque[Any]] = [deque() for _ in range(ranks)]
@@ -117,7 +117,7 @@ class Scale:
         self.wanted = [False] * ranks
         self.deadlines = [NEVER] * ranks
         self.awakes = [NEVER] * ranks
-        self.keeperFree = [0.0] * ranks
+        self.keeper_free = [0.0] * ranks
         self._heap: list[tuple[float, int, Callable[..., None], tuple[Any, ...]]] = []
         self._sequence = 0
         for number in range(ranks):
@@ -144,7 +144,7 @@ class Scale:
         events = self.counts["events"]
         return Report(
             ranks, done, done * self.item_s / (end * ranks), end, sum(self.sent) / ranks,
-            self.rootBusy / end, self.rootMessages, end - last, self.engineTime / events,
+            self.root_busy / end, self.root_messages, end - last, self.engine_time / events,
         )  # fmt: skip
 
     def at(self, time: float, function: Callable[..., None], *arguments: Any) -> None:
@@ -159,26 +159,26 @@ class Scale:
 
     def arrive(self, number: int, event: Any) -> None:
         """Something has come for the engine thread of a rank."""
-        isHeard = type(event) is m.Heard
-        (self.unseen if isHeard else self.inboxes)[number].append(event)
+        is_heard = type(event) is m.Heard
+        (self.unseen if is_heard else self.inboxes)[number].append(event)
         start = max(self.now, self.free[number])
-        self._wake(number, start + self._patience(number, start) if isHeard else start)
+        self._wake(number, start + self._patience(number, start) if is_heard else start)
 
     def _patience(self, number: int, time: float) -> float:
         """How long a message lies there until the engine thread looks for it, unless another event wakes the thread."""
         rank = self.ranks[number]
-        calm, awaits = self._isCalm(rank), bool(rank.debtors) and not rank.busy
-        pause = pauseBetweenLooks(time - self.stirred[number], calm, rank.busy, awaits)
+        calm, awaits = self._is_calm(rank), bool(rank.debtors) and not rank.busy
+        pause = pause_between_looks(time - self.stirred[number], calm, rank.busy, awaits)
         if calm:
             return pause - (time - self.looked[number]) % pause
         return (1.0 if pause == HOT_PAUSE_S else self.chance.random()) * (pause + LOOK_S)
 
-    def _isCalm(self, rank: Rank) -> bool:
-        return rank.busy and rank.hasPlenty
+    def _is_calm(self, rank: Rank) -> bool:
+        return rank.busy and rank.has_plenty
 
     def _receive(self, number: int) -> None:
         """Takes up the messages that have come, if it is time to look for them."""
-        if not self._isCalm(self.ranks[number]) or self.now >= self.looked[number] + CALM_S - 1e-9:
+        if not self._is_calm(self.ranks[number]) or self.now >= self.looked[number] + CALM_S - 1e-9:
             self.looked[number] = self.now
             self.inboxes[number] += self.unseen[number]
             self.unseen[number].clear()
@@ -206,15 +206,15 @@ class Scale:
         self._watch(number, rank)
 
     def _handle(self, number: int, rank: Rank, event: Any) -> None:
-        taking = self._costOf(number, event)
+        taking = self._cost_of(number, event)
         started = thread_time()
         actions = rank.handle(event, self.now)
         taken = thread_time() - started
-        self.engineTime += taken
+        self.engine_time += taken
         self.counts["events"] += 1
         if number == 0 and any(type(action) is m.Deliver for action in actions):
             self._conclude(self.now + taking + taken)
-        cost = taking + taken + sum(self._costTo(action) for action in actions)
+        cost = taking + taken + sum(self._cost_to(action) for action in actions)
         self.busy[number] += cost
         self.free[number] = self.now + cost
         for action in actions:
@@ -223,8 +223,8 @@ class Scale:
     def _conclude(self, time: float) -> None:
         """Rank 0 knows the end; telling the others comes after it."""
         self.end = time
-        self.rootBusy = self.busy[0] + time - self.now
-        self.rootMessages = self.sent[0] + self.received[0]
+        self.root_busy = self.busy[0] + time - self.now
+        self.root_messages = self.sent[0] + self.received[0]
 
     def _watch(self, number: int, rank: Rank) -> None:
         due = rank.deadline
@@ -236,14 +236,14 @@ class Scale:
         self.deadlines[number] = NEVER
         self.arrive(number, m.Nothing())
 
-    def _costOf(self, number: int, event: Any) -> float:
+    def _cost_of(self, number: int, event: Any) -> float:
         if type(event) is m.Heard:
             self.received[number] += 1
             self.stirred[number] = self.now
             return self.costs.receive
         return self.costs.repaid if type(event) in (m.Repaid, m.Answered) else 0.0
 
-    def _costTo(self, action: Any) -> float:
+    def _cost_to(self, action: Any) -> float:
         if type(action) is m.Send:
             return self.costs.send
         return self.costs.lend if type(action) in (m.Lend, m.Call) else 0.0
@@ -271,9 +271,9 @@ class Scale:
 
     def _keep(self, number: int, call: m.Call, time: float) -> None:
         seconds = 0.0 if call.kind == "adopt" else self.costs.merge
-        self.keeperFree[number] = max(self.keeperFree[number], time) + seconds
+        self.keeper_free[number] = max(self.keeper_free[number], time) + seconds
         payload = Counted() if call.kind in ("checkout", "copy") else None
-        self.at(self.keeperFree[number], self.arrive, number, m.Answered(call.call, (), payload))
+        self.at(self.keeper_free[number], self.arrive, number, m.Answered(call.call, (), payload))
 
     def _send(self, number: int, action: m.Send, time: float) -> None:
         message = action.message
@@ -306,7 +306,7 @@ def main(arguments: list[str] | None = None) -> int:
         report = measure(ranks, given.items, given.load, given.item_ms / 1000)
         print(
             f"simulated, {given.load}, {ranks} ranks: efficiency {report.efficiency:.3f}, {report.makespan_s:.3f} s, "
-            f"{report.messages:.1f} messages a rank, rank 0 busy {report.rootLoad:.0%} with {report.rootMessages} "
+            f"{report.messages:.1f} messages a rank, rank 0 busy {report.root_load:.0%} with {report.root_messages} "
             f"messages, end noticed after {report.notice_s * 1000:.1f} ms, {report.engine_s * 1e6:.0f} us an event"
         )
     return 0

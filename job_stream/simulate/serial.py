@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..stream.plan import Kind, Place, Plan
-from .functions import Store, foldEmit, foldTake, frameBegin, frameEmit, frameTake, goalOf, jobOutputs
+from .functions import Store, fold_emit, fold_take, frame_begin, frame_emit, frame_take, goal_of, job_outputs
 
 __all__ = ["loop", "serial"]
 
@@ -16,9 +16,9 @@ def serial(plan: Plan, body: int, values: list[int]) -> list[int]:
         store, entered = Store(), bool(values)
         while values:
             for out in through(plan, segment.first, segment.last, values.pop()):
-                store, again = foldTake(store, out)
+                store, again = fold_take(store, out)
                 values += again
-        values = [foldEmit(plan.places[segment.last], store)] if entered or body == 0 else []
+        values = [fold_emit(plan.places[segment.last], store)] if entered or body == 0 else []
     raise AssertionError("a body ends with a segment that does not fold")
 
 
@@ -31,24 +31,24 @@ def through(plan: Plan, first: int, last: int, value: int) -> list[int]:
         if number == last:
             outputs.append(value)
         elif place.kind == Kind.SWITCH:
-            waiting.append((goalOf(place, value), value))
+            waiting.append((goal_of(place, value), value))
         elif place.kind == Kind.FRAME:
-            waiting.append((place.next, frameEmit(place, loop(plan, place, Store(first=value)))))
+            waiting.append((place.next, frame_emit(place, loop(plan, place, Store(first=value)))))
         else:
-            waiting += [(place.next, out) for out in jobOutputs(place, value)]
+            waiting += [(place.next, out) for out in job_outputs(place, value)]
     return outputs
 
 
 def loop(plan: Plan, place: Place, store: Store) -> Store:
     """A frame to its end."""
     end = plan.places[plan.bodies[place.inner].end]
-    store, values = frameBegin(place, store)
+    store, values = frame_begin(place, store)
     while values:
         recurred: list[int] = []
         for value in serial(plan, place.inner, values):
-            store, again = frameTake(plan, end, store, value)
+            store, again = frame_take(plan, end, store, value)
             recurred += again
         values = recurred
         if not values:
-            store, values = frameBegin(place, store)
+            store, values = frame_begin(place, store)
     return store

@@ -97,7 +97,7 @@ class Stepper:
                 self._begin()
             left -= self._work(left)
             if not self._stack:
-                self._endUnit()
+                self._end_unit()
         spent = STEP_S - left
         if spent:
             self.last = now + spent
@@ -114,7 +114,7 @@ class Stepper:
         values = work.payload.values if type(work.payload) is Counted else [0] * work.count
         self._stack.append([work.scope, work.place, values, 0])
 
-    def _endUnit(self) -> None:
+    def _end_unit(self) -> None:
         work = self._unit
         if work is not None:
             sample = self._samples.setdefault(work.place, [0, 0.0])

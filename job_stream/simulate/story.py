@@ -8,10 +8,10 @@ from ..engine import messages as m
 from ..engine.debts import NEW_NAMES
 from ..stream.plan import Plan
 
-__all__ = ["lineOf"]
+__all__ = ["line_of"]
 
 
-def lineOf(plan: Plan, message: Any) -> str:
+def line_of(plan: Plan, message: Any) -> str:
     """A message between ranks as a line of text."""
     kind = type(message)
     if kind is m.Ask:

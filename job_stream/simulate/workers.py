@@ -10,13 +10,13 @@ from ..stream.plan import Kind, Place, Plan
 from .functions import (
     Store,
     Values,
-    foldEmit,
-    foldTake,
-    frameBegin,
-    frameEmit,
-    frameTake,
-    goalOf,
-    jobOutputs,
+    fold_emit,
+    fold_take,
+    frame_begin,
+    frame_emit,
+    frame_take,
+    goal_of,
+    job_outputs,
     merged,
 )
 from .serial import loop
@@ -78,7 +78,7 @@ class Lane:
     def run(self, work: m.Work, values: list[Any]) -> None:
         place = self.plan.places[work.place]
         if work.resume and place.kind == Kind.FOLD:
-            self.put(work.scope, place.next, foldEmit(place, values[0]))
+            self.put(work.scope, place.next, fold_emit(place, values[0]))
             return
         for value in values:
             if work.resume:
@@ -96,27 +96,27 @@ class Lane:
 
     def do(self, scope: int, place: Place, value: int) -> None:
         if place.kind == Kind.JOB:
-            for out in jobOutputs(place, value):
+            for out in job_outputs(place, value):
                 self.put(scope, place.next, out)
         elif place.kind == Kind.SWITCH:
-            self.put(scope, goalOf(place, value), value)
+            self.put(scope, goal_of(place, value), value)
         elif place.kind == Kind.FRAME:
             self.frame(scope, place, Store(first=value))
         elif place.kind == Kind.END:
             self.products.append(m.Output(scope, place.number, 1, Values([value], self.each)))
         else:
-            store, again = foldTake(self.folds.get((scope, place.number), Store()), value)
+            store, again = fold_take(self.folds.get((scope, place.number), Store()), value)
             self.folds[scope, place.number] = store
             self.products += [m.Work(scope, place.first, 1, Values([one])) for one in again]
 
     def frame(self, scope: int, place: Place, store: Store) -> None:
         """Runs a frame to its end, or hands it over at the begin of a round."""
         if self.chance.random() < 0.3:
-            self.put(scope, place.next, frameEmit(place, loop(self.plan, place, store)))
+            self.put(scope, place.next, frame_emit(place, loop(self.plan, place, store)))
             return
-        store, children = frameBegin(place, store)
+        store, children = frame_begin(place, store)
         if not children:
-            self.put(scope, place.next, frameEmit(place, store))
+            self.put(scope, place.next, frame_emit(place, store))
             return
         self.last += 1
         first = self.plan.bodies[place.inner].segments[0].first
@@ -158,7 +158,7 @@ class Keeper:
         """Takes outputs of a frame in; some of what is recurred has to be asked for, one by one."""
         recurred: list[int] = []
         for value in call.payload.values:
-            self.stores[name], again = frameTake(self.plan, place, self.stores[name], value)
+            self.stores[name], again = frame_take(self.plan, place, self.stores[name], value)
             recurred += again
         if recurred and recurred[0] % 2:
             self.rests[call.call], recurred = recurred, []

@@ -13,8 +13,8 @@ from ..ground.texts import shorten
 from .plan import Policy
 
 __all__ = [
-    "MULTIPLE", "checkAnswers", "checkParameters", "cpusOf", "decorator", "isSeconds", "isWhole", "nameOf", "policyOf",
-    "seedOf",
+    "MULTIPLE", "check_answers", "check_parameters", "cpus_of", "decorator", "is_seconds", "is_whole", "name_of",
+    "policy_of", "seed_of",
 ]  # fmt: skip
 
 NAME_CHARACTERS = 200
@@ -31,7 +31,7 @@ _INSTEAD = {"result": "leave out the yield", "finish": "return a list"}
 """What to write in place of ``yield``, by the role of a function."""
 
 
-def nameOf(function: Callable[..., Any]) -> str:
+def name_of(function: Callable[..., Any]) -> str:
     """The name by which a stage is known in messages."""
     try:
         name = function.__name__
@@ -53,14 +53,14 @@ def decorator(record: Callable[..., Any], function: Callable[..., Any] | None, k
     return apply if function is None else apply(function)
 
 
-def countParameters(function: Callable[..., Any]) -> int | None:
+def count_parameters(function: Callable[..., Any]) -> int | None:
     """How many parameters a callable takes; ``*args`` and ``**kwargs`` count as one each. None: it does not tell."""
     if type(function) is FunctionType and not hasattr(function, "__wrapped__"):
         code = function.__code__
         variable = bool(code.co_flags & _VARIABLE) + bool(code.co_flags & _KEYWORDS)
         return code.co_argcount + code.co_kwonlyargcount + variable
     if type(function) is MethodType and type(function.__func__) is FunctionType:
-        count = countParameters(function.__func__)
+        count = count_parameters(function.__func__)
         return None if count is None else count - 1
     import inspect
 
@@ -70,26 +70,26 @@ def countParameters(function: Callable[..., Any]) -> int | None:
         return None
 
 
-def checkParameters(role: str, function: Any, least: int, exact: bool = False) -> None:
+def check_parameters(role: str, function: Any, least: int, exact: bool = False) -> None:
     """Raises PlanError when ``function`` cannot serve as ``role``."""
     if not callable(function):
         raise PlanError(f"{role} takes a function, not {type(function).__name__}: {shorten(function, 80)}")
-    checkAnswers(f"{role} function {nameOf(function)!r}", function, _INSTEAD.get(role, MULTIPLE))
-    count = countParameters(function)
+    check_answers(f"{role} function {name_of(function)!r}", function, _INSTEAD.get(role, MULTIPLE))
+    count = count_parameters(function)
     if count is None or count == least or (count > least and not exact):
         return
     needed = f"{'exactly' if exact else 'at least'} {least} argument{'' if least == 1 else 's'}"
-    raise PlanError(f"{role} function {nameOf(function)!r} must take {needed}, but it takes {count}")
+    raise PlanError(f"{role} function {name_of(function)!r} must take {needed}, but it takes {count}")
 
 
-def checkAnswers(where: str, function: Any, out: str) -> None:
+def check_answers(where: str, function: Any, out: str) -> None:
     """Raises PlanError when a call of ``function`` would only make a generator or a coroutine, and run nothing.
 
     Args:
         where: what the function is, in messages.
         out: what to write in place of ``yield``.
     """
-    flags = _flagsOf(function)
+    flags = _flags_of(function)
     if flags & _COROUTINES:
         raise PlanError(f"{where} is async, so a call of it does nothing: nobody awaits what it gives. Write a plain "
                         "function, which may call asyncio.run(...)")  # fmt: skip
@@ -97,7 +97,7 @@ def checkAnswers(where: str, function: Any, out: str) -> None:
         raise PlanError(f"{where} yields, so a call of it does nothing: {out}")
 
 
-def _flagsOf(function: Any) -> int:
+def _flags_of(function: Any) -> int:
     """The flags of the code that a call runs: behind partials, methods, caches and the ``__call__`` of objects."""
     for _ in range(LAYERS_MOST):  # the ``__call__`` of what Python itself brings has one again
         kind = type(function)
@@ -116,13 +116,13 @@ def _flagsOf(function: Any) -> int:
     return 0
 
 
-def policyOf(where: str, default: Policy, onError: Any, retries: Any, timeout: Any) -> Policy:
+def policy_of(where: str, default: Policy, onError: Any, retries: Any, timeout: Any) -> Policy:
     """The policy that keywords ask for; None leaves the default."""
     if onError not in (None, "raise", "skip"):
         raise PlanError(f"{where}: onError must be 'raise' or 'skip', not {onError!r}")
-    if retries is not None and not isWhole(retries, 0):
+    if retries is not None and not is_whole(retries, 0):
         raise PlanError(f"{where}: retries must be a whole number from 0 on, not {retries!r}")
-    if timeout is not None and not isSeconds(timeout):
+    if timeout is not None and not is_seconds(timeout):
         raise PlanError(f"{where}: timeout must be a number of seconds above 0, not {timeout!r}")
     return Policy(
         default.skip if onError is None else onError == "skip",
@@ -131,25 +131,25 @@ def policyOf(where: str, default: Policy, onError: Any, retries: Any, timeout: A
     )
 
 
-def seedOf(seed: Any) -> int | None:
+def seed_of(seed: Any) -> int | None:
     """The seed that a keyword asks for."""
-    if seed is not None and not isWhole(seed, 0):
+    if seed is not None and not is_whole(seed, 0):
         raise PlanError(f"seed must be a whole number from 0 on, or None, not {seed!r}")
     return None if seed is None else int(seed)
 
 
-def cpusOf(cpus: Any) -> int | None:
+def cpus_of(cpus: Any) -> int | None:
     """The number of workers that a keyword asks for."""
-    if cpus is not None and not isWhole(cpus, 1):
+    if cpus is not None and not is_whole(cpus, 1):
         raise PlanError(f"cpus must be a whole number above 0, or None, not {cpus!r}")
     return None if cpus is None else int(cpus)
 
 
-def isWhole(value: Any, least: int) -> bool:
+def is_whole(value: Any, least: int) -> bool:
     """Whether it is a whole number of any type, those of NumPy included, and no truth value."""
     return not isinstance(value, bool) and isinstance(value, Integral) and int(value) >= least
 
 
-def isSeconds(value: Any) -> bool:
+def is_seconds(value: Any) -> bool:
     """Whether it is a number above 0 of any type, those of NumPy included, and no truth value."""
     return not isinstance(value, bool) and isinstance(value, Real) and float(value) > 0

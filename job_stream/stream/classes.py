@@ -14,10 +14,10 @@ from typing import Any, ClassVar, NamedTuple
 
 from ..errors import PlanError
 from ..values import Again, Multiple, Object, Reduction, Sent
-from .checks import checkAnswers
+from .checks import check_answers
 from .suggestions import listed, meant
 
-__all__ = ["Frame", "Job", "Reducer", "Targets", "adapt", "asAnswer", "isStage"]
+__all__ = ["Frame", "Job", "Reducer", "Targets", "adapt", "as_answer", "is_stage"]
 
 
 class Targets(NamedTuple):
@@ -67,7 +67,7 @@ class _Outbox:
         self._stage = stage
         self._verb = verb
         self._targets = targets
-        self.needsTarget = targets.needed
+        self.needs_target = targets.needed
         self.shut = _Shut(stage, verb, methods)
         self.works: Any = self.shut
 
@@ -81,14 +81,14 @@ class _Outbox:
         self.works = self.shut
 
     def put(self, work: Any, target: str | None) -> None:
-        if self.needsTarget if target is None else target not in self._targets.names:
+        if self.needs_target if target is None else target not in self._targets.names:
             raise self._refusal(target)
         if type(work) is Multiple:
-            self._putAll(work.workList, target)
+            self._put_all(work.workList, target)
         elif work is not None:
             self.works.append(work if target is None else self._addressed(work, target))
 
-    def _putAll(self, works: Any, target: str | None) -> None:
+    def _put_all(self, works: Any, target: str | None) -> None:
         there = (self._addressed(work, target) for work in works if work is not None)
         if type(works) in (list, tuple):
             self.works.extend(there)
@@ -113,7 +113,7 @@ class _OutboxOfThreads(_Outbox, threading.local):
     """The same for several threads: each has what it sends to itself."""
 
 
-def asAnswer(works: list[Any]) -> Any:
+def as_answer(works: list[Any]) -> Any:
     """What a function returns that sends these on."""
     if len(works) < 2:
         return works[0] if works else None
@@ -222,7 +222,7 @@ class Frame(_Gathering):
         raise TypeError(f"{type(self).__name__} must define handleNext(self, store, work)")
 
 
-def isStage(function: Any) -> bool:
+def is_stage(function: Any) -> bool:
     """Whether a class stands for a stage."""
     return isinstance(function, type) and issubclass(function, _Stage)
 
@@ -301,14 +301,14 @@ def adapt(role: str, kind: type[Any], name: str, config: Mapping[Any, Any], emit
     if not issubclass(kind, base):
         raise PlanError(f"{role} takes a class derived from common.{base.__name__}; {kind.__name__} is not")
     for method in _METHODS:
-        checkAnswers(f"{role} {name!r}: {method}", getattr(kind, method, None), "call self.emit(...) instead")
+        check_answers(f"{role} {name!r}: {method}", getattr(kind, method, None), "call self.emit(...) instead")
     parts = _ADAPTERS[role](_Instances(kind, name, config, emits, recurs))
     for part in parts.values():
         part.__dict__["standsFor"] = kind  # so that a change of the class's code can be noticed
     return parts
 
 
-def _adaptJob(instances: _Instances) -> dict[str, Callable[..., Any]]:
+def _adapt_job(instances: _Instances) -> dict[str, Callable[..., Any]]:
     get = instances.get
 
     def job(*work: Any, **named: Any) -> Any:  # called for each item, so what it takes counts
@@ -320,12 +320,12 @@ def _adaptJob(instances: _Instances) -> dict[str, Callable[..., Any]]:
             stage.handleWork(*work, **named)
         finally:
             outbox.works = outbox.shut
-        return works[0] if len(works) == 1 else asAnswer(works) if works else None
+        return works[0] if len(works) == 1 else as_answer(works) if works else None
 
     return {"function": job}
 
 
-def _adaptReducer(instances: _Instances) -> dict[str, Callable[..., Any]]:
+def _adapt_reducer(instances: _Instances) -> dict[str, Callable[..., Any]]:
     def store() -> Reduction:
         made = Object()
         instances.get().handleInit(made)
@@ -339,24 +339,24 @@ def _adaptReducer(instances: _Instances) -> dict[str, Callable[..., Any]]:
             for other in others:
                 stage.handleJoin(own, other.store)
                 store.rounds = max(store.rounds, other.rounds)
-        return asAnswer(recurred)
+        return as_answer(recurred)
 
     def emit(store: Reduction) -> Any:
         stage = instances.get()
         with stage._emitted as emitted, stage._recurred as recurred:
             stage.handleDone(store.store)
         if not recurred:
-            return asAnswer(emitted)
+            return as_answer(emitted)
         store.rounds += 1
-        return Again(asAnswer(recurred), list(_spread(emitted)))
+        return Again(as_answer(recurred), list(_spread(emitted)))
 
     return {"function": reduce, "store": store, "emit": emit}
 
 
-def _adaptFrame(instances: _Instances) -> dict[str, Callable[..., Any]]:
+def _adapt_frame(instances: _Instances) -> dict[str, Callable[..., Any]]:
     """What is emitted before the frame's end goes on with what its end emits."""
 
-    def newStore() -> Any:
+    def new_store() -> Any:
         return Object(begun=False, user=Object(), emitted=[])
 
     def frame(store: Any, /, *first: Any, **named: Any) -> Any:
@@ -372,7 +372,7 @@ def _adaptFrame(instances: _Instances) -> dict[str, Callable[..., Any]]:
         stage = instances.get()
         return _recurred(stage, store, stage.handleNext, *work, **named)
 
-    return {"function": frame, "end": end, "store": newStore, "emit": lambda store: asAnswer(store.emitted)}
+    return {"function": frame, "end": end, "store": new_store, "emit": lambda store: as_answer(store.emitted)}
 
 
 def _recurred(stage: Any, store: Any, handle: Callable[..., Any], /, *work: Any, **named: Any) -> Any:
@@ -380,7 +380,7 @@ def _recurred(stage: Any, store: Any, handle: Callable[..., Any], /, *work: Any,
     with stage._emitted as emitted, stage._recurred as recurred:
         handle(store.user, *work, **named)
     store.emitted += list(_spread(emitted))
-    return asAnswer(recurred)
+    return as_answer(recurred)
 
 
-_ADAPTERS = {"job": _adaptJob, "reduce": _adaptReducer, "frame": _adaptFrame}
+_ADAPTERS = {"job": _adapt_job, "reduce": _adapt_reducer, "frame": _adapt_frame}

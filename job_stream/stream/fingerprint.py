@@ -21,23 +21,23 @@ __all__ = ["fingerprint"]
 
 def fingerprint(plan: Plan) -> tuple[tuple[str, str, int], ...]:
     """For each place of a plan its kind, its name, and a number for its code and routes."""
-    return tuple((place.kind, place.name, _placeCrc(place)) for place in plan.places)
+    return tuple((place.kind, place.name, _place_crc(place)) for place in plan.places)
 
 
-def _placeCrc(place: Place) -> int:
+def _place_crc(place: Place) -> int:
     crc = 0
     for function in (place.function, place.store, place.emit, place.key):
         for part in _parts(function):
             crc = zlib.crc32(part.encode(), crc)
-    isPlain = place.next == place.number + 1 and not place.routes
-    return crc if isPlain else zlib.crc32(repr((place.next, sorted(place.routes.items()))).encode(), crc)
+    is_plain = place.next == place.number + 1 and not place.routes
+    return crc if is_plain else zlib.crc32(repr((place.next, sorted(place.routes.items()))).encode(), crc)
 
 
 def _parts(function: Any) -> Iterator[str]:
     """The code of a function; of one that stands for a class, the code of all its methods."""
     kind = function.__dict__.get("standsFor") if type(function) is FunctionType else None
     for part in [getattr(kind, name) for name in dir(kind)] if kind else [function]:
-        yield from map(_textOf, _layers(part))
+        yield from map(_text_of, _layers(part))
 
 
 def _layers(function: Any) -> Iterator[CodeType]:
@@ -48,9 +48,9 @@ def _layers(function: Any) -> Iterator[CodeType]:
         code = _attribute(function, "__code__")
         if isinstance(code, CodeType):
             yield code
-        isPartial = isinstance(function, partial)
+        is_partial = isinstance(function, partial)
         own = _attribute(function, "__dict__")
-        function = function.func if isPartial else own.get("__wrapped__") if isinstance(own, dict) else None
+        function = function.func if is_partial else own.get("__wrapped__") if isinstance(own, dict) else None
 
 
 def _attribute(function: Any, name: str) -> Any:
@@ -59,12 +59,12 @@ def _attribute(function: Any, name: str) -> Any:
     return None
 
 
-def _textOf(constant: Any) -> str:
+def _text_of(constant: Any) -> str:
     """The same text for the same constant of some code, in every process."""
     if isinstance(constant, CodeType):
-        inner = ",".join(map(_textOf, constant.co_consts))
+        inner = ",".join(map(_text_of, constant.co_consts))
         return f"{constant.co_code!r} {constant.co_names} [{inner}]"
     if isinstance(constant, (tuple, frozenset)):
-        parts = map(_textOf, constant)
+        parts = map(_text_of, constant)
         return f"{type(constant).__name__}({','.join(parts if isinstance(constant, tuple) else sorted(parts))})"
     return repr(constant)

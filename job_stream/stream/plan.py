@@ -121,14 +121,14 @@ class Plan(NamedTuple):
     bodies: tuple[Body, ...]
 
     @property
-    def usesProcesses(self) -> bool:
+    def uses_processes(self) -> bool:
         return any(place.processes for place in self.places if place.kind != Kind.END)
 
     def origins(self, number: int) -> list[Place]:
         """The stages whose outputs may wait at a place; none: only initial work may."""
         place = self.places[number]
         body = self.bodies[place.body]
-        before = [other for other in self.places if other.body == place.body and _leadsTo(other, number)]
+        before = [other for other in self.places if other.body == place.body and _leads_to(other, number)]
         found = {one.number: one for other in before
                  for one in (self.origins(other.number) if other.kind == Kind.SWITCH else [other])}  # fmt: skip
         if number == body.segments[0].first and body.frame is not None:
@@ -149,7 +149,7 @@ class Plan(NamedTuple):
         return list(found.values())
 
 
-def _leadsTo(place: Place, number: int) -> bool:
+def _leads_to(place: Place, number: int) -> bool:
     return place.kind != Kind.END and (number == place.next or number in place.routes.values())
 
 
@@ -184,14 +184,14 @@ class Builder:
         """Appends a job or a reduce to the body that is open; gives its number among the entries there."""
         return self._open.append(stage)
 
-    def openFrame(self, stage: Stage) -> int:
+    def open_frame(self, stage: Stage) -> int:
         """Appends a frame to the body that is open, and opens its own; gives its number in the one around it."""
         body = _OpenBody(stage, self._open)
         number = self._open.append(body)
         self._open = body
         return number
 
-    def closeFrame(self, stage: Stage) -> None:
+    def close_frame(self, stage: Stage) -> None:
         frame, parent = self._open.frame, self._open.parent
         if frame is None or parent is None:
             raise PlanError(f"frameEnd {stage.name!r} has no frame: put a @w.frame before it")
@@ -208,11 +208,11 @@ class Builder:
         self._open.entrance = routes
 
     @property
-    def openFrameName(self) -> str | None:
+    def open_frame_name(self) -> str | None:
         return self._open.frame.name if self._open.frame else None
 
     @property
-    def openFrameProcesses(self) -> bool | None:
+    def open_frame_processes(self) -> bool | None:
         return self._open.frame.processes if self._open.frame else None
 
     def plan(self) -> Plan:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 from ..errors import PlanError
 from ..ground.texts import shorten
 from ..values import Object
-from .checks import MULTIPLE, checkAnswers, checkParameters, nameOf, policyOf
-from .classes import adapt, isStage
+from .checks import MULTIPLE, check_answers, check_parameters, name_of, policy_of
+from .classes import adapt, is_stage
 from .plan import Builder, Kind, Plan, Policy, Stage
 from .suggestions import meant
 
@@ -38,7 +38,7 @@ class Recording:
         self._processes = processes
         self._policy = policy
         self._builder = Builder()
-        self._classFrames: list[tuple[Any, Function]] = []
+        self._class_frames: list[tuple[Any, Function]] = []
         self._adapted: tuple[Any, Function]
         self.inits: list[Stage] = []
         self.last: Stage | None = None
@@ -48,39 +48,39 @@ class Recording:
         return self._builder.plan()
 
     def init(self, function: Function, **keywords: Any) -> None:
-        self.inits.append(self._mainStage("init", function, 0, True, keywords))
+        self.inits.append(self._main_stage("init", function, 0, True, keywords))
 
     def job(self, function: Function, **keywords: Any) -> None:
-        self._checkOpen("job")
+        self._check_open("job")
         self._builder.add(self._stage("job", Kind.JOB, function, 1, False, keywords))
 
     def frame(self, function: Function, **keywords: Any) -> None:
-        self._checkOpen("frame")
+        self._check_open("frame")
         self._adapted = (None, function)
-        key = _callable(f"frame {nameOf(function)!r}", "key", keywords.pop("key", None))
+        key = _callable(f"frame {name_of(function)!r}", "key", keywords.pop("key", None))
         stage = self._stage("frame", Kind.FRAME, function, 2, False, keywords, stores=True)
-        self._builder.openFrame(stage._replace(key=key))
-        self._classFrames.append(self._adapted)
+        self._builder.open_frame(stage._replace(key=key))
+        self._class_frames.append(self._adapted)
 
     def frameEnd(self, function: Function, **keywords: Any) -> None:
-        self._checkOpen("frameEnd")
-        if keywords.get("timeout") is not None and self._builder.openFrameProcesses is False:
-            raise PlanError(f"frameEnd {nameOf(function)!r}: timeout= needs a process; its frame runs in threads")
-        if self._classFrames and self._classFrames[-1][0] not in (None, function):
-            kind = self._classFrames[-1][0].__name__
+        self._check_open("frameEnd")
+        if keywords.get("timeout") is not None and self._builder.open_frame_processes is False:
+            raise PlanError(f"frameEnd {name_of(function)!r}: timeout= needs a process; its frame runs in threads")
+        if self._class_frames and self._class_frames[-1][0] not in (None, function):
+            kind = self._class_frames[-1][0].__name__
             raise PlanError(f"frame {kind!r} is a class: end it with frameEnd({kind})")
-        self._builder.closeFrame(self._stage("frameEnd", Kind.END, function, 2, False, keywords))
-        self._classFrames.pop()
+        self._builder.close_frame(self._stage("frameEnd", Kind.END, function, 2, False, keywords))
+        self._class_frames.pop()
 
     def reduce(self, function: Function, **keywords: Any) -> None:
-        self._checkOpen("reduce")
+        self._check_open("reduce")
         self._builder.add(self._stage("reduce", Kind.FOLD, function, 3, True, keywords, stores=True))
 
     def result(self, function: Function, **keywords: Any) -> None:
-        self._end("result", self._mainStage("result", function, 1, False, keywords))
+        self._end("result", self._main_stage("result", function, 1, False, keywords))
 
     def finish(self, function: Function, **keywords: Any) -> None:
-        self._end("finish", self._mainStage("finish", function, 1, True, keywords))
+        self._end("finish", self._main_stage("finish", function, 1, True, keywords))
 
     def map(self, function: Function, name: str) -> None:
         """The one stage of an ordered stream."""
@@ -89,18 +89,18 @@ class Recording:
 
     def module(self, module: Module) -> None:
         """The stages of a configuration."""
-        from .configuration.layout import layOut  # not at once: most streams have no configuration
+        from .configuration.layout import lay_out  # not at once: most streams have no configuration
 
-        layOut(module, self._builder, self._processes, self._policy)
+        lay_out(module, self._builder, self._processes, self._policy)
 
     def _end(self, role: str, stage: Stage) -> None:
-        self._checkOpen(role)
-        open = self._builder.openFrameName
+        self._check_open(role)
+        open = self._builder.open_frame_name
         if open is not None:
             raise PlanError(f"{role} {stage.name!r} stands inside frame {open!r}: put the frameEnd before it")
         self.last = stage
 
-    def _checkOpen(self, role: str) -> None:
+    def _check_open(self, role: str) -> None:
         if self.last is not None:
             raise PlanError(
                 f"After Work.{self.last.kind} is used nothing may be added to the stream; "
@@ -109,25 +109,25 @@ class Recording:
 
     def _stage(self, role: str, kind: str, function: Function, least: int, exact: bool, keywords: dict[str, Any],
                stores: bool = False) -> Stage:  # fmt: skip
-        name, keywords = nameOf(function), dict(keywords)
-        if isStage(function):
-            function = self._adaptClass(role, function, keywords)
-        checkParameters(role, function, least, exact)
+        name, keywords = name_of(function), dict(keywords)
+        if is_stage(function):
+            function = self._adapt_class(role, function, keywords)
+        check_parameters(role, function, least, exact)
         where = f"{role} {name!r}"
         processes = keywords.pop("useMultiprocessing", None)
         processes = self._processes if processes is None else bool(processes)
-        store, emit = _storeAndEmit(where, stores, keywords)
-        policy = self._stagePolicy(where, processes, keywords)
+        store, emit = _store_and_emit(where, stores, keywords)
+        policy = self._stage_policy(where, processes, keywords)
         if store is None and stores:
             store = Object
         return Stage(kind, name, function, processes, policy, store, emit)
 
-    def _adaptClass(self, role: str, kind: Any, keywords: dict[str, Any]) -> Function:
+    def _adapt_class(self, role: str, kind: Any, keywords: dict[str, Any]) -> Function:
         """The function that a class stands for in a role; the keywords are completed."""
         if role == "frameEnd":
-            if not self._classFrames or self._classFrames[-1][0] is not kind:
+            if not self._class_frames or self._class_frames[-1][0] is not kind:
                 raise PlanError(f"frameEnd {kind.__name__!r}: the open frame is not of this class")
-            return self._classFrames[-1][1]
+            return self._class_frames[-1][1]
         parts = adapt(role, kind, kind.__name__, {})
         for part in ("store", "emit"):
             if keywords.get(part) is not None:
@@ -139,33 +139,33 @@ class Recording:
             self._adapted = (kind, parts["end"])
         return parts["function"]
 
-    def _mainStage(self, role: str, function: Function, least: int, exact: bool, keywords: dict[str, Any]) -> Stage:
-        checkParameters(role, function, least, exact)
-        where = f"{role} {nameOf(function)!r}"
+    def _main_stage(self, role: str, function: Function, least: int, exact: bool, keywords: dict[str, Any]) -> Stage:
+        check_parameters(role, function, least, exact)
+        where = f"{role} {name_of(function)!r}"
         if keywords.get("timeout") is not None:
             raise PlanError(f"{where}: it runs in the script's own process, which timeout= cannot end")
-        policy = self._policyFrom(where, keywords)._replace(timeout_s=None)
-        return Stage(role, nameOf(function), function, False, policy)
+        policy = self._policy_from(where, keywords)._replace(timeout_s=None)
+        return Stage(role, name_of(function), function, False, policy)
 
-    def _stagePolicy(self, where: str, processes: bool, keywords: dict[str, Any]) -> Policy:
+    def _stage_policy(self, where: str, processes: bool, keywords: dict[str, Any]) -> Policy:
         """The policy of a stage that runs in lanes; only processes can be ended by a time limit."""
         timeout = keywords.get("timeout")
-        policy = self._policyFrom(where, keywords)
+        policy = self._policy_from(where, keywords)
         if policy.timeout_s is None or processes:
             return policy
         if timeout is not None:
             raise PlanError(f"{where}: timeout= needs a worker process to end; useMultiprocessing is False here")
         return policy._replace(timeout_s=None)
 
-    def _policyFrom(self, where: str, keywords: dict[str, Any]) -> Policy:
+    def _policy_from(self, where: str, keywords: dict[str, Any]) -> Policy:
         given = {name: keywords.pop(name, None) for name in ("onError", "retries", "timeout")}
         if keywords:
             unknown = next(iter(keywords))
             raise PlanError(f"{where} does not know the keyword {unknown!r}{meant(unknown, KEYWORDS)}")
-        return policyOf(where, self._policy, **given)
+        return policy_of(where, self._policy, **given)
 
 
-def _storeAndEmit(where: str, stores: bool, keywords: dict[str, Any]) -> tuple[Function | None, Function | None]:
+def _store_and_emit(where: str, stores: bool, keywords: dict[str, Any]) -> tuple[Function | None, Function | None]:
     """Takes the two out of the keywords; ``stores``: whether the stage has a store."""
     store, emit = keywords.pop("store", None), keywords.pop("emit", None)
     if not stores and (store is not None or emit is not None):
@@ -178,5 +178,5 @@ def _callable(where: str, part: str, given: Any) -> Function | None:
     if given is not None and not callable(given):
         raise PlanError(f"{where}: {part} must be a function, not {type(given).__name__}: {shorten(given, 80)}")
     if given is not None:
-        checkAnswers(f"{where}: {part}", given, MULTIPLE if part == "emit" else "return the value")
+        check_answers(f"{where}: {part}", given, MULTIPLE if part == "emit" else "return the value")
     return given  # type: ignore[no-any-return]

@@ -9,19 +9,19 @@ from contextlib import suppress
 from typing import Any
 
 from ..errors import LimitError
-from ..evaluate.failures import failureOf, ours
+from ..evaluate.failures import failure_of, ours
 from ..evaluate.packing import PicklePacking
 from ..memory.arena import Arena
 from ..memory.mappings import mappings
 from ..memory.words import NOTE_LEAVING, OWN_CPUS
 from .leaving import disown, leave
 from .links import ProcessLink
-from .nested import keepSequential
+from .nested import keep_sequential
 from .orphans import brand, prctl
 from .protocol import Fork
-from .renewal import renewRandom
-from .streams import settleOutput
-from .worker import Setup, newWorker
+from .renewal import renew_random
+from .streams import settle_output
+from .worker import Setup, new_worker
 
 __all__ = ["SETTLED", "settle", "work"]
 
@@ -31,13 +31,13 @@ SETTLED = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 _PDEATHSIG = 1
 
 
-def settle(parent: int, patient: bool, atItsDeath: int = signal.SIGKILL) -> None:
+def settle(parent: int, patient: bool, at_its_death: int = signal.SIGKILL) -> None:
     """Makes a fresh process a quiet child: Ctrl-C is the script's business, and the death of ``parent`` is ours."""
     signal.signal(signal.SIGINT, _ignore)
     signal.signal(signal.SIGTERM, _ignore if patient else signal.SIG_DFL)
     signal.signal(signal.SIGUSR1, _ignore if patient else signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, SETTLED)
-    prctl()(_PDEATHSIG, atItsDeath, 0, 0, 0)
+    prctl()(_PDEATHSIG, at_its_death, 0, 0, 0)
     if os.getppid() != parent:
         os._exit(1)
 
@@ -50,13 +50,13 @@ def work(setup: Setup, order: Fork, inbox: socket.socket, outbox: socket.socket)
     """Runs a lane or the keeper until the rank closes the inbox, and leaves."""
     disown()
     brand()
-    keepSequential()
+    keep_sequential()
     setup.board.take(order.serial, order.slot)
     note = setup.board.note(order.serial)
     link = ProcessLink(order.serial, inbox, outbox, Arena(setup.board.free(order.serial)))
     mappings.share(max(setup.board.flags[OWN_CPUS], 1))
-    renewRandom()
-    with settleOutput(setup.forwarding):
+    renew_random()
+    with settle_output(setup.forwarding):
         with suppress(SystemExit, BrokenPipeError):  # it was to end between two calls, or nobody hears it any more
             _run(setup, order.lane, link, note)
         note[NOTE_LEAVING] = 1
@@ -65,8 +65,8 @@ def work(setup: Setup, order: Fork, inbox: socket.socket, outbox: socket.socket)
 
 def _run(setup: Setup, number: int, link: ProcessLink, note: Any) -> None:
     packing = PicklePacking()
-    worker = newWorker(setup, number, True, link, packing, note)
+    worker = new_worker(setup, number, True, link, packing, note)
     try:
         worker.run()
     except LimitError as error:
-        link.send(failureOf(ours("a worker", error), packing.packError))
+        link.send(failure_of(ours("a worker", error), packing.pack_error))

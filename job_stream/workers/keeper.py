@@ -9,11 +9,11 @@ from ..evaluate import calls
 from ..evaluate.context import enter
 from ..evaluate.entries import Rest
 from ..evaluate.evaluator import Evaluator
-from ..evaluate.failures import Failed, Skipped, Unreadable, cannotBeRead, cannotTravel, failureOf, ours
+from ..evaluate.failures import Failed, Skipped, Unreadable, cannot_be_read, cannot_travel, failure_of, ours
 from ..evaluate.keyed import pairs
 from ..evaluate.others import Attention
-from ..evaluate.packing import Packing, unpackAny
-from ..evaluate.products import skipsOf
+from ..evaluate.packing import Packing, unpack_any
+from ..evaluate.products import skips_of
 from ..evaluate.scopes import Context, Frame
 from ..memory.words import NOTE_LOAN, NOTE_PLACE, NOTE_UNIT
 from ..stream.plan import Kind, Place
@@ -58,9 +58,9 @@ class Keeper:
             try:
                 self._answer(message)
             except Failed as failed:
-                self._link.send(failureOf(failed, self._packing.packError))
+                self._link.send(failure_of(failed, self._packing.pack_error))
             except Exception as error:
-                self._link.send(failureOf(ours("the keeper", error), self._packing.packError))
+                self._link.send(failure_of(ours("the keeper", error), self._packing.pack_error))
 
     def _answer(self, call: Call) -> None:
         place = self._plan.places[call.place]
@@ -71,7 +71,7 @@ class Keeper:
         self._watch.start()
         products, payload = self._actions[call.kind](call, place)
         self._watch.stop()
-        skips = skipsOf(self._evaluator, self._packing)
+        skips = skips_of(self._evaluator, self._packing)
         more = (call.payload if call.kind == "more" else call.call) in self._rests
         self._link.send(Answered(call.call, (*products, *skips), payload, more))
         self._note[NOTE_LOAN] = 0
@@ -93,9 +93,9 @@ class Keeper:
     def _unpack(self, call: Call, place: Place) -> Any:
         self._note[NOTE_PLACE] = -1 - place.number
         try:
-            values = unpackAny(call.payload)
+            values = unpack_any(call.payload)
         except Exception as error:
-            raise cannotBeRead(place, 1, error) from error
+            raise cannot_be_read(place, 1, error) from error
         self._note[NOTE_PLACE] = place.number
         return values
 
@@ -103,18 +103,18 @@ class Keeper:
         frame = self._stores[call.store]
         values = self._unpack(call, place)
         if not call.careful:
-            recurred = self._evaluator.endFrame(frame, place, values)
+            recurred = self._evaluator.end_frame(frame, place, values)
         else:
-            recurred = self._endCarefully(call, frame, place, values)
+            recurred = self._end_carefully(call, frame, place, values)
         return self._work(call, place, recurred), None
 
-    def _endCarefully(self, call: Call, frame: Frame, place: Place, values: list[Any]) -> list[Any]:
+    def _end_carefully(self, call: Call, frame: Frame, place: Place, values: list[Any]) -> list[Any]:
         """One value at a time, noting which: somebody died over one of them."""
         recurred = []
         for number, value in enumerate(values):
             if number not in call.without:
                 self._note[NOTE_UNIT] = number
-                recurred += self._evaluator.endFrame(frame, place, [value])
+                recurred += self._evaluator.end_frame(frame, place, [value])
         return recurred
 
     def _merge(self, call: Call, place: Place) -> tuple[list[Product], Any]:
@@ -182,4 +182,4 @@ class Keeper:
         try:
             return self._packing.pack(values)
         except Exception as error:
-            raise cannotTravel(place.name, what, error, place.number) from error
+            raise cannot_travel(place.name, what, error, place.number) from error

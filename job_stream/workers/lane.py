@@ -24,14 +24,14 @@ from ..errors import PlanError
 from ..evaluate.context import enter
 from ..evaluate.entries import Mark, Rest, Run
 from ..evaluate.evaluator import Evaluator
-from ..evaluate.failures import Failed, failureOf, ours
+from ..evaluate.failures import Failed, failure_of, ours
 from ..evaluate.loading import GULP, Loader
 from ..evaluate.packing import Packing
 from ..evaluate.products import Products
 from ..evaluate.scopes import Home
 from ..memory.words import ENDING, NOTE_LOAN, NOTE_PLACE, NOTE_UNIT, PAUSED, REPORTS, WANTED
 from ..stream.plan import Kind
-from ..values import bytesOf
+from ..values import bytes_of
 from .stopwatch import Stopwatch
 
 __all__ = ["Lane"]
@@ -88,12 +88,12 @@ class Lane:
         self._kept = 0
         self._reports = flags[REPORTS]
         self._pause_s = REPORT_S if saved else inf
-        self._reportAt = inf
-        self._lookAt = 0.0
+        self._report_at = inf
+        self._look_at = 0.0
         self._worked = 0.0
-        self._sliceStart = 0.0
+        self._slice_start = 0.0
         self._origin: Any = None
-        self._originWork: Work | None = None
+        self._origin_work: Work | None = None
 
     def run(self) -> None:
         """Works until the rank closes the link."""
@@ -105,9 +105,9 @@ class Lane:
             try:
                 self._take(message)
             except Failed as failed:
-                self._link.send(failureOf(failed, self._packing.packError))
+                self._link.send(failure_of(failed, self._packing.pack_error))
             except Exception as error:
-                self._link.send(failureOf(ours("a lane", error), self._packing.packError))
+                self._link.send(failure_of(ours("a lane", error), self._packing.pack_error))
 
     def _take(self, message: Any) -> None:
         kind = type(message)
@@ -121,20 +121,20 @@ class Lane:
     def _parcel(self, lend: Lend) -> None:
         self._loan, self._closing, self._kept = lend.loan, [], len(lend.units)
         self._note[NOTE_LOAN] = lend.loan
-        self._sliceStart = self._evaluator.now = perf_counter()
-        self._reportAt = self._sliceStart + self._pause_s
+        self._slice_start = self._evaluator.now = perf_counter()
+        self._report_at = self._slice_start + self._pause_s
         self._watch.start()
         self._waiting.extend(lend.units)
         while self._waiting:
             number, work = self._waiting.popleft()
             self._unit(number, work, lend.careful)
-            if self._waiting and self._evaluator.now >= self._reportAt:
-                self._aside(self._handHome)
+            if self._waiting and self._evaluator.now >= self._report_at:
+                self._aside(self._hand_home)
         self._watch.stop()
-        self._endParcel()
+        self._end_parcel()
         self._note[NOTE_LOAN] = 0
 
-    def _returnWaiting(self) -> None:
+    def _return_waiting(self) -> None:
         """Gives back the units that have not been begun."""
         names = tuple(number for number, _ in self._waiting)
         self._waiting.clear()
@@ -150,7 +150,7 @@ class Lane:
         home = self._home(work)
         if careful:
             return self._carefully(home, work)
-        self._origin, self._originWork = self._loader.load(home, work), work
+        self._origin, self._origin_work = self._loader.load(home, work), work
         self._drain()
         self._evaluator.now = now = perf_counter()
         self._worked += now - started
@@ -171,10 +171,10 @@ class Lane:
         while stack:
             step()
             if evaluator.parked:
-                self._aside(self._partWithParked)
+                self._aside(self._part_with_parked)
             elif flags[WANTED] and stack:
                 self._give()
-            elif evaluator.now - self._sliceStart > SLICE_S:
+            elif evaluator.now - self._slice_start > SLICE_S:
                 self._aside(self._report)
 
     def _give(self) -> None:
@@ -182,17 +182,17 @@ class Lane:
         if self._flags[ENDING]:
             raise SystemExit
         if self._waiting:
-            self._returnWaiting()
+            self._return_waiting()
         began = perf_counter()
-        if began < self._lookAt:
+        if began < self._look_at:
             return
-        isWorth = self._worth()
+        is_worth = self._worth()
         now = perf_counter()
-        self._lookAt = now + LOOK_SHARE * (now - began)
-        if isWorth:
-            self._aside(self._handOver)
-        elif self._isReportDue:  # it may never be worth one: in a frame one thing follows the other
-            self._aside(self._handHome)
+        self._look_at = now + LOOK_SHARE * (now - began)
+        if is_worth:
+            self._aside(self._hand_over)
+        elif self._is_report_due:  # it may never be worth one: in a frame one thing follows the other
+            self._aside(self._hand_home)
 
     def _aside(self, action: Callable[[], Any]) -> None:
         """Does what is not the user's work."""
@@ -206,34 +206,34 @@ class Lane:
             base = None if work.base is None else work.base + work.skip
             self._products.file(home, work.place, self._loader.values(work), parts=8, base=base, careful=True)
             return
-        self._origin, self._originWork = self._loader.load(home, work), work
+        self._origin, self._origin_work = self._loader.load(home, work), work
         evaluator = self._evaluator
         if evaluator.stack:
             evaluator.step()
         if evaluator.stack and type(evaluator.stack[-1]) is Mark and not work.resume:
             evaluator.step()
-        self._aside(self._handOver)
+        self._aside(self._hand_over)
         while evaluator.stack:
-            self._fileElements(evaluator.stack[-1])  # type: ignore[arg-type]
+            self._file_elements(evaluator.stack[-1])  # type: ignore[arg-type]
 
-    def _fileElements(self, rest: Rest) -> None:
+    def _file_elements(self, rest: Rest) -> None:
         """Takes the next elements of a Multiple and repays them without running them."""
         values, more = self._evaluator.take(rest, 256)
         self._products.file(rest.context, rest.target, values)
         if not more:
             self._evaluator.stack.pop()
-        self._aside(self._handOver)
+        self._aside(self._hand_over)
 
     # leaving a parcel -------------------------------------------------------------------------------------------------
 
-    def _endParcel(self) -> None:
+    def _end_parcel(self) -> None:
         stores = sum(len(home.stores) for home in self._homes.values())
-        if stores and not self._hasProducts() and self._worked < FOLD_SHARE * self._products.foldCost:
+        if stores and not self._has_products() and self._worked < FOLD_SHARE * self._products.fold_cost:
             self._retain()
         else:
             self._repay()
 
-    def _hasProducts(self) -> bool:
+    def _has_products(self) -> bool:
         outputs = any(home.outputs for home in self._homes.values())
         return outputs or bool(self._products) or bool(self._evaluator.failures.skipped)
 
@@ -241,7 +241,7 @@ class Lane:
         names = tuple(self._closing)
         self._retained.append((self._loan, names))
         self._closing = []
-        self._link.send(Repaid(self._number, self._loan, (), computed=names, samples=self._takeSamples()))
+        self._link.send(Repaid(self._number, self._loan, (), computed=names, samples=self._take_samples()))
 
     def _repay(self, kept: tuple[tuple[int, Work], ...] = ()) -> None:
         """Repays everything that has been closed, with all that came of it."""
@@ -254,9 +254,9 @@ class Lane:
         if kept:
             self._note[NOTE_UNIT] = kept[0][0]  # of what is on top of the stack
         self._link.send(Repaid(self._number, self._loan, tuple(closed), products, (), (), kept,
-                               self._takeSamples()))  # fmt: skip
+                               self._take_samples()))  # fmt: skip
 
-    def _takeSamples(self) -> tuple[tuple[int, int, float], ...]:
+    def _take_samples(self) -> tuple[tuple[int, int, float], ...]:
         samples, self._samples = self._samples, {}
         return tuple((place, int(items), seconds) for place, (items, seconds) in samples.items())
 
@@ -285,7 +285,7 @@ class Lane:
                 left = len(entry.values) - entry.index
                 cost = evaluator.costs[entry.place]
                 if entry is self._origin and entry.index:
-                    cost = (evaluator.now - self._sliceStart) / entry.index
+                    cost = (evaluator.now - self._slice_start) / entry.index
                 items += left
                 seconds += left * (WORTH_S if cost is None else cost)
             elif type(entry) is Rest and not entry.again:
@@ -307,7 +307,7 @@ class Lane:
         nbytes = 0
         while rest.taken < end and nbytes < DRAW_BYTES and evaluator.pull(rest, min(DRAW_ITEMS, end - rest.taken)):
             drawn = evaluator.stack[-1]
-            nbytes += sum(map(bytesOf, drawn.values)) if type(drawn) is Run else 0
+            nbytes += sum(map(bytes_of, drawn.values)) if type(drawn) is Run else 0
         return True
 
     def _loosen(self) -> bool:
@@ -324,11 +324,11 @@ class Lane:
                 return False
         return True
 
-    def _partWithParked(self) -> None:
+    def _part_with_parked(self) -> None:
         """Hands over values whose next stage is not run here; a frame they belong to goes with them."""
         evaluator = self._evaluator
         if evaluator.marks and self._loosen():
-            self._handOver()
+            self._hand_over()
             return
         if evaluator.marks:
             name = self._plan.places[evaluator.parked[0].place].name
@@ -339,7 +339,7 @@ class Lane:
         for run in parked:
             self._products.file(run.context, run.place, run.values[run.index :])
 
-    def _handOver(self) -> None:
+    def _hand_over(self) -> None:
         """Repays the unit under way with everything that is left of it."""
         kept = self._surrender()
         self._repay(kept=kept)
@@ -351,18 +351,18 @@ class Lane:
         stay: list[Any] = []
         for entry in [*evaluator.stack, *evaluator.parked]:
             if type(entry) is Mark:
-                names[id(entry.scope)] = self._products.openFrame(entry.scope, names)
+                names[id(entry.scope)] = self._products.open_frame(entry.scope, names)
             elif type(entry) is Run:
                 values = entry.values[entry.index :]
-                self._products.file(entry.context, entry.place, values, names, base=self._baseOf(entry))
+                self._products.file(entry.context, entry.place, values, names, base=self._base_of(entry))
             else:
                 stay.append(entry)
         evaluator.stack[:] = stay
         evaluator.parked, evaluator.marks, self._origin = [], 0, None
-        return tuple(self._keep(self._products.workOf(rest)) for rest in reversed(stay))
+        return tuple(self._keep(self._products.work_of(rest)) for rest in reversed(stay))
 
-    def _baseOf(self, run: Any) -> int | None:
-        work = self._originWork
+    def _base_of(self, run: Any) -> int | None:
+        work = self._origin_work
         if run is not self._origin or work is None or work.base is None:
             return None
         return int(work.base + work.skip + run.index)
@@ -373,21 +373,21 @@ class Lane:
 
     def _report(self) -> None:
         """At the end of a slice: repays what has come so far and goes on with the rest."""
-        self._sliceStart = self._evaluator.now
-        if self._isReportDue and self._handHome():
+        self._slice_start = self._evaluator.now
+        if self._is_report_due and self._hand_home():
             return
         if self._drop:
             for home in self._homes.values():
                 if self._plan.places[home.end].body == 0:
                     self._products.drop(home)
         evaluator = self._evaluator
-        if evaluator.marks or not evaluator.stack or not self._hasProducts():
+        if evaluator.marks or not evaluator.stack or not self._has_products():
             return
         if any(type(entry) is Rest and not entry.again for entry in evaluator.stack):
             return
         if any(home.stores for home in self._homes.values()):
             return
-        self._repay(kept=tuple(self._keepEntry(entry) for entry in reversed(evaluator.stack)))
+        self._repay(kept=tuple(self._keep_entry(entry) for entry in reversed(evaluator.stack)))
         while self._flags[PAUSED]:
             message = self._link.receive()
             if message is None:
@@ -397,25 +397,25 @@ class Lane:
             self._ahead.append(message)
 
     @property
-    def _isReportDue(self) -> bool:
-        return self._reports != self._flags[REPORTS] or self._evaluator.now >= self._reportAt
+    def _is_report_due(self) -> bool:
+        return self._reports != self._flags[REPORTS] or self._evaluator.now >= self._report_at
 
-    def _handHome(self) -> bool:
+    def _hand_home(self) -> bool:
         """For a checkpoint: all that is left goes to the rank, open frames too; False: there is too much of it."""
         began = perf_counter()
         self._reports = self._flags[REPORTS]
         found = self._loosen()
         if found:
-            self._handOver()
+            self._hand_over()
         now = perf_counter()
-        self._reportAt = now + max(self._pause_s, REPORT_SHARE * (now - began))
+        self._report_at = now + max(self._pause_s, REPORT_SHARE * (now - began))
         return found
 
-    def _keepEntry(self, entry: Any) -> tuple[int, Work]:
+    def _keep_entry(self, entry: Any) -> tuple[int, Work]:
         if type(entry) is Rest:
-            return self._keep(self._products.workOf(entry))
+            return self._keep(self._products.work_of(entry))
         scope, left = entry.context.scope, len(entry.values) - entry.index
-        work = self._originWork
+        work = self._origin_work
         if entry is self._origin and work is not None:
             skip = work.skip + entry.index
             return self._keep(work._replace(count=left, payload=None, skip=skip))

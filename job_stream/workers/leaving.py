@@ -31,13 +31,13 @@ _THREADS_OF_EXECUTORS = {
 def disown() -> None:
     """Forgets what the script is to do at its own end; queues, proxies and the like are as in a new process."""
     atexit._clear()
-    _disownFinalizers()
-    _disownProcesses()
+    _disown_finalizers()
+    _disown_processes()
     for module, threads in _THREADS_OF_EXECUTORS.items():
         getattr(sys.modules.get(module), threads, {}).clear()
 
 
-def _disownFinalizers() -> None:
+def _disown_finalizers() -> None:
     finalize: Any = weakref.finalize
     for finalizer in list(finalize._registry):
         finalizer.atexit = False
@@ -45,7 +45,7 @@ def _disownFinalizers() -> None:
         atexit.register(finalize._exitfunc)
 
 
-def _disownProcesses() -> None:
+def _disown_processes() -> None:
     process: Any = sys.modules.get("multiprocessing.process")
     util: Any = sys.modules.get("multiprocessing.util")
     if process is not None:

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
-__all__ = ["LineLock", "Lines", "writeAll"]
+__all__ = ["LineLock", "Lines", "write_all"]
 
 MOST = 1 << 20
 """A line of more characters, or in more pieces, goes on as it comes."""
@@ -62,15 +62,15 @@ class Lines:
     Args:
         emit: takes text that is to be printed at once.
         flush: is called when the stream is flushed.
-        isFor: whether the calling thread is a worker; the others print as before.
+        is_for: whether the calling thread is a worker; the others print as before.
     """
 
     def __init__(self, stream: Any, emit: Callable[[str], Any], flush: Callable[[], Any] = lambda: None,
-                 isFor: Callable[[], bool] = lambda: True) -> None:  # fmt: skip
+                 is_for: Callable[[], bool] = lambda: True) -> None:  # fmt: skip
         self._stream = stream
         self._emit = emit
         self._flush = flush
-        self._isFor = isFor
+        self._is_for = is_for
         self._write = stream.write
         self._parts: dict[int, list[str]] = {}
 
@@ -92,7 +92,7 @@ class Lines:
         self.finish()
 
     def write(self, text: str) -> Any:
-        if not self._isFor():
+        if not self._is_for():
             return self._write(text)
         if not isinstance(text, str):
             raise TypeError(f"write() argument must be str, not {type(text).__name__}")
@@ -103,27 +103,27 @@ class Lines:
             parts[:] = [rest] if rest else []
             self._emit(whole + end)
         elif len(text) > MOST or len(parts) > MOST:
-            self._giveOn(parts)
+            self._give_on(parts)
         return len(text)
 
     def flush(self) -> None:
-        if self._isFor():
-            self._giveOn(self._parts.get(threading.get_ident(), []))
+        if self._is_for():
+            self._give_on(self._parts.get(threading.get_ident(), []))
         self._flush()
 
     def finish(self) -> None:
         """Gives on what all threads have written."""
         for parts in list(self._parts.values()):
-            self._giveOn(parts)
+            self._give_on(parts)
 
-    def _giveOn(self, parts: list[str]) -> None:
+    def _give_on(self, parts: list[str]) -> None:
         text = "".join(parts)
         parts.clear()
         if text:
             self._emit(text)
 
 
-def writeAll(fd: int, data: bytes) -> None:
+def write_all(fd: int, data: bytes) -> None:
     """Writes all of it, also where the descriptor does not block."""
     rest = memoryview(data)
     while rest:

@@ -23,7 +23,7 @@ from ..memory.codec import INLINE_BYTES, MESSAGE_FDS, Codec
 from .protocol import KINDS
 
 __all__ = [
-    "ProcessLink", "ThreadLink", "closeSegment", "hangUp", "openPair", "receive", "receiveAll", "send", "trySend",
+    "ProcessLink", "ThreadLink", "close_segment", "hang_up", "open_pair", "receive", "receive_all", "send", "try_send",
 ]  # fmt: skip
 
 _BUFFER = 4 * INLINE_BYTES
@@ -33,7 +33,7 @@ _TRUNCATED = int(socket.MSG_CTRUNC)
 _ANCILLARY = socket.CMSG_SPACE((MESSAGE_FDS + 8) * array.array("i").itemsize)
 
 
-def openPair() -> tuple[socket.socket, socket.socket]:
+def open_pair() -> tuple[socket.socket, socket.socket]:
     """Two connected ends.
 
     Raises:
@@ -53,7 +53,7 @@ def send(end: socket.socket, data: bytes, fds: list[int], flags: int = 0) -> Non
         end.send(data, flags)
 
 
-def trySend(end: socket.socket, data: bytes, fds: list[int]) -> bool:
+def try_send(end: socket.socket, data: bytes, fds: list[int]) -> bool:
     """Sends without waiting, if there is room."""
     try:
         send(end, data, fds, DONTWAIT)
@@ -66,7 +66,7 @@ def trySend(end: socket.socket, data: bytes, fds: list[int]) -> bool:
     return True
 
 
-def hangUp(end: socket.socket) -> None:
+def hang_up(end: socket.socket) -> None:
     """Ends the connection for all who have this end open: they may be processes that know nothing of it."""
     with suppress(OSError):  # the other end has gone
         end.shutdown(socket.SHUT_RDWR)
@@ -92,7 +92,7 @@ def receive(end: socket.socket, flags: int = 0) -> tuple[bytes, list[int]] | Non
     return data, fds.tolist()
 
 
-def receiveAll(end: socket.socket, decode: Callable[[bytes, list[int]], Any]) -> tuple[list[Any], bool]:
+def receive_all(end: socket.socket, decode: Callable[[bytes, list[int]], Any]) -> tuple[list[Any], bool]:
     """All messages that have come, and whether the other end is still open. Each is decoded before the next is taken,
     which may have done with its descriptors."""
     messages: list[Any] = []
@@ -106,7 +106,7 @@ def receiveAll(end: socket.socket, decode: Callable[[bytes, list[int]], Any]) ->
     return messages, False
 
 
-def closeSegment(owner: int, number: int, fd: int) -> None:
+def close_segment(owner: int, number: int, fd: int) -> None:
     """What a reader does with a segment that its owner does not wait for."""
     os.close(fd)
 
@@ -119,7 +119,7 @@ class ProcessLink:
         self._inbox = inbox
         self._outbox = outbox
         self._arena = arena
-        self._codec = Codec(KINDS, arena.write, closeSegment)
+        self._codec = Codec(KINDS, arena.write, close_segment)
 
     def receive(self) -> Any:
         """The next message; None when the rank is gone."""
@@ -155,7 +155,7 @@ class ThreadLink:
             self._messages.append(message)
             self._changed.notify()
 
-    def takeBack(self) -> list[Any]:
+    def take_back(self) -> list[Any]:
         """From the rank: the messages that the lane has not taken."""
         with self._changed:
             messages, self._messages = list(self._messages), deque()

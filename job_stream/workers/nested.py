@@ -8,13 +8,13 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-__all__ = ["keepSequential"]
+__all__ = ["keep_sequential"]
 
 _PARALLEL = "joblib.parallel"
 _DEFAULTS = ("loky", "threading")
 
 
-def keepSequential() -> None:
+def keep_sequential() -> None:
     """Has joblib do so in this process: now, or when it is imported."""
     parallel = sys.modules.get(_PARALLEL)
     if parallel is not None:
@@ -24,13 +24,13 @@ def keepSequential() -> None:
 
 
 def _configure(parallel: Any) -> None:
-    if parallel.DEFAULT_BACKEND not in _DEFAULTS or _isChosen(parallel):
+    if parallel.DEFAULT_BACKEND not in _DEFAULTS or _is_chosen(parallel):
         return
     configure = getattr(parallel, "parallel_config", None) or parallel.parallel_backend  # the name before joblib 1.3
     configure("sequential")
 
 
-def _isChosen(parallel: Any) -> bool:
+def _is_chosen(parallel: Any) -> bool:
     """Whether the script has chosen a backend in this thread."""
     defaults = getattr(parallel, "default_parallel_config", {})
     config = getattr(parallel._backend, "config", defaults)
@@ -48,15 +48,15 @@ class _Doorkeeper:
         sys.meta_path.remove(self)
         spec = PathFinder.find_spec(name, path, target)
         if spec is not None and spec.loader is not None:
-            _addTo(spec.loader)
+            _add_to(spec.loader)
         return spec
 
 
-def _addTo(loader: Any) -> None:
+def _add_to(loader: Any) -> None:
     execute = loader.exec_module
 
-    def executeAndConfigure(module: Any) -> None:
+    def execute_and_configure(module: Any) -> None:
         execute(module)
         _configure(module)
 
-    loader.exec_module = executeAndConfigure
+    loader.exec_module = execute_and_configure

@@ -24,13 +24,13 @@ from ..memory.codec import Codec
 from ..memory.words import ENDING, NOTE_LEAVING
 from .child import SETTLED, settle, work
 from .links import receive, send
-from .orphans import adopt, awaited, endAdopted, killTree, prctl
+from .orphans import adopt, awaited, end_adopted, kill_tree, prctl
 from .protocol import KINDS, Died, Fork, Forked, Kill, NotForked, Stopped
-from .renewal import awaitImports, renew
-from .streams import flushStandard, settleInput, settleOutput
+from .renewal import await_imports, renew
+from .streams import flush_standard, settle_input, settle_output
 from .worker import Setup
 
-__all__ = ["Nursery", "forkNursery"]
+__all__ = ["Nursery", "fork_nursery"]
 
 NOTICE_S, LEAVE_S = 2.0, 10.0
 """How long a worker may take to notice that the run is over, and then to leave."""
@@ -50,17 +50,17 @@ class Nursery:
         parent: the process whose end is the end of this one.
         commands: from the rank, and reports back to it.
         outbox: the children's way back to the rank.
-        limitThreads: see ``threadLimiter``.
+        limit_threads: see ``thread_limiter``.
     """
 
     def __init__(self, setup: Setup, parent: int, commands: socket.socket, outbox: socket.socket,
-                 limitThreads: Callable[[], None]) -> None:  # fmt: skip
+                 limit_threads: Callable[[], None]) -> None:  # fmt: skip
         self._parent = parent
         self._setup = setup
         self._commands = commands
         self._outbox = outbox
-        self._limitThreads = limitThreads
-        self._codec = Codec(KINDS, _noSegments, lambda owner, number, fd: None)
+        self._limit_threads = limit_threads
+        self._codec = Codec(KINDS, _no_segments, lambda owner, number, fd: None)
         self._children: dict[int, Fork] = {}
 
     def run(self) -> None:
@@ -72,8 +72,8 @@ class Nursery:
         signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
         settle(self._parent, self._setup.patient, ORPHANED)
         adopt()
-        settleInput()
-        self._limitThreads()
+        settle_input()
+        self._limit_threads()
         gc.freeze()
         poll = select.poll()
         poll.register(awake, select.POLLIN)
@@ -83,11 +83,11 @@ class Nursery:
             if awake in ready:
                 os.read(awake, 4096)
                 self._reap()
-            if self._isOrphan:
+            if self._is_orphan:
                 break
             if self._commands.fileno() in ready and not self._obey():
                 break
-        self._endAll()
+        self._end_all()
 
     def _obey(self) -> bool:
         """Takes one command; False when there will be no more."""
@@ -117,7 +117,7 @@ class Nursery:
             self._report(NotForked(order.lane, error.errno or 0))
             return
         if pid == 0:
-            _runChild(lambda: self._child(nursery, order, inbox))
+            _run_child(lambda: self._child(nursery, order, inbox))
         inbox.close()
         self._setup.board.take(order.serial, order.slot)
         self._children[pid] = order
@@ -134,7 +134,7 @@ class Nursery:
     def _kill(self, lane: int) -> None:
         for pid, order in self._children.items():
             if lane == order.lane:
-                killTree(pid)
+                kill_tree(pid)
 
     def _reap(self) -> None:
         while True:
@@ -158,32 +158,32 @@ class Nursery:
         with suppress(OSError):  # the rank is gone, which is noticed elsewhere
             send(self._commands, data, [])
 
-    def _endAll(self) -> None:
+    def _end_all(self) -> None:
         """Children leave by themselves when their inbox is closed, unless they are inside user code."""
-        self._giveTime(NOTICE_S, HURRIED_NOTICE_S)
+        self._give_time(NOTICE_S, HURRIED_NOTICE_S)
         note = self._setup.board.note
         self._force([pid for pid, order in self._children.items() if not note(order.serial)[NOTE_LEAVING]])
-        self._giveTime(LEAVE_S, HURRIED_LEAVE_S)
-        if not self._isHurried():
-            self._tellOfForce()
+        self._give_time(LEAVE_S, HURRIED_LEAVE_S)
+        if not self._is_hurried():
+            self._tell_of_force()
         self._force(list(self._children))
-        endAdopted(self._isHurried())
+        end_adopted(self._is_hurried())
 
-    def _isHurried(self) -> bool:
+    def _is_hurried(self) -> bool:
         """Whether the run ends early; that may come while its workers leave."""
-        return self._isOrphan or bool(self._setup.board.flags[ENDING])
+        return self._is_orphan or bool(self._setup.board.flags[ENDING])
 
     @property
-    def _isOrphan(self) -> bool:
+    def _is_orphan(self) -> bool:
         """Whether the script has died."""
         return os.getppid() != self._parent
 
-    def _giveTime(self, seconds: float, hurried: float) -> None:
+    def _give_time(self, seconds: float, hurried: float) -> None:
         """Waits until all children have ended, for so long at most; not at all if the script has died."""
-        if awaited(lambda: self._areGone() or self._isHurried(), seconds):
-            awaited(lambda: self._areGone() or self._isOrphan, hurried)
+        if awaited(lambda: self._are_gone() or self._is_hurried(), seconds):
+            awaited(lambda: self._are_gone() or self._is_orphan, hurried)
 
-    def _areGone(self) -> bool:
+    def _are_gone(self) -> bool:
         while self._children:
             pid, _ = os.waitpid(-1, os.WNOHANG)
             if pid == 0:
@@ -198,7 +198,7 @@ class Nursery:
             os.waitpid(pid, 0)
             del self._children[pid]
 
-    def _tellOfForce(self) -> None:
+    def _tell_of_force(self) -> None:
         """What a job has started and is lost now must not be lost without a word."""
         for pid in self._children if sys.stderr is not None else ():
             what = f"worker process {pid} was killed: {LEAVE_S:g} s after the stream it had not ended"
@@ -206,7 +206,7 @@ class Nursery:
             print(f"job_stream: {what}. Probably {why}", file=sys.stderr, flush=True)
 
 
-def _runChild(body: Any) -> None:
+def _run_child(body: Any) -> None:
     """Runs the body of a forked process and leaves, without what the script would do at its own end."""
     code = 1
     try:
@@ -225,32 +225,32 @@ def _runChild(body: Any) -> None:
         os._exit(code)
 
 
-def forkNursery(setup: Setup, commands: socket.socket, outbox: socket.socket, foreign: list[socket.socket]) -> int:
+def fork_nursery(setup: Setup, commands: socket.socket, outbox: socket.socket, foreign: list[socket.socket]) -> int:
     """Forks the nursery and gives its pid; ``foreign``: the rank's ends, which the nursery closes."""
-    flushStandard()
-    script, limitThreads = os.getpid(), threadLimiter()
+    flush_standard()
+    script, limit_threads = os.getpid(), thread_limiter()
     prctl()
-    awaitImports()
+    await_imports()
     before = signal.pthread_sigmask(signal.SIG_BLOCK, SETTLED)  # what comes to the child before it has settled waits
     try:
         pid = os.fork()
         if pid == 0:
-            _runChild(lambda: _runNursery(Nursery(setup, script, commands, outbox, limitThreads), setup, foreign))
+            _run_child(lambda: _run_nursery(Nursery(setup, script, commands, outbox, limit_threads), setup, foreign))
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
     return pid
 
 
-def _runNursery(nursery: Nursery, setup: Setup, foreign: list[socket.socket]) -> None:
+def _run_nursery(nursery: Nursery, setup: Setup, foreign: list[socket.socket]) -> None:
     gc.freeze()  # what the script has left to be collected takes locks, too
     renew()
     for end in foreign:
         end.close()
-    with settleOutput(setup.forwarding):
+    with settle_output(setup.forwarding):
         nursery.run()
 
 
-def _noSegments(parts: list[Any]) -> tuple[int, int]:
+def _no_segments(parts: list[Any]) -> tuple[int, int]:
     raise AssertionError("the nursery sends small messages only")
 
 
@@ -258,7 +258,7 @@ _THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS
 _NUMERIC = ("numpy", "scipy", "sklearn", "torch", "numba")
 
 
-def threadLimiter() -> Callable[[], None]:
+def thread_limiter() -> Callable[[], None]:
     """What limits BLAS and OpenMP to one thread, unless the user has said otherwise: the lanes fill the cores already.
 
     Looking for the libraries takes a while, so it is done in the script's process, once for those that are loaded.

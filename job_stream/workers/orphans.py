@@ -15,7 +15,7 @@ from functools import cache
 from time import monotonic, sleep
 from typing import Any
 
-__all__ = ["adopt", "brand", "endAdopted", "killTree", "prctl"]
+__all__ = ["adopt", "brand", "end_adopted", "kill_tree", "prctl"]
 
 _SUBREAPER = 36
 _MARK = "JOBS_WORKER"
@@ -37,19 +37,19 @@ def prctl() -> Any:
 
 
 def brand() -> None:
-    """Marks what this process will start as its own, for ``killTree``."""
+    """Marks what this process will start as its own, for ``kill_tree``."""
     os.environ[_MARK] = str(os.getpid())
 
 
 # one worker -----------------------------------------------------------------------------------------------------------
 
 
-def killTree(root: int) -> None:
+def kill_tree(root: int) -> None:
     """Kills a child of this process, and all that it has started; stopped first, so that nothing escapes by a fork."""
     mark = f"{_MARK}={root}".encode()
     known = {root}
     _tell(root, signal.SIGSTOP)
-    while found := {pid for pid, parent in _table() if parent in known or _isLost(pid, parent, mark)} - known:
+    while found := {pid for pid, parent in _table() if parent in known or _is_lost(pid, parent, mark)} - known:
         for pid in found:
             _tell(pid, signal.SIGSTOP)
         known |= found
@@ -57,7 +57,7 @@ def killTree(root: int) -> None:
         _tell(pid, signal.SIGKILL)
 
 
-def _isLost(pid: int, parent: int, mark: bytes) -> bool:
+def _is_lost(pid: int, parent: int, mark: bytes) -> bool:
     """Whether a process has been adopted already that was started under this mark."""
     if parent != os.getpid():
         return False
@@ -82,7 +82,7 @@ def _tell(pid: int, number: int) -> None:
 # all that is left -----------------------------------------------------------------------------------------------------
 
 
-def endAdopted(hurried: bool) -> None:
+def end_adopted(hurried: bool) -> None:
     """Ends all children of this process, and their children as those come to it: what tidies up after others (resource
     trackers) ends by itself, then programs are asked to, then they are killed.
 
@@ -100,7 +100,7 @@ def _await(seconds: float, number: int | None) -> None:
     """Waits so long until no child is left; each is told ``number`` once."""
     told: set[int] = set()
 
-    def isAlone() -> bool:
+    def is_alone() -> bool:
         if _bury():
             return True
         if number is not None:
@@ -110,7 +110,7 @@ def _await(seconds: float, number: int | None) -> None:
             told.update(own)
         return False
 
-    awaited(isAlone, seconds)
+    awaited(is_alone, seconds)
 
 
 def _bury() -> bool:
@@ -123,10 +123,10 @@ def _bury() -> bool:
     return False
 
 
-def awaited(isThere: Callable[[], bool], seconds: float) -> bool:
+def awaited(is_there: Callable[[], bool], seconds: float) -> bool:
     """Waits until something is there, for so long at most; gives whether it is."""
     deadline, pause = monotonic() + seconds, _SHORTEST_S
-    while not isThere():
+    while not is_there():
         if monotonic() >= deadline:
             return False
         sleep(pause)

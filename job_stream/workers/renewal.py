@@ -16,7 +16,7 @@ from threading import Lock, get_ident
 from time import monotonic, sleep
 from typing import Any
 
-__all__ = ["awaitImports", "renew", "renewRandom"]
+__all__ = ["await_imports", "renew", "renew_random"]
 
 IMPORT_S = 1.0
 """How long to wait for imports of other threads before a fork: most have ended by then, and some never do."""
@@ -25,9 +25,9 @@ IMPORT_S = 1.0
 def renew() -> None:
     """Makes all but numpy's generator fit for use, in a process that has just been forked."""
     for stream in _streams():
-        _renewStream(stream)
-    for name in _importedElsewhere():
-        _forgetImport(name)
+        _renew_stream(stream)
+    for name in _imported_elsewhere():
+        _forget_import(name)
     cloudpickle: Any = sys.modules.get("cloudpickle.cloudpickle")
     if hasattr(cloudpickle, "_DYNAMIC_CLASS_TRACKER_LOCK"):
         cloudpickle._DYNAMIC_CLASS_TRACKER_LOCK = Lock()
@@ -45,7 +45,7 @@ def _streams() -> list[Any]:
     return list({id(stream): stream for stream in found if isinstance(stream, io.TextIOWrapper)}.values())
 
 
-def _renewStream(stream: io.TextIOWrapper) -> None:
+def _renew_stream(stream: io.TextIOWrapper) -> None:
     """Gives the buffer of a stream another lock. What threads of the script had left in it is theirs to write."""
     buffer: Any = stream.buffer
     kind: Any = type(buffer)
@@ -62,22 +62,22 @@ def _renewStream(stream: io.TextIOWrapper) -> None:
 # imports --------------------------------------------------------------------------------------------------------------
 
 
-def awaitImports() -> None:
+def await_imports() -> None:
     """Waits, but not for long, until the imports that other threads are in the midst of have ended."""
     deadline = monotonic() + IMPORT_S
-    begun = _importedElsewhere()
-    while begun.items() & _importedElsewhere().items() and monotonic() < deadline:
+    begun = _imported_elsewhere()
+    while begun.items() & _imported_elsewhere().items() and monotonic() < deadline:
         sleep(1e-3)
 
 
-def _importedElsewhere() -> dict[str, int]:
+def _imported_elsewhere() -> dict[str, int]:
     """The modules that other threads are importing, each with what stands for this import of it."""
     locks = getattr(sys.modules["_frozen_importlib"], "_module_locks", {})
     held = list(locks.items())
     return {name: id(lock) for name, lock in held if getattr(lock(), "owner", None) not in (None, get_ident())}
 
 
-def _forgetImport(name: str) -> None:
+def _forget_import(name: str) -> None:
     """Has a module that another thread was importing at the fork imported anew when it is needed."""
     sys.modules["_frozen_importlib"]._module_locks.pop(name, None)
     spec = getattr(sys.modules.get(name), "__spec__", None)
@@ -89,7 +89,7 @@ def _forgetImport(name: str) -> None:
 # chance ---------------------------------------------------------------------------------------------------------------
 
 
-def renewRandom() -> None:
+def renew_random() -> None:
     """Gives numpy's global generator another state and another lock. (Python's own module sees to itself.)"""
     random: Any = sys.modules.get("numpy.random")
     if random is None:

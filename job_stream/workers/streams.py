@@ -20,9 +20,9 @@ from typing import Any
 
 from ..evaluate.context import current
 from ..ground.forks import disown, own
-from .lines import LineLock, Lines, writeAll
+from .lines import LineLock, Lines, write_all
 
-__all__ = ["Forwarding", "flushStandard", "linesOfThreads", "occupy", "settleInput", "settleOutput"]
+__all__ = ["Forwarding", "flush_standard", "lines_of_threads", "occupy", "settle_input", "settle_output"]
 
 _NAMES = ("stdout", "stderr")
 _CHUNK = 1 << 16
@@ -38,7 +38,7 @@ def occupy() -> None:
     os.close(fd)
 
 
-def flushStandard() -> None:
+def flush_standard() -> None:
     """Has nothing in a buffer when a process is forked, which would print it again."""
     for name in _NAMES:
         with suppress(ValueError):  # it is closed
@@ -51,7 +51,7 @@ def _flusher(stream: Any) -> Callable[[], Any]:
     return flush if callable(flush) else lambda: None
 
 
-def settleInput() -> None:
+def settle_input() -> None:
     """Leaves this process, and all that it starts, without standard input."""
     nothing = os.fdopen(os.open(os.devnull, os.O_RDONLY))
     if sys.__stdin__ is not None:  # else the script was started without, and 0 is another file
@@ -74,9 +74,9 @@ class Forwarding:
     """
 
     def __init__(self) -> None:
-        self._lockFile = os.memfd_create("job_stream-lines", os.MFD_CLOEXEC)
-        self.lock = LineLock(self._lockFile)
-        self._streams = {name: getattr(sys, name) for name in _NAMES if _isElsewhere(getattr(sys, name))}
+        self._lock_file = os.memfd_create("job_stream-lines", os.MFD_CLOEXEC)
+        self.lock = LineLock(self._lock_file)
+        self._streams = {name: getattr(sys, name) for name in _NAMES if _is_elsewhere(getattr(sys, name))}
         self._pipes = {name: os.pipe2(os.O_CLOEXEC) for name in self._streams}
         self._thread: threading.Thread | None = None
 
@@ -100,18 +100,18 @@ class Forwarding:
             if self._thread.is_alive():
                 return  # a stream that takes nothing must not keep the run from its end
             os.close(self._end)
-        self._closeFiles()
+        self._close_files()
         disown(self)
 
-    def letGo(self) -> None:
+    def let_go(self) -> None:
         """In a process that was forked meanwhile."""
         if self._thread is not None:
             os.close(self._ended)
             os.close(self._end)
-        self._closeFiles()
+        self._close_files()
 
-    def _closeFiles(self) -> None:
-        for fd in (self._lockFile, *(fd for pipe in self._pipes.values() for fd in pipe)):
+    def _close_files(self) -> None:
+        for fd in (self._lock_file, *(fd for pipe in self._pipes.values() for fd in pipe)):
             os.close(fd)
 
     def _run(self) -> None:
@@ -126,9 +126,9 @@ class Forwarding:
                 break
             if not poll.poll(0):
                 for sink in sinks.values():
-                    sink.giveRest()
+                    sink.give_rest()
         for sink in sinks.values():
-            sink.giveRest()
+            sink.give_rest()
 
 
 class _Sink:
@@ -142,7 +142,7 @@ class _Sink:
         whole, end, self._rest = (self._rest + data).rpartition(b"\n")
         self._write(whole + end)
 
-    def giveRest(self) -> None:
+    def give_rest(self) -> None:
         """What has not come to the end of its line; nothing else has come for now."""
         rest, self._rest = self._rest, b""
         self._write(rest)
@@ -161,12 +161,12 @@ class _Sink:
                 traceback.print_exc(file=sys.__stderr__)
 
 
-def _isElsewhere(stream: Any) -> bool:
+def _is_elsewhere(stream: Any) -> bool:
     """Whether workers cannot write to a stream themselves."""
-    return hasattr(stream, "write") and not getattr(stream, "closed", False) and not _isFile(stream)
+    return hasattr(stream, "write") and not getattr(stream, "closed", False) and not _is_file(stream)
 
 
-def _isFile(stream: Any) -> bool:
+def _is_file(stream: Any) -> bool:
     if not isinstance(stream, io.TextIOWrapper):
         return False
     with suppress(AttributeError, ValueError, OSError):
@@ -175,7 +175,7 @@ def _isFile(stream: Any) -> bool:
 
 
 @contextmanager
-def settleOutput(forwarding: Forwarding) -> Iterator[None]:
+def settle_output(forwarding: Forwarding) -> Iterator[None]:
     """In a worker: within, what it prints goes on in whole lines, and all of it has gone on at the end."""
     settled = [lines for name in _NAMES if (lines := _settle(name, forwarding)) is not None]
     try:
@@ -190,29 +190,29 @@ def _settle(name: str, forwarding: Forwarding) -> Lines | None:
     stream = getattr(sys, name)
     fd, encoding, errors = forwarding.descriptor(name), "utf-8", "surrogatepass"
     if fd is None:
-        if stream is None or not _isFile(stream):
+        if stream is None or not _is_file(stream):
             return None
         fd, encoding, errors = stream.fileno(), stream.encoding, stream.errors
     target = fd
 
-    def emitBytes(data: bytes) -> int:
+    def emit_bytes(data: bytes) -> int:
         with forwarding.lock:
-            writeAll(target, data)
+            write_all(target, data)
         return len(data)
 
-    lines = Lines(stream, lambda text: emitBytes(text.encode(encoding, errors)))
+    lines = Lines(stream, lambda text: emit_bytes(text.encode(encoding, errors)))
     if not lines.attach():
         setattr(sys, name, lines)
-    elif _isFile(stream):
+    elif _is_file(stream):
         with suppress(AttributeError):
-            stream.buffer.write = emitBytes  # what lay in its buffer would be lost when this process is killed
+            stream.buffer.write = emit_bytes  # what lay in its buffer would be lost when this process is killed
     return lines
 
 
 # output of threads ----------------------------------------------------------------------------------------------------
 
 
-def linesOfThreads() -> list[Lines]:
+def lines_of_threads() -> list[Lines]:
     """Has workers that are threads of this process print in whole lines, until these are detached."""
     lock = LineLock()
 

@@ -24,21 +24,21 @@ class Surroundings:
 
     def call(self, function: Callable[[], None]) -> None:
         """Calls a function in them; what it changes is seen by no other call."""
-        self._context.copy().run(self._callSettled, function)
+        self._context.copy().run(self._call_settled, function)
 
-    def _callSettled(self, function: Callable[[], None]) -> None:
+    def _call_settled(self, function: Callable[[], None]) -> None:
         for setting in self._settings:
             setting()
         function()
 
 
-def _takeDecimal() -> Callable[[], None] | None:
+def _take_decimal() -> Callable[[], None] | None:
     decimal = sys.modules.get("decimal")
     # a context variable, but it leads to an object that threads would change for each other
     return None if decimal is None else lambda: decimal.setcontext(decimal.getcontext().copy())
 
 
-def _takeNumpy() -> Callable[[], None] | None:
+def _take_numpy() -> Callable[[], None] | None:
     numpy: Any = sys.modules.get("numpy")
     version = getattr(numpy, "__version__", "2")
     if int(version.partition(".")[0]) >= 2:  # from then on it is in context variables
@@ -52,7 +52,7 @@ def _takeNumpy() -> Callable[[], None] | None:
     return restore
 
 
-def _takeSklearn() -> Callable[[], None] | None:
+def _take_sklearn() -> Callable[[], None] | None:
     sklearn: Any = sys.modules.get("sklearn")
     if not hasattr(sklearn, "get_config"):
         return None
@@ -60,4 +60,4 @@ def _takeSklearn() -> Callable[[], None] | None:
     return lambda: sklearn.set_config(**settings)
 
 
-_TAKEN = (_takeDecimal, _takeNumpy, _takeSklearn)
+_TAKEN = (_take_decimal, _take_numpy, _take_sklearn)

@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from ..evaluate.ending import Ending
-from ..evaluate.keyed import newEvaluator
+from ..evaluate.keyed import new_evaluator
 from ..evaluate.packing import Packing
 from ..memory.words import ALL_CPUS, OWN_CPUS, Board
 from ..stream.plan import Plan
 from .keeper import Keeper
 from .lane import Lane
 
-__all__ = ["KEEPER", "Setup", "newWorker"]
+__all__ = ["KEEPER", "Setup", "new_worker"]
 
 KEEPER = 0
 
@@ -36,11 +36,11 @@ class Setup(NamedTuple):
     """Brings what is printed to the script, for workers that are processes; see ``streams``."""
 
 
-def newWorker(setup: Setup, number: int, processes: bool, link: Any, packing: Packing, note: Any) -> Lane | Keeper:
+def new_worker(setup: Setup, number: int, processes: bool, link: Any, packing: Packing, note: Any) -> Lane | Keeper:
     """The lane or keeper of this number; ``processes``: it runs the stages that are for processes."""
     flags = setup.board.flags
-    evaluator = newEvaluator(setup.plan, processes, note, setup.seed)
-    evaluator.cpus, evaluator.allCpus = flags[OWN_CPUS], flags[ALL_CPUS]
+    evaluator = new_evaluator(setup.plan, processes, note, setup.seed)
+    evaluator.cpus, evaluator.all_cpus = flags[OWN_CPUS], flags[ALL_CPUS]
     evaluator.ending = setup.ending
     if number == KEEPER:
         return Keeper(link, evaluator, packing, note)

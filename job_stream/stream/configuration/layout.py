@@ -10,17 +10,17 @@ from collections.abc import Callable
 from typing import Any
 
 from ...values import Object, whole
-from ..classes import Targets, adapt, asAnswer
+from ..classes import Targets, adapt, as_answer
 from ..plan import LAST, Builder, Kind, Policy, Stage
 from .modules import Leaf, Module
 from .ways import Goal, Ways
 
-__all__ = ["layOut"]
+__all__ = ["lay_out"]
 
 Function = Callable[..., Any]
 
 
-def layOut(module: Module, builder: Builder, processes: bool, policy: Policy) -> None:
+def lay_out(module: Module, builder: Builder, processes: bool, policy: Policy) -> None:
     """Adds the stages of the outermost module to a stream.
 
     Args:
@@ -78,19 +78,19 @@ class _Layout:
     def _frame(self, leaf: Leaf, ways: Ways, targets: Targets) -> int:
         parts = adapt("frame", leaf.kind, leaf.name, leaf.config, targets, ways.recurring)
         head = self._stage(Kind.FRAME, leaf, parts["function"])
-        number = self._builder.openFrame(head._replace(store=parts["store"], emit=parts["emit"]))
+        number = self._builder.open_frame(head._replace(store=parts["store"], emit=parts["emit"]))
         self._body(ways)
-        self._builder.closeFrame(self._stage(Kind.END, leaf, parts["end"]))
+        self._builder.close_frame(self._stage(Kind.END, leaf, parts["end"]))
         return number
 
     def _reduction(self, leaf: Leaf, ways: Ways, targets: Targets) -> int:
         """A reduction for each item that enters."""
         fold = self._fold(leaf, ways, targets)
         plain = fold._replace(kind=Kind.FRAME, function=_begin, policy=fold.policy._replace(timeout_s=None))
-        number = self._builder.openFrame(plain._replace(store=_newStore, emit=_emit))
+        number = self._builder.open_frame(plain._replace(store=_new_store, emit=_emit))
         self._body(ways)
         self._builder.add(fold)
-        self._builder.closeFrame(plain._replace(kind=Kind.END, function=_end, store=None, emit=None))
+        self._builder.close_frame(plain._replace(kind=Kind.END, function=_end, store=None, emit=None))
         return number
 
     def _fold(self, leaf: Leaf, ways: Ways, targets: Targets) -> Stage:
@@ -107,7 +107,7 @@ class _Layout:
 # the frame around a reduction -----------------------------------------------------------------------------------------
 
 
-def _newStore() -> Object:
+def _new_store() -> Object:
     return Object(begun=False, emitted=[])
 
 
@@ -123,4 +123,4 @@ def _end(store: Any, *emitted: Any, **named: Any) -> None:
 
 
 def _emit(store: Any) -> Any:
-    return asAnswer(store.emitted)
+    return as_answer(store.emitted)

@@ -93,24 +93,24 @@ class Parser:
             PlanError: something is wrong; says where, and what would be right.
         """
         module = self._module(config, "", None)
-        module.to = _routesOf(module, _saidTo(module, config), ())
+        module.to = _routes_of(module, _said_to(module, config), ())
         return module
 
     def _module(self, config: Any, name: str, outer: Module | None) -> Module:
-        where = _whereOf("module", name, config)
+        where = _where_of("module", name, config)
         if not isinstance(config, Mapping):
-            raise PlanError(f"{where}: it must be a mapping with jobs, not {_kindOf(config)}")
-        self._checkKeys(config, where, outer)
+            raise PlanError(f"{where}: it must be a mapping with jobs, not {_kind_of(config)}")
+        self._check_keys(config, where, outer)
         module = Module(name, where, outer)
         for role in GATHERERS:
             if config.get(role) is not None:
                 setattr(module, role, self._leaf(role, _whole(config[role], config, role), _below(name, role), module))
         _check(not (module.reducer and module.frame), where, "it has a reducer and a frame; put one into a module of "
                "its own, around this one or in its jobs")  # fmt: skip
-        self._addJobs(module, config)
+        self._add_jobs(module, config)
         return module
 
-    def _checkKeys(self, config: Mapping[Any, Any], where: str, outer: Module | None) -> None:
+    def _check_keys(self, config: Mapping[Any, Any], where: str, outer: Module | None) -> None:
         known = (*MODULE_KEYS, "to") if outer else MODULE_KEYS
         for key in config:
             if key not in known:
@@ -121,10 +121,10 @@ class Parser:
             "it has no jobs; give jobs: as a list, in which work goes to the next, or as a mapping of names",
         )
 
-    def _addJobs(self, module: Module, config: Mapping[Any, Any]) -> None:
+    def _add_jobs(self, module: Module, config: Mapping[Any, Any]) -> None:
         jobs, where = config["jobs"], module.where
         if not isinstance(jobs, (list, tuple, Mapping)):
-            raise PlanError(f"{where}: jobs must be a list or a mapping, not {_kindOf(jobs)}")
+            raise PlanError(f"{where}: jobs must be a list or a mapping, not {_kind_of(jobs)}")
         _check(jobs or module.gatherer, where, "its jobs are empty; only beside a reducer or frame there may be none")
         named = dict(_named(jobs) if isinstance(jobs, Mapping) else _numbered(config))
         for key, entry in named.items():
@@ -135,18 +135,18 @@ class Parser:
             self._route(module, named)
         else:
             self._chain(module, named)
-        module.input = _inputOf(module, config)
+        module.input = _input_of(module, config)
 
     def _entry(self, config: Mapping[Any, Any], name: str, module: Module) -> Leaf | Module:
         if "type" in config:
             return self._leaf("job", config, name, module)
         if any(key in config for key in ("jobs", *GATHERERS)):
             return self._module(config, name, module)
-        raise PlanError(f"{_whereOf('job', name, config)}: it has neither type, as a job, nor jobs, as a module"
+        raise PlanError(f"{_where_of('job', name, config)}: it has neither type, as a job, nor jobs, as a module"
                         f"{_typo(config)}")  # fmt: skip
 
     def _leaf(self, role: str, config: Mapping[Any, Any], name: str, module: Module) -> Leaf:
-        where = _whereOf(role, name, config)
+        where = _where_of(role, name, config)
         if config.get("type") is None:
             raise PlanError(f"{where}: it has no type, which is the class to use{_typo(config)}")
         return Leaf(name, where, module, self._classes.find(role, where, config["type"]), config)
@@ -154,13 +154,13 @@ class Parser:
     def _route(self, module: Module, configs: dict[str, Any]) -> None:
         """Routes of a mapping: as each entry says, or else out."""
         for key, entry in module.entries.items():
-            entry.to = _routesOf(entry, _saidTo(entry, configs[key]), tuple(module.entries))
+            entry.to = _routes_of(entry, _said_to(entry, configs[key]), tuple(module.entries))
 
     def _chain(self, module: Module, configs: dict[str, Any]) -> None:
         """Routes of a list: each entry to the next, the last one out."""
         for key, after in pairwise([*module.entries, OUTPUT]):
             entry = module.entries[key]
-            said = _saidTo(entry, configs[key])
+            said = _said_to(entry, configs[key])
             _check(said is None or said == after, entry.where, "it stands in a list, where work goes to the next one; "
                    "for other ways, give the jobs names, as in jobs: {name: ...}")  # fmt: skip
             entry.to = {"": after}
@@ -171,7 +171,7 @@ def _check(holds: Any, where: str, otherwise: str) -> None:
         raise PlanError(f"{where}: {otherwise}")
 
 
-def _kindOf(value: Any) -> str:
+def _kind_of(value: Any) -> str:
     return "empty" if value is None else f"{type(value).__name__}: {value!r:.80}"
 
 
@@ -179,7 +179,7 @@ def _below(name: str, key: str) -> str:
     return f"{name}.{key}" if name else key
 
 
-def _whereOf(role: str, name: str, config: Any) -> str:
+def _where_of(role: str, name: str, config: Any) -> str:
     place = f" ({config.place})" if isinstance(config, Mapped) and config.place else ""
     if not name:
         return f"the outermost module{place}"
@@ -209,22 +209,22 @@ def _numbered(config: Mapping[Any, Any]) -> Iterator[tuple[str, Mapping[Any, Any
     seen: Counter[str] = Counter()
     for index, entry in enumerate(config["jobs"]):
         job = _whole(entry, config, "jobs", index)
-        label = _labelOf(job)
+        label = _label_of(job)
         seen[label] += 1
         yield (label if seen[label] == 1 else f"{label} {seen[label]}"), job
 
 
-def _labelOf(config: Any) -> str:
+def _label_of(config: Any) -> str:
     if not isinstance(config, Mapping):
         return config.__name__ if isinstance(config, type) else str(config).rpartition(".")[2]
     inner = next((config[key] for key in ("type", *GATHERERS) if config.get(key) is not None), None)
-    return _labelOf(inner) if inner is not None else "module" if "jobs" in config else "job"
+    return _label_of(inner) if inner is not None else "module" if "jobs" in config else "job"
 
 
 # where work goes ------------------------------------------------------------------------------------------------------
 
 
-def _saidTo(entry: Leaf | Module, config: Any) -> Any:
+def _said_to(entry: Leaf | Module, config: Any) -> Any:
     """What the configuration of an entry says about where its work goes; None: nothing."""
     said = config.get("to") if isinstance(config, Mapping) else None
     gatherer = entry.gatherer if isinstance(entry, Module) else None
@@ -233,21 +233,21 @@ def _saidTo(entry: Leaf | Module, config: Any) -> Any:
     return inner if said is None else said
 
 
-def _routesOf(entry: Leaf | Module, said: Any, names: tuple[str, ...]) -> dict[str, str]:
+def _routes_of(entry: Leaf | Module, said: Any, names: tuple[str, ...]) -> dict[str, str]:
     if said is None:
         return {"": OUTPUT}
-    routes = {"": said} if isinstance(said, str) else _targetsOf(entry, said)
+    routes = {"": said} if isinstance(said, str) else _targets_of(entry, said)
     for name in routes.values():
         _check(isinstance(name, str), entry.where, f"to must name a job, not {name!r:.120}")
         if name != OUTPUT and name not in names:
-            _refuseGoal(entry, name, names)
+            _refuse_goal(entry, name, names)
     return routes
 
 
-def _targetsOf(entry: Leaf | Module, said: Any) -> dict[str, Any]:
+def _targets_of(entry: Leaf | Module, said: Any) -> dict[str, Any]:
     if not isinstance(said, Mapping) or not said:
         raise PlanError(
-            f"{entry.where}: to must be the name of a job, or a mapping of names by target, not {_kindOf(said)}"
+            f"{entry.where}: to must be the name of a job, or a mapping of names by target, not {_kind_of(said)}"
         )
     if isinstance(entry, Module) and entry.gatherer is None:
         raise PlanError(
@@ -260,14 +260,14 @@ def _targetsOf(entry: Leaf | Module, said: Any) -> dict[str, Any]:
     return dict(said)
 
 
-def _refuseGoal(entry: Leaf | Module, name: str, names: tuple[str, ...]) -> None:
+def _refuse_goal(entry: Leaf | Module, name: str, names: tuple[str, ...]) -> None:
     if entry.module is None:
         raise PlanError(f"{entry.where}: to can only be output here, not {name!r:.120}, as there is nothing around it")
     known = (*names, OUTPUT)
     raise PlanError(f"{entry.where}: to names {name!r:.120}, but its module has {listed(known)}{meant(name, known)}")
 
 
-def _inputOf(module: Module, config: Mapping[Any, Any]) -> str:
+def _input_of(module: Module, config: Mapping[Any, Any]) -> str:
     names, given = tuple(module.entries), config.get("input")
     first = names[0] if names else OUTPUT
     if given is None:

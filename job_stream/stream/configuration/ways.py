@@ -39,18 +39,18 @@ class Ways:
         self.inputs = {name: self._goal(body, name) for name in names}
         self.goals: dict[Leaf | Module, dict[str, Goal]] = {}
         self.order = self._reached([self._goal(body, body.input), *self.inputs.values()])
-        self._checkReached()
-        self._checkEnds()
+        self._check_reached()
+        self._check_ends()
 
     def targets(self, entry: Leaf | Module) -> Targets:
         """The targets that an entry may emit to."""
         goals = self.goals[entry]
-        return _targetsOf({} if "" in goals else goals, len(goals) > 1)
+        return _targets_of({} if "" in goals else goals, len(goals) > 1)
 
     @property
     def recurring(self) -> Targets:
         """The targets that the reducer or frame may recur to."""
-        return _targetsOf(self.inputs, False)
+        return _targets_of(self.inputs, False)
 
     def _goal(self, module: Module, name: str) -> Goal:
         """What a name in a module stands for in this body."""
@@ -71,25 +71,25 @@ class Ways:
             waiting.extend(self.goals[entry].values())
         return order
 
-    def _checkReached(self) -> None:
-        for entry in _entriesOf(self._body):
+    def _check_reached(self) -> None:
+        for entry in _entries_of(self._body):
             if entry not in self.goals:
                 raise PlanError(
                     f"{entry.where}: no work can ever reach it; name it in the to of another job, or as the input"
                 )
 
-    def _checkEnds(self) -> None:
+    def _check_ends(self) -> None:
         ending: set[Goal] = {None}
         while more := {entry for entry in self.order if ending.intersection(self.goals[entry].values())} - ending:
             ending |= more
         stuck = next((entry for entry in self.order if entry not in ending), None)
         if stuck is not None:
-            cycle = " -> ".join(repr(entry.name) for entry in self._cycleFrom(stuck))
+            cycle = " -> ".join(repr(entry.name) for entry in self._cycle_from(stuck))
             raise PlanError(
                 f"{stuck.where}: a cycle without end: {cycle}; give one of them another target, which leads to output"
             )
 
-    def _cycleFrom(self, entry: Leaf | Module) -> list[Leaf | Module]:
+    def _cycle_from(self, entry: Leaf | Module) -> list[Leaf | Module]:
         """A cycle that an entry without a way out leads to."""
         way: list[Leaf | Module] = []
         while entry not in way:
@@ -105,15 +105,15 @@ def _inlined(entry: Leaf | Module) -> Module | None:
     return entry if isinstance(entry, Module) and entry.gatherer is None else None
 
 
-def _entriesOf(module: Module) -> Iterator[Leaf | Module]:
+def _entries_of(module: Module) -> Iterator[Leaf | Module]:
     """All entries of a body."""
     for entry in module.entries.values():
         inlined = _inlined(entry)
         if inlined:
-            yield from _entriesOf(inlined)
+            yield from _entries_of(inlined)
         else:
             yield entry
 
 
-def _targetsOf(goals: dict[str, Goal], needed: bool) -> Targets:
+def _targets_of(goals: dict[str, Goal], needed: bool) -> Targets:
     return Targets(tuple(goals), needed, len(set(goals.values())) > 1)

@@ -17,14 +17,14 @@ import yaml
 from ...errors import PlanError
 from .modules import Mapped
 
-__all__ = ["readYaml"]
+__all__ = ["read_yaml"]
 
 MOST_NODES = 1_000_000
 SHORT = 300
 """Characters of a message of PyYAML."""
 
 
-def readYaml(path: str | os.PathLike[str]) -> Mapped:
+def read_yaml(path: str | os.PathLike[str]) -> Mapped:
     """The mapping in a YAML file.
 
     Raises:
@@ -71,7 +71,7 @@ class _Loader(yaml.SafeLoader):  # type: ignore[misc]
             return size
         sizes[id(node)] = 0
         found = 1
-        for inner in _innerNodes(node):
+        for inner in _inner_nodes(node):
             if sizes.get(id(inner)) == 0:
                 raise yaml.MarkedYAMLError(problem="found unconstructable recursive node",
                                            problem_mark=inner.start_mark)  # fmt: skip
@@ -94,7 +94,7 @@ class _Loader(yaml.SafeLoader):  # type: ignore[misc]
                                        problem_mark=node.start_mark) from None  # fmt: skip
 
     def mapping(self, node: Any) -> Mapped:
-        self._checkKeys(node)
+        self._check_keys(node)
         self.flatten_mapping(node)
         mapped = Mapped(self.construct_mapping(node, deep=True))
         mapped.place = _place(node)
@@ -108,7 +108,7 @@ class _Loader(yaml.SafeLoader):  # type: ignore[misc]
             if isinstance(value, yaml.SequenceNode):
                 yield from (((name, index), _place(element)) for index, element in enumerate(value.value))
 
-    def _checkKeys(self, node: Any) -> None:
+    def _check_keys(self, node: Any) -> None:
         seen: dict[Any, int] = {}
         for key, _ in node.value:
             if not isinstance(key, yaml.ScalarNode) or key.tag == "tag:yaml.org,2002:merge":
@@ -127,7 +127,7 @@ class _Loader(yaml.SafeLoader):  # type: ignore[misc]
         return int(text, 0) if text[:2] in ("0o", "0x") else int(text)
 
 
-def _innerNodes(node: Any) -> Iterator[Any]:
+def _inner_nodes(node: Any) -> Iterator[Any]:
     if isinstance(node, yaml.MappingNode):
         for pair in node.value:
             yield from pair
