@@ -23,7 +23,7 @@ class Saved:
     def __init__(self, folder: str) -> None:
         self._path = str(Path(folder, "checkpoint"))
 
-    def Work(self, items: Any, **keywords: Any) -> job_stream.Work:
+    def Work(self, items: Any, **keywords: Any) -> job_stream.Work:  # noqa: N802 - stands in for the module
         return job_stream.Work(items, checkpointFile=self._path, checkpointInterval=INTERVAL_S, **keywords)
 
 

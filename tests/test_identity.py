@@ -24,8 +24,8 @@ WAYS = [{}, {"useMultiprocessing": False}, {"seed": 1}]
 
 def exec_class():
     space = {}
-    exec("class Executed:\n    pass", space)
-    return space["Executed"]
+    exec("class executed:\n    pass", space)
+    return space["executed"]
 
 
 def classes():
@@ -59,7 +59,7 @@ def classes():
     class Sub(Plain):
         pass
 
-    Executed, Dynamic = exec_class(), type("Dynamic", (), {})
+    executed, dynamic = exec_class(), type("Dynamic", (), {})
     Tuple = collections.namedtuple("Tuple", "a", defaults=(1,))
     return [
         (Plain, Plain),
@@ -72,8 +72,8 @@ def classes():
         (Holder, Holder),
         (Sub, Sub),
         (Tuple, Tuple),
-        (Executed, Executed),
-        (Dynamic, Dynamic),
+        (executed, executed),
+        (dynamic, dynamic),
     ]
 
 
