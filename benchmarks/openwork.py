@@ -74,7 +74,7 @@ def open_state(plan: Plan, source: InitialWork, tasks: int, store_bytes: int) ->
     arrays = [np.full(ARRAY_BYTES, n % 256, np.uint8) for n in range(store_bytes // ARRAY_BYTES)]
     frame = m.Open(-1, STREAM, 0, pack([Object(items=0, arrays=arrays), 0, 1, 0]), ())
     (place,) = (place.number for place in plan.places if place.name == "child")
-    children = (m.Work(-1, place, 1, pack([item])) for item in range(tasks))
+    children = (m.WorkBatch(-1, place, 1, pack([item])) for item in range(tasks))
     names = tuple(name for name, _ in lend.units)
     rank.handle(m.Repaid(lend.lane, lend.loan, ((lend.loan, names),), (frame, *children)))
     return rank.capture()

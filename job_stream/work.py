@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from contextlib import closing, nullcontext
 from typing import Any
 
-from .checkpoints.options import INTERVAL_S, Checkpointing, deaf
+from .checkpoints.options import INTERVAL_S, Checkpointing, ignoring_stop_signals
 from .checkpoints.saver import Handle, Saver
 from .errors import PlanError
 from .evaluate.context import current
@@ -21,7 +21,7 @@ from .runtime.together import is_elsewhere, throughout
 from .stream.checks import cpus_of, decorator, policy_of, seed_of
 from .stream.plan import Plan, Policy
 from .stream.recorder import Function, Recording
-from .stream.suggestions import meant
+from .stream.suggestions import did_you_mean
 from .values import Failure, is_iterable
 from .workers.streams import occupy
 
@@ -270,7 +270,7 @@ class Work:
         from .runtime.runtime import Runtime
 
         saved = self._checkpoint.path is not None
-        with deaf() if saved else nullcontext():
+        with ignoring_stop_signals() if saved else nullcontext():
             runtime = Runtime(plan, InitialWork([]), self._cpus, self._seed, drop, None, saved, self._joining)
             runtime.run(lambda values, base: None)
 
@@ -291,4 +291,4 @@ class Work:
 def _unknown(keyword: str) -> PlanError:
     from inspect import signature  # slow to load, and only needed when something is wrong
 
-    return PlanError(f"Work does not know the keyword {keyword!r}{meant(keyword, signature(Work).parameters)}")
+    return PlanError(f"Work does not know the keyword {keyword!r}{did_you_mean(keyword, signature(Work).parameters)}")

@@ -12,8 +12,8 @@ from typing import Any
 from support import Counter, die
 
 from job_stream.checkpoints.file import Header
-from job_stream.engine.messages import Span, Work
-from job_stream.memory.payload import Blob, Parts, Segment
+from job_stream.engine.messages import SourceSlice, WorkBatch
+from job_stream.memory.payload import Blob, Parts, MemorySegment
 
 RUN = "0123456789abcdef" * 2
 STAGES = (("job", "parse", 11), ("fold", "merge", 12), ("end", "the end of the stream", 0))
@@ -37,13 +37,13 @@ def in_memory_file(offset: int, *frames: bytes) -> Blob:
     """A payload in shared memory, as a lane hands it over."""
     fd = os.memfd_create("test")
     os.write(fd, b"x" * offset + b"".join(frames))
-    return Blob([len(frame) for frame in frames], Segment(fd, 0, 0, lambda *_: os.close(fd)), offset, None)
+    return Blob([len(frame) for frame in frames], MemorySegment(fd, 0, 0, lambda *_: os.close(fd)), offset, None)
 
 
 def state(size: int, seed: int = 1) -> dict[str, Any]:
     """A state whose file has about so many bytes."""
-    works = tuple(Work(0, place, 5, inline(noise(size // 4, seed + place))) for place in range(4))
-    return {"seed": seed, "works": works, "source": Work(0, 0, 9, Span(0, 1, 10), base=1)}
+    works = tuple(WorkBatch(0, place, 5, inline(noise(size // 4, seed + place))) for place in range(4))
+    return {"seed": seed, "works": works, "source": WorkBatch(0, 0, 9, SourceSlice(0, 1, 10), base=1)}
 
 
 def bare(value: Any) -> Any:

@@ -4,12 +4,12 @@ import pytest
 
 from job_stream.errors import LimitError
 from job_stream.memory import words as boards
-from job_stream.memory.words import NOTE_LOAN, Board
+from job_stream.memory.words import NOTE_LOAN, SharedWords
 
 
 @pytest.fixture
 def board():
-    return Board(shared=False)
+    return SharedWords(shared=False)
 
 
 def test_no_two_living_children_share_words(board):

@@ -50,7 +50,7 @@ def resumed(state: State, *kinds: str, items: int | None = 4, lanes: int = 2, ra
 
 
 def item(number: int) -> PieceState:
-    return PieceState(m.Work(0, 0, 1, m.Span(0, number, number + 1), number), False, 0, 0)
+    return PieceState(m.WorkBatch(0, 0, 1, m.SourceSlice(0, number, number + 1), number), False, 0, 0)
 
 
 STREAM = ScopeState(0, 0, -1, -1, (), 0)
@@ -68,8 +68,8 @@ def test_lent_items_are_open():
 
 def test_repaid_items_are_not_open_and_what_came_of_them_is():
     rank, lends = begun(Kind.JOB, Kind.JOB, items=2)
-    rank.handle(repay(lends[0], m.Work(0, 1, 3, A)))
-    assert [saved.work for saved in rank.capture().pieces] == [item(1).work, m.Work(0, 1, 3, A)]
+    rank.handle(repay(lends[0], m.WorkBatch(0, 1, 3, A)))
+    assert [saved.work for saved in rank.capture().pieces] == [item(1).work, m.WorkBatch(0, 1, 3, A)]
 
 
 def test_results_that_were_not_taken_are_in_it_in_order():
@@ -91,11 +91,11 @@ def test_results_that_were_not_delivered_cannot_be_taken():
 
 def test_a_suspect_stays_one():
     rank, lends = begun(*JOBS, items=1)
-    rank.handle(m.LaneDied(lends[0].lane, lends[0].loan, 0, 0, "SIGSEGV"))
+    rank.handle(m.LaneLost(lends[0].lane, lends[0].loan, 0, 0, "SIGSEGV"))
     (saved,) = rank.capture().pieces
-    assert saved == item(0)._replace(careful=True, deaths=1)
+    assert saved == item(0)._replace(one_by_one=True, deaths=1)
     (lend,) = only(m.Lend, resumed(rank.capture(), *JOBS, items=1).handle(m.Nothing()))
-    assert lend.careful
+    assert lend.one_by_one
 
 
 def with_log() -> tuple[Rank, m.Call]:
@@ -119,7 +119,7 @@ def test_a_store_is_a_copy_and_the_calls_since():
 def in_frame(kinds: tuple[str, ...] = FRAME, **more: int) -> tuple[Rank, m.Lend]:
     """An open frame with one child, which is lent."""
     rank, (lend,) = begun(*kinds, items=1, **more)
-    opened = (m.Open(-1, 0, 0, STORE, (), 7), m.Work(-1, 2, 1, CHILD))
+    opened = (m.Open(-1, 0, 0, STORE, (), 7), m.WorkBatch(-1, 2, 1, CHILD))
     (child,) = only(m.Lend, rank.handle(repay(lend, *opened)))
     return rank, child
 
@@ -127,7 +127,7 @@ def in_frame(kinds: tuple[str, ...] = FRAME, **more: int) -> tuple[Rank, m.Lend]
 def test_an_open_frame_is_a_scope_with_a_store():
     state = in_frame()[0].capture()
     assert state.scopes == (STREAM, ScopeState(1, 1, 0, 0, (), 7))
-    assert state.pieces == (PieceState(m.Work(1, 2, 1, CHILD), False, 0, 0),)
+    assert state.pieces == (PieceState(m.WorkBatch(1, 2, 1, CHILD), False, 0, 0),)
     assert state.keepers[0].stores == (StoreState(1, 3, STORE, (), False),)
     assert (state.source, state.last_scope) == (SourceState(1, 0, 1, ()), 1)
 
@@ -141,13 +141,13 @@ def pulled(chunks: tuple[tuple[int, Payload], ...], done: bool) -> Rank:
 
 def test_a_pulled_source_says_how_many_items_were_pulled_and_which_wait():
     state = pulled(((2, A), (3, B), (1, C)), done=False).capture()
-    assert state.source == SourceState(0, 6, 6, (m.Work(0, 0, 1, C, 5),))
-    assert [saved.work for saved in state.pieces] == [m.Work(0, 0, 2, A, 0), m.Work(0, 0, 3, B, 2)]
+    assert state.source == SourceState(0, 6, 6, (m.WorkBatch(0, 0, 1, C, 5),))
+    assert [saved.work for saved in state.pieces] == [m.WorkBatch(0, 0, 2, A, 0), m.WorkBatch(0, 0, 3, B, 2)]
 
 
 def test_a_source_that_has_been_pulled_to_its_end_is_over():
     state = pulled(((2, A), (3, B), (1, C)), done=True).capture()
-    assert state.source == SourceState(1, 0, 6, (m.Work(0, 0, 1, C, 5),))
+    assert state.source == SourceState(1, 0, 6, (m.WorkBatch(0, 0, 1, C, 5),))
 
 
 def test_what_other_ranks_have_borrowed_is_open():
@@ -160,7 +160,7 @@ def test_what_other_ranks_have_borrowed_is_open():
 def test_what_rank_0_has_borrowed_itself_is_left_out():
     rank, _ = begun(*FOLDING, items=2, ranks=2)
     before = rank.capture()
-    actions = rank.handle(m.Heard(1, m.Lend(0, 3, ((0, m.Work(9, 0, 1, A)), (1, m.Work(9, 0, 1, B))))))
+    actions = rank.handle(m.Heard(1, m.Lend(0, 3, ((0, m.WorkBatch(9, 0, 1, A)), (1, m.WorkBatch(9, 0, 1, B))))))
     first, *_ = only(m.Lend, actions)
     after = rank.capture()
     assert after == before._replace(last_scope=1, last_loan=after.last_loan)
@@ -247,13 +247,13 @@ def test_calls_since_the_copy_are_made_again():
     (checkout,) = only(m.Call, rank.handle(m.Answered(merge.call, ())))
     assert checkout.kind == "checkout"
     (emission,) = only(m.Lend, rank.handle(m.Answered(checkout.call, (), C)))
-    assert emission.units[0][1] == m.Work(0, 1, 1, C, resume=True)
+    assert emission.units[0][1] == m.WorkBatch(0, 1, 1, C, resume=True)
     assert only(m.Halt, rank.handle(repay(emission)))
 
 
 def test_answers_that_had_counted_do_not_count_again():
     rank, merge = with_log()
-    recurred = (m.Work(0, 0, 1, C),)
+    recurred = (m.WorkBatch(0, 0, 1, C),)
     rank.handle(m.Answered(merge.call, recurred))
     rank = resumed(rank.capture(), *FOLDING, items=3)
     rank.handle(m.Nothing())
@@ -267,7 +267,7 @@ def test_what_a_call_still_holds_is_asked_for_once_the_new_keeper_has_made_it_ag
     more = only(m.Call, rank.handle(m.Answered(end.call, (), more=True)))[0]
     assert (more.kind, more.payload) == ("more", end.call)
     busy, lends = in_frame(FRAME, lanes=1)
-    end = only(m.Call, busy.handle(repay(lends, *(m.Work(1, 2, 1, CHILD) for _ in range(9)), m.Output(1, 3, 1, A))))[1]
+    end = only(m.Call, busy.handle(repay(lends, *(m.WorkBatch(1, 2, 1, CHILD) for _ in range(9)), m.Output(1, 3, 1, A))))[1]
     assert not only(m.Call, busy.handle(m.Answered(end.call, (), more=True)))  # there is enough to do
     (store,) = busy.capture().keepers[0].stores
     assert store.lazy
@@ -279,16 +279,16 @@ def test_what_a_call_still_holds_is_asked_for_once_the_new_keeper_has_made_it_ag
 def test_a_frame_goes_on_with_its_children():
     rank = resumed(in_frame()[0].capture(), *FRAME, items=1)
     (child,) = only(m.Lend, rank.handle(m.Nothing()))
-    assert child.units[0][1] == m.Work(1, 2, 1, CHILD)
+    assert child.units[0][1] == m.WorkBatch(1, 2, 1, CHILD)
     (again,) = only(m.Lend, rank.handle(repay(child)))
-    assert again.units[0][1] == m.Work(0, 0, 1, STORE, resume=True)
+    assert again.units[0][1] == m.WorkBatch(0, 0, 1, STORE, resume=True)
     assert only(m.Halt, rank.handle(repay(again)))
 
 
 def test_numbers_of_scopes_are_not_given_twice():
     rank = resumed(in_frame()[0].capture(), *FRAME, items=1)
     (child,) = only(m.Lend, rank.handle(m.Nothing()))
-    rank.handle(repay(child, m.Open(-1, 0, 0, B, ()), m.Work(-1, 2, 1, C)))
+    rank.handle(repay(child, m.Open(-1, 0, 0, B, ()), m.WorkBatch(-1, 2, 1, C)))
     assert [scope.number for scope in rank.capture().scopes] == [0, 2]
 
 
@@ -389,7 +389,7 @@ def test_a_copy_that_does_not_come_in_time_is_replaced_by_the_calls():
 
 def test_a_keeper_that_dies_over_the_copies_does_not_hold_the_state_up():
     rank, _, _ = holding()
-    actions = rank.handle(m.KeeperDied(True, 0, 1, "SIGKILL"), 1.3)
+    actions = rank.handle(m.KeeperLost(True, 0, 1, "SIGKILL"), 1.3)
     (saved,) = only(m.Saved, actions)
     assert [call.payload for call in saved.state.keepers[0].stores[0].calls] == [B]
     assert [(call.kind, call.payload) for call in only(m.Call, actions)] == [("adopt", A), ("merge", B)]
@@ -433,7 +433,7 @@ def test_a_dead_borrower_is_not_waited_for():
     rank = lending()
     rank.handle(m.Save(), 2.0)
     rank.handle(m.Heard(1, m.Reported(1)), 2.1)
-    actions = rank.handle(m.RankDied(2), 2.2)
+    actions = rank.handle(m.RankLost(2), 2.2)
     assert only(m.Saved, actions) or only(m.Saved, rank.handle(m.Nothing(), 2.3))
 
 
@@ -445,7 +445,7 @@ def test_only_rank_0_can_be_asked_for_the_state():
 # reports of borrowers -------------------------------------------------------------------------------------------------
 
 
-def borrower(kinds: tuple[str, ...], *works: m.Work, ranks: int = 2) -> tuple[Rank, list]:
+def borrower(kinds: tuple[str, ...], *works: m.WorkBatch, ranks: int = 2) -> tuple[Rank, list]:
     """Rank 1, which has borrowed units of rank 0; and what its lanes were lent."""
     rank = Rank(plan_of(*kinds), (), 1, 1, (1,) * ranks)
     rank.handle(m.Nothing())
@@ -465,13 +465,13 @@ def test_a_rank_that_owes_nothing_answers_at_once():
 
 
 def test_a_report_that_is_over_is_answered_at_once():
-    rank, _ = borrower(JOBS, m.Work(0, 0, 1, A), ranks=3)
+    rank, _ = borrower(JOBS, m.WorkBatch(0, 0, 1, A), ranks=3)
     report(rank)
     assert sent(2, m.Reported, rank.handle(m.Heard(2, m.Report(1)), 2.0)) == [m.Reported(1)]
 
 
 def test_folded_stores_go_home_with_the_rest():
-    rank, lends = borrower(FOLDING, m.Work(0, 0, 1, A), m.Work(0, 0, 1, B))
+    rank, lends = borrower(FOLDING, m.WorkBatch(0, 0, 1, A), m.WorkBatch(0, 0, 1, B))
     scope = lends[0].units[0][1].scope
     rank.handle(repay(lends[0], m.Fold(scope, 1, C)))
     actions = report(rank)
@@ -483,7 +483,7 @@ def test_folded_stores_go_home_with_the_rest():
 
 
 def test_later_folds_begin_a_new_store():
-    rank, lends = borrower(FOLDING, m.Work(0, 0, 1, A), m.Work(0, 0, 1, B))
+    rank, lends = borrower(FOLDING, m.WorkBatch(0, 0, 1, A), m.WorkBatch(0, 0, 1, B))
     scope = lends[0].units[0][1].scope
     lends += only(m.Lend, rank.handle(repay(lends[0], m.Fold(scope, 1, C))))
     report(rank)
@@ -493,12 +493,12 @@ def test_later_folds_begin_a_new_store():
 
 def in_borrowed_frame() -> tuple[Rank, m.Lend]:
     """Rank 1 with a borrowed item that has become an open frame, with a frame inside that has a child."""
-    rank, (lend,) = borrower(NESTED, m.Work(0, 0, 1, A))
+    rank, (lend,) = borrower(NESTED, m.WorkBatch(0, 0, 1, A))
     scope = lend.units[0][1].scope
     opened = (
         m.Open(-1, scope, 0, STORE, (), 7),
         m.Open(-2, -1, 2, B, ()),
-        m.Work(-2, 4, 1, CHILD),
+        m.WorkBatch(-2, 4, 1, CHILD),
     )
     (child,) = only(m.Lend, rank.handle(repay(lend, *opened)))
     return rank, child
@@ -510,7 +510,7 @@ def test_open_frames_go_home_with_the_frames_inside():
     outer, inner = repaid.products
     assert outer == m.Open(outer.scope, m.HOME, 0, STORE, (), 7)
     assert inner == m.Open(inner.scope, outer.scope, 2, B, ())
-    assert [work for _, work in repaid.kept] == [m.Work(inner.scope, 4, 1, CHILD)]
+    assert [work for _, work in repaid.kept] == [m.WorkBatch(inner.scope, 4, 1, CHILD)]
     assert repaid.closed == ((5, (0,)),)
 
 
@@ -532,13 +532,13 @@ def test_a_frame_that_came_home_goes_on_there():
     lender.handle(m.Heard(1, repaid._replace(loan=lent.loan, closed=((lent.loan, (0,)),))), 1.0)
     state = lender.capture()
     assert [(scope.parent, scope.place, scope.key) for scope in state.scopes[1:]] == [(0, 0, 7), (1, 2, 0)]
-    assert m.Work(2, 4, 1, CHILD) in [saved.work for saved in state.pieces]
+    assert m.WorkBatch(2, 4, 1, CHILD) in [saved.work for saved in state.pieces]
     assert work not in [saved.work for saved in state.pieces]
     rest = repaid.kept[0][0]
     actions = lender.handle(m.Heard(1, m.Repaid(0, lent.loan, ((lent.loan, (rest,)),))), 1.1)
     while lends:  # the inner frame has drained, and becomes a piece of the outer one
         lend = lends.pop(0)
-        if lend.units[0][1] == m.Work(1, 2, 1, B, resume=True):
+        if lend.units[0][1] == m.WorkBatch(1, 2, 1, B, resume=True):
             return
         lends += only(m.Lend, actions)
         actions = lender.handle(repay(lend), 1.2)
@@ -549,16 +549,16 @@ def test_a_frame_that_came_home_goes_on_there():
 def test_a_reduction_that_nothing_has_come_to_is_still_empty_when_it_was_reported():
     lender, _ = begun(Kind.FRAME, Kind.JOB, Kind.FOLD, "frameEnd", items=3, lanes=1, ranks=2)
     lent = lent_to(1, lender)
-    opened, empty = m.Open(-1, m.HOME, 0, STORE, ()), m.Work(-1, 3, 1, None, resume=True)
+    opened, empty = m.Open(-1, m.HOME, 0, STORE, ()), m.WorkBatch(-1, 3, 1, None, resume=True)
     repaid = m.Repaid(0, lent.loan, ((lent.loan, (0,)),), (opened,), kept=((NEW_NAMES + 1, empty),))
     lender.handle(m.Heard(1, repaid), 1.0)
     assert [saved.work.payload for saved in lender.capture().pieces if saved.work.resume] == [None]
 
 
 def test_calls_that_were_kept_back_go_home_too():
-    rank, (lend,) = borrower(FRAME, m.Work(0, 0, 1, A))
+    rank, (lend,) = borrower(FRAME, m.WorkBatch(0, 0, 1, A))
     scope = lend.units[0][1].scope
-    opened = (m.Open(-1, scope, 0, STORE, ()), *(m.Work(-1, 2, 1, CHILD) for _ in range(3)))
+    opened = (m.Open(-1, scope, 0, STORE, ()), *(m.WorkBatch(-1, 2, 1, CHILD) for _ in range(3)))
     lends = only(m.Lend, rank.handle(repay(lend, *opened)))
     frame = lends[0].units[0][1].scope
     actions = rank.handle(repay(lends[0], m.Output(frame, 3, 1, B)))
@@ -577,7 +577,7 @@ def test_calls_that_were_kept_back_go_home_too():
 
 
 def test_a_borrower_asks_its_own_borrowers_and_waits_for_them():
-    rank, _ = borrower(JOBS, *(m.Work(0, 0, 1, A) for _ in range(6)), ranks=3)
+    rank, _ = borrower(JOBS, *(m.WorkBatch(0, 0, 1, A) for _ in range(6)), ranks=3)
     lent_to(2, rank)
     actions = rank.handle(m.Heard(0, m.Report(1)), 1.0)
     assert sent(2, m.Report, actions) == [m.Report(1)]
@@ -590,8 +590,8 @@ def test_a_borrower_asks_its_own_borrowers_and_waits_for_them():
 
 def with_borrowed_frame(rank: Rank, lender: int) -> Rank:
     """The rank, with a frame that came of an item of another rank, and a child of it with its lane."""
-    (lend,) = only(m.Lend, rank.handle(m.Heard(lender, m.Lend(0, 9, ((0, m.Work(0, 0, 1, A)),))), 1.0))
-    opened = (m.Open(-1, lend.units[0][1].scope, 0, STORE, ()), m.Work(-1, 2, 1, CHILD))
+    (lend,) = only(m.Lend, rank.handle(m.Heard(lender, m.Lend(0, 9, ((0, m.WorkBatch(0, 0, 1, A)),))), 1.0))
+    opened = (m.Open(-1, lend.units[0][1].scope, 0, STORE, ()), m.WorkBatch(-1, 2, 1, CHILD))
     assert only(m.Lend, rank.handle(repay(lend, *opened), 1.0))
     return rank
 
@@ -638,7 +638,7 @@ def test_rank_0_does_not_ask_again_when_it_is_late():
 
 
 def test_lanes_are_not_asked_again_by_the_same_wish():
-    rank, _ = borrower(JOBS, m.Work(0, 0, 1, A))
+    rank, _ = borrower(JOBS, m.WorkBatch(0, 0, 1, A))
     assert only(m.Report, rank.handle(m.Heard(0, m.Report(1)), 1.0))
     rank.handle(m.Nothing(), 1.2)
     actions = rank.handle(m.Heard(0, m.Report(2, again=True)), 1.3)
@@ -648,7 +648,7 @@ def test_lanes_are_not_asked_again_by_the_same_wish():
 
 def test_who_told_others_of_a_rest_says_so():
     rank = with_borrowed_frame(borrower(FRAME, ranks=3)[0], 2)
-    rank.handle(m.Heard(0, m.Lend(0, 5, ((0, m.Work(0, 0, 1, A)),))), 1.0)
+    rank.handle(m.Heard(0, m.Lend(0, 5, ((0, m.WorkBatch(0, 0, 1, A)),))), 1.0)
     rank.handle(m.Heard(0, m.Report(1)), 1.0)
     rank.handle(m.Heard(2, m.Report(1)), 1.01)
     actions = rank.handle(m.Nothing(), 1.2)
@@ -665,7 +665,7 @@ def test_what_rank_0_has_borrowed_goes_home_also_if_its_lender_has_not_asked():
 
 
 def test_who_asks_later_is_answered_before_borrowers_have_answered():
-    rank, _ = borrower(JOBS, *(m.Work(0, 0, 1, A) for _ in range(6)), ranks=3)
+    rank, _ = borrower(JOBS, *(m.WorkBatch(0, 0, 1, A) for _ in range(6)), ranks=3)
     lent_to(2, rank)
     rank.handle(m.Heard(0, m.Report(1)), 1.0)
     rank.handle(m.Heard(2, m.Report(1)), 1.01)

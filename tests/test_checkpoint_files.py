@@ -110,8 +110,8 @@ def through_a_file(file, value):
         "text",
         b"bytes",
         {1: (2, [3]), "a": None, (4, "b"): {"c": (True, False)}},
-        m.Work(1, 2, 3, m.Span(0, 5, 8), base=5),
-        m.Work(1, 2, 3, m.Stretch(0, 1 << 70, 1 << 68)),
+        m.WorkBatch(1, 2, 3, m.SourceSlice(0, 5, 8), base=5),
+        m.WorkBatch(1, 2, 3, m.RangeSlice(0, 1 << 70, 1 << 68)),
         (m.Open(-1, 0, 1, None, (1, 2)), m.Same(3), m.Deliver(None, 1, None)),
     ],
 )
@@ -171,7 +171,7 @@ def test_the_state_of_a_rank_comes_back(file):
     lend = next(action for action in lends if type(action) is m.Lend)
     closed = ((lend.loan, tuple(name for name, _ in lend.units)),)
     frame = m.Open(-1, 0, 0, inline(b"store"), ())
-    before.handle(m.Repaid(lend.lane, lend.loan, closed, (frame, m.Work(-1, 2, 1, inline(b"b")))))
+    before.handle(m.Repaid(lend.lane, lend.loan, closed, (frame, m.WorkBatch(-1, 2, 1, inline(b"b")))))
     captured = before.capture()
     assert captured.pieces
     assert len(captured.scopes) == 2
@@ -181,7 +181,7 @@ def test_the_state_of_a_rank_comes_back(file):
     assert rank(restored).handle(m.Nothing())
 
 
-@pytest.mark.parametrize("stranger", [object(), {1, 2}, Live([1]), RUN.encode, m.Work(0, 0, 0, object())])
+@pytest.mark.parametrize("stranger", [object(), {1, 2}, Live([1]), RUN.encode, m.WorkBatch(0, 0, 0, object())])
 def test_what_cannot_be_in_a_file_is_our_mistake(file, path, stranger):
     with pytest.raises(EngineError, match="cannot be in a checkpoint"):
         file.write(header(), (1, stranger))

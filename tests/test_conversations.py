@@ -12,7 +12,7 @@ import pytest
 from engine_support import plan_of
 
 from job_stream.simulate.cases import Case
-from job_stream.simulate.cluster import Cluster
+from job_stream.simulate.cluster import SimulatedCluster
 from job_stream.simulate.serial import serial
 from job_stream.stream.plan import Kind, Plan
 
@@ -39,7 +39,7 @@ CONVERSATIONS = {
 def test_the_conversation_is_the_one_on_record(name: str, request: pytest.FixtureRequest) -> None:
     seed, case = CONVERSATIONS[name]
     lines: list[str] = []
-    assert Cluster(seed, case, lines.append).run() == sorted(serial(case.plan, 0, list(range(case.items))))
+    assert SimulatedCluster(seed, case, lines.append).run() == sorted(serial(case.plan, 0, list(range(case.items))))
     path, text = FOLDER / f"{name}.txt", "\n".join(lines) + "\n"
     if request.config.getoption("--rewrite"):
         path.write_text(text, encoding="utf-8")

@@ -37,7 +37,7 @@ def borrowed(plan: Plan, place: int) -> tuple[Rank, list[m.Lend]]:
     """Rank 1 with two lanes, each with a unit that rank 0 has lent."""
     rank = Rank(plan, (), 2, 1, (1, 2))
     rank.handle(m.Nothing())
-    units = tuple(enumerate((m.Work(0, place, 1, A), m.Work(0, place, 1, B))))
+    units = tuple(enumerate((m.WorkBatch(0, place, 1, A), m.WorkBatch(0, place, 1, B))))
     lends = only(m.Lend, rank.handle(m.Heard(0, m.Lend(0, 5, units))))
     return rank, sorted(lends, key=lambda lend: str(lend.units[0][1].payload))
 
@@ -47,7 +47,7 @@ def test_a_result_does_not_wait_for_a_frame_that_a_way_back_has_led_another_unit
     rank, (back, out) = borrowed(plan, BEHIND)
     inside, end = plan.bodies[1].segments[0].first, plan.bodies[0].end
     opened = m.Open(-1, scope_of(back), FRAME, STORE, ())
-    rank.handle(repay(back, opened, m.Work(-1, inside, 1, CHILD)))
+    rank.handle(repay(back, opened, m.WorkBatch(-1, inside, 1, CHILD)))
     actions = rank.handle(repay(out, m.Output(scope_of(out), end, 1, RESULT)), 0.1)
     actions += rank.handle(m.Nothing(), 1.0)
     (repaid,) = [send.message for send in only(m.Send, actions) if type(send.message) is m.Repaid]

@@ -49,7 +49,7 @@ def test_a_stream_halts_when_everything_has_been_repaid_and_not_before():
 def test_what_a_unit_led_to_is_counted_before_the_unit_is_closed():
     rank = rank_of(Kind.JOB, Kind.JOB, items=1)
     (lend,) = only(m.Lend, rank.handle(m.Nothing()))
-    actions = rank.handle(repay(lend, m.Work(0, 1, 5, Payload("rest"))))
+    actions = rank.handle(repay(lend, m.WorkBatch(0, 1, 5, Payload("rest"))))
     assert not only(m.Halt, actions)
     (again,) = only(m.Lend, actions)
     assert again.units[0][1].count == 5
@@ -74,10 +74,10 @@ def test_a_repayment_that_mixes_open_and_closed_units_is_ignored_as_a_whole():
 def test_what_a_dead_lane_had_borrowed_is_lent_again():
     rank = rank_of(Kind.JOB, items=2)
     first, _second = only(m.Lend, rank.handle(m.Nothing()))
-    actions = rank.handle(m.LaneDied(first.lane, first.loan, 0, 0, "SIGKILL"))
+    actions = rank.handle(m.LaneLost(first.lane, first.loan, 0, 0, "SIGKILL"))
     (again,) = only(m.Lend, actions)
     assert again.units[0][1].payload == first.units[0][1].payload
-    assert again.careful
+    assert again.one_by_one
     assert again.lane != first.lane
 
 
@@ -86,7 +86,7 @@ def test_an_item_that_kills_three_times_is_given_up_and_no_other():
     first, _ = only(m.Lend, rank.handle(m.Nothing()))
     lend, actions = first, []
     for _ in range(3):
-        actions = rank.handle(m.LaneDied(lend.lane, lend.loan, 0, 0, "SIGSEGV"))
+        actions = rank.handle(m.LaneLost(lend.lane, lend.loan, 0, 0, "SIGSEGV"))
         lend = next(iter(only(m.Lend, actions)), lend)
     (fail,) = only(m.Fail, actions)
     assert (fail.payload, fail.attempts, fail.final) == (first.units[0][1].payload, 3, True)
@@ -95,8 +95,8 @@ def test_an_item_that_kills_three_times_is_given_up_and_no_other():
 def test_a_lane_that_dies_with_nothing_begun_blames_nobody():
     rank = rank_of(Kind.JOB, items=2)
     first, _ = only(m.Lend, rank.handle(m.Nothing()))
-    (again,) = only(m.Lend, rank.handle(m.LaneDied(first.lane, 0, 0, 0, "SIGKILL")))
-    assert not again.careful
+    (again,) = only(m.Lend, rank.handle(m.LaneLost(first.lane, 0, 0, 0, "SIGKILL")))
+    assert not again.one_by_one
 
 
 def test_a_chunk_of_suspects_is_cut_into_parts_that_are_lent_alone():
@@ -104,9 +104,9 @@ def test_a_chunk_of_suspects_is_cut_into_parts_that_are_lent_alone():
     lends = only(m.Lend, rank.handle(m.Nothing()))
     while lends[-1].units[0][1].count < 64:
         lends += only(m.Lend, rank.handle(repay(lends.pop(0), seconds=1e-5)))
-    actions = rank.handle(m.LaneDied(1, lends[0].loan, 0, 0, "SIGKILL"))
-    while not only(m.Lend, actions) or not only(m.Lend, actions)[0].careful:
-        actions = rank.handle(m.LaneDied(only(m.Lend, actions)[0].lane, lends[0].loan, 0, 0, "SIGKILL"))
+    actions = rank.handle(m.LaneLost(1, lends[0].loan, 0, 0, "SIGKILL"))
+    while not only(m.Lend, actions) or not only(m.Lend, actions)[0].one_by_one:
+        actions = rank.handle(m.LaneLost(only(m.Lend, actions)[0].lane, lends[0].loan, 0, 0, "SIGKILL"))
     assert all(len(lend.units) == 1 for lend in only(m.Lend, actions))
 
 
@@ -142,7 +142,7 @@ def test_nothing_new_is_lent_while_results_pile_up():
 def test_a_reduction_of_nothing_is_emitted_once():
     rank = rank_of(Kind.FOLD, items=0)
     (lend,) = only(m.Lend, rank.handle(m.Nothing()))
-    assert lend.units[0][1] == m.Work(0, 0, 1, None, resume=True)
+    assert lend.units[0][1] == m.WorkBatch(0, 0, 1, None, resume=True)
     assert only(m.Halt, rank.handle(repay(lend, m.Output(0, 1, 1, Payload("r")))))
 
 
@@ -169,7 +169,7 @@ def test_a_second_store_is_merged_into_the_first_by_the_keeper():
 
 def test_a_new_keeper_is_given_what_the_dead_one_held():
     rank, _ = keeper_with_two_stores()
-    actions = rank.handle(m.KeeperDied(True, 0, 1, "SIGKILL"))
+    actions = rank.handle(m.KeeperLost(True, 0, 1, "SIGKILL"))
     assert only(m.StartKeeper, actions)
     assert [(call.kind, str(call.payload)) for call in only(m.Call, actions)] == [("adopt", "a"), ("merge", "b")]
 
@@ -177,9 +177,9 @@ def test_a_new_keeper_is_given_what_the_dead_one_held():
 def test_an_answer_that_has_counted_does_not_count_again():
     rank, actions = keeper_with_two_stores()
     _, merge = only(m.Call, actions)
-    rank.handle(m.Answered(merge.call, (m.Work(0, 0, 1, Payload("recurred")),)))
-    rank.handle(m.KeeperDied(True, 0, 1, "SIGKILL"))
-    again = rank.handle(m.Answered(merge.call, (m.Work(0, 0, 1, Payload("recurred")),)))
+    rank.handle(m.Answered(merge.call, (m.WorkBatch(0, 0, 1, Payload("recurred")),)))
+    rank.handle(m.KeeperLost(True, 0, 1, "SIGKILL"))
+    again = rank.handle(m.Answered(merge.call, (m.WorkBatch(0, 0, 1, Payload("recurred")),)))
     assert not only(m.Lend, again)
 
 
@@ -201,12 +201,12 @@ def test_a_call_that_gave_a_long_multiple_is_never_forgotten():
     rank = rank_of(Kind.FRAME, Kind.JOB, "frameEnd", items=1, lanes=1)
     (lend,) = only(m.Lend, rank.handle(m.Nothing()))
     outputs = [m.Output(-1, 3, 1, Payload(str(number))) for number in range(300)]
-    children = [m.Work(-1, 2, 1, Payload("child")) for _ in range(9)]
+    children = [m.WorkBatch(-1, 2, 1, Payload("child")) for _ in range(9)]
     calls = only(m.Call, rank.handle(repay(lend, m.Open(-1, 0, 0, Payload("store"), ()), *children, *outputs)))
     for call in calls:
         gave = call.kind == "end" and str(call.payload) == "0"
         rank.handle(m.Answered(call.call, (), Payload("copy") if call.kind == "copy" else None, gave))
-    again = only(m.Call, rank.handle(m.KeeperDied(True, 0, 3, "SIGKILL")))
+    again = only(m.Call, rank.handle(m.KeeperLost(True, 0, 3, "SIGKILL")))
     assert "0" in [str(call.payload) for call in again if call.kind == "end"]
 
 
@@ -247,10 +247,10 @@ def test_a_frame_that_has_drained_becomes_a_piece_again():
     rank = rank_of(Kind.FRAME, Kind.JOB, "frameEnd", items=1)
     (lend,) = only(m.Lend, rank.handle(m.Nothing()))
     store = Payload("store")
-    opened = (m.Open(-1, 0, 0, store, ()), m.Work(-1, 2, 1, Payload("child")))
+    opened = (m.Open(-1, 0, 0, store, ()), m.WorkBatch(-1, 2, 1, Payload("child")))
     (child,) = only(m.Lend, rank.handle(repay(lend, *opened)))
     (again,) = only(m.Lend, rank.handle(repay(child)))
-    assert again.units[0][1] == m.Work(0, 0, 1, store, resume=True)
+    assert again.units[0][1] == m.WorkBatch(0, 0, 1, store, resume=True)
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -292,9 +292,9 @@ class Items(Payload):
         self.items = items
 
 
-def values_of(work: m.Work) -> list[int]:
+def values_of(work: m.WorkBatch) -> list[int]:
     payload = work.payload
-    items = list(range(payload.start, payload.stop)) if type(payload) is m.Span else payload.items
+    items = list(range(payload.start, payload.stop)) if type(payload) is m.SourceSlice else payload.items
     return items[work.skip :]
 
 
@@ -304,13 +304,13 @@ def random_event(chance: random.Random, inboxes: dict[int, list[m.Lend]]) -> m.E
     if chance.random() < 0.1:
         del inboxes[lane]
         begun = chance.choice([0, lend.loan])
-        return m.LaneDied(lane, begun, 0, 1, "chance")
+        return m.LaneLost(lane, begun, 0, 1, "chance")
     inboxes[lane].pop(0)
     products: list[m.Product] = []
     for _, work in lend.units:
         values = values_of(work)
         cut = chance.randint(0, len(values)) if work.place == 0 else 0
-        products += [m.Work(0, 1, 1, Items([value])) for value in values[:cut]]
+        products += [m.WorkBatch(0, 1, 1, Items([value])) for value in values[:cut]]
         if values[cut:]:
             products.append(m.Output(0, 2, len(values) - cut, Items(values[cut:])))
     return repay(lend, *products, seconds=chance.choice([1e-6, 1e-2]))

@@ -18,9 +18,9 @@ from job_stream import Work
 from job_stream.errors import EngineError
 from job_stream.lanes.pool import ProcessPool
 from job_stream.lanes.threads import ThreadPool
-from job_stream.memory.words import Board
+from job_stream.memory.words import SharedWords
 from job_stream.observe.statistics import Statistics
-from job_stream.runtime.prefetch import ThreadPuller
+from job_stream.runtime.prefetch import ThreadPrefetcher
 from job_stream.workers.protocol import Died
 from job_stream.workers.streams import Forwarding
 from job_stream.workers.worker import KEEPER, Setup
@@ -274,7 +274,7 @@ def test_streams_run_where_the_system_has_no_descriptors_of_processes(monkeypatc
 @pytest.mark.parametrize(
     ("kind", "step"),
     [
-        *((ProcessPool, "close"), (ThreadPool, "close"), (ThreadPuller, "close")),
+        *((ProcessPool, "close"), (ThreadPool, "close"), (ThreadPrefetcher, "close")),
         *((Statistics, "note"), (Statistics, "gather")),
     ],
 )
@@ -384,7 +384,7 @@ def test_memory_of_a_worker_that_died_is_not_taken_for_that_of_its_successor():
     recording = Work(range(2))
     recording.job(lambda work: work)
     forwarding = Forwarding()
-    pool = ProcessPool(Setup(recording._recording.plan(), None, None, False, Board(), forwarding=forwarding))
+    pool = ProcessPool(Setup(recording._recording.plan(), None, None, False, SharedWords(), forwarding=forwarding))
     try:
         for lane in (KEEPER, 1):
             pool.start(lane)

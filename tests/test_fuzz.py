@@ -30,7 +30,7 @@ from job_stream.memory.codec import RankCodec
 from job_stream.memory.payload import Parts
 from job_stream.ranks.cluster import Cluster
 from job_stream.ranks.local import LocalTransport
-from job_stream.ranks.protocol import KINDS, Failed, Figures, Hello
+from job_stream.ranks.protocol import KINDS, RunFailed, Figures, Hello
 from job_stream.stream.configuration.yamlfile import read_yaml
 
 TIMES = int(os.environ.get("JOBS_TEST_MUTATIONS", "1"))
@@ -245,9 +245,9 @@ def test_logs_of_trials(tmp_path):
 # --- what other ranks send ----------------------------------------------------------------------------------------
 MESSAGES = (
     Hello((("job", "parse", 12), ("end", "the end", 0))),
-    m.Lend(1, 2, ((3, m.Work(0, 1, 2, Parts([b"abc", b"defg"]))), (4, m.Work(0, 1, 9, m.Span(0, 1, 10))))),
+    m.Lend(1, 2, ((3, m.WorkBatch(0, 1, 2, Parts([b"abc", b"defg"]))), (4, m.WorkBatch(0, 1, 9, m.SourceSlice(0, 1, 10))))),
     m.Repaid(-1, 2, ((2, (3, 4)),), (m.Output(0, 5, 1, Parts([noise(100)])), m.Fold(0, 2, Parts([b"x"])))),
-    Failed(b"an error"), Figures(1, 2, 3, 4), m.Halt(),
+    RunFailed(b"an error"), Figures(1, 2, 3, 4), m.Halt(),
 )  # fmt: skip
 
 

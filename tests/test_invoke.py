@@ -394,7 +394,7 @@ def test_a_caller_that_is_stopped_before_it_could_tell_which_program_it_has_star
         wait_until(lambda: len(tally) == 3, "the program to start")
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(program_module._Warden, "tell", interrupted)
+    monkeypatch.setattr(program_module._Watchdog, "tell", interrupted)
     with pytest.raises(KeyboardInterrupt):
         invoke(shell(FAMILY, tally.path))
     assert not any(map(is_alive, tally.numbers()))

@@ -9,11 +9,11 @@ import pytest
 from support import DEADLINE_S
 
 from job_stream import Multiple, Object
-from job_stream.engine.messages import Lend, Open, Repaid, Work
+from job_stream.engine.messages import Lend, Open, Repaid, WorkBatch
 from job_stream.evaluate.keyed import new_evaluator
 from job_stream.evaluate.packing import LivePacking
 from job_stream.memory.payload import Live
-from job_stream.memory.words import REPORTS, WANTED, Board
+from job_stream.memory.words import REPORTS, WANTED, SharedWords
 from job_stream.stream.plan import LAST, Builder, Kind, Stage
 from job_stream.values import Sent
 from job_stream.workers import lane as lanes
@@ -61,8 +61,8 @@ def test_no_more_of_a_large_multiple_is_taken_for_others_than_fits(seed: int | N
     fan = builder.add(Stage(Kind.JOB, "fan", elements))
     work = builder.add(Stage(Kind.JOB, "work", lambda element: None))
     builder.route(fan, {"on": work, "out": LAST})
-    board = Board(shared=False)
-    link = Link(Lend(1, 1, ((0, Work(0, fan, 1, Live([0]), base=0)),)), board.flags)
+    board = SharedWords(shared=False)
+    link = Link(Lend(1, 1, ((0, WorkBatch(0, fan, 1, Live([0]), base=0)),)), board.flags)
     evaluator = new_evaluator(builder.plan(), None, board.note(1), seed)
     run(Lane(1, link, evaluator, LivePacking(), None, board.note(1), board.flags, False))
     assert sum(product.count for product in link.answer.products) == DRAW_ITEMS
@@ -89,7 +89,7 @@ class Notes:
 ROUNDS = 200
 
 
-def looping(board: Board, event: Any, saved: bool) -> list[Repaid]:
+def looping(board: SharedWords, event: Any, saved: bool) -> list[Repaid]:
     """What a lane repays that runs one frame of many rounds, with one item each; something happens in the second."""
 
     def head(store: Object, first: int) -> int | None:
@@ -103,7 +103,7 @@ def looping(board: Board, event: Any, saved: bool) -> list[Repaid]:
     frame = builder.open_frame(stage)
     builder.add(Stage(Kind.JOB, "work", abs))
     builder.close_frame(Stage(Kind.END, "end", lambda store, number: None))
-    link = Notes(Lend(1, 1, ((0, Work(0, frame, 1, Live([0]), base=0)),)))
+    link = Notes(Lend(1, 1, ((0, WorkBatch(0, frame, 1, Live([0]), base=0)),)))
     evaluator = new_evaluator(builder.plan(), None, board.note(1), None)
     run(Lane(1, link, evaluator, LivePacking(), None, board.note(1), board.flags, False, saved))
     return link.answers
@@ -119,7 +119,7 @@ def test_a_frame_is_handed_over_when_the_state_is_asked_for_whether_or_not_other
 ) -> None:
     monkeypatch.setattr(lanes, "SLICE_S", 0)
     monkeypatch.setattr(lanes, "WORTH_S", 1e9)  # what is left of it is never worth a journey
-    board = Board(shared=False)
+    board = SharedWords(shared=False)
 
     def ask() -> None:
         board.flags[WANTED] = wanted
@@ -135,7 +135,7 @@ def test_with_checkpoints_a_frame_is_handed_over_now_and_then_without_being_aske
 ) -> None:
     monkeypatch.setattr(lanes, "SLICE_S", 0)
     monkeypatch.setattr(lanes, "REPORT_S", 0)
-    assert is_handed_over(looping(Board(shared=False), lambda: None, saved)) == saved
+    assert is_handed_over(looping(SharedWords(shared=False), lambda: None, saved)) == saved
 
 
 @pytest.mark.parametrize("saved", [True, False])
@@ -146,8 +146,8 @@ def test_with_checkpoints_what_is_done_of_a_long_parcel_is_repaid_before_its_end
     monkeypatch.setattr(lanes, "REPORT_SHARE", 0)
     builder = Builder()
     job = builder.add(Stage(Kind.JOB, "work", abs))
-    board = Board(shared=False)
-    link = Notes(Lend(1, 1, tuple((unit, Work(0, job, 1, Live([unit]), base=unit)) for unit in range(3))))
+    board = SharedWords(shared=False)
+    link = Notes(Lend(1, 1, tuple((unit, WorkBatch(0, job, 1, Live([unit]), base=unit)) for unit in range(3))))
     evaluator = new_evaluator(builder.plan(), None, board.note(1), None)
     run(Lane(1, link, evaluator, LivePacking(), None, board.note(1), board.flags, False, saved))
     closed = [names for answer in link.answers for _, names in answer.closed]

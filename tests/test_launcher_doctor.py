@@ -15,10 +15,10 @@ from mpi_support import clean_environment, pythons
 from support import REPOSITORY
 
 from job_stream.launcher import doctor, settings
-from job_stream.launcher.doctor import Machine
+from job_stream.launcher.doctor import MachineFacts
 from job_stream.launcher.mpirun import MPICH, OPEN_MPI, Mpirun
 
-NOTHING = Machine(None, "there is no mpirun", None)
+NOTHING = MachineFacts(None, "there is no mpirun", None)
 FIVE = Mpirun("/x/mpirun", OPEN_MPI, "5.0.11", True)
 FOUR = Mpirun("/x/mpirun", OPEN_MPI, "4.1.4")
 HYDRA = Mpirun("/x/mpirun", MPICH, "5.0.2")
@@ -102,17 +102,17 @@ def test_a_host_that_cannot_be_reached_is_to_be_mended(tmp_path):
     ("check", "machine", "is_fine", "words"),
     [
         (doctor.mpi_library, NOTHING, True, "one rank on this machine needs none"),
-        (doctor.mpi_library, Machine(FIVE, "", "Open MPI v5.0.9"), True, "Open MPI v5.0.9"),
-        (doctor.mpi_library, Machine(FIVE, "", None), False, "mpi4py finds none, but there is /x/mpirun"),
+        (doctor.mpi_library, MachineFacts(FIVE, "", "Open MPI v5.0.9"), True, "Open MPI v5.0.9"),
+        (doctor.mpi_library, MachineFacts(FIVE, "", None), False, "mpi4py finds none, but there is /x/mpirun"),
         (doctor.mpirun_program, NOTHING, True, "needs none"),
-        (doctor.mpirun_program, Machine(None, "pip install it", "Open MPI v5.0.9"), False, "pip install it"),
-        (doctor.mpirun_program, Machine(None, "pip install it", None, ("--host", "a")), False, "pip install it"),
-        (doctor.mpirun_program, Machine(FIVE, "", "Open MPI v5.0.9"), True, "/x/mpirun, Open MPI 5.0.11"),
-        (doctor.mpirun_program, Machine(FOUR, "", "Open MPI v5.0.9"), False, "while mpi4py uses Open MPI v5.0.9"),
-        (doctor.mpirun_program, Machine(HYDRA, "", "Open MPI v5.0.9"), False, "they have to belong together"),
-        (doctor.mpirun_program, Machine(HYDRA, "", "MPICH Version: 4.2"), True, "MPICH 5.0.2"),
-        (doctor.fault_tolerance, Machine(FIVE, "", ""), True, "is survived (ULFM)"),
-        (doctor.fault_tolerance, Machine(HYDRA, "", ""), True, "ends the run"),
+        (doctor.mpirun_program, MachineFacts(None, "pip install it", "Open MPI v5.0.9"), False, "pip install it"),
+        (doctor.mpirun_program, MachineFacts(None, "pip install it", None, ("--host", "a")), False, "pip install it"),
+        (doctor.mpirun_program, MachineFacts(FIVE, "", "Open MPI v5.0.9"), True, "/x/mpirun, Open MPI 5.0.11"),
+        (doctor.mpirun_program, MachineFacts(FOUR, "", "Open MPI v5.0.9"), False, "while mpi4py uses Open MPI v5.0.9"),
+        (doctor.mpirun_program, MachineFacts(HYDRA, "", "Open MPI v5.0.9"), False, "they have to belong together"),
+        (doctor.mpirun_program, MachineFacts(HYDRA, "", "MPICH Version: 4.2"), True, "MPICH 5.0.2"),
+        (doctor.fault_tolerance, MachineFacts(FIVE, "", ""), True, "is survived (ULFM)"),
+        (doctor.fault_tolerance, MachineFacts(HYDRA, "", ""), True, "ends the run"),
         (doctor.fault_tolerance, NOTHING, True, "not to be feared"),
     ],
 )

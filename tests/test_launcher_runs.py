@@ -14,10 +14,10 @@ from support import Gate, Tally, wait_until
 
 from job_stream.launcher import command as commands
 from job_stream.launcher import run as running
-from job_stream.launcher.command import Job, alone
-from job_stream.launcher.mailbox import Mailbox
+from job_stream.launcher.command import Launch, alone
+from job_stream.launcher.signal_queue import SignalQueue
 from job_stream.launcher.mpirun import OPEN_MPI, Mpirun, find_mpirun, folder_variable
-from job_stream.launcher.run import Run
+from job_stream.launcher.run import LaunchedRun
 
 pytestmark = needs_mpirun
 each_mpi = pytest.mark.parametrize("python", pythons())
@@ -352,9 +352,9 @@ def test_a_rank_that_dies_before_it_has_joined_the_others_ends_all(monkeypatch, 
     for name, value in clean_environment().items():
         monkeypatch.setenv(name, value)
     mpirun, _ = find_mpirun()
-    job = Job((sys.executable, str(script(tmp_path, text))), ranks=3)
-    with Mailbox() as mailbox:
-        outcome = Run(commands.command(job, mpirun), {}, 3, True, ["127.0.0.1"], mailbox).wait()
+    job = Launch((sys.executable, str(script(tmp_path, text))), ranks=3)
+    with SignalQueue() as signal_queue:
+        outcome = LaunchedRun(commands.command(job, mpirun), {}, 3, True, ["127.0.0.1"], signal_queue).wait()
     assert (outcome.code, outcome.is_crash) == (137, True)
     assert outcome.why.startswith("rank 1 ")
 
@@ -399,18 +399,18 @@ def test_where_the_user_has_mpirun_keep_its_files_is_left_alone():
 def test_a_launcher_that_does_not_end_after_its_ranks_is_made_to(monkeypatch, status):
     for name in ("FAILED_S", "DONE_S", "FORCE_S"):
         monkeypatch.setattr(running, name, 0.1)
-    usher = alone(Job((sys.executable, "-c", f"raise SystemExit({status})")))
+    usher = alone(Launch((sys.executable, "-c", f"raise SystemExit({status})")))
     launcher = ["sh", "-c", 'trap "" TERM; "$@"; while :; do sleep 1; done', "sh", *usher]
-    with Mailbox() as mailbox:
-        assert Run(launcher, {}, 1, False, ["127.0.0.1"], mailbox).wait().code == status
+    with SignalQueue() as signal_queue:
+        assert LaunchedRun(launcher, {}, 1, False, ["127.0.0.1"], signal_queue).wait().code == status
 
 
 def test_ranks_whose_launcher_has_died_are_ended(monkeypatch, tmp_path):
     monkeypatch.setattr(running, "FORCE_S", 0.1)
     up = tmp_path / "up"
-    usher = alone(Job(("sh", "-c", f"touch {up}; exec sleep 1000000")))
+    usher = alone(Launch(("sh", "-c", f"touch {up}; exec sleep 1000000")))
     launcher = ["sh", "-c", f'"$@" & until [ -e {up} ]; do sleep 0.01; done; kill -9 $$', "sh", *usher]
-    with Mailbox() as mailbox:
-        outcome = Run(launcher, {}, 1, False, ["127.0.0.1"], mailbox).wait()
+    with SignalQueue() as signal_queue:
+        outcome = LaunchedRun(launcher, {}, 1, False, ["127.0.0.1"], signal_queue).wait()
     assert outcome.is_crash
     assert "mpirun ended with 137 while 1 ranks were running" in outcome.why

@@ -10,8 +10,8 @@ import pytest
 from support import wait_until
 
 from job_stream.launcher import switchboard
-from job_stream.launcher.mailbox import Mailbox
-from job_stream.launcher.run import Run
+from job_stream.launcher.signal_queue import SignalQueue
+from job_stream.launcher.run import LaunchedRun
 from job_stream.launcher.switchboard import MAX_STRANGERS, Switchboard, addresses_towards
 from job_stream.launcher.verdict import End
 
@@ -136,11 +136,11 @@ def test_strangers_are_few_and_keep_nobody_out_for_ever(board, monkeypatch):
         board.board.hang_up_on_strangers()
         return board.board.started == 2
 
-    assert 0 < board.board.patience() <= switchboard.STRANGE_S
+    assert 0 < board.board.poll_policy() <= switchboard.STRANGE_S
     monkeypatch.setattr(switchboard, "STRANGE_S", 0.5)
     board.until(heard)
     assert last.recv(99) == b"welcome\n"
-    board.until(lambda: (board.board.hang_up_on_strangers(), board.board.patience())[1] is None)
+    board.until(lambda: (board.board.hang_up_on_strangers(), board.board.poll_policy())[1] is None)
     assert all(is_closed(stranger) for stranger in strangers)
     first.sendall(b"end 0\n")
     board.until(lambda: board.board.ends)
@@ -152,8 +152,8 @@ def test_a_stranger_is_hung_up_on_while_nothing_else_happens(monkeypatch):
         "import os, socket; port = int(os.environ['JOBS_LAUNCHER'].split()[0]); "
         "assert socket.create_connection(('127.0.0.1', port)).recv(9) == b''"
     )
-    with Mailbox() as mailbox:
-        assert Run([sys.executable, "-c", waits], {}, 1, False, ["127.0.0.1"], mailbox).wait().code == 0
+    with SignalQueue() as signal_queue:
+        assert LaunchedRun([sys.executable, "-c", waits], {}, 1, False, ["127.0.0.1"], signal_queue).wait().code == 0
 
 
 def is_closed(link: socket.socket) -> bool:

@@ -6,7 +6,7 @@ import signal
 
 import pytest
 
-from job_stream.launcher.mailbox import Mailbox
+from job_stream.launcher.signal_queue import SignalQueue
 from job_stream.launcher.restarts import LIMIT, Limits, keep_running
 from job_stream.launcher.verdict import End, Outcome, judge
 
@@ -104,7 +104,7 @@ def tries(monkeypatch):
     """``tries(runs, limits)`` gives the exit status and what each start was given."""
     monkeypatch.setattr("job_stream.launcher.restarts.FIRST_PAUSE_S", 0.0)
 
-    def go(runs, limits, mailbox=None):
+    def go(runs, limits, signal_queue=None):
         given = []
         waiting = iter(runs)
 
@@ -112,8 +112,8 @@ def tries(monkeypatch):
             given.append(dict(additions))
             return next(waiting)
 
-        with Mailbox() as box:
-            return keep_running(start, limits, mailbox or box), given
+        with SignalQueue() as box:
+            return keep_running(start, limits, signal_queue or box), given
 
     return go
 
@@ -149,15 +149,15 @@ def test_what_had_come_up_once_is_tried_again_while_it_cannot_be_reached(tries):
 
 
 def test_nothing_is_tried_again_when_the_end_was_asked_for(tries):
-    with Mailbox() as mailbox:
+    with SignalQueue() as signal_queue:
         signal.raise_signal(signal.SIGTERM)
-        assert tries([Told(CRASH)], Limits(5, None), mailbox) == (137, [{}])
+        assert tries([Told(CRASH)], Limits(5, None), signal_queue) == (137, [{}])
 
 
 def test_ctrl_c_before_anything_has_come_up_is_the_exit_status(tries):
-    with Mailbox() as mailbox:
+    with SignalQueue() as signal_queue:
         signal.raise_signal(signal.SIGINT)
-        assert tries([Told(CRASH, came_up=False)], Limits(5, None), mailbox) == (130, [{}])
+        assert tries([Told(CRASH, came_up=False)], Limits(5, None), signal_queue) == (130, [{}])
 
 
 def test_a_pause_ends_at_ctrl_c(monkeypatch):
@@ -170,17 +170,17 @@ def test_a_pause_ends_at_ctrl_c(monkeypatch):
         if "starting again" in text:
             signal.raise_signal(signal.SIGINT)
 
-    with Mailbox() as mailbox:
-        assert keep_running(lambda additions: Told(CRASH), Limits(5, None), mailbox) == 130
+    with SignalQueue() as signal_queue:
+        assert keep_running(lambda additions: Told(CRASH), Limits(5, None), signal_queue) == 130
     assert told[-1].startswith("starting again in 1e+06 s")
 
 
 def test_pauses_grow(tries, monkeypatch):
     pauses = []
-    monkeypatch.setattr("job_stream.launcher.restarts._sleep", lambda pause_s, mailbox: pauses.append(pause_s))
+    monkeypatch.setattr("job_stream.launcher.restarts._sleep", lambda pause_s, signal_queue: pauses.append(pause_s))
     monkeypatch.setattr("job_stream.launcher.restarts.FIRST_PAUSE_S", 1.0)
-    with Mailbox() as mailbox:
-        keep_running(lambda additions: Told(CRASH), Limits(8, None), mailbox)
+    with SignalQueue() as signal_queue:
+        keep_running(lambda additions: Told(CRASH), Limits(8, None), signal_queue)
     assert pauses == [1, 2, 4, 8, 16, 32, 60, 60]
 
 

@@ -10,7 +10,7 @@ from engine_support import Payload, only, plan_of
 
 from job_stream.engine import messages as m
 from job_stream.engine.backlog import Part
-from job_stream.engine.filing import RESULTS_BYTES
+from job_stream.engine.router import RESULTS_BYTES
 from job_stream.engine.pauses import Pauses
 from job_stream.engine.rank import Rank
 from job_stream.stream.plan import Kind
@@ -142,7 +142,7 @@ def test_a_rank_that_came_to_pause_by_one_that_died_is_told_again_by_rank_0():
 
 
 def lent(loan: int) -> m.Lend:
-    return m.Lend(0, loan, ((0, m.Work(0, 0, 1, Payload("item"))),))
+    return m.Lend(0, loan, ((0, m.WorkBatch(0, 0, 1, Payload("item"))),))
 
 
 def pauses_in(actions: list, rank: int) -> list[m.Pause]:
@@ -154,7 +154,7 @@ def test_two_ranks_that_owe_each_other_something_do_not_keep_each_other_paused()
     one = Rank(plan_of(Kind.JOB), (), 1, 1, (1, 1, 1))
     one.handle(m.Heard(0, lent(1)))
     one.handle(m.Heard(2, m.Ask(1, True)))
-    one.handle(m.Heard(0, m.Lend(0, 2, tuple((name, m.Work(0, 0, 1, Payload("item"))) for name in range(9)))))
+    one.handle(m.Heard(0, m.Lend(0, 2, tuple((name, m.WorkBatch(0, 0, 1, Payload("item"))) for name in range(9)))))
     assert one.debtors == {2}
     one.handle(m.Heard(2, lent(1)))
     assert pauses_in(one.handle(m.Heard(0, m.Pause(1))), 2) == [m.Pause(1)]

@@ -7,7 +7,7 @@ import pytest
 
 from job_stream.errors import PayloadError
 from job_stream.memory.mappings import Mappings
-from job_stream.memory.payload import Blob, Segment, pack, read_once, unpack
+from job_stream.memory.payload import Blob, MemorySegment, pack, read_once, unpack
 
 
 @pytest.fixture
@@ -19,7 +19,7 @@ def in_segment():
         fd = os.memfd_create("test")
         os.write(fd, b"".join(parts.frames))
         return Blob(
-            [len(frame) for frame in parts.frames], Segment(fd, 0, 0, lambda owner, number, fd: os.close(fd)), 0, None
+            [len(frame) for frame in parts.frames], MemorySegment(fd, 0, 0, lambda owner, number, fd: os.close(fd)), 0, None
         )
 
     return blob_of  # fmt: skip

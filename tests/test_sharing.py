@@ -21,7 +21,7 @@ def rank_of(number: int, ranks: int = 2) -> Rank:
 
 
 def lent(items: int) -> m.Lend:
-    return m.Lend(0, 1, tuple((name, m.Work(0, 0, 1, Payload("item"))) for name in range(items)))
+    return m.Lend(0, 1, tuple((name, m.WorkBatch(0, 0, 1, Payload("item"))) for name in range(items)))
 
 
 def repay(lend: m.Lend, count: int = 1, item_s: float = ITEM_S) -> m.Repaid:
@@ -158,7 +158,7 @@ def test_who_waits_and_asks_besides_is_refused_once_and_waits_on_for_as_many_lan
     rank.handle(m.Heard(0, m.Ask(1, False, 0.0)), 1.0)
     assert m.Send(0, m.Refuse()) in rank.handle(m.Nothing(), 1.01)
     assert m.Send(0, m.Refuse()) not in rank.handle(m.Nothing(), 1.011)
-    children = tuple(m.Work(borrowed(lends[0]), 0, 1, Payload("child")) for _ in range(20))
+    children = tuple(m.WorkBatch(borrowed(lends[0]), 0, 1, Payload("child")) for _ in range(20))
     (loan,) = loans(rank.handle(repay(lends[0])._replace(products=children), 1.012))
     assert len(loan.units) > 12
 
@@ -185,11 +185,11 @@ def test_what_waits_is_counted_right_whatever_comes_and_goes(seed):
     backlog = Backlog(costs)
 
     def piece_at(place: int) -> Piece:
-        return Piece(m.Work(chance.randrange(3), place, chance.randint(1, 9), None))
+        return Piece(m.WorkBatch(chance.randrange(3), place, chance.randint(1, 9), None))
 
     moves = {
         "push": lambda: backlog.push(piece_at(chance.randrange(3))),
-        "suspect": lambda: backlog.push(Piece(m.Work(0, 0, 1, None, careful=True))),
+        "suspect": lambda: backlog.push(Piece(m.WorkBatch(0, 0, 1, None, one_by_one=True))),
         "pop": lambda: backlog.oldest and backlog.pop(),
         "share": lambda: backlog.oldest and backlog.share(),
         "take": lambda: backlog.take(2),
@@ -198,5 +198,5 @@ def test_what_waits_is_counted_right_whatever_comes_and_goes(seed):
     }  # fmt: skip
     for _ in range(300):
         moves[chance.choice([*moves, "push", "push"])]()
-        shareable = [piece.work for piece in backlog.pieces if not piece.careful]
+        shareable = [piece.work for piece in backlog.pieces if not piece.one_by_one]
         assert backlog.seconds(0.0) == pytest.approx(sum(costs.estimate(work.place, work.count) for work in shareable))

@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 
 from job_stream import simulate
-from job_stream.engine import backlog, books, capture, filing, rank
+from job_stream.engine import backlog, state, capture, router, rank
 from job_stream.engine import messages as m
-from job_stream.engine.books import Books
+from job_stream.engine.state import RankState
 from job_stream.engine.capture import PieceState
-from job_stream.engine.filing import Filing
-from job_stream.engine.handover import Handover
+from job_stream.engine.router import Router
+from job_stream.engine.recall import Recall
 from job_stream.engine.ledger import Piece
 from job_stream.engine.pauses import Pauses
 from job_stream.engine.rank import Rank, _last_of
@@ -76,35 +76,35 @@ def test_a_failure_says_how_to_replay_it(monkeypatch: pytest.MonkeyPatch, capsys
 # mutants of the engine's rules ------------------------------------------------------------------------------------
 
 
-def _forget_the_dead(rank: Rank, event: m.RankDied) -> None:
+def _forget_the_dead(rank: Rank, event: m.RankLost) -> None:
     """What a dead rank held is not lent again."""
-    rank._sharing.died(event.rank)
+    rank._peer_lending.died(event.rank)
     rank._debts.lender_died(event.rank)
 
 
 def _close_before_counting(rank: Rank, event: m.Repaid) -> None:
     """Units are closed, and scopes end, before their products are filed."""
-    books = rank._books
-    if not books.ledger.is_open(event.lane, event.closed) or (event.lane > 0 and event.lane not in rank._roster):
+    state = rank._state
+    if not state.ledger.is_open(event.lane, event.closed) or (event.lane > 0 and event.lane not in rank._lane_table):
         return
-    stand_ins = {m.HOME: books.ledger.scope_of(*_last_of(event.closed))} if event.lane < 0 else {}
+    stand_ins = {m.HOME: state.ledger.scope_of(*_last_of(event.closed))} if event.lane < 0 else {}
     kept = rank._kept(event, stand_ins)
-    closed = [piece for number, names in event.closed for piece in books.ledger.close(number, names)]
+    closed = [piece for number, names in event.closed for piece in state.ledger.close(number, names)]
     if kept:
-        books.ledger.keep(event.lane, event.loan, kept, None)
+        state.ledger.keep(event.lane, event.loan, kept, None)
     for piece in closed:
-        books.close_piece(piece)
+        state.close_piece(piece)
     rank._progress.advance()
     if not rank._progress.stream_ended:
-        rank._filing.file(event.products, stand_ins)
+        rank._router.file(event.products, stand_ins)
     if event.lane > 0:
         rank._settle_lane(event)
 
 
-def _forget_stores(filing: Filing, fold: m.Fold) -> None:
+def _forget_stores(router: Router, fold: m.Fold) -> None:
     """A store that comes home replaces the one that is there."""
-    filing._books.scopes[fold.scope].active.add(filing._plan.places[fold.place].segment)
-    filing._books.stores_at(fold.place).adopt((fold.scope, fold.place), fold.payload)
+    router._state.scopes[fold.scope].active.add(router._plan.places[fold.place].segment)
+    router._state.stores_at(fold.place).adopt((fold.scope, fold.place), fold.payload)
 
 
 def _lose_the_rest(rank: Rank, event: m.Repaid, stand_ins: dict[int, int]) -> tuple[Any, ...]:
@@ -112,21 +112,21 @@ def _lose_the_rest(rank: Rank, event: m.Repaid, stand_ins: dict[int, int]) -> tu
     return ()
 
 
-def _lose_others(books: Books, pieces: list[Piece]) -> None:
+def _lose_others(state: RankState, pieces: list[Piece]) -> None:
     """Of several pieces that come back, only the first is lent again."""
-    give_back(books, pieces[:1])
+    give_back(state, pieces[:1])
 
 
-def _cut_too_short(work: m.Work, count: int) -> tuple[m.Work, m.Work]:
+def _cut_too_short(work: m.WorkBatch, count: int) -> tuple[m.WorkBatch, m.WorkBatch]:
     """An item between two parts of a piece is lost."""
     first, rest = cut(work, count)
     return first._replace(payload=first.payload._replace(stop=first.payload.stop - 1)), rest
 
 
-def _capture_only_what_waits(books: Books, scopes: set[int]) -> tuple[PieceState, ...]:
+def _capture_only_what_waits(state: RankState, scopes: set[int]) -> tuple[PieceState, ...]:
     """Pieces that are lent are left out of a capture."""
-    lent = {id(piece.work) for piece in books.ledger.pieces}
-    return tuple(piece for piece in pieces(books, scopes) if id(piece.work) not in lent)
+    lent = {id(piece.work) for piece in state.ledger.pieces}
+    return tuple(piece for piece in pieces(state, scopes) if id(piece.work) not in lent)
 
 
 def _count_again(stores: Stores, *given: Any) -> tuple[StoreState, ...]:
@@ -149,11 +149,11 @@ def _tell_only_debtors(pauses: Pauses, debtors: set[int]) -> list[m.Send]:
     return [send for send in told if pauses.paused or send.rank in debtors]
 
 
-def _keep_frames(handover: Handover, frame: Scope, debt: Debt, own: list[Piece]) -> None:
+def _keep_frames(recall: Recall, frame: Scope, debt: Debt, own: list[Piece]) -> None:
     """A frame goes home, and goes on here as well."""
 
 
-give_back, cut, pieces, capture_stores = Books.give_back, backlog.cut, capture._pieces, Stores.capture
+give_back, cut, pieces, capture_stores = RankState.give_back, backlog.cut, capture._pieces, Stores.capture
 tell = Pauses.tell
 
 
@@ -164,9 +164,9 @@ def _fails() -> bool:
 @pytest.mark.parametrize(
     ("table", "key", "mutant"),
     [
-        (rank._HANDLERS, m.RankDied, _forget_the_dead),
+        (rank._HANDLERS, m.RankLost, _forget_the_dead),
         (rank._HANDLERS, m.Repaid, _close_before_counting),
-        (filing._FILERS, m.Fold, _forget_stores),
+        (router._FILERS, m.Fold, _forget_stores),
     ],
 )
 def test_a_broken_rule_is_caught(monkeypatch: pytest.MonkeyPatch, table: dict[type, Any], key: type, mutant: Any):
@@ -178,14 +178,14 @@ def test_a_broken_rule_is_caught(monkeypatch: pytest.MonkeyPatch, table: dict[ty
     ("where", "name", "mutant"),
     [
         (Rank, "_kept", _lose_the_rest),
-        (Books, "register", lambda books, piece: None),
-        (Books, "give_back", _lose_others),
-        (books, "cut", _cut_too_short),
+        (RankState, "register", lambda state, piece: None),
+        (RankState, "give_back", _lose_others),
+        (state, "cut", _cut_too_short),
         (capture, "_pieces", _capture_only_what_waits),
-        (Filing, "outstanding", property(lambda filing: ())),
+        (Router, "outstanding", property(lambda router: ())),
         (Stores, "capture", _count_again),
-        (Handover, "_hand_home", _keep_frames),
-        (Handover, "_stores_of", lambda handover, scope, stand_in: []),
+        (Recall, "_hand_home", _keep_frames),
+        (Recall, "_stores_of", lambda recall, scope, stand_in: []),
         (Pauses, "heard", _pause_for_each_other),
         (Pauses, "tell", _tell_only_debtors),
     ],

@@ -31,7 +31,7 @@ from job_stream.engine import messages as m
 from job_stream.errors import CheckpointError
 from job_stream.memory.payload import Blob, pack, unpack
 from job_stream.simulate.cases import Case, case_of
-from job_stream.simulate.cluster import Cluster
+from job_stream.simulate.cluster import SimulatedCluster
 from job_stream.simulate.functions import Values
 from job_stream.simulate.serial import serial
 from job_stream.stream.fingerprint import fingerprint
@@ -52,7 +52,7 @@ def changed(value: Any, change: Callable[[Any], Any]) -> Any:
     return value._make(parts) if hasattr(value, "_make") else tuple(parts)  # type: ignore[attr-defined]
 
 
-def ashore(value: Any) -> Any:
+def for_rank(value: Any) -> Any:
     return pack(value) if type(value) is Values else value
 
 
@@ -73,7 +73,7 @@ class Thread:
             self.run.write()
 
 
-class Run(Cluster):
+class Run(SimulatedCluster):
     """A script that is started again until it comes to its end.
 
     Args:
@@ -165,7 +165,7 @@ class Run(Cluster):
         self._end(saver, errors)
 
     def _end(self, saver: Saver, errors: int) -> None:
-        saver.last = changed(self.ranks[0].capture(), ashore)
+        saver.last = changed(self.ranks[0].capture(), for_rank)
         with saver.finishing():
             self._check()
         said = len(SAID)
@@ -209,7 +209,7 @@ class Run(Cluster):
     def _save(self, state: Any) -> None:
         if self.writer is None:
             self.counts["saves"] += 1
-            self.saver.save(changed(state, ashore))
+            self.saver.save(changed(state, for_rank))
 
     def plan_to_write(self, thread: Thread) -> None:
         self.writer = thread

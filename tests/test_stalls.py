@@ -17,7 +17,7 @@ from job_stream.engine import messages as m
 from job_stream.engine.backlog import Part
 from job_stream.engine.rank import Rank
 from job_stream.engine.stalls import LONGEST_S, STALL_S
-from job_stream.simulate.cluster import Cluster
+from job_stream.simulate.cluster import SimulatedCluster
 from job_stream.stream.plan import Kind
 
 
@@ -31,7 +31,7 @@ def lent_away(ranks: int = 2) -> Rank:
     rank = Rank(plan_of(Kind.JOB, Kind.JOB), (Part(2),), 1, 0, (1,) * ranks)
     with_lanes = only(m.Lend, rank.handle(m.Nothing(), 0.0))
     rank.handle(m.Heard(1, m.Ask(1, True)), 0.1)
-    products = (m.Work(0, 1, 1, Payload("item")),) * 8
+    products = (m.WorkBatch(0, 1, 1, Payload("item")),) * 8
     while with_lanes:
         lend = with_lanes.pop()
         closed = ((lend.loan, tuple(name for name, _ in lend.units)),)
@@ -73,14 +73,14 @@ def test_an_answer_counts_no_more_when_something_has_moved_since_it_was_asked_fo
     rank = lent_away(3)
     rank.handle(m.Nothing(), 6.0)
     rank.handle(m.Heard(1, m.Probed(1, True)), 6.1)
-    rank.handle(m.Heard(1, m.Lend(0, 7, ((0, m.Work(0, 1, 1, Payload("item"))),))), 6.1)
+    rank.handle(m.Heard(1, m.Lend(0, 7, ((0, m.WorkBatch(0, 1, 1, Payload("item"))),))), 6.1)
     assert not only(m.Stalled, rank.handle(m.Heard(2, m.Probed(1, True)), 6.2))
 
 
 def test_a_rank_at_work_says_that_it_moves():
     rank = Rank(plan_of(Kind.JOB), (), 1, 1, (1, 1))
     rank.handle(m.Nothing(), 0.0)
-    rank.handle(m.Heard(0, m.Lend(0, 1, ((0, m.Work(0, 0, 1, Payload("item"))),))), 0.0)
+    rank.handle(m.Heard(0, m.Lend(0, 1, ((0, m.WorkBatch(0, 0, 1, Payload("item"))),))), 0.0)
     assert sent(m.Probed, rank.handle(m.Heard(0, m.Probe(1)), 3600.0)) == [m.Probed(1, False)]
 
 
@@ -127,18 +127,18 @@ def test_others_are_asked_less_and_less_often_while_they_are_at_work():
 
 
 def test_a_loan_that_is_lost_on_the_way_is_found_out(monkeypatch: pytest.MonkeyPatch):
-    send = Cluster._send
+    send = SimulatedCluster._send
     lost = []
 
-    def lose(cluster: Cluster, number: int, action: m.Send) -> None:
+    def lose(cluster: SimulatedCluster, number: int, action: m.Send) -> None:
         if type(action.message) is m.Lend and not lost:
             lost.append(action)
         else:
             send(cluster, number, action)
 
-    monkeypatch.setattr(Cluster, "_send", lose)
+    monkeypatch.setattr(SimulatedCluster, "_send", lose)
     with pytest.raises(AssertionError, match=r"all ranks stand still; rank 0: .* are with rank"):
-        Cluster(1, case_of(plan_of(Kind.JOB), 40, 2)).run()
+        SimulatedCluster(1, case_of(plan_of(Kind.JOB), 40, 2)).run()
 
 
 # real ranks ---------------------------------------------------------------------------------------------------------

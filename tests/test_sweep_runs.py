@@ -16,7 +16,7 @@ import pytest
 from mpi_support import find_mpirun, is_open_mpi, mpirun
 from support import DEADLINE_S, REPOSITORY, Gate, Tally, wait_until
 
-from job_stream.baked.sweep.board import Board, Figures
+from job_stream.baked.sweep.board import ProgressTable, TrialCounts
 from job_stream.baked.sweep.progress import duration, line_of
 
 pytest.importorskip("scipy")
@@ -43,7 +43,7 @@ def script_of(folder, text):
 
 
 def board_of(*slots):
-    board = Board(len(slots))
+    board = ProgressTable(len(slots))
     for id, slot in enumerate(slots):
         board.note(id, *slot)
     return board
@@ -51,7 +51,7 @@ def board_of(*slots):
 
 def test_a_board_adds_up_its_combinations():
     board = board_of((10, 10, True), (5, 40, False), (7, 10, False))
-    assert board.figures() == Figures(1, 3, 22, 60)
+    assert board.figures() == TrialCounts(1, 3, 22, 60)
 
 
 def test_combinations_that_have_not_begun_are_expected_to_be_like_the_others():
@@ -59,15 +59,15 @@ def test_combinations_that_have_not_begun_are_expected_to_be_like_the_others():
 
 
 def test_nothing_is_expected_before_anything_is_known():
-    assert board_of((0, 0), (0, 0)).figures() == Figures(0, 2, 0, None)
+    assert board_of((0, 0), (0, 0)).figures() == TrialCounts(0, 2, 0, None)
 
 
 @pytest.mark.parametrize(
     ("figures", "line"),
     [
-        (Figures(0, 4, 0, None), "sweep: 0 of 4 combinations, 0 trials"),
-        (Figures(1, 4, 50, 200), "sweep: 1 of 4 combinations, 50 of about 200 trials, about 0:05:00 left"),
-        (Figures(4, 4, 200, 200), "sweep: 4 of 4 combinations, 200 trials, took 0:01:40"),
+        (TrialCounts(0, 4, 0, None), "sweep: 0 of 4 combinations, 0 trials"),
+        (TrialCounts(1, 4, 50, 200), "sweep: 1 of 4 combinations, 50 of about 200 trials, about 0:05:00 left"),
+        (TrialCounts(4, 4, 200, 200), "sweep: 4 of 4 combinations, 200 trials, took 0:01:40"),
     ],
 )
 def test_a_line_tells_combinations_trials_and_time(figures, line):

@@ -8,7 +8,7 @@ import pytest
 from support import DEADLINE_S
 
 from job_stream.runtime import waiting
-from job_stream.runtime.waiting import CALM_S, LONGEST_MS, Patience, Wake
+from job_stream.runtime.waiting import CALM_S, LONGEST_MS, PollPolicy, Wake
 
 
 def test_a_signal_that_interrupts_a_call_may_wake_too(monkeypatch):
@@ -36,7 +36,7 @@ def test_what_is_due_in_a_very_long_time_is_no_trouble(due):
     wake = Wake()
     wake.set()
     wake.wait(due)
-    assert Patience(None, [], lambda: due).ms() == LONGEST_MS
+    assert PollPolicy(None, [], lambda: due).ms() == LONGEST_MS
     wake.close()
 
 
@@ -68,55 +68,55 @@ def clock(monkeypatch):
 
 
 def patience_of(clock, busy, calm, due=None):
-    patience = Patience(None, [], lambda: due)
-    patience.polls, patience.stirred = True, clock.now
-    patience.is_busy, patience.is_calm = (lambda: busy), (lambda: calm)
-    return patience
+    poll_policy = PollPolicy(None, [], lambda: due)
+    poll_policy.polls, poll_policy.last_heard = True, clock.now
+    poll_policy.is_busy, poll_policy.is_calm = (lambda: busy), (lambda: calm)
+    return poll_policy
 
 
 def test_a_rank_with_plenty_to_do_looks_once_in_a_while_whatever_wakes_it(clock):
-    patience = patience_of(clock, busy=True, calm=True)
-    assert patience.is_look_due()
+    poll_policy = patience_of(clock, busy=True, calm=True)
+    assert poll_policy.is_look_due()
     clock.now += CALM_S / 2
-    assert not patience.is_look_due()
+    assert not poll_policy.is_look_due()
     clock.now += CALM_S
-    assert patience.is_look_due()
+    assert poll_policy.is_look_due()
 
 
 def test_a_rank_with_plenty_to_do_sleeps_until_it_is_time_to_look(clock):
-    patience = patience_of(clock, busy=True, calm=True)
+    poll_policy = patience_of(clock, busy=True, calm=True)
     for _ in range(20):
-        assert patience.is_look_due()
+        assert poll_policy.is_look_due()
         before = clock.now
-        clock.wait(patience.ms())
+        clock.wait(poll_policy.ms())
         assert before + CALM_S <= clock.now < before + CALM_S + 2e-3
     assert not clock.naps
 
 
 def test_a_rank_that_runs_out_of_work_looks_at_once(clock):
-    patience = patience_of(clock, busy=True, calm=True)
-    assert patience.is_look_due()
-    patience.is_calm = lambda: False
-    assert patience.is_look_due()
+    poll_policy = patience_of(clock, busy=True, calm=True)
+    assert poll_policy.is_look_due()
+    poll_policy.is_calm = lambda: False
+    assert poll_policy.is_look_due()
 
 
 def test_a_rank_without_work_stays_awake_for_a_moment_after_news(clock):
-    patience = patience_of(clock, busy=False, calm=False)
-    assert patience.ms() == 0
+    poll_policy = patience_of(clock, busy=False, calm=False)
+    assert poll_policy.ms() == 0
     assert clock.naps == 1
     clock.now += 1.0
-    assert patience.ms() > 0
+    assert poll_policy.ms() > 0
 
 
 def test_a_rank_at_work_leaves_the_processor_to_its_lanes(clock):
-    patience = patience_of(clock, busy=True, calm=False)
-    assert patience.ms() > 0
-    assert patience.is_look_due()
+    poll_policy = patience_of(clock, busy=True, calm=False)
+    assert poll_policy.ms() > 0
+    assert poll_policy.is_look_due()
     assert not clock.naps
 
 
 @pytest.mark.parametrize("calm", [True, False])
 def test_what_is_due_earlier_is_not_slept_over(clock, calm):
-    patience = patience_of(clock, busy=True, calm=calm, due=clock.now + 0.5e-3)
-    patience.is_look_due()
-    assert patience.ms() == pytest.approx(0.5)
+    poll_policy = patience_of(clock, busy=True, calm=calm, due=clock.now + 0.5e-3)
+    poll_policy.is_look_due()
+    assert poll_policy.ms() == pytest.approx(0.5)

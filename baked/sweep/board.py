@@ -10,12 +10,12 @@ from __future__ import annotations
 import mmap
 from typing import NamedTuple
 
-__all__ = ["Board", "Figures"]
+__all__ = ["ProgressTable", "TrialCounts"]
 
 SLOT = 3
 
 
-class Figures(NamedTuple):
+class TrialCounts(NamedTuple):
     """What can be said about the progress.
 
     Attributes:
@@ -33,7 +33,7 @@ class Figures(NamedTuple):
     earlier: int = 0
 
 
-class Board:
+class ProgressTable:
     """Slots for so many combinations."""
 
     def __init__(self, combinations: int) -> None:
@@ -52,8 +52,8 @@ class Board:
     def is_done(self, id: int) -> bool:
         return bool(self._slots[SLOT * id + 2])
 
-    def figures(self) -> Figures:
+    def figures(self) -> TrialCounts:
         trials, needed, done = (self._slots[part::SLOT].tolist() for part in range(SLOT))
         known = [max(pair) for pair in zip(trials, needed, strict=True) if pair[1]]
         expected = round(sum(known) / len(known) * len(needed)) if known else None
-        return Figures(sum(done), len(done), sum(trials), expected, self._earlier[0])
+        return TrialCounts(sum(done), len(done), sum(trials), expected, self._earlier[0])

@@ -18,7 +18,7 @@ from importlib.util import find_spec
 from time import monotonic
 from typing import Any
 
-from .board import Board, Figures
+from .board import ProgressTable, TrialCounts
 
 __all__ = ["Display", "duration", "line_of"]
 
@@ -33,7 +33,7 @@ def duration(seconds: float) -> str:
     return f"{minutes // 60}:{minutes % 60:02}:{left:02}"
 
 
-def time_left(figures: Figures, elapsed_s: float) -> float | None:
+def time_left(figures: TrialCounts, elapsed_s: float) -> float | None:
     """Seconds that the rest will take if it goes on as it went; None: that cannot be said yet."""
     fresh = figures.trials - figures.earlier
     if not fresh or figures.expected is None:
@@ -41,7 +41,7 @@ def time_left(figures: Figures, elapsed_s: float) -> float | None:
     return elapsed_s * max(0, figures.expected - figures.trials) / fresh
 
 
-def line_of(figures: Figures, elapsed_s: float) -> str:
+def line_of(figures: TrialCounts, elapsed_s: float) -> str:
     """The progress in words."""
     line = f"sweep: {figures.done} of {figures.combinations} combinations, {figures.trials}"
     if figures.done == figures.combinations:
@@ -58,7 +58,7 @@ class Display:
         board: what is to be shown.
     """
 
-    def __init__(self, board: Board) -> None:
+    def __init__(self, board: ProgressTable) -> None:
         self._board = board
         self._process: Any = None
         self._told: int | None = None
@@ -101,14 +101,14 @@ def _within(seconds: float, asked: int) -> bool:
     return bool(ready)
 
 
-def _run(show: Callable[[Board, Callable[[float], bool]], None], board: Board, asked: int, told: int) -> None:
+def _run(show: Callable[[ProgressTable, Callable[[float], bool]], None], board: ProgressTable, asked: int, told: int) -> None:
     os.close(told)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the script decides what becomes of the run
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     show(board, partial(_within, asked=asked))
 
 
-def _show_lines(board: Board, ends_within: Callable[[float], bool]) -> None:
+def _show_lines(board: ProgressTable, ends_within: Callable[[float], bool]) -> None:
     start = monotonic()
     over = False
     while not over:
@@ -116,7 +116,7 @@ def _show_lines(board: Board, ends_within: Callable[[float], bool]) -> None:
         print(line_of(board.figures(), monotonic() - start), file=sys.stderr, flush=True)
 
 
-def _show_live(board: Board, ends_within: Callable[[float], bool]) -> None:
+def _show_live(board: ProgressTable, ends_within: Callable[[float], bool]) -> None:
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn
 

@@ -22,14 +22,14 @@ from typing import Any, NamedTuple
 from job_stream import Args, Multiple, Object, getCpuCount
 from job_stream.errors import PlanError
 
-from .board import Board
+from .board import ProgressTable
 from .earlier import Results, earlier_trials
 from .stopping import OtherKeys, Rule, Trials, difference_of, first_trials
 from .table import Row, check_columns
 from .triallog import TrialLog
 from .variables import Parameters, described, digest_of, keys_of, text_of
 
-__all__ = ["Combination", "Ended", "Start", "Stream", "Trial"]
+__all__ = ["Combination", "TrialEnded", "Start", "SweepStream", "Trial"]
 
 
 SAME = "every trial must return the same keys"
@@ -58,14 +58,14 @@ class Trial(NamedTuple):
     digest: str
 
 
-class Ended(NamedTuple):
+class TrialEnded(NamedTuple):
     """What came of a trial; ``values`` None: it failed and was skipped."""
 
     number: int
     values: dict[str, float] | None
 
 
-class Stream:
+class SweepStream:
     """The functions of the stages.
 
     Args:
@@ -81,7 +81,7 @@ class Stream:
         self,
         combinations: list[Parameters],
         rule: Rule,
-        board: Board,
+        board: ProgressTable,
         log: TrialLog | None,
         resume: bool,
         seed: int | None = None,
@@ -162,7 +162,7 @@ class Stream:
             store.id, store.trials = combination.id, combination.trials
             return self._due(store)
 
-    def take_trial(self, store: Any, ended: Ended) -> Any:
+    def take_trial(self, store: Any, ended: TrialEnded) -> Any:
         try:
             store.trials.take(ended.number, ended.values)
         except OtherKeys as other:
@@ -206,11 +206,11 @@ class Stream:
         answer = given[0] if len(given) == 1 and not named else Args(*given, **named)
         store.values = self._numbers(trial, answer)
 
-    def ended(self, store: Any) -> Ended:
+    def ended(self, store: Any) -> TrialEnded:
         id, number, _ = store.trial
         if self.log is not None and store.values is not None:
             self.log.append(id, number, self.combinations[id], store.values)
-        return Ended(number, store.values)
+        return TrialEnded(number, store.values)
 
     # checks -----------------------------------------------------------------------------------------------------------
 

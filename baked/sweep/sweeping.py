@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING, Any
 from job_stream import Multiple, Work, getRank
 from job_stream.errors import PlanError
 
-from .board import Board
+from .board import ProgressTable
 from .checks import check_file, need
 from .options import check_keywords, rule_of
 from .plot import Plot
 from .progress import Display
 from .stopping import quantile
-from .stream import Stream
-from .table import Output, Row, table_of
+from .stream import SweepStream
+from .table import OutputFile, Row, table_of
 from .triallog import TrialLog
 from .variables import Parameters, Variables, combinations_of, described, plain
 
@@ -95,7 +95,7 @@ def sweep(
     combinations = combinations_of({} if variables is None else variables)
     seed = work_keywords.get("seed")
     trial_log = _log_for(log, resume, combinations, seed)
-    stream = Stream(combinations, rule, Board(len(combinations)), trial_log, bool(resume), seed)
+    stream = SweepStream(combinations, rule, ProgressTable(len(combinations)), trial_log, bool(resume), seed)
     report = _Report(combinations, output, plot)
     quantile(1)  # loads SciPy before workers are forked, once for all of them
     return Sweep(stream, report, bool(showProgress), work_keywords)
@@ -122,7 +122,7 @@ class _Report:
 
     def __init__(self, combinations: Sequence[Parameters], output: FilePath | None, plot: FilePath | None) -> None:
         self._combinations = combinations
-        self._output = None if output is None else Output(output, combinations)
+        self._output = None if output is None else OutputFile(output, combinations)
         self._plot = None if plot is None else Plot(plot, combinations)
 
     def make(self, rows: Sequence[Row]) -> DataFrame:
@@ -142,7 +142,7 @@ class Sweep(Work):
         table: after the run on the primary, the table as a DataFrame; else None.
     """
 
-    def __init__(self, stream: Stream, report: _Report, showProgress: bool, keywords: dict[str, Any]) -> None:
+    def __init__(self, stream: SweepStream, report: _Report, showProgress: bool, keywords: dict[str, Any]) -> None:
         super().__init__(**keywords)
         self.table: DataFrame | None = None
         self._stream = stream

@@ -19,7 +19,7 @@ from .variables import Parameters
 if TYPE_CHECKING:
     from pandas import DataFrame
 
-__all__ = ["Output", "Row", "check_columns", "table_of"]
+__all__ = ["OutputFile", "Row", "check_columns", "table_of"]
 
 LIBRARIES = {".csv": (), ".json": (), ".parquet": ("pyarrow",)}
 
@@ -74,7 +74,7 @@ def _numbers(values: Mapping[str, Moments]) -> dict[str, float]:
     return numbers
 
 
-class Output:
+class OutputFile:
     """A file for the table.
 
     Args:

@@ -26,7 +26,7 @@ from typing import Any, NamedTuple, TypeVar
 from ..memory.payload import Blob, Parts, pack
 from .disk import DISK, Disk
 from .encoding import chunks_of
-from .log import Entry, LogFile
+from .log import LogEntry, LogFile
 
 __all__ = ["CallJournal", "Kept", "ResultJournal"]
 
@@ -131,7 +131,7 @@ class ResultJournal(_Journal):
             yield _delivery(entry)
 
 
-def _delivery(entry: Entry) -> Kept:
+def _delivery(entry: LogEntry) -> Kept:
     (frames,) = _LENGTHS.unpack_from(entry.data)
     lengths = struct.unpack_from(f"<{frames}Q", entry.data, _LENGTHS.size)
     data = entry.data[_LENGTHS.size + 8 * frames :]
@@ -227,7 +227,7 @@ class _Past:
         self.calls = 0
         self._known = 0
 
-    def see(self, entry: Entry, before_mark: bool) -> None:
+    def see(self, entry: LogEntry, before_mark: bool) -> None:
         digests = [entry.data[i : i + DIGEST_BYTES] for i in range(0, len(entry.data), DIGEST_BYTES)]
         if entry.kind == _HANDLED:
             self._known = entry.number + len(digests)

@@ -21,7 +21,7 @@ from typing import NamedTuple
 from .disk import DISK, Disk
 from .trust import CheckpointError, DamagedError, Secret, named, open_trusted
 
-__all__ = ["Entry", "LogFile"]
+__all__ = ["LogEntry", "LogFile"]
 
 FORMAT = 2
 MAGIC = b"\x8eJSJRNL\n"
@@ -35,7 +35,7 @@ _ENTRY_BYTES = _DIGEST_BYTES + _FRONT.size
 POSTPONED_BYTES = 16 << 20
 
 
-class Entry(NamedTuple):
+class LogEntry(NamedTuple):
     """One entry, and where it ends."""
 
     kind: int
@@ -257,7 +257,7 @@ class LogFile:
 
     # reading ----------------------------------------------------------------------------------------------------------
 
-    def until(self, mark: int) -> Iterator[Entry]:
+    def until(self, mark: int) -> Iterator[LogEntry]:
         """The entries up to the mark.
 
         Raises:
@@ -271,7 +271,7 @@ class LogFile:
             offset = entry.end
             yield entry
 
-    def entries(self, mark: int) -> Iterator[Entry]:
+    def entries(self, mark: int) -> Iterator[LogEntry]:
         """The entries up to the mark, which must be whole, and those behind it that are."""
         yield from self.until(mark)
         offset = max(self.begin, mark)
@@ -279,7 +279,7 @@ class LogFile:
             offset = entry.end
             yield entry
 
-    def _entry(self, offset: int) -> Entry | None:
+    def _entry(self, offset: int) -> LogEntry | None:
         """The entry at this place; None: there is no whole one."""
         head = self._read(offset, _ENTRY_BYTES)
         if len(head) < _ENTRY_BYTES:
@@ -292,7 +292,7 @@ class LogFile:
         if self._digest(offset, front, data) != head[:_DIGEST_BYTES]:
             self.warning = f"the end of {self.path} is damaged: results handled since the checkpoint may come again"
             return None
-        return Entry(kind, number, count, data, offset + _ENTRY_BYTES + length)
+        return LogEntry(kind, number, count, data, offset + _ENTRY_BYTES + length)
 
     def _read(self, offset: int, size: int) -> bytes:
         parts = []

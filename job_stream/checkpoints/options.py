@@ -12,7 +12,7 @@ from ..ground.contexts import context
 from ..stream.checks import is_seconds
 from ..stream.plan import Plan
 from .saver import Saver
-from .signals import answering, stand_by, stop_at_once
+from .signals import handling_stop_signals, stand_by, stop_at_once
 from .stopping import TimeLimit
 
 __all__ = ["INTERVAL_S", "Checkpointing", "deaf"]
@@ -86,7 +86,7 @@ class Checkpointing:
         return saver
 
     def _saver(self, path: str, plan: Plan, journal: str) -> Saver:
-        with answering(stop_at_once):
+        with handling_stop_signals(stop_at_once):
             return Saver(path, self._interval_s, TimeLimit(self._limit_s), plan, journal)
 
 
@@ -103,6 +103,6 @@ def _whole(path: str) -> str:
     return path if os.path.isabs(path) else os.path.join(os.getcwd(), path)
 
 
-def deaf() -> AbstractContextManager[None]:
+def ignoring_stop_signals() -> AbstractContextManager[None]:
     """Within, a rank other than the primary stays when it is asked to end, since the primary has to save first."""
-    return answering(lambda number, frame: None)
+    return handling_stop_signals(lambda number, frame: None)

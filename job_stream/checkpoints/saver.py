@@ -29,7 +29,7 @@ from ..values import Failure
 from .disk import DISK, Disk
 from .file import CheckpointError, CheckpointFile, Header, Loaded
 from .journal import CallJournal, ResultJournal
-from .signals import answering, note_stop
+from .signals import handling_stop_signals, note_stop
 from .stopping import STOPPED, TimeLimit, terminating
 
 __all__ = ["Handle", "Saver"]
@@ -158,7 +158,7 @@ class Saver:
     @context
     def signals(self) -> Iterator[None]:
         """Within, SIGUSR1 has a checkpoint written, and SIGTERM has one written and stops the run."""
-        with answering(self._on_signal):
+        with handling_stop_signals(self._on_signal):
             yield
         self._stop_now()  # who asked at the very end
 

@@ -194,7 +194,7 @@ def note_stop() -> None:
 
 
 @context
-def answering(handler: Handler) -> Iterator[None]:
+def handling_stop_signals(handler: Handler) -> Iterator[None]:
     """Within, SIGUSR1 and SIGTERM call a function; only the main thread may say so."""
     if threading.current_thread() is not threading.main_thread():
         yield

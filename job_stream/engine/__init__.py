@@ -22,7 +22,7 @@ dictionary to this text.
 
 - One event at a time, from one thread, with a clock that never goes back. All actions are performed, in their order.
 - Messages of one rank to another arrive in the order in which they were sent, or the sender is reported as dead.
-- ``RankDied`` comes once, after all that the dead rank had sent; ``LaneDied`` and ``KeeperDied`` after all that the
+- ``RankLost`` comes once, after all that the dead rank had sent; ``LaneDied`` and ``KeeperLost`` after all that the
   dead process had repaid.
 - Whoever has been lent something repays it or is reported as dead. ``Deliver`` is answered by ``ResultsTaken``,
   ``Pull`` by ``SourceGave``, ``Call`` by ``Answered``, ``TakeBack`` by ``Returned``.

@@ -10,19 +10,19 @@ from collections import Counter, deque
 from typing import NamedTuple
 
 from .ledger import Piece
-from .messages import COUNTED, Span, Work
+from .messages import COUNTED, SourceSlice, WorkBatch
 from .parcels import Costs
 from .scopes import STREAM
 
 __all__ = ["Backlog", "Part", "Source", "SourceState", "cut", "is_counted"]
 
 
-def is_counted(work: Work) -> bool:
+def is_counted(work: WorkBatch) -> bool:
     """Whether the engine can cut the work, since it knows what its payload stands for."""
     return type(work.payload) in COUNTED and not (work.inner or work.resume)
 
 
-def cut(work: Work, count: int) -> tuple[Work, Work]:
+def cut(work: WorkBatch, count: int) -> tuple[WorkBatch, WorkBatch]:
     """The first ``count`` items of counted work, and the others."""
     base, payload, step = work.base, work.payload, getattr(work.payload, "step", 1)
     begin = payload.start + work.skip * step
@@ -38,7 +38,7 @@ class Part(NamedTuple):
     """A part of the source: so many elements that every lane has, or (None) an iterator to be pulled.
 
     ``item_bytes``: what an element takes on its way to another rank, roughly. ``counted``: the elements are numbers of
-    a range, so that any number of them travel as a ``Stretch``.
+    a range, so that any number of them travel as a ``RangeSlice``.
     """
 
     length: int | None
@@ -56,7 +56,7 @@ class SourceState(NamedTuple):
     part: int
     next: int
     position: int
-    pulled: tuple[Work, ...]
+    pulled: tuple[WorkBatch, ...]
 
 
 class Source:
@@ -132,7 +132,7 @@ class Source:
         """Takes in what was pulled."""
         self.pulling = False
         for count, payload in chunks:
-            self._pulled.append(Piece(Work(STREAM, 0, count, payload, self._position)))
+            self._pulled.append(Piece(WorkBatch(STREAM, 0, count, payload, self._position)))
             self._position += count
             self._next += count
         if done:
@@ -146,7 +146,7 @@ class Source:
         length = self._parts[self._part].length
         assert length is not None
         stop = min(self._next + items, length)
-        work = Work(STREAM, 0, stop - self._next, Span(self._part, self._next, stop), self._position)
+        work = WorkBatch(STREAM, 0, stop - self._next, SourceSlice(self._part, self._next, stop), self._position)
         self._position += work.count
         self._next = stop
         self._skip_empty()
@@ -197,7 +197,7 @@ class Backlog:
         self._items[piece.work.place] += other.work.count - piece.work.count
 
     def push(self, piece: Piece) -> None:
-        if piece.careful:
+        if piece.one_by_one:
             self._suspects.append(piece)
             return
         self._stack.append(piece)

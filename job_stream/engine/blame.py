@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from ..stream.plan import Kind
 from .backlog import cut, is_counted
-from .books import Books
+from .state import RankState
 from .ledger import Loan, Piece
-from .messages import Fail, LaneDied, Work
+from .messages import Fail, LaneLost, WorkBatch
 
-__all__ = ["Blame"]
+__all__ = ["Poison"]
 
 DEATHS = 3
 SPLIT = 8
@@ -21,79 +21,79 @@ VAIN_DEATHS = 100
 """So many deaths in a row with nothing repaid in between end the run."""
 
 
-class Blame:
+class Poison:
     """What deaths have taught.
 
     Args:
         books: of the rank.
     """
 
-    def __init__(self, books: Books) -> None:
-        self._books = books
-        self._plan = books.plan
+    def __init__(self, state: RankState) -> None:
+        self._state = state
+        self._plan = state.plan
         self._vain = 0
 
     def repaid(self) -> None:
         """Something was repaid since the last death."""
         self._vain = 0
 
-    def died(self, event: LaneDied) -> list[Fail]:
+    def died(self, event: LaneLost) -> list[Fail]:
         """Has the work of a dead lane lent again; gives what is to be given up instead."""
-        fails = [fail for number, loan in self._books.drop_loans(event.lane)
+        fails = [fail for number, loan in self._state.drop_loans(event.lane)
                  for fail in self._lend_again(number, loan, event)]  # fmt: skip
         self._vain += 1
         if self._vain > VAIN_DEATHS:
             fails.append(Fail(0, None, 0, 0, self._vain, event.cause, False, False))
         return fails
 
-    def _lend_again(self, number: int, loan: Loan, event: LaneDied) -> list[Fail]:
+    def _lend_again(self, number: int, loan: Loan, event: LaneLost) -> list[Fail]:
         fails = []
         for name, piece in loan.units.items():
             if (number, name) != (event.loan, event.unit):
-                self._books.give_back([piece])
+                self._state.give_back([piece])
             elif (fail := self._suspect(piece, event)) is not None:
                 fails.append(fail)
         return fails
 
-    def _suspect(self, piece: Piece, event: LaneDied) -> Fail | None:
+    def _suspect(self, piece: Piece, event: LaneLost) -> Fail | None:
         """A lane died over this piece: find out whether it is to blame, by lending it or parts of it alone."""
         work = piece.work
         if event.timed and work.count == 1:
             piece.attempts += 1
             if piece.attempts > self._plan.places[event.place].policy.retries:
                 return self._give_up(piece, event, piece.attempts)
-        elif piece.careful or self._is_exact(work, event):
+        elif piece.one_by_one or self._is_exact(work, event):
             piece.deaths += 1
             if piece.deaths >= DEATHS:
                 return self._give_up(piece, event, piece.deaths)
         if is_counted(work) and work.count > 1:
             self._split(piece)
         else:
-            piece.careful = True
-            self._books.give_back([piece])
+            piece.one_by_one = True
+            self._state.give_back([piece])
         return None
 
-    def _is_exact(self, work: Work, event: LaneDied) -> bool:
+    def _is_exact(self, work: WorkBatch, event: LaneLost) -> bool:
         """Whether the lane was in the very call that this piece stands for."""
         kind = self._plan.places[work.place].kind
         return work.count == 1 and event.place == work.place and kind != Kind.FRAME
 
     def _split(self, piece: Piece) -> None:
         """Replaces a counted piece by careful parts of it."""
-        if piece.work.scope not in self._books.scopes:
+        if piece.work.scope not in self._state.scopes:
             return
         parts, rest, step = [], piece.work, -(-piece.work.count // SPLIT)
         while rest.count > step:
             first, rest = cut(rest, step)
             parts.append(first)
         for part in (*parts, rest):
-            part = part._replace(careful=True)
-            self._books.open(part)
-            self._books.push(part)
-        self._books.close_piece(piece)
+            part = part._replace(one_by_one=True)
+            self._state.open(part)
+            self._state.push(part)
+        self._state.close_piece(piece)
 
-    def _give_up(self, piece: Piece, event: LaneDied, attempts: int) -> Fail:
+    def _give_up(self, piece: Piece, event: LaneLost, attempts: int) -> Fail:
         work = piece.work
-        self._books.close_piece(piece)
-        return Fail(event.place, work.payload, work.skip, work.count, attempts, event.cause, event.timed, event.opaque,
+        self._state.close_piece(piece)
+        return Fail(event.place, work.payload, work.skip, work.count, attempts, event.cause, event.timed, event.during_unpickling,
                     final=False, scope=work.scope)  # fmt: skip

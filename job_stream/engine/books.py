@@ -14,12 +14,12 @@ from typing import Any
 from ..stream.plan import Kind, Plan
 from .backlog import Backlog, Part, Source, cut, is_counted
 from .ledger import Ledger, Loan, Piece
-from .messages import Action, Work
+from .messages import Action, WorkBatch
 from .parcels import Costs
 from .scopes import STREAM, Scope, Scopes
 from .stores import Stores
 
-__all__ = ["Books"]
+__all__ = ["RankState"]
 
 
 class Touched:
@@ -53,7 +53,7 @@ class Touched:
         return bool(self._numbers)
 
 
-class Books:
+class RankState:
     """What a rank knows of its work.
 
     Args:
@@ -83,7 +83,7 @@ class Books:
 
     # opening ----------------------------------------------------------------------------------------------------------
 
-    def open(self, work: Work) -> None:
+    def open(self, work: WorkBatch) -> None:
         """Counts work as open in its scope; a store on its way out does not make its reduction active again."""
         scope, place = self.scopes[work.scope], self.plan.places[work.place]
         if work.resume and place.kind == Kind.FOLD:
@@ -91,7 +91,7 @@ class Books:
         else:
             scope.enter(place.segment)
 
-    def push(self, work: Work) -> None:
+    def push(self, work: WorkBatch) -> None:
         """Work that is counted already waits from now on."""
         piece = Piece(work)
         self.register(piece)
@@ -114,7 +114,7 @@ class Books:
         """Every piece, whether it waits or is lent."""
         return [piece for backlog in self.backlogs.values() for piece in backlog.pieces] + self.ledger.pieces
 
-    def kind(self, work: Work) -> bool:
+    def kind(self, work: WorkBatch) -> bool:
         """Whether it is done by processes."""
         return self.plan.places[work.place].processes
 
@@ -131,7 +131,7 @@ class Books:
         if wide is None:
             return backlog.take(self.lanes)
         work = wide.work
-        size = 1 if self.plan.places[work.place].solo else self.costs.size(work.place, work.count, self.lanes)
+        size = 1 if self.plan.places[work.place].time_limited else self.costs.size(work.place, work.count, self.lanes)
         return [self.cut_off(wide, size) if size < work.count else backlog.pop()]
 
     def lasts(self, seconds: float) -> bool:

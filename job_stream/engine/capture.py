@@ -5,7 +5,7 @@ nothing counts until it is repaid. So nothing has to stop for a capture: what la
 and is simply work again for whoever goes on. Left out is what rank 0 has borrowed itself, since that is lent by
 somebody who borrowed it, in the end, from rank 0.
 
-A ``State`` consists of tuples, numbers and texts, and of payloads, which are not touched. The payload ``Span`` refers
+A ``State`` consists of tuples, numbers and texts, and of payloads, which are not touched. The payload ``SourceSlice`` refers
 to the parts of the source, which whoever goes on has to supply again.
 """
 
@@ -14,10 +14,10 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from .backlog import SourceState
-from .books import Books
-from .filing import Filing
+from .state import RankState
+from .router import Router
 from .ledger import Piece
-from .messages import Deliver, Work
+from .messages import Deliver, WorkBatch
 from .progress import Progress
 from .scopes import STREAM, ScopeState
 from .stores import StoreState
@@ -28,8 +28,8 @@ __all__ = ["KeeperState", "PieceState", "State", "capture", "restore"]
 class PieceState(NamedTuple):
     """An open piece, and what its deaths have taught about it."""
 
-    work: Work
-    careful: bool
+    work: WorkBatch
+    one_by_one: bool
     deaths: int
     attempts: int
 
@@ -66,40 +66,40 @@ class State(NamedTuple):
     last_loan: int
 
 
-def capture(books: Books, filing: Filing, progress: Progress) -> State:
+def capture(state: RankState, router: Router, progress: Progress) -> State:
     """The state that the parts of rank 0 are in."""
-    family = books.scopes.families()[STREAM]
+    family = state.scopes.families()[STREAM]
     scopes = tuple(ScopeState(scope.number, scope.body.number, scope.parent, scope.place, tuple(sorted(scope.active)),
                               scope.key) for scope in family)  # fmt: skip
     numbers = {scope.number for scope in family}
     keepers = tuple(KeeperState(processes, stores.last, stores.capture(numbers, progress.more))
-                    for processes, stores in books.stores.items())  # fmt: skip
-    return State(books.source.capture(), _pieces(books, numbers), scopes, keepers, filing.outstanding, filing.results,
-                 books.scopes.last, books.ledger.last)  # fmt: skip
+                    for processes, stores in state.stores.items())  # fmt: skip
+    return State(state.source.capture(), _pieces(state, numbers), scopes, keepers, router.outstanding, router.results,
+                 state.scopes.last, state.ledger.last)  # fmt: skip
 
 
-def _pieces(books: Books, scopes: set[int]) -> tuple[PieceState, ...]:
-    return tuple(PieceState(piece.work, piece.careful, piece.deaths, piece.attempts)
-                 for piece in books.pieces if piece.work.scope in scopes)  # fmt: skip
+def _pieces(state: RankState, scopes: set[int]) -> tuple[PieceState, ...]:
+    return tuple(PieceState(piece.work, piece.one_by_one, piece.deaths, piece.attempts)
+                 for piece in state.pieces if piece.work.scope in scopes)  # fmt: skip
 
 
-def restore(state: State, books: Books, filing: Filing, progress: Progress) -> None:
+def restore(captured: State, state: RankState, router: Router, progress: Progress) -> None:
     """Puts the parts of a new rank 0 into a state."""
-    books.scopes.restore(state.scopes, state.last_scope)
-    books.source.restore(state.source)
-    books.close_source()
-    books.ledger.restore(state.last_loan)
-    for saved in state.pieces:
-        _open(books, saved)
-    for keeper in state.keepers:
-        for entry, call in books.stores[keeper.processes].restore(keeper.stores, keeper.last):
+    state.scopes.restore(captured.scopes, captured.last_scope)
+    state.source.restore(captured.source)
+    state.close_source()
+    state.ledger.restore(captured.last_loan)
+    for saved in captured.pieces:
+        _open(state, saved)
+    for keeper in captured.keepers:
+        for entry, call in state.stores[keeper.processes].restore(keeper.stores, keeper.last):
             progress.restore(entry, call)
-    filing.restore(state.deliveries, state.results)
-    books.touched.update(scope.number for scope in state.scopes)
+    router.restore(captured.deliveries, captured.results)
+    state.touched.update(scope.number for scope in captured.scopes)
 
 
-def _open(books: Books, saved: PieceState) -> None:
+def _open(state: RankState, saved: PieceState) -> None:
     piece = Piece(saved.work)
-    piece.careful, piece.deaths, piece.attempts = saved.careful, saved.deaths, saved.attempts
-    books.open(piece.work)
-    books.give_back([piece])
+    piece.one_by_one, piece.deaths, piece.attempts = saved.one_by_one, saved.deaths, saved.attempts
+    state.open(piece.work)
+    state.give_back([piece])

@@ -11,9 +11,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from ..stream.plan import Kind
-from .books import Books
+from .state import RankState
 from .ledger import Piece, holder_of
-from .messages import HOME, Cancel, Fold, Lend, Product, Repaid, Same, Send, Work
+from .messages import HOME, Cancel, Fold, Lend, Product, Repaid, Same, Send, WorkBatch
 from .scopes import Debt, Scope
 
 __all__ = ["Debts"]
@@ -32,9 +32,9 @@ class Debts:
         alone: there is nobody to borrow from.
     """
 
-    def __init__(self, books: Books, alone: bool) -> None:
-        self._books = books
-        self._plan = books.plan
+    def __init__(self, state: RankState, alone: bool) -> None:
+        self._state = state
+        self._plan = state.plan
         self._alone = alone
         self._last_name = NEW_NAMES
         self._samples: dict[int, list[float]] = {}
@@ -44,8 +44,8 @@ class Debts:
     def learn(self, samples: tuple[tuple[int, int, float], ...]) -> None:
         """Takes in what items took, for this rank and, where it has lenders, for these."""
         for place, items, seconds in samples:
-            self._books.costs.learn(place, items, seconds)
-            if self._books.number:
+            self._state.costs.learn(place, items, seconds)
+            if self._state.number:
                 sample = self._samples.setdefault(place, [0, 0.0])
                 sample[0] += items
                 sample[1] += seconds
@@ -59,18 +59,18 @@ class Debts:
             body = self._plan.places[work.place].body
             scope = shared.get((work.scope, body))
             if scope is None:
-                scope = self._books.scopes.borrow(body, Debt(lender, lend.loan))
+                scope = self._state.scopes.borrow(body, Debt(lender, lend.loan))
                 if not self._holds_up(work.place):
                     shared[work.scope, body] = scope
             self._take(scope, name, work)
 
-    def _take(self, scope: Scope, name: int, work: Work) -> None:
+    def _take(self, scope: Scope, name: int, work: WorkBatch) -> None:
         assert scope.debt is not None
         piece = Piece(work._replace(scope=scope.number))
-        self._books.open(piece.work)
+        self._state.open(piece.work)
         scope.debt.names[piece] = name
-        self._books.register(piece)
-        self._books.give_back([piece])
+        self._state.register(piece)
+        self._state.give_back([piece])
 
     def _holds_up(self, number: int) -> bool:
         """Whether results that pieces at this place lead to may have to wait for a frame."""
@@ -91,30 +91,30 @@ class Debts:
 
     def _drop(self, gone: Callable[[Debt], bool]) -> None:
         """Forgets borrowed work with all that came of it, and tells those to whom it was lent on."""
-        books = self._books
+        state = self._state
         dropped: set[int] = set()
-        for scope in books.scopes.owing():
+        for scope in state.scopes.owing():
             if scope.debt is not None and gone(scope.debt):
-                dropped.update(books.scopes.drop(scope.number))
+                dropped.update(state.scopes.drop(scope.number))
         if not dropped:
             return
-        for stores in books.stores.values():
+        for stores in state.stores.values():
             for number in dropped:
                 stores.forget(number)
-        for backlog in books.backlogs.values():
+        for backlog in state.backlogs.values():
             backlog.discard(dropped)
-        for rank in tuple(books.ledger.debtors):
-            for number, loan in books.ledger.of(holder_of(rank)):
-                if all(piece.work.scope not in books.scopes for piece in loan.units.values()):
-                    books.ledger.drop(number)
-                    books.actions.append(Send(rank, Cancel(number)))
+        for rank in tuple(state.ledger.debtors):
+            for number, loan in state.ledger.of(holder_of(rank)):
+                if all(piece.work.scope not in state.scopes for piece in loan.units.values()):
+                    state.ledger.drop(number)
+                    state.actions.append(Send(rank, Cancel(number)))
 
     # repaying ---------------------------------------------------------------------------------------------------------
 
     def owe(self, debt: Debt, product: Product) -> None:
         """What came of borrowed work, for its lender."""
         if not debt.products:
-            debt.since = self._books.now
+            debt.since = self._state.now
         debt.products.append(product._replace(scope=HOME))
         debt.nbytes += getattr(getattr(product, "payload", None), "nbytes", 0)
 
@@ -122,12 +122,12 @@ class Debts:
         """Repays borrowed work that is done, with the stores that it was folded into."""
         if any(scope.opens):
             return
-        for name in self._books.stores_of(scope.number):
-            store = self._books.take_store(scope, name)
+        for name in self._state.stores_of(scope.number):
+            store = self._state.take_store(scope, name)
             if store:
                 self.owe(debt, Fold(scope.number, name[1], store[0]))
         if not scope.calls:
-            self._books.scopes.close(scope.number)
+            self._state.scopes.close(scope.number)
             self.repay(debt, (), {})
 
     def settle(self) -> None:
@@ -135,8 +135,8 @@ class Debts:
         self.deadline = None
         if self._alone:
             return
-        now = self._books.now
-        for scope in self._books.scopes.owing():
+        now = self._state.now
+        for scope in self._state.scopes.owing():
             debt = scope.debt
             if debt is None or not debt.products or not self._is_plain(scope, debt):
                 continue
@@ -150,7 +150,7 @@ class Debts:
         """Whether pieces are all that is left: no frame is open, and no store holds anything."""
         if scope.calls or sum(scope.opens) != len(debt.pieces):
             return False
-        return not self._books.stores_of(scope.number)
+        return not self._state.stores_of(scope.number)
 
     def closing(self, debt: Debt) -> dict[int, Piece]:
         """The units that the next repayment closes."""
@@ -179,7 +179,7 @@ class Debts:
             same = known.get(id(piece.work.payload))
             payload = piece.work.payload if same is None else Same(same)
             self._last_name += 1  # of all this rank has given: several scopes may owe the same loan
-            owner = self._books.scopes[piece.work.scope].debt
+            owner = self._state.scopes[piece.work.scope].debt
             assert owner is not None
             owner.names[piece] = self._last_name
             scope = frames.get(piece.work.scope, HOME)
@@ -187,7 +187,7 @@ class Debts:
         closed = ((debt.loan, tuple(closing)),)
         repaid = Repaid(0, debt.loan, closed, tuple(debt.products), kept=tuple(kept), samples=self._take_samples())
         debt.products, debt.nbytes = [], 0
-        self._books.actions.append(Send(debt.lender, repaid))
+        self._state.actions.append(Send(debt.lender, repaid))
 
     def _take_samples(self) -> tuple[tuple[int, int, float], ...]:
         samples = tuple((place, int(items), seconds) for place, (items, seconds) in self._samples.items())

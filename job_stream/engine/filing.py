@@ -7,18 +7,18 @@ from typing import Any
 
 from ..errors import EngineError
 from ..stream.plan import Kind
-from .books import Books
+from .state import RankState
 from .debts import Debts
-from .messages import Deliver, Fail, Fold, Open, Output, Product, Skip, Work
+from .messages import Deliver, Fail, Fold, Open, Output, Product, Skip, WorkBatch
 from .scopes import STREAM
 
-__all__ = ["Filing"]
+__all__ = ["Router"]
 
 RESULTS_BYTES = 32 << 20
 RESULTS_ITEMS = 200_000
 
 
-class Filing:
+class Router:
     """Files products.
 
     Args:
@@ -29,10 +29,10 @@ class Filing:
         results: how many the main thread is done with.
     """
 
-    def __init__(self, books: Books, debts: Debts) -> None:
-        self._books = books
+    def __init__(self, state: RankState, debts: Debts) -> None:
+        self._state = state
         self._debts = debts
-        self._plan = books.plan
+        self._plan = state.plan
         self._outstanding: deque[Deliver] = deque()
         self.results = 0
         self._undelivered_items = 0
@@ -61,7 +61,7 @@ class Filing:
         self._outstanding.append(delivery)
         self._undelivered_items += delivery.count
         self._undelivered_bytes += delivery.payload.nbytes
-        self._books.actions.append(delivery)
+        self._state.actions.append(delivery)
 
     def restore(self, deliveries: tuple[Deliver, ...], results: int) -> None:
         """Delivers again what nobody may have seen, after ``results`` that were taken."""
@@ -80,7 +80,7 @@ class Filing:
             the scopes by all that stands for them.
         """
         opened = stand_ins or {}
-        scopes = self._books.scopes
+        scopes = self._state.scopes
         for product in products:
             if isinstance(product, Open):
                 product = product._replace(parent=opened.get(product.parent, product.parent))
@@ -92,56 +92,56 @@ class Filing:
                 _FILERS[type(product)](self, product)
         return opened
 
-    def _work(self, work: Work) -> None:
+    def _work(self, work: WorkBatch) -> None:
         place = self._plan.places[work.place]
         if place.kind == Kind.END:
             raise EngineError(f"work at {place!r}, where there is nothing left to do")
-        self._books.open(work)
-        self._books.push(work)
+        self._state.open(work)
+        self._state.push(work)
 
     def _output(self, output: Output) -> None:
-        debt = self._books.scopes[output.scope].debt
+        debt = self._state.scopes[output.scope].debt
         if debt is not None:
             self._debts.owe(debt, output)
         elif output.scope == STREAM:
             self._deliver(Deliver(output.payload, output.count, output.base))
         else:
-            self._books.call("end", (output.scope, output.place), output.place, output.payload)
+            self._state.call("end", (output.scope, output.place), output.place, output.payload)
 
     def _fold(self, fold: Fold) -> None:
-        scope, name = self._books.scopes[fold.scope], (fold.scope, fold.place)
+        scope, name = self._state.scopes[fold.scope], (fold.scope, fold.place)
         scope.active.add(self._plan.places[fold.place].segment)
-        self._books.touched.add(fold.scope)
-        if self._books.stores_at(fold.place).holds(name):
-            self._books.call("merge", name, fold.place, fold.payload)
+        self._state.touched.add(fold.scope)
+        if self._state.stores_at(fold.place).holds(name):
+            self._state.call("merge", name, fold.place, fold.payload)
         else:
-            self._books.stores_at(fold.place).adopt(name, fold.payload)
+            self._state.stores_at(fold.place).adopt(name, fold.payload)
 
     def _open(self, product: Open) -> int:
-        scope = self._books.scopes.open(product.parent, product.place)
+        scope = self._state.scopes.open(product.parent, product.place)
         scope.active.update(product.active)
         scope.key = product.key
-        self._books.stores_at(product.place).adopt((scope.number, scope.body.end), product.payload)
-        self._books.touched.add(scope.number)
+        self._state.stores_at(product.place).adopt((scope.number, scope.body.end), product.payload)
+        self._state.touched.add(scope.number)
         return scope.number
 
     def notice(self, notice: Skip | Fail) -> None:
         """Something was left out: rank 0 keeps the list."""
-        home = self._books.scopes.get(notice.scope)
+        home = self._state.scopes.get(notice.scope)
         while home is not None and home.debt is None and home.parent >= 0:
-            home = self._books.scopes.get(home.parent)
+            home = self._state.scopes.get(home.parent)
         if home is None:
             return
         if home.debt is None:
-            self._books.actions.append(notice)
+            self._state.actions.append(notice)
         else:
             self._debts.owe(home.debt, notice._replace(scope=home.number))
 
 
 _FILERS: dict[type, Any] = {
-    Work: Filing._work,
-    Output: Filing._output,
-    Fold: Filing._fold,
-    Skip: Filing.notice,
-    Fail: Filing.notice,
+    WorkBatch: Router._work,
+    Output: Router._output,
+    Fold: Router._fold,
+    Skip: Router.notice,
+    Fail: Router.notice,
 }

@@ -9,16 +9,16 @@ held back meanwhile, since a store can only leave as a copy that is known to be 
 from __future__ import annotations
 
 from ..stream.plan import Kind
-from .books import Books
+from .state import RankState
 from .debts import Debts
 from .ledger import Piece
 from .messages import HOME, Fold, Open, Output, Product
 from .scopes import Debt, Scope
 
-__all__ = ["Handover"]
+__all__ = ["Recall"]
 
 
-class Handover:
+class Recall:
     """Brings home what a rank has borrowed.
 
     Args:
@@ -26,8 +26,8 @@ class Handover:
         debts: what it owes.
     """
 
-    def __init__(self, books: Books, debts: Debts) -> None:
-        self._books = books
+    def __init__(self, state: RankState, debts: Debts) -> None:
+        self._state = state
         self._debts = debts
 
     def repay_all(self) -> set[int]:
@@ -37,10 +37,10 @@ class Handover:
             the ranks that have been told of a rest.
         """
         pieces: dict[int, list[Piece]] = {}
-        for piece in self._books.pieces:
+        for piece in self._state.pieces:
             pieces.setdefault(piece.work.scope, []).append(piece)
         told: set[int] = set()
-        for scope, *frames in self._books.scopes.families().values():
+        for scope, *frames in self._state.scopes.families().values():
             debt = scope.debt
             if debt is None or not self._debts.closing(debt) or not all(map(self._is_fresh, (scope, *frames))):
                 continue
@@ -49,8 +49,8 @@ class Handover:
         return told
 
     def _is_fresh(self, scope: Scope) -> bool:
-        return all(self._books.stores_at(place).is_fresh((number, place))
-                   for number, place in self._books.stores_of(scope.number))  # fmt: skip
+        return all(self._state.stores_at(place).is_fresh((number, place))
+                   for number, place in self._state.stores_of(scope.number))  # fmt: skip
 
     def _repay(self, scope: Scope, debt: Debt, frames: list[Scope], pieces: dict[int, list[Piece]]) -> bool:
         """Repays what came of one scope; gives whether something is left of it."""
@@ -65,13 +65,13 @@ class Handover:
             self._hand_home(frame, Debt(debt.lender, debt.loan), own)
             new += own
         scope.calls = 0
-        self._books.touched.update(stand_ins)
+        self._state.touched.update(stand_ins)
         self._debts.repay(debt, tuple(new), stand_ins)
         return bool(new)
 
     def _opened(self, frame: Scope, stand_ins: dict[int, int]) -> Open:
         """A frame with its store, and what stands for it in this repayment."""
-        stores = self._books.stores_at(frame.body.end)
+        stores = self._state.stores_at(frame.body.end)
         payload = stores.copy_of((frame.number, frame.body.end))
         return Open(stand_ins[frame.number], stand_ins[frame.parent], frame.place, payload, tuple(sorted(frame.active)),
                     frame.key)  # fmt: skip
@@ -79,9 +79,9 @@ class Handover:
     def _stores_of(self, scope: Scope, stand_in: int) -> list[Product]:
         """The stores of a scope, but for the one that its frame takes along, and what was to be put into them."""
         products: list[Product] = []
-        for name in self._books.stores_of(scope.number):
-            store, more = self._books.stores_at(name[1]).part(name)
-            if self._books.plan.places[name[1]].kind == Kind.FOLD:
+        for name in self._state.stores_of(scope.number):
+            store, more = self._state.stores_at(name[1]).part(name)
+            if self._state.plan.places[name[1]].kind == Kind.FOLD:
                 products += [Fold(stand_in, name[1], payload) for payload in (store, *more)]
             else:
                 products += [Output(stand_in, name[1], 1, payload) for payload in more]
@@ -89,4 +89,4 @@ class Handover:
 
     def _hand_home(self, frame: Scope, debt: Debt, pieces: list[Piece]) -> None:
         debt.pieces = dict.fromkeys(pieces)
-        self._books.scopes.hand_home(frame, debt)
+        self._state.scopes.hand_home(frame, debt)

@@ -12,7 +12,7 @@ from __future__ import annotations
 from typing import Any
 
 from ..errors import EngineError
-from .messages import Work
+from .messages import WorkBatch
 
 __all__ = ["Ledger", "Loan", "Piece", "holder_of"]
 
@@ -22,9 +22,9 @@ class Piece:
 
     __slots__ = ("attempts", "careful", "deaths", "work")
 
-    def __init__(self, work: Work) -> None:
+    def __init__(self, work: WorkBatch) -> None:
         self.work = work
-        self.careful = work.careful
+        self.one_by_one = work.one_by_one
         self.deaths = 0
         self.attempts = 0
 
@@ -127,7 +127,7 @@ class Ledger:
             self._remove(number)
         return pieces
 
-    def keep(self, lane: int, number: int, kept: tuple[tuple[int, Work], ...], origin: Piece | None) -> list[Piece]:
+    def keep(self, lane: int, number: int, kept: tuple[tuple[int, WorkBatch], ...], origin: Piece | None) -> list[Piece]:
         """Adds units that the borrower goes on with; they are as suspect as the one they came from."""
         if number not in self._loans:
             self._add(number, Loan(lane, {}))
@@ -138,7 +138,7 @@ class Ledger:
                 raise EngineError(f"unit {name} of loan {number} is kept twice")
             loan.units[name] = piece = Piece(work)
             if origin is not None:
-                piece.careful, piece.deaths = origin.careful, origin.deaths
+                piece.one_by_one, piece.deaths = origin.one_by_one, origin.deaths
             pieces.append(piece)
         return pieces
 

@@ -1,7 +1,7 @@
 """What goes into the engine and what comes out of it.
 
 Events are facts that the runtime reports, actions are what it is to do, and products are what a lane's work led to.
-All are immutable and compare by value. A payload is opaque to the engine, but for ``Span``, and for its ``nbytes``.
+All are immutable and compare by value. A payload is opaque to the engine, but for ``SourceSlice``, and for its ``nbytes``.
 """
 
 from __future__ import annotations
@@ -10,14 +10,14 @@ from typing import Any, NamedTuple
 
 __all__ = [
     "COUNTED", "HOME", "AllStill", "Answered", "Ask", "Call", "Cancel", "Deliver", "Fail", "Flush", "Fold", "Halt",
-    "Heard", "KeeperDied", "LaneDied", "Lend", "Nothing", "Open", "Output", "Pause", "Probe", "Probed", "Pull",
-    "RankDied", "Refuse", "Repaid", "Report", "Reported", "ResultsTaken", "Resume", "Returned", "Same", "Save",
-    "Saved", "Send", "Signal", "Skip", "SourceGave", "Span", "Stalled", "StartKeeper", "StartLane", "Stretch",
-    "TakeBack", "Work",
+    "Heard", "KeeperLost", "LaneLost", "Lend", "Nothing", "Open", "Output", "Pause", "Probe", "Probed", "Pull",
+    "RankLost", "Refuse", "Repaid", "Report", "Reported", "ResultsTaken", "Resume", "Returned", "Same", "Save",
+    "Saved", "Send", "Signal", "Skip", "SourceGave", "SourceSlice", "Stalled", "StartKeeper", "StartLane", "RangeSlice",
+    "TakeBack", "WorkBatch",
 ]  # fmt: skip
 
 
-class Span(NamedTuple):
+class SourceSlice(NamedTuple):
     """A payload that every lane has already: elements ``start`` to ``stop`` of part ``part`` of the source."""
 
     part: int
@@ -29,7 +29,7 @@ class Span(NamedTuple):
         return 0
 
 
-class Stretch(NamedTuple):
+class RangeSlice(NamedTuple):
     """A payload that says all itself: the numbers from ``start`` to before ``stop`` in steps of ``step``."""
 
     start: int
@@ -41,7 +41,7 @@ class Stretch(NamedTuple):
         return 0
 
 
-COUNTED = (Span, Stretch)
+COUNTED = (SourceSlice, RangeSlice)
 """The payloads that only say which values they stand for, so that anybody can cut them."""
 
 
@@ -61,7 +61,7 @@ HOME = -(1 << 40)
 # products ------------------------------------------------------------------------------------------------------------
 
 
-class Work(NamedTuple):
+class WorkBatch(NamedTuple):
     """Values that are still to go through ``place`` and on.
 
     The first ``skip`` values of the payload are done; of the Multiple that the first one gives, ``inner`` elements are.
@@ -77,7 +77,7 @@ class Work(NamedTuple):
     skip: int = 0
     inner: int = 0
     resume: bool = False
-    careful: bool = False
+    one_by_one: bool = False
     key: int = 0
 
 
@@ -132,12 +132,12 @@ class Fail(NamedTuple):
     attempts: int
     cause: str
     timed: bool
-    opaque: bool
+    during_unpickling: bool
     final: bool = True
     scope: int = 0
 
 
-Product = Work | Output | Fold | Open | Skip | Fail
+Product = WorkBatch | Output | Fold | Open | Skip | Fail
 
 # events --------------------------------------------------------------------------------------------------------------
 
@@ -165,7 +165,7 @@ class Repaid(NamedTuple):
     products: tuple[Product, ...] = ()
     returned: tuple[int, ...] = ()
     computed: tuple[int, ...] = ()
-    kept: tuple[tuple[int, Work], ...] = ()
+    kept: tuple[tuple[int, WorkBatch], ...] = ()
     samples: tuple[tuple[int, int, float], ...] = ()
 
 
@@ -176,9 +176,9 @@ class Returned(NamedTuple):
     loans: tuple[int, ...]
 
 
-class LaneDied(NamedTuple):
+class LaneLost(NamedTuple):
     """A lane is gone. ``loan``, ``unit`` and ``place`` are what it had noted. ``timed``: it was killed for exceeding a
-    time limit. ``opaque``: it was unpickling, so that nobody should try that again. What it had not begun counts as
+    time limit. ``during_unpickling``: it was unpickling, so that nobody should try that again. What it had not begun counts as
     innocent, since it had noted another loan."""
 
     lane: int
@@ -187,7 +187,7 @@ class LaneDied(NamedTuple):
     place: int
     cause: str
     timed: bool = False
-    opaque: bool = False
+    during_unpickling: bool = False
 
 
 class Answered(NamedTuple):
@@ -199,7 +199,7 @@ class Answered(NamedTuple):
     more: bool = False
 
 
-class KeeperDied(NamedTuple):
+class KeeperLost(NamedTuple):
     """The keeper is gone; it had begun with value number ``index`` of its oldest call."""
 
     processes: bool
@@ -207,7 +207,7 @@ class KeeperDied(NamedTuple):
     place: int
     cause: str
     timed: bool = False
-    opaque: bool = False
+    during_unpickling: bool = False
 
 
 class ResultsTaken(NamedTuple):
@@ -233,14 +233,14 @@ class Heard(NamedTuple):
     message: Any
 
 
-class RankDied(NamedTuple):
+class RankLost(NamedTuple):
     """Another rank is gone."""
 
     rank: int
 
 
-Event = (SourceGave | Repaid | Returned | LaneDied | Answered | KeeperDied | ResultsTaken | Save | Nothing | Heard
-         | RankDied)  # fmt: skip
+Event = (SourceGave | Repaid | Returned | LaneLost | Answered | KeeperLost | ResultsTaken | Save | Nothing | Heard
+         | RankLost)  # fmt: skip
 
 # between ranks: also Lend, Repaid and Halt ----------------------------------------------------------------------------
 
@@ -317,13 +317,13 @@ class StartKeeper(NamedTuple):
 
 
 class Lend(NamedTuple):
-    """Send a parcel to a lane, or pieces to another rank. ``careful``: one call at a time, so that whatever kills the
+    """Send a parcel to a lane, or pieces to another rank. ``one_by_one``: one call at a time, so that whatever kills the
     lane is known exactly."""
 
     lane: int
     loan: int
-    units: tuple[tuple[int, Work], ...]
-    careful: bool = False
+    units: tuple[tuple[int, WorkBatch], ...]
+    one_by_one: bool = False
 
 
 class TakeBack(NamedTuple):
@@ -360,7 +360,7 @@ class Call(NamedTuple):
     store: tuple[int, int]
     place: int
     payload: Any
-    careful: bool = False
+    one_by_one: bool = False
     without: tuple[int, ...] = ()
 
 
@@ -405,7 +405,7 @@ Action = (StartLane | StartKeeper | Lend | TakeBack | Flush | Resume | Signal | 
           | Report | Saved | Halt | Stalled | Send)  # fmt: skip
 
 TRAVELLING = (
-    Span, Stretch, Work, Output, Fold, Open, Skip, Repaid, Answered, Lend, Flush, Resume, Call, Same, Fail, Ask, Refuse,
+    SourceSlice, RangeSlice, WorkBatch, Output, Fold, Open, Skip, Repaid, Answered, Lend, Flush, Resume, Call, Same, Fail, Ask, Refuse,
     Pause, Cancel, Halt, Report, Reported, Probe, Probed, AllStill,
 )  # fmt: skip
 """What is sent to lanes, keepers and other ranks, and what comes from them."""

@@ -9,9 +9,9 @@ from __future__ import annotations
 from typing import Any
 
 from ..stream.plan import Kind
-from .books import Books
+from .state import RankState
 from .debts import Debts
-from .messages import Fold, Work
+from .messages import Fold, WorkBatch
 from .scopes import STREAM, Scope
 from .stores import CallState, Entry
 
@@ -26,23 +26,23 @@ class Progress:
         debts: scopes of borrowed pieces are repaid.
     """
 
-    def __init__(self, books: Books, debts: Debts) -> None:
-        self._books = books
+    def __init__(self, state: RankState, debts: Debts) -> None:
+        self._state = state
         self._debts = debts
-        self._plan = books.plan
+        self._plan = state.plan
         self._more: list[Entry] = []
         self.stream_ended = False
 
     def advance(self) -> None:
         """Lets every scope in which something closed go on, or end."""
-        books = self._books
-        books.close_source()
-        while books.touched and not self.stream_ended:
-            scope = books.scopes.get(books.touched.pop())
+        state = self._state
+        state.close_source()
+        while state.touched and not self.stream_ended:
+            scope = state.scopes.get(state.touched.pop())
             if scope is not None and not scope.calls:
                 self._advance(scope)
         self._debts.settle()
-        books.make_calls()
+        state.make_calls()
 
     def _advance(self, scope: Scope) -> None:
         if scope.debt is not None:
@@ -64,13 +64,13 @@ class Progress:
         scope.active.discard(segment)
         if scope.body.segments[segment + 1].folds:
             scope.active.add(segment + 1)
-        if self._books.stores_at(place).holds((scope.number, place)):
+        if self._state.stores_at(place).holds((scope.number, place)):
             self._take(scope, place)
         else:
             self._emission(scope, place, None)
 
     def _take(self, scope: Scope, place: int) -> None:
-        store = self._books.take_store(scope, (scope.number, place))
+        store = self._state.take_store(scope, (scope.number, place))
         if store:
             self._taken(scope, place, store[0])
 
@@ -84,28 +84,28 @@ class Progress:
             self._next_round(scope, payload)
 
     def _emission(self, scope: Scope, place: int, payload: Any) -> None:
-        work = Work(scope.number, place, 1, payload, resume=True, key=scope.key)
-        self._books.open(work)
-        self._books.push(work)
+        work = WorkBatch(scope.number, place, 1, payload, resume=True, key=scope.key)
+        self._state.open(work)
+        self._state.push(work)
 
     def _next_round(self, scope: Scope, payload: Any) -> None:
         """Turns an open frame back into a piece; it stays open in the scope around it."""
-        self._books.scopes.close(scope.number)
-        self._books.touched.discard(scope.number)
-        self._books.push(Work(scope.parent, scope.place, 1, payload, resume=True))
+        self._state.scopes.close(scope.number)
+        self._state.touched.discard(scope.number)
+        self._state.push(WorkBatch(scope.parent, scope.place, 1, payload, resume=True))
 
     # the keeper -------------------------------------------------------------------------------------------------------
 
     def call_ended(self, entry: Entry, payload: Any, more: bool) -> None:
         """The keeper has made a call. ``more``: it gave a long Multiple, which is to be asked for."""
-        scope = self._books.scopes.get(entry.store[0])
+        scope = self._state.scopes.get(entry.store[0])
         if scope is None:
             return
         if more:  # the scope stays busy until the rest has been asked for
             self._more.append(entry)
             return
         scope.calls -= 1
-        self._books.touched.add(scope.number)
+        self._state.touched.add(scope.number)
         if entry.kind == "checkout":
             self._taken(scope, entry.place, payload)
 
@@ -119,17 +119,17 @@ class Progress:
         if call.more:
             self._more.append(entry)
         if call.more or not call.answered:
-            self._books.scopes[entry.store[0]].calls += 1
+            self._state.scopes[entry.store[0]].calls += 1
 
     def ask_for_more(self, full: bool) -> None:
         """Has the keeper go on with the long Multiples it holds, while lanes have little to do."""
         if not self._more:
             return
-        books = self._books
-        while self._more and not full and sum(map(len, books.backlogs.values())) <= 2 * books.lanes:
+        state = self._state
+        while self._more and not full and sum(map(len, state.backlogs.values())) <= 2 * state.lanes:
             entry = self._more.pop()
-            scope = books.scopes.get(entry.store[0])
+            scope = state.scopes.get(entry.store[0])
             if scope is not None:
                 scope.calls -= 1
-                books.call("more", entry.store, entry.place, entry.origin)
-        books.make_calls()
+                state.call("more", entry.store, entry.place, entry.origin)
+        state.make_calls()

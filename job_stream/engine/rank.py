@@ -1,9 +1,9 @@
 """One rank: it lends work to its lanes and to other ranks, and files what they repay.
 
 ``Rank.handle(event, now)`` is the only entrance. It takes one event and returns the actions to perform. The same
-events at the same times give the same actions, always. The parts of a rank share its books: ``Filing`` puts what comes
-in where it belongs, ``Progress`` has scopes go on, ``Debts`` repays other ranks, ``Sharing`` lends to them, ``Roster``
-knows the lanes, ``Blame`` finds out what kills them, ``Saving`` has the state of the stream brought home and captured.
+events at the same times give the same actions, always. The parts of a rank share its books: ``Router`` puts what comes
+in where it belongs, ``Progress`` has scopes go on, ``Debts`` repays other ranks, ``PeerLending`` lends to them, ``LaneTable``
+knows the lanes, ``Poison`` finds out what kills them, ``Snapshots`` has the state of the stream brought home and captured.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from typing import Any
 
 from ..stream.plan import Plan
 from .backlog import Part
-from .blame import Blame
-from .books import Books
+from .blame import Poison
+from .state import RankState
 from .capture import State, capture, restore
 from .debts import Debts
-from .filing import Filing
-from .handover import Handover
+from .router import Router
+from .recall import Recall
 from .ledger import holder_of
 from .messages import (
     HOME,
@@ -31,14 +31,14 @@ from .messages import (
     Fail,
     Halt,
     Heard,
-    KeeperDied,
-    LaneDied,
+    KeeperLost,
+    LaneLost,
     Lend,
     Nothing,
     Pause,
     Probe,
     Probed,
-    RankDied,
+    RankLost,
     Refuse,
     Repaid,
     Report,
@@ -49,14 +49,14 @@ from .messages import (
     Save,
     Send,
     SourceGave,
-    Work,
+    WorkBatch,
 )  # fmt: skip
 from .pauses import Pauses
 from .progress import Progress
-from .roster import Roster
-from .saving import Saving
+from .lane_table import LaneTable
+from .snapshots import Snapshots
 from .scheduling import Scheduling
-from .sharing import Sharing
+from .peer_lending import PeerLending
 from .stalls import Stalls, story_of
 
 __all__ = ["Rank"]
@@ -76,21 +76,21 @@ class Rank:
     def __init__(self, plan: Plan, parts: tuple[Part, ...], lanes: int, number: int = 0,
                  lanes_of: tuple[int, ...] = (), state: State | None = None) -> None:  # fmt: skip
         self._plan = plan
-        self._books = Books(plan, parts, lanes, number)
-        self._roster = Roster(self._books)
-        self._sharing = Sharing(self._books, self._roster, lanes_of or (lanes,))
-        self._debts = Debts(self._books, self._sharing.alone)
-        self._filing = Filing(self._books, self._debts)
-        self._progress = Progress(self._books, self._debts)
-        self._blame = Blame(self._books)
-        self._saving = Saving(self._books, self._roster, Handover(self._books, self._debts), self.capture)
+        self._state = RankState(plan, parts, lanes, number)
+        self._lane_table = LaneTable(self._state)
+        self._peer_lending = PeerLending(self._state, self._lane_table, lanes_of or (lanes,))
+        self._debts = Debts(self._state, self._peer_lending.alone)
+        self._router = Router(self._state, self._debts)
+        self._progress = Progress(self._state, self._debts)
+        self._blame = Poison(self._state)
+        self._snapshots = Snapshots(self._state, self._lane_table, Recall(self._state, self._debts), self.capture)
         self._pauses = Pauses()
         self._stalls = Stalls(number, self._is_at_rest)
-        self._scheduling = Scheduling(self._books, self._roster, self._sharing, self._progress, self._pauses)
+        self._scheduling = Scheduling(self._state, self._lane_table, self._peer_lending, self._progress, self._pauses)
         self._halted = False
         self._listeners = self._new_listeners()
         if state is not None:
-            restore(state, self._books, self._filing, self._progress)
+            restore(state, self._state, self._router, self._progress)
 
     def capture(self) -> State:
         """The state of the stream as plain data, complete between any two events; of rank 0 only.
@@ -98,7 +98,7 @@ class Rank:
         ``Rank(..., state=state)`` goes on from it, on any number of ranks and lanes. What other ranks had borrowed is
         open work then. Results that had been delivered but not taken are delivered again.
         """
-        return capture(self._books, self._filing, self._progress)
+        return capture(self._state, self._router, self._progress)
 
     @property
     def halted(self) -> bool:
@@ -107,7 +107,7 @@ class Rank:
     @property
     def full(self) -> bool:
         """Whether lanes wait for results to be taken."""
-        return self._filing.full
+        return self._router.full
 
     @property
     def paused(self) -> bool:
@@ -117,17 +117,17 @@ class Rank:
     @property
     def awaits(self) -> bool:
         """Whether results have been delivered that are not taken yet."""
-        return bool(self._filing.outstanding)
+        return bool(self._router.outstanding)
 
     @property
     def debtors(self) -> set[int]:
         """The ranks that have borrowed something here."""
-        return self._books.ledger.debtors
+        return self._state.ledger.debtors
 
     @property
     def busy(self) -> bool:
         """Whether a lane has something to do."""
-        return self._roster.running > 0
+        return self._lane_table.running > 0
 
     @property
     def has_plenty(self) -> bool:
@@ -137,7 +137,7 @@ class Rank:
     @property
     def deadline(self) -> float | None:
         """When the rank wants to hear of something, on the clock of ``handle``; ``Nothing`` will do."""
-        deadlines = (self._debts.deadline, self._sharing.deadline, self._saving.deadline, self._stalls.deadline)
+        deadlines = (self._debts.deadline, self._peer_lending.deadline, self._snapshots.deadline, self._stalls.deadline)
         return min((time for time in deadlines if time is not None), default=None)
 
     def handle(self, event: Event, now: float = 0.0) -> list[Action]:
@@ -147,85 +147,85 @@ class Rank:
             event: what happened.
             now: seconds on any clock.
         """
-        books = self._books
-        books.now = now
+        state = self._state
+        state.now = now
         self._stalls.saw(event, now)
         if type(event) is ResultsTaken and (self._halted or not self.full):
             self._on_results_taken(event)  # and nobody had waited for that
         elif not self._halted:
             _HANDLERS[type(event)](self, event)
-            if self._saving.active:
-                self._saving.advance()
+            if self._snapshots.active:
+                self._snapshots.advance()
             self._progress.advance()
             if self._progress.stream_ended:
                 self._end()
             if not self._halted:
                 if self._stalls.is_due(now):
                     self._look_for_stalls()
-                if books.number == 0:
+                if state.number == 0:
                     self._pauses.note(self.full)
                 self._scheduling.advance()
-        actions, books.actions = books.actions, []
+        actions, state.actions = state.actions, []
         return actions
 
     def _end(self) -> None:
         self._halted = True
-        self._books.actions += [Send(rank, Halt()) for rank in self._sharing.others]
-        self._books.actions.append(Halt())
+        self._state.actions += [Send(rank, Halt()) for rank in self._peer_lending.others]
+        self._state.actions.append(Halt())
 
     # events -----------------------------------------------------------------------------------------------------------
 
     def _on_source(self, event: SourceGave) -> None:
-        self._books.source.gave(event.chunks, event.done)
+        self._state.source.gave(event.chunks, event.done)
 
     def _on_repaid(self, event: Repaid) -> None:
-        books = self._books
-        if not books.ledger.is_open(event.lane, event.closed) or (event.lane > 0 and event.lane not in self._roster):
+        state = self._state
+        if not state.ledger.is_open(event.lane, event.closed) or (event.lane > 0 and event.lane not in self._lane_table):
             return
         self._blame.repaid()
         self._debts.learn(event.samples)
-        stand_ins = {HOME: books.ledger.scope_of(*_last_of(event.closed))} if event.lane < 0 else {}
-        kept = self._kept(event, self._filing.file(event.products, stand_ins))
-        closed = [piece for number, names in event.closed for piece in books.ledger.close(number, names)]
+        stand_ins = {HOME: state.ledger.scope_of(*_last_of(event.closed))} if event.lane < 0 else {}
+        kept = self._kept(event, self._router.file(event.products, stand_ins))
+        closed = [piece for number, names in event.closed for piece in state.ledger.close(number, names)]
         if kept:
             origin = closed[-1] if closed and event.lane > 0 else None
-            for piece in books.ledger.keep(event.lane, event.loan, kept, origin):
-                books.register(piece)
+            for piece in state.ledger.keep(event.lane, event.loan, kept, origin):
+                state.register(piece)
         for piece in closed:
-            books.close_piece(piece)
+            state.close_piece(piece)
         if event.lane > 0:
             self._settle_lane(event)
 
-    def _kept(self, event: Repaid, stand_ins: dict[int, int]) -> tuple[tuple[int, Work], ...]:
+    def _kept(self, event: Repaid, stand_ins: dict[int, int]) -> tuple[tuple[int, WorkBatch], ...]:
         """What the borrower goes on with, counted as open, and with payloads that it did not have to send."""
         kept = []
-        books = self._books
+        state = self._state
         for name, work in event.kept:
             work = work._replace(scope=stand_ins.get(work.scope, work.scope))
             payload = work.payload
             if payload is None and event.lane > 0:  # a rank may go on with a reduction that nothing has come to
-                payload = books.ledger.payload(*_last_of(event.closed))
+                payload = state.ledger.payload(*_last_of(event.closed))
             elif type(payload) is Same:
-                payload = books.ledger.payload(event.closed[0][0], payload.name)
-            if work.scope in books.scopes:
-                books.open(work)
+                payload = state.ledger.payload(event.closed[0][0], payload.name)
+            if work.scope in state.scopes:
+                state.open(work)
             kept.append((name, work._replace(payload=payload)))
         return tuple(kept)
 
     def _settle_lane(self, event: Repaid) -> None:
         if event.returned:
-            self._books.give_back(self._books.ledger.close(event.loan, event.returned))
+            self._state.give_back(self._state.ledger.close(event.loan, event.returned))
         if event.computed:
-            self._books.ledger.compute(event.loan, event.computed)
-        self._roster.repaid(event.lane)
+            self._state.ledger.compute(event.loan, event.computed)
+        self._lane_table.repaid(event.lane)
 
     def _on_returned(self, event: Returned) -> None:
-        if event.lane in self._roster:  # otherwise it died meanwhile, and all it owed has been given back
-            self._roster.returned(event.lane, event.loans)
+        if event.lane in self._lane_table:  # otherwise it died meanwhile, and all it owed has been given back
+            self._lane_table.returned(event.lane, event.loans)
 
-    def _on_lane_died(self, event: LaneDied) -> None:
+    def _on_lane_died(self, event: LaneLost) -> None:
         fails = self._blame.died(event)
-        self._roster.died(event.lane)
+        self._lane_table.died(event.lane)
         for fail in fails:
             self._fail(fail)
 
@@ -233,31 +233,31 @@ class Rank:
         """Gives something up: that ends the run, unless the stage's policy is to skip."""
         if fail.final or not self._plan.places[fail.place].policy.skip:
             self._halted = True
-            self._books.actions.append(fail._replace(final=True))
+            self._state.actions.append(fail._replace(final=True))
         else:
-            self._filing.notice(fail)
+            self._router.notice(fail)
 
     def _on_answered(self, event: Answered) -> None:
-        for stores in self._books.stores.values():
+        for stores in self._state.stores.values():
             if event.call in stores:
                 entry = stores.answered(event.call, event.payload, event.more)
                 if entry is not None:
-                    self._filing.file(event.products)
+                    self._router.file(event.products)
                     self._progress.call_ended(entry, event.payload, event.more)
                 return
 
-    def _on_keeper_died(self, event: KeeperDied) -> None:
-        guilty = self._books.stores[event.processes].died(event.index, event.timed)
+    def _on_keeper_died(self, event: KeeperLost) -> None:
+        guilty = self._state.stores[event.processes].died(event.index, event.timed)
         if guilty is not None:
             entry, index, attempts = guilty
-            self._fail(Fail(event.place, entry.payload, index, 1, attempts, event.cause, event.timed, event.opaque,
+            self._fail(Fail(event.place, entry.payload, index, 1, attempts, event.cause, event.timed, event.during_unpickling,
                             final=entry.kind != "end", scope=entry.store[0]))  # fmt: skip
 
     def _on_results_taken(self, event: ResultsTaken) -> None:
-        self._filing.taken(event.count, event.nbytes)
+        self._router.taken(event.count, event.nbytes)
 
     def _on_save(self, event: Save) -> None:
-        self._saving.save()
+        self._snapshots.save()
 
     def _on_nothing(self, event: Nothing) -> None:
         pass
@@ -265,20 +265,20 @@ class Rank:
     # other ranks ------------------------------------------------------------------------------------------------------
 
     def _on_heard(self, event: Heard) -> None:
-        if event.rank not in self._sharing.asking.dead:
+        if event.rank not in self._peer_lending.asking.dead:
             self._listeners[type(event.message)](event.rank, event.message)
 
     def _new_listeners(self) -> dict[type, Callable[[int, Any], None]]:
         """Who takes which message of another rank."""
         return {
-            Ask: self._sharing.heard_ask, Refuse: self._sharing.asking.heard_refuse, Lend: self._heard_lend,
+            Ask: self._peer_lending.heard_ask, Refuse: self._peer_lending.asking.heard_refuse, Lend: self._heard_lend,
             Repaid: self._heard_repaid, Pause: self._heard_pause, Cancel: self._debts.heard_cancel,
-            Report: self._saving.heard_report, Reported: self._saving.heard_reported, Probe: self._heard_probe,
+            Report: self._snapshots.heard_report, Reported: self._snapshots.heard_reported, Probe: self._heard_probe,
             Probed: self._heard_probed, AllStill: self._heard_all_still, Halt: self._heard_halt,
         }  # fmt: skip
 
     def _heard_lend(self, rank: int, lend: Lend) -> None:
-        self._sharing.asking.lent(rank)
+        self._peer_lending.asking.lent(rank)
         self._debts.borrow(rank, lend)
 
     def _heard_repaid(self, rank: int, repaid: Repaid) -> None:
@@ -288,11 +288,11 @@ class Rank:
         self._pauses.heard(rank, pause.change)
 
     def _heard_probe(self, rank: int, probe: Probe) -> None:
-        self._books.actions.append(self._stalls.probed(probe, self._books.now))
+        self._state.actions.append(self._stalls.probed(probe, self._state.now))
 
     def _heard_probed(self, rank: int, probed: Probed) -> None:
         if self._stalls.heard(rank, probed):
-            self._books.actions += [Send(other, AllStill()) for other in self._sharing.others]
+            self._state.actions += [Send(other, AllStill()) for other in self._peer_lending.others]
             self._ask_again()
 
     def _heard_all_still(self, rank: int, message: AllStill) -> None:
@@ -300,40 +300,40 @@ class Rank:
 
     def _heard_halt(self, rank: int, halt: Halt) -> None:
         self._halted = True
-        self._books.actions.append(halt)
+        self._state.actions.append(halt)
 
-    def _on_rank_died(self, event: RankDied) -> None:
-        self._sharing.died(event.rank)
-        self._saving.rank_died(event.rank)
+    def _on_rank_died(self, event: RankLost) -> None:
+        self._peer_lending.died(event.rank)
+        self._snapshots.rank_died(event.rank)
         self._pauses.died(event.rank)
-        if self._books.number == 0:
+        if self._state.number == 0:
             self._pauses.renew()
-        for _, loan in self._books.drop_loans(holder_of(event.rank)):
-            self._books.give_back(list(loan.units.values()))
+        for _, loan in self._state.drop_loans(holder_of(event.rank)):
+            self._state.give_back(list(loan.units.values()))
         self._debts.lender_died(event.rank)
 
     # standing still ---------------------------------------------------------------------------------------------------
 
     def _is_at_rest(self) -> bool:
         """Whether no user code runs here, and nothing is under way within this process that leads to some."""
-        source = self._books.source.pulling or self._saving.active
-        return not (self.busy or self.awaits or source or any(stores.working for stores in self._books.stores.values()))
+        source = self._state.source.pulling or self._snapshots.active
+        return not (self.busy or self.awaits or source or any(stores.working for stores in self._state.stores.values()))
 
     def _look_for_stalls(self) -> None:
         """Asks the others whether they stand still, too; where there are none, all that there is does."""
-        probes = self._stalls.ask(self._sharing.others)
+        probes = self._stalls.ask(self._peer_lending.others)
         if probes:
-            self._books.actions += probes
+            self._state.actions += probes
         else:
             self._ask_again()
 
     def _ask_again(self) -> None:
         """Nothing moves anywhere: says what this rank waits for, and asks for it again."""
-        self._books.actions.append(story_of(self._books, self._roster, self._sharing.asking, self._pauses))
-        self._sharing.asking.again()
-        self._roster.ask_again()
-        if self._books.number == 0:
-            self._pauses.restate(self._sharing.others)
+        self._state.actions.append(story_of(self._state, self._lane_table, self._peer_lending.asking, self._pauses))
+        self._peer_lending.asking.again()
+        self._lane_table.ask_again()
+        if self._state.number == 0:
+            self._pauses.restate(self._peer_lending.others)
 
 
 def _last_of(closed: tuple[tuple[int, tuple[int, ...]], ...]) -> tuple[int, int]:
@@ -346,12 +346,12 @@ _HANDLERS: dict[type, Any] = {
     SourceGave: Rank._on_source,
     Repaid: Rank._on_repaid,
     Returned: Rank._on_returned,
-    LaneDied: Rank._on_lane_died,
+    LaneLost: Rank._on_lane_died,
     Answered: Rank._on_answered,
-    KeeperDied: Rank._on_keeper_died,
+    KeeperLost: Rank._on_keeper_died,
     ResultsTaken: Rank._on_results_taken,
     Save: Rank._on_save,
     Nothing: Rank._on_nothing,
     Heard: Rank._on_heard,
-    RankDied: Rank._on_rank_died,
+    RankLost: Rank._on_rank_died,
 }

@@ -17,12 +17,12 @@ from collections.abc import Callable
 from typing import Any
 
 from ..errors import EngineError
-from .books import Books
-from .handover import Handover
+from .state import RankState
+from .recall import Recall
 from .messages import Report, Reported, Saved, Send
-from .roster import Roster
+from .lane_table import LaneTable
 
-__all__ = ["Saving"]
+__all__ = ["Snapshots"]
 
 REPORT_S = 0.1
 """So long lanes have to report: a few of their time slices."""
@@ -33,7 +33,7 @@ ROUNDS = 8
 """So often borrowers are asked at most."""
 
 
-class Saving:
+class Snapshots:
     """What is done on one rank for a capture.
 
     Args:
@@ -47,12 +47,12 @@ class Saving:
         deadline: when it wants to hear of something.
     """
 
-    def __init__(self, books: Books, roster: Roster, handover: Handover, capture: Callable[[], Any]) -> None:
-        self._books = books
-        self._roster = roster
-        self._handover = handover
+    def __init__(self, state: RankState, lane_table: LaneTable, recall: Recall, capture: Callable[[], Any]) -> None:
+        self._state = state
+        self._lane_table = lane_table
+        self._recall = recall
         self._capture = capture
-        self._primary = books.number == 0
+        self._primary = state.number == 0
         share = 1.0 if self._primary else 0.5  # so that the lender gets what it is waiting for
         self._borrowers_s, self._save_s = BORROWERS_S * share, SAVE_S * share
         self._number = 0
@@ -79,7 +79,7 @@ class Saving:
     def heard_report(self, rank: int, report: Report) -> None:
         """A lender wants its work back as it stands."""
         if report.number < self._number or (report.number == self._number and not self.active):
-            self._books.actions.append(Send(rank, Reported(report.number)))
+            self._state.actions.append(Send(rank, Reported(report.number)))
             return
         self._askers[rank] = report.number
         if not self.active:
@@ -102,10 +102,10 @@ class Saving:
 
     def _begin(self, report: Report) -> None:
         self.active = True
-        self._begun = self._books.now
+        self._begun = self._state.now
         if not report.again:
-            self._books.actions.append(report)
-            self._roster.flush_all()
+            self._state.actions.append(report)
+            self._lane_table.flush_all()
         self._lanes_until = self._begun + (0.0 if report.again else REPORT_S)
         self._ask(report)
 
@@ -113,15 +113,15 @@ class Saving:
         """Has borrowers repay what they owe."""
         self._number = report.number
         self._moved = False
-        self._debtors = set(self._books.ledger.debtors)
-        self._books.actions += [Send(rank, report) for rank in sorted(self._debtors)]
+        self._debtors = set(self._state.ledger.debtors)
+        self._state.actions += [Send(rank, report) for rank in sorted(self._debtors)]
 
     # going on ---------------------------------------------------------------------------------------------------------
 
     def advance(self) -> None:
         """Goes on if what was waited for has come, or is late."""
         self.deadline = None
-        if self._then is None and not self._waits(self._lanes_until, self._roster.owes):
+        if self._then is None and not self._waits(self._lanes_until, self._lane_table.owes):
             self._go_on()
         while self._then is not None and not self._waits(self._begun + self._save_s, not self._is_quiet):
             self._then()
@@ -135,7 +135,7 @@ class Saving:
 
     def _waits(self, due: float, wanting: bool) -> bool:
         """Whether something is wanting, and worth waiting for until then."""
-        if not wanting or self._books.now >= due:
+        if not wanting or self._state.now >= due:
             return False
         self.deadline = due
         return True
@@ -143,12 +143,12 @@ class Saving:
     def _hold(self, then: Callable[[], None]) -> None:
         """Keeps calls back; ``then`` follows when copies of the stores are here."""
         self._then = then
-        for stores in self._books.stores.values():
+        for stores in self._state.stores.values():
             stores.hold()
 
     @property
     def _is_quiet(self) -> bool:
-        return all(stores.quiet for stores in self._books.stores.values())
+        return all(stores.quiet for stores in self._state.stores.values())
 
     @property
     def _early(self) -> list[int]:
@@ -171,7 +171,7 @@ class Saving:
             self._go_on()
             return
         if self._primary:
-            self._books.actions.append(Saved(self._capture()))
+            self._state.actions.append(Saved(self._capture()))
         self._release()
         self._answer(list(self._askers), self._moved)
         self._parent = None
@@ -180,17 +180,17 @@ class Saving:
     @property
     def _is_round_due(self) -> bool:
         """Whether others may have something for rank 0 that they had not before."""
-        in_time = self._books.now < self._begun + self._borrowers_s
-        return self._primary and self._moved and in_time and self._rounds > 1 and bool(self._books.ledger.debtors)
+        in_time = self._state.now < self._begun + self._borrowers_s
+        return self._primary and self._moved and in_time and self._rounds > 1 and bool(self._state.ledger.debtors)
 
     def _repay(self) -> None:
-        if self._handover.repay_all() - {self._parent}:
+        if self._recall.repay_all() - {self._parent}:
             self._moved = True
 
     def _release(self) -> None:
         self._then = None
-        for stores in self._books.stores.values():
+        for stores in self._state.stores.values():
             stores.release()
 
     def _answer(self, ranks: list[int], moved: bool) -> None:
-        self._books.actions += [Send(rank, Reported(self._askers.pop(rank), moved)) for rank in ranks]
+        self._state.actions += [Send(rank, Reported(self._askers.pop(rank), moved)) for rank in ranks]

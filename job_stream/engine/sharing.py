@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from .backlog import Backlog, is_counted
-from .books import Books
+from .state import RankState
 from .ledger import Piece, holder_of
-from .messages import Ask, Lend, Refuse, Send, Work
-from .roster import Roster
+from .messages import Ask, Lend, Refuse, Send, WorkBatch
+from .lane_table import LaneTable
 from .stealing import Asking, Told, behind, tree_parent
 
-__all__ = ["ANSWER_S", "Sharing"]
+__all__ = ["ANSWER_S", "PeerLending"]
 
 ANSWER_S = 0.01
 """What an answer of another rank may take; whoever will have nothing to do by then needs work now."""
@@ -53,7 +53,7 @@ class _Need:
         self.answer_by: float | None = None
 
 
-class Sharing:
+class PeerLending:
     """The side of a rank that other ranks see while it lends and asks.
 
     Args:
@@ -62,18 +62,18 @@ class Sharing:
         lanes_of: how many lanes each rank has.
     """
 
-    def __init__(self, books: Books, roster: Roster, lanes_of: tuple[int, ...]) -> None:
-        self._books = books
-        self._roster = roster
-        self._plan = books.plan
-        self._number = books.number
+    def __init__(self, state: RankState, lane_table: LaneTable, lanes_of: tuple[int, ...]) -> None:
+        self._state = state
+        self._lane_table = lane_table
+        self._plan = state.plan
+        self._number = state.number
         self._lanes_of = lanes_of
-        self._costs = books.costs
-        self._source = books.source
+        self._costs = state.costs
+        self._source = state.source
         self._cluster = sum(lanes_of)
         self._needs: dict[int, _Need] = {}
         self.behind = behind(self._number, lanes_of)
-        self.asking = Asking(self._number, len(lanes_of), books.ledger.debtors)
+        self.asking = Asking(self._number, len(lanes_of), state.ledger.debtors)
         self.deadline: float | None = None
         self._begin = 0.0
         self._measures = False
@@ -103,7 +103,7 @@ class Sharing:
     def pulls(self) -> bool:
         """Whether more should be pulled from the source, with all the lanes in mind that it may be for."""
         waiting = self._source.waiting
-        if waiting <= self._books.lanes + self.lanes_waiting:
+        if waiting <= self._state.lanes + self.lanes_waiting:
             return True
         return not self.alone and waiting < AHEAD * self._cluster and self._source.waiting_bytes < AHEAD_BYTES
 
@@ -118,14 +118,14 @@ class Sharing:
         if rank in self.asking.dead:
             return
         if not (self._needs or self._costs.known(0)):
-            self._begin = self._books.now
+            self._begin = self._state.now
         need = self._needs.setdefault(rank, _Need())
-        need.idle_at = self._books.now + ask.left
+        need.idle_at = self._state.now + ask.left
         if ask.wait or not need.waits:
             need.lanes = ask.lanes
         need.waits = need.waits or ask.wait
         if not ask.wait:
-            need.answer_by = self._books.now + PATIENCE_S
+            need.answer_by = self._state.now + PATIENCE_S
 
     def died(self, rank: int) -> None:
         self._needs.pop(rank, None)
@@ -138,7 +138,7 @@ class Sharing:
         self._measures = bool(self._needs) and self._is_measuring()
         if not self._needs or self._measures:
             return
-        if any(self._books.backlogs.values()) or (self._source.ready and not full):
+        if any(self._state.backlogs.values()) or (self._source.ready and not full):
             self._lend_to_all(full)
         for rank, need in list(self._needs.items()):
             self._answer(rank, need, busy)
@@ -153,33 +153,33 @@ class Sharing:
     def _answer(self, rank: int, need: _Need, busy: bool) -> None:
         """Refuses, if it is time; sees to it that the need is looked at again."""
         if need.answer_by is not None:
-            if busy and self._books.now < need.answer_by:
+            if busy and self._state.now < need.answer_by:
                 self.remind(need.answer_by)
                 return
             need.answer_by = None
-            self._books.actions.append(Send(rank, Refuse()))
+            self._state.actions.append(Send(rank, Refuse()))
         if not need.waits:
             del self._needs[rank]
         elif not self._is_urgent(need):
             self.remind(need.idle_at - ANSWER_S)
 
     def _is_urgent(self, need: _Need) -> bool:
-        return need.idle_at <= self._books.now + ANSWER_S
+        return need.idle_at <= self._state.now + ANSWER_S
 
     def _is_measuring(self) -> bool:
         """Whether the first items are about to tell what they cost, so that the first loans may be large."""
-        if self._costs.known(0) or not self._source.ready or self._books.now >= self._begin + MEASURE_S:
+        if self._costs.known(0) or not self._source.ready or self._state.now >= self._begin + MEASURE_S:
             return False
         self.remind(self._begin + MEASURE_S)
         return True
 
     def _lend(self, rank: int, pieces: list[Piece]) -> None:
-        loan = self._books.ledger.lend(holder_of(rank), pieces)
+        loan = self._state.ledger.lend(holder_of(rank), pieces)
         units = tuple((name, piece.work) for name, piece in enumerate(pieces))
-        self._books.actions.append(Send(rank, Lend(0, loan, units)))
+        self._state.actions.append(Send(rank, Lend(0, loan, units)))
 
     def _share(self, need: _Need, full: bool) -> list[Piece]:
-        pieces = [piece for backlog in self._books.backlogs.values() for piece in self._from_backlog(backlog, need)]
+        pieces = [piece for backlog in self._state.backlogs.values() for piece in self._from_backlog(backlog, need)]
         return pieces or ([] if full else self._from_source(need.lanes))
 
     def _from_backlog(self, backlog: Backlog, need: _Need) -> list[Piece]:
@@ -187,10 +187,10 @@ class Sharing:
         first; of a piece that can be cut, as much as is wanted."""
         if not backlog:
             return []
-        now, lanes = self._books.now, need.lanes
+        now, lanes = self._state.now, need.lanes
         everybody = self._lanes_of[self._number] + self.lanes_waiting
         total, theirs = backlog.seconds(LEAST_S), max(need.idle_at - now, 0.0) * lanes
-        wanted = (total + self._roster.left + theirs) * lanes / everybody - theirs
+        wanted = (total + self._lane_table.left + theirs) * lanes / everybody - theirs
         if wanted < LEAST_S and not self._is_urgent(need):
             return []
         wanted = min(max(wanted, LEAST_S), total)
@@ -198,11 +198,11 @@ class Sharing:
         while (piece := backlog.oldest) is not None and (wanted > 0 or not shared):
             each = self._costs.estimate(piece.work.place, 1, LEAST_S)
             count = self._how_many(piece.work, each, wanted)
-            shared.append(self._books.cut_off(piece, count) if count < piece.work.count else backlog.share())
+            shared.append(self._state.cut_off(piece, count) if count < piece.work.count else backlog.share())
             wanted -= each * count
         return shared
 
-    def _how_many(self, work: Work, each: float, seconds: float) -> int:
+    def _how_many(self, work: WorkBatch, each: float, seconds: float) -> int:
         """How many items of a piece take so long; all, where it cannot be cut or next to nothing would stay."""
         if work.count == 1 or each <= 0 or not is_counted(work):
             return work.count
@@ -237,7 +237,7 @@ class Sharing:
             return self._take_source(lanes, lanes)
         pieces = []
         for _ in range(count):
-            self._books.enter_source()
+            self._state.enter_source()
             pieces.append(self._source.take(1))
         return pieces
 
@@ -253,11 +253,11 @@ class Sharing:
         size = 1
         if self._source.counted:  # the borrower can cut it as it likes
             size = items
-        elif not self._plan.places[0].solo:
+        elif not self._plan.places[0].time_limited:
             size = max(self._costs.size(0, items, lanes), items // (UNITS_PER_LANE * lanes))
         pieces: list[Piece] = []
         while items > 0 and self._source.ready:
-            self._books.enter_source()
+            self._state.enter_source()
             piece = self._source.take(min(size, items))
             pieces.append(piece)
             items -= piece.work.count
@@ -275,18 +275,18 @@ class Sharing:
             return
         victim = asking.next()
         if victim is None:
-            for other in (*asking.lifelines(), *asking.retry(self._books.now)):
+            for other in (*asking.lifelines(), *asking.retry(self._state.now)):
                 self._wait_at(other, own)
             self.remind(asking.retry_at)
             return
         asking.asked = victim
-        self._books.actions.append(Send(victim, Ask(own, False, self._left)))
+        self._state.actions.append(Send(victim, Ask(own, False, self._left)))
 
     def _is_early(self) -> bool:
         """Whether nobody but rank 0 can have work yet, so that there is no sense in asking others."""
         if self._first_ask is None:
-            self._first_ask = self._books.now
-        early = not self.asking.ever_lent and self._books.now < self._first_ask + EARLY_S
+            self._first_ask = self._state.now
+        early = not self.asking.ever_lent and self._state.now < self._first_ask + EARLY_S
         if early:
             self.remind(self._first_ask + EARLY_S)
         return early
@@ -295,11 +295,11 @@ class Sharing:
         """Registers; again when many more have come to wait here, or when it runs dry sooner than it had said."""
         if rank == self._number or rank in self.asking.dead:
             return
-        told, now = self.asking.waiting_at.get(rank), self._books.now
+        told, now = self.asking.waiting_at.get(rank), self._state.now
         if told is None or lanes >= 2 * told.lanes or (told.idle_at > now + ANSWER_S and not self._seconds_here):
             left = self._left
             self.asking.waiting_at[rank] = Told(lanes, now + left)
-            self._books.actions.append(Send(rank, Ask(lanes, True, left)))
+            self._state.actions.append(Send(rank, Ask(lanes, True, left)))
 
     @property
     def _left(self) -> float:
@@ -309,4 +309,4 @@ class Sharing:
     @property
     def _seconds_here(self) -> float:
         """About how much work there is, waiting or with lanes."""
-        return self._books.seconds_waiting(LEAST_S) + self._roster.left
+        return self._state.seconds_waiting(LEAST_S) + self._lane_table.left

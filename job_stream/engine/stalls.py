@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from .books import Books
+from .state import RankState
 from .ledger import holder_of
 from .messages import (
     AllStill,
@@ -27,7 +27,7 @@ from .messages import (
     Stalled,
 )
 from .pauses import Pauses
-from .roster import Roster
+from .lane_table import LaneTable
 from .stealing import Asking
 
 __all__ = ["STALL_S", "Stalls", "story_of"]
@@ -101,20 +101,20 @@ class Stalls:
         return answer.is_still and not self._missing
 
 
-def story_of(books: Books, roster: Roster, asking: Asking, pauses: Pauses) -> Stalled:
+def story_of(state: RankState, lane_table: LaneTable, asking: Asking, pauses: Pauses) -> Stalled:
     """What a rank waits for, in words."""
-    ledger, size = books.ledger, len(books.pieces)
-    waiting = sum(map(len, books.backlogs.values()))
-    parts = [f"{size} pieces are open, of which {waiting} wait here and {roster.held} are with workers"]
-    parts += [f"{_pieces(books, rank)} are with rank {rank}" for rank in sorted(ledger.debtors)]
-    lenders = sorted({scope.debt.lender for scope in books.scopes.owing() if scope.debt is not None})
+    ledger, size = state.ledger, len(state.pieces)
+    waiting = sum(map(len, state.backlogs.values()))
+    parts = [f"{size} pieces are open, of which {waiting} wait here and {lane_table.held} are with workers"]
+    parts += [f"{_pieces(state, rank)} are with rank {rank}" for rank in sorted(ledger.debtors)]
+    lenders = sorted({scope.debt.lender for scope in state.scopes.owing() if scope.debt is not None})
     parts += [f"owes rank {rank}" for rank in lenders]
-    parts += [f"{sum(map(len, books.stores.values()))} calls of the keeper are open"]
+    parts += [f"{sum(map(len, state.stores.values()))} calls of the keeper are open"]
     parts += ["pauses for rank 0"] if pauses.paused else []
     parts += [f"has asked rank {asking.asked}"] if asking.asked is not None else []
     parts += [f"waits at ranks {', '.join(map(str, sorted(asking.waiting_at)))}"] if asking.waiting_at else []
     return Stalled("; ".join(parts))
 
 
-def _pieces(books: Books, rank: int) -> int:
-    return sum(len(loan.units) for _, loan in books.ledger.of(holder_of(rank)))
+def _pieces(state: RankState, rank: int) -> int:
+    return sum(len(loan.units) for _, loan in state.ledger.of(holder_of(rank)))

@@ -98,7 +98,7 @@ class _Record:
         return bool(self.log) and self.log[-1].kind == "checkout"
 
 
-class _Blame:
+class _Blamed:
     """What deaths have taught about one call."""
 
     def __init__(self) -> None:
@@ -115,7 +115,7 @@ class Stores:
         self._records: dict[Name, _Record] = {}
         self._open: OrderedDict[int, Entry] = OrderedDict()
         self._held: dict[int, Entry] | None = None
-        self._blame: dict[int | Name, _Blame] = {}
+        self._blame: dict[int | Name, _Blamed] = {}
         self._last = 0 if processes else THREADS
         self._started = False
         self._actions: list[Action] = []
@@ -187,10 +187,10 @@ class Stores:
             self._started = True
             self._actions.append(StartKeeper(self._processes))
         blame = self._blame.get(_suspect(entry))
-        careful, without = blame is not None, tuple(blame.without) if blame else ()
+        one_by_one, without = blame is not None, tuple(blame.without) if blame else ()
         kind = "checkout" if entry.kind == "drop" else entry.kind
         self._actions.append(
-            Call(self._processes, entry.number, kind, entry.store, entry.place, entry.payload, careful, without)
+            Call(self._processes, entry.number, kind, entry.store, entry.place, entry.payload, one_by_one, without)
         )
 
     # what the keeper did ----------------------------------------------------------------------------------------------
@@ -240,7 +240,7 @@ class Stores:
         entry = next(iter(self._open.values()), None)
         if entry is None or self._is_held(entry):
             return None
-        blame = self._blame.setdefault(_suspect(entry), _Blame())
+        blame = self._blame.setdefault(_suspect(entry), _Blamed())
         blame.deaths[index] = deaths = blame.deaths.get(index, 0) + 1
         policy = self._plan.places[entry.place].policy
         if deaths <= policy.retries if timed else deaths < DEATHS + 1:

@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from .scopes import Context, Frame, Home, Stream
+from .scopes import ScopeContext, FrameScope, Outbox, StreamScope
 
-__all__ = ["Mark", "Rest", "Run", "elements_of"]
+__all__ = ["ScopeMark", "PendingMultiple", "PendingValues", "elements_of"]
 
 
-class Run:
+class PendingValues:
     """Values waiting at a place; those before ``index`` are done. ``base``: position of the first in the source."""
 
     __slots__ = ("base", "context", "index", "place", "values")
 
-    def __init__(self, context: Context, place: int, values: Sequence[Any], base: int | None = None) -> None:
+    def __init__(self, context: ScopeContext, place: int, values: Sequence[Any], base: int | None = None) -> None:
         self.context = context
         self.place = place
         self.values = values
@@ -23,7 +23,7 @@ class Run:
         self.base = base
 
 
-class Rest:
+class PendingMultiple:
     """What is left of a Multiple, on its way to ``target``; ``taken`` elements of it have gone on.
 
     ``item`` at ``place`` gave it: the value that a job was given, or the frame that emitted it. If ``again``, whoever
@@ -38,14 +38,14 @@ class Rest:
         "target",
     )  # fmt: skip
 
-    def __init__(self, context: Context, place: int, target: int, item: Any, work: Any, again: bool = False,
+    def __init__(self, context: ScopeContext, place: int, target: int, item: Any, work: Any, again: bool = False,
                  remake: Callable[[], Any] | None = None, attempts: int = 1) -> None:  # fmt: skip
         self.context = context
         self.place = place
         self.target = target
         self.item = item
         self.iterator = elements_of(work)
-        self.again = again and type(context) is Home
+        self.again = again and type(context) is Outbox
         self.remake = remake
         self.attempts = attempts
         self.bound = False
@@ -67,10 +67,10 @@ def _raising(error: BaseException) -> Iterator[Any]:
     yield
 
 
-class Mark:
+class ScopeMark:
     """Everything above belongs to this frame or stream."""
 
     __slots__ = ("scope",)
 
-    def __init__(self, scope: Frame | Stream) -> None:
+    def __init__(self, scope: FrameScope | StreamScope) -> None:
         self.scope = scope

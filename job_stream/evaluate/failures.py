@@ -1,7 +1,7 @@
 """What happens when user code raises: retry, skip, or stop the run.
 
-A failure leaves as one of two exceptions. ``Skipped`` stays inside the evaluator, which records it and goes on;
-``Failed`` leaves the evaluator and ends the run.
+A failure leaves as one of two exceptions. ``ItemSkipped`` stays inside the evaluator, which records it and goes on;
+``StageFailed`` leaves the evaluator and ends the run.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from ..stream.plan import Place
 from .calls import bare
 
 __all__ = [
-    "Failed", "Failures", "Skipped", "Unreadable", "UserFailure", "cannot_be_read", "cannot_travel", "describe",
+    "StageFailed", "Failures", "ItemSkipped", "Unreadable", "UserFailure", "cannot_be_read", "cannot_travel", "describe",
     "failure_of", "has_not_run", "ours",
 ]  # fmt: skip
 
@@ -58,11 +58,11 @@ class _Failure(Exception):
         self.scope = 0
 
 
-class Failed(_Failure):
+class StageFailed(_Failure):
     """User code failed and the run must stop."""
 
 
-class Skipped(_Failure):
+class ItemSkipped(_Failure):
     """User code failed and the item is to be skipped."""
 
 
@@ -78,7 +78,7 @@ class Failures:
     """
 
     def __init__(self, note: Any) -> None:
-        self.skipped: list[Skipped] = []
+        self.skipped: list[ItemSkipped] = []
         self.scope = 0
         self.attempts = 1
         self._note = note
@@ -86,7 +86,7 @@ class Failures:
     def call(self, place: Place, part: str, item: Any, function: Callable[..., Any], *arguments: Any) -> Any:
         """``function(*arguments)`` under the policy of the place; ``part`` names store or emit."""
         try:
-            if place.solo:
+            if place.time_limited:
                 return self.timed(function, *arguments)
             return function(*arguments)
         except BaseException as error:
@@ -118,20 +118,20 @@ class Failures:
         while retry is not None and attempts <= place.policy.retries:
             attempts += 1
             try:
-                answer = self.timed(retry) if place.solo else retry()
+                answer = self.timed(retry) if place.time_limited else retry()
             except BaseException as latest:
                 error = latest
             else:
                 self.attempts = attempts
                 return answer
         stage = f"{place.name} ({part})" if part else place.name
-        raise (Skipped if place.policy.skip else Failed)(stage, item, attempts, error, place.number) from error
+        raise (ItemSkipped if place.policy.skip else StageFailed)(stage, item, attempts, error, place.number) from error
 
-    def record(self, skipped: Skipped) -> None:
+    def record(self, skipped: ItemSkipped) -> None:
         skipped.scope = self.scope
         self.skipped.append(skipped)
 
-    def drain(self) -> list[Skipped]:
+    def drain(self) -> list[ItemSkipped]:
         """What was skipped since the last call."""
         skipped, self.skipped = self.skipped, []
         return skipped
@@ -157,36 +157,36 @@ def _way_out(error: BaseException) -> str:
             "with sqlite3.connect(..., check_same_thread=False)\n")  # fmt: skip
 
 
-def ours(where: str, error: Exception) -> Failed:
+def ours(where: str, error: Exception) -> StageFailed:
     """A mistake of job_stream itself, or a limit that it has met: it must end the run rather than be tried again."""
     mistake = explained(error, f"{where} cannot go on")
     if not isinstance(mistake, (LimitError, PayloadError)):
         mistake = EngineError(f"job_stream made a mistake in {where}: {told(error)}")
         mistake.__cause__ = error
-    return Failed(f"job_stream, {where}", "<none>", 1, mistake, 0)
+    return StageFailed(f"job_stream, {where}", "<none>", 1, mistake, 0)
 
 
-def cannot_travel(stage: str, what: str, error: Exception, number: int) -> Failed:
+def cannot_travel(stage: str, what: str, error: Exception, number: int) -> StageFailed:
     """What came of a stage cannot be packed."""
-    failed = Failed(stage, Unreadable(f"<its {what}>"), 1, error, number)
+    failed = StageFailed(stage, Unreadable(f"<its {what}>"), 1, error, number)
     failed.__cause__ = error
     return failed
 
 
-def has_not_run(stage: str, value: Any, number: int) -> Failed:
+def has_not_run(stage: str, value: Any, number: int) -> StageFailed:
     """What a stage gave, which nobody takes, is a generator or a coroutine: nothing of it has been done."""
     error = PlanError(f"stage {stage!r} gave a {type(value).__name__}, which nobody takes, so nothing in it ever runs: "
                       "return Multiple(...) of a generator, and call asyncio.run(...) with a coroutine")  # fmt: skip
-    return Failed(stage, Unreadable("<its output>"), 1, error, number)
+    return StageFailed(stage, Unreadable("<its output>"), 1, error, number)
 
 
-def cannot_be_read(place: Place, count: int, error: Exception) -> Failed:
+def cannot_be_read(place: Place, count: int, error: Exception) -> StageFailed:
     """What a stage was to be given cannot be unpickled."""
     items = f"{count} items" if count > 1 else "an item"
-    return Failed(place.name, Unreadable(f"<{items} that could not be unpickled>"), 1, error, place.number)
+    return StageFailed(place.name, Unreadable(f"<{items} that could not be unpickled>"), 1, error, place.number)
 
 
-def failure_of(failed: Failed, pack_error: Callable[[BaseException], Any]) -> UserFailure:
+def failure_of(failed: StageFailed, pack_error: Callable[[BaseException], Any]) -> UserFailure:
     """A failure as a message: the exception itself, made fit for its way, and what is known about it as text."""
     return UserFailure(failed.stage, shorten(failed.item), describe(failed.error), os.getpid(), socket.gethostname(),
                        pack_error(failed.error))  # fmt: skip

@@ -18,9 +18,9 @@ from ..stream.plan import Kind, Place, Plan
 from ..values import Multiple, Pair, Reduction
 from . import calls
 from .calls import Stop
-from .entries import Rest, Run
+from .entries import PendingMultiple, PendingValues
 from .evaluator import Evaluator
-from .scopes import Context, Frame
+from .scopes import ScopeContext, FrameScope
 
 __all__ = ["KeyedEvaluator", "mix", "new_evaluator", "pairs", "round_key"]
 
@@ -43,13 +43,13 @@ def pairs(values: list[Any], key: int, *more: int) -> list[Any]:
     return [v if type(v) is calls.Lazy else Pair(mix(key, *more, i), v) for i, v in enumerate(values)]
 
 
-def round_key(frame: Frame) -> int:
+def round_key(frame: FrameScope) -> int:
     """The key of a frame in its present round."""
     return mix(frame.key, frame.round)
 
 
-def _key_of(scope: Context) -> int:
-    return round_key(scope) if isinstance(scope, Frame) else scope.key
+def _key_of(scope: ScopeContext) -> int:
+    return round_key(scope) if isinstance(scope, FrameScope) else scope.key
 
 
 def _number(place: Place, value: Any) -> int:
@@ -79,13 +79,13 @@ class KeyedEvaluator(Evaluator):
             return Multiple([Pair(mix(key, i), v) for i, v in enumerate(answer.workList) if v is not None])
         return Pair(key, answer)
 
-    def call_job(self, run: Run, values: Iterator[Any], outputs: list[Any]) -> Stop | None:
+    def call_job(self, run: PendingValues, values: Iterator[Any], outputs: list[Any]) -> Stop | None:
         place = self.places[run.place]
 
         def job(pair: Pair) -> Any:
             return self._job_answers(place, pair)
 
-        if place.solo:
+        if place.time_limited:
             return self.failures.timed(calls.call_job, job, values, outputs)  # type: ignore[no-any-return]
         return calls.call_job(job, values, outputs)
 
@@ -96,11 +96,11 @@ class KeyedEvaluator(Evaluator):
     def retry_job(self, place: Place, item: Any) -> Any:
         return self._map_answer(place, item) if place.kind == Kind.MAP else self._job_answers(place, item)
 
-    def hold(self, rest: Rest) -> None:
+    def hold(self, rest: PendingMultiple) -> None:
         rest.draws = (self.stage, self.key, self.generator)
         super().hold(rest)
 
-    def next(self, rest: Rest, count: int) -> list[Any]:
+    def next(self, rest: PendingMultiple, count: int) -> list[Any]:
         if rest.draws is not None:  # a generator draws on with the call that made it
             self.stage, self.key, self.generator = rest.draws
         try:
@@ -108,47 +108,47 @@ class KeyedEvaluator(Evaluator):
         finally:
             rest.draws = (self.stage, self.key, self.generator)
 
-    def made_again(self, rest: Rest) -> Any:
+    def made_again(self, rest: PendingMultiple) -> Any:
         try:
             return super().made_again(rest)
         finally:
             rest.draws = (self.stage, self.key, self.generator)
 
-    def children(self, rest: Rest, values: list[Any], first: int) -> list[Any]:
+    def children(self, rest: PendingMultiple, values: list[Any], first: int) -> list[Any]:
         return [Pair(mix(rest.key, first + i), value) for i, value in enumerate(values) if value is not None]
 
     def _map_answer(self, place: Place, pair: Pair) -> Any:
         self._begin(place, pair[0])
         return place.function(pair[1])
 
-    def call_map(self, run: Run, values: list[Any], outputs: list[Any]) -> Stop | None:
+    def call_map(self, run: PendingValues, values: list[Any], outputs: list[Any]) -> Stop | None:
         place = self.places[run.place]
 
         def one(pair: Pair) -> Any:
             return self._map_answer(place, pair)
 
-        if place.solo:
+        if place.time_limited:
             return self.failures.timed(calls.call_map, one, values, outputs)  # type: ignore[no-any-return]
         return calls.call_map(one, values, outputs)
 
-    def fold(self, context: Context, place: Place, values: list[Any]) -> list[Any]:
+    def fold(self, context: ScopeContext, place: Place, values: list[Any]) -> list[Any]:
         recurred = []
         for key, value in values:
             self._begin(place, key)
             recurred += pairs(super().fold(context, place, [value]), key, END)
         return recurred
 
-    def store_of(self, context: Context, place: Place) -> Any:
+    def store_of(self, context: ScopeContext, place: Place) -> Any:
         if place.number not in context.stores:
             self._begin(place, context.key)
         return super().store_of(context, place)
 
-    def emit_store(self, scope: Context, place: Place, store: Any) -> list[Any]:
+    def emit_store(self, scope: ScopeContext, place: Place, store: Any) -> list[Any]:
         rounds = [store.rounds] if type(store) is Reduction and store.rounds else []
         self._begin(place, mix(_key_of(scope), EMIT, *rounds))
         return super().emit_store(scope, place, store)
 
-    def emitted(self, scope: Context, place: Place, values: list[Any], *number: int) -> list[Any]:
+    def emitted(self, scope: ScopeContext, place: Place, values: list[Any], *number: int) -> list[Any]:
         return pairs(values, _key_of(scope), EMIT, place.number, *number)
 
     def _first_of(self, place: Place, first: Pair) -> Pair:
@@ -162,27 +162,27 @@ class KeyedEvaluator(Evaluator):
         self._begin(place, mix(first.key, EMIT))
         return super().store_of_frame(place, first)
 
-    def emit_frame_store(self, frame: Frame) -> list[Any]:
+    def emit_frame_store(self, frame: FrameScope) -> list[Any]:
         self._begin(frame.place, mix(frame.key, EMIT))
         return super().emit_frame_store(frame)
 
-    def new_frame(self, context: Context, place: Place, store: Any, first: Any) -> Frame:
+    def new_frame(self, context: ScopeContext, place: Place, store: Any, first: Any) -> FrameScope:
         key, value = self._first_of(place, first)
-        return Frame(context, place, store, value, key)
+        return FrameScope(context, place, store, value, key)
 
-    def call_frame(self, frame: Frame) -> Any:
+    def call_frame(self, frame: FrameScope) -> Any:
         self._begin(frame.place, round_key(frame) if frame.round else frame.key)
         return super().call_frame(frame)
 
-    def round_values(self, frame: Frame, values: list[Any]) -> list[Any]:
+    def round_values(self, frame: FrameScope, values: list[Any]) -> list[Any]:
         return pairs(values, frame.key, frame.round + 1)
 
-    def frame_outputs(self, frame: Frame, values: list[Any]) -> list[Any]:
+    def frame_outputs(self, frame: FrameScope, values: list[Any]) -> list[Any]:
         if len(values) == 1 and type(values[0]) is not calls.Lazy:
             return [Pair(frame.key, values[0])]
         return pairs(values, frame.key, EMIT)
 
-    def call_end(self, frame: Frame, place: Place, values: Iterator[Any], recurred: list[Any]) -> Stop | None:
+    def call_end(self, frame: FrameScope, place: Place, values: Iterator[Any], recurred: list[Any]) -> Stop | None:
         pair = None
         try:
             for pair in values:
@@ -191,7 +191,7 @@ class KeyedEvaluator(Evaluator):
             return Stop(pair, values, error)
         return None
 
-    def end_one(self, frame: Frame, place: Place, item: Any) -> list[Any]:
+    def end_one(self, frame: FrameScope, place: Place, item: Any) -> list[Any]:
         key, value = item
         self._begin(place, key)
         return pairs(calls.answers(calls.apply_with_store, place.function, frame.store, value), key, END)

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..engine.messages import COUNTED, Work
+from ..engine.messages import COUNTED, WorkBatch
 from ..memory.words import NOTE_PLACE
 from ..stream.plan import Kind
 from ..values import Pair
 from .calls import works
-from .entries import Rest, Run
+from .entries import PendingMultiple, PendingValues
 from .evaluator import Evaluator
-from .failures import Skipped, cannot_be_read
+from .failures import ItemSkipped, cannot_be_read
 from .packing import unpack_any
 from .products import Emitted
-from .scopes import Frame, Home
+from .scopes import FrameScope, Outbox
 
 __all__ = ["GULP", "Loader"]
 
@@ -37,17 +37,17 @@ class Loader:
         self._source = source
         self._note = note
 
-    def load(self, home: Home, work: Work) -> Run | None:
+    def load(self, home: Outbox, work: WorkBatch) -> PendingValues | None:
         """Puts a unit on the stack; returns the entry where that is all of it, as plain values."""
         if work.resume or work.inner:
             self._resume(home, work)
             return None
-        origin = Run(home, work.place, self.values(work), (work.base or 0) + work.skip)
+        origin = PendingValues(home, work.place, self.values(work), (work.base or 0) + work.skip)
         self._note[NOTE_PLACE] = work.place
         self._evaluator.stack.append(origin)
         return origin
 
-    def values(self, work: Work) -> Any:
+    def values(self, work: WorkBatch) -> Any:
         """The values of a unit, without those that are done."""
         payload = work.payload
         values = self._source.values_of(payload) if type(payload) in COUNTED else self._unpack(work)
@@ -58,13 +58,13 @@ class Loader:
             return [value if type(value) is Pair else Pair(base + i, value) for i, value in enumerate(values)]
         return values
 
-    def _unpack(self, work: Work) -> Any:
+    def _unpack(self, work: WorkBatch) -> Any:
         try:
             return unpack_any(work.payload)
         except Exception as error:
             raise cannot_be_read(self._plan.places[work.place], work.count, error) from error
 
-    def _resume(self, home: Home, work: Work) -> None:
+    def _resume(self, home: Outbox, work: WorkBatch) -> None:
         """Goes on with what others have begun; user code may be called for it."""
         try:
             if not work.resume:
@@ -73,10 +73,10 @@ class Loader:
                 self._load_emission(home, work)
             else:
                 self._load_frame(home, work)
-        except Skipped as skipped:
+        except ItemSkipped as skipped:
             self._evaluator.failures.record(skipped)
 
-    def _load_rest(self, home: Home, work: Work) -> None:
+    def _load_rest(self, home: Outbox, work: WorkBatch) -> None:
         """Has the Multiple of an item made again, and passes over what has gone on already."""
         evaluator, place = self._evaluator, self._plan.places[work.place]
         (item,) = self.values(work)
@@ -86,9 +86,9 @@ class Loader:
         evaluator.spread(home, place, item, works(answer), evaluator.failures.attempts)
         self._pass_over(work)
 
-    def _load_frame(self, home: Home, work: Work) -> None:
+    def _load_frame(self, home: Outbox, work: WorkBatch) -> None:
         """Goes on with a frame, or has the Multiple made again that it has emitted."""
-        frame = Frame.restored(home, self._plan.places[work.place], self._unpack(work))
+        frame = FrameScope.restored(home, self._plan.places[work.place], self._unpack(work))
         self._note[NOTE_PLACE] = work.place
         if work.inner:
             self._evaluator.emit_frame(frame)
@@ -96,10 +96,10 @@ class Loader:
         else:
             self._evaluator.enter(frame)
 
-    def _load_emission(self, home: Home, work: Work) -> None:
+    def _load_emission(self, home: Outbox, work: WorkBatch) -> None:
         """Emits the store of a reduction that has drained."""
         evaluator, place = self._evaluator, self._plan.places[work.place]
-        context = Home(home.scope, home.end)
+        context = Outbox(home.scope, home.end)
         context.key = work.key
         if work.payload is not None:
             (context.stores[place.number],) = self._unpack(work)
@@ -108,11 +108,11 @@ class Loader:
         evaluator.go(home, work.place, place.next, values, Emitted(work), again=True)
         self._pass_over(work)
 
-    def _pass_over(self, work: Work) -> None:
+    def _pass_over(self, work: WorkBatch) -> None:
         """Drops the elements that have gone on already, where a Multiple was made again."""
         stack = self._evaluator.stack
         rest = stack[-1] if stack else None
-        while type(rest) is Rest and rest.taken < work.inner:
+        while type(rest) is PendingMultiple and rest.taken < work.inner:
             _, more = self._evaluator.take(rest, min(GULP, work.inner - rest.taken))
             if not more:
                 stack.remove(rest)

@@ -11,17 +11,17 @@ from ..stream.plan import Kind, Place, Plan
 from . import calls
 from .calls import Lazy
 from .ending import Ending
-from .entries import Mark, Rest, Run, elements_of
-from .failures import Failures, Skipped
-from .scopes import Context, Frame
+from .entries import ScopeMark, PendingMultiple, PendingValues, elements_of
+from .failures import Failures, ItemSkipped
+from .scopes import ScopeContext, FrameScope
 
-__all__ = ["Machine"]
+__all__ = ["Stack"]
 
 BATCH_S = 5e-4
 BATCH_MOST = 4096
 
 
-class Machine:
+class Stack:
     """The state of an evaluator, and what all its steps use.
 
     Args:
@@ -44,9 +44,9 @@ class Machine:
         self.plan = plan
         self.places = plan.places
         self.seed = seed
-        self.stack: list[Run | Rest | Mark] = []
+        self.stack: list[PendingValues | PendingMultiple | ScopeMark] = []
         self.marks = 0
-        self.parked: list[Run] = []
+        self.parked: list[PendingValues] = []
         self.now = perf_counter()
         self.costs: list[float | None] = [None] * len(plan.places)
         self.failures = Failures(note)
@@ -57,11 +57,11 @@ class Machine:
         self._note = note
         self._batches = [1] * len(plan.places)
 
-    def push(self, context: Context, place: int, values: Sequence[Any], base: int | None = None) -> None:
+    def push(self, context: ScopeContext, place: int, values: Sequence[Any], base: int | None = None) -> None:
         """Puts values at a place on top of the stack."""
-        self.stack.append(Run(context, place, values, base))
+        self.stack.append(PendingValues(context, place, values, base))
 
-    def _batch(self, run: Run) -> Sequence[Any]:
+    def _batch(self, run: PendingValues) -> Sequence[Any]:
         """The next values of an entry; the entry leaves the stack with the last of them."""
         size, values, index = self._batches[run.place], run.values, run.index
         if len(values) - index <= size:
@@ -90,43 +90,43 @@ class Machine:
 
     # Multiples --------------------------------------------------------------------------------------------------------
 
-    def spread(self, context: Context, place: Place, item: Any, work: Any, attempts: int = 1) -> None:
+    def spread(self, context: ScopeContext, place: Place, item: Any, work: Any, attempts: int = 1) -> None:
         """Puts the Multiple on the stack that a job has given for an item, with so many calls."""
 
         def remake() -> Any:
             return calls.works(self.retry_job(place, item))
 
-        rest = Rest(context, place.number, place.next, item, work, again=True, remake=remake, attempts=attempts)
+        rest = PendingMultiple(context, place.number, place.next, item, work, again=True, remake=remake, attempts=attempts)
         rest.key = calls.key_of(item)
         self.hold(rest)
 
-    def hold(self, rest: Rest) -> None:
+    def hold(self, rest: PendingMultiple) -> None:
         """Puts a Multiple on the stack that the last call has given."""
         self.stack.append(rest)
 
-    def go(self, context: Context, origin: int, target: int, values: list[Any], item: Any = None,
+    def go(self, context: ScopeContext, origin: int, target: int, values: list[Any], item: Any = None,
            again: bool = False) -> None:  # fmt: skip
         """Puts values on the stack, some of which may be lazy."""
         plain = [value for value in values if type(value) is not Lazy]
         if len(plain) < len(values):
             for lazy in values:
                 if type(lazy) is Lazy:
-                    rest = Rest(context, origin, target, item, lazy.work, again, lazy.remake)
+                    rest = PendingMultiple(context, origin, target, item, lazy.work, again, lazy.remake)
                     rest.key = lazy.key
                     self.hold(rest)
         if plain:
-            self.stack.append(Run(context, target, plain))
+            self.stack.append(PendingValues(context, target, plain))
 
-    def pull(self, rest: Rest, count: int) -> bool:
+    def pull(self, rest: PendingMultiple, count: int) -> bool:
         """Puts the next ``count`` elements of a Multiple on the stack; False: there are no more."""
         values, more = self.take(rest, count)
         if not more:
             self.stack.remove(rest)
         if values:
-            self.stack.append(Run(rest.context, rest.target, values))
+            self.stack.append(PendingValues(rest.context, rest.target, values))
         return more
 
-    def take(self, rest: Rest, count: int) -> tuple[list[Any], bool]:
+    def take(self, rest: PendingMultiple, count: int) -> tuple[list[Any], bool]:
         """What goes on of the next ``count`` elements of a Multiple, and whether there may be more."""
         try:
             raw = self.next(rest, count)
@@ -139,15 +139,15 @@ class Machine:
         rest.taken += len(raw)
         return values, len(raw) == count
 
-    def children(self, rest: Rest, values: list[Any], first: int) -> list[Any]:
+    def children(self, rest: PendingMultiple, values: list[Any], first: int) -> list[Any]:
         """What goes on of the elements of a Multiple from number ``first`` on."""
         return [value for value in values if value is not None]
 
-    def next(self, rest: Rest, count: int) -> list[Any]:
+    def next(self, rest: PendingMultiple, count: int) -> list[Any]:
         """The next elements of a Multiple as they are: here its code runs, if it is a generator."""
         return list(islice(rest.iterator, count))
 
-    def _take_again(self, rest: Rest, count: int, error: BaseException) -> list[Any] | None:
+    def _take_again(self, rest: PendingMultiple, count: int, error: BaseException) -> list[Any] | None:
         """The next elements after some that raised, from a Multiple that is made again; None: it is given up."""
         place, item = self.places[rest.place], rest.item
 
@@ -157,21 +157,21 @@ class Machine:
             return self.next(rest, count)
 
         try:
-            raw: list[Any] = self.failures.again(place, item.first if type(item) is Frame else item, error,
+            raw: list[Any] = self.failures.again(place, item.first if type(item) is FrameScope else item, error,
                                                  retry if rest.remake else None, attempts=rest.attempts)  # fmt: skip
             return raw
-        except Skipped as skipped:
+        except ItemSkipped as skipped:
             self.failures.record(skipped)
             return None
 
-    def _remake(self, rest: Rest) -> None:
+    def _remake(self, rest: PendingMultiple) -> None:
         """Starts a Multiple again, and passes over the elements that have gone on."""
         rest.iterator = elements_of(self.made_again(rest))
         left = rest.taken
         while left and (passed := len(self.next(rest, min(left, BATCH_MOST)))):
             left -= passed
 
-    def made_again(self, rest: Rest) -> Any:
+    def made_again(self, rest: PendingMultiple) -> Any:
         """The elements of a Multiple from the first on, by another call."""
         assert rest.remake is not None
         return rest.remake()

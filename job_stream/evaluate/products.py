@@ -8,16 +8,16 @@ from __future__ import annotations
 from time import perf_counter
 from typing import Any
 
-from ..engine.messages import Fold, Open, Output, Product, Skip, Work
+from ..engine.messages import Fold, Open, Output, Product, Skip, WorkBatch
 from ..stream.plan import Kind, Place
 from ..values import is_unrun
 from .calls import bare
-from .entries import Rest
+from .entries import PendingMultiple
 from .evaluator import Evaluator
-from .failures import Skipped, cannot_travel, describe, has_not_run
+from .failures import ItemSkipped, cannot_travel, describe, has_not_run
 from .keyed import round_key
 from .packing import Packing
-from .scopes import Frame, Home
+from .scopes import FrameScope, Outbox
 
 __all__ = ["Emitted", "Products", "skips_of"]
 
@@ -30,7 +30,7 @@ class Emitted:
 
     __slots__ = ("work",)
 
-    def __init__(self, work: Work) -> None:
+    def __init__(self, work: WorkBatch) -> None:
         self.work = work
 
 
@@ -71,7 +71,7 @@ class Products:
         products, self._products = (*self._products, *skips_of(self._evaluator, self._packing)), []
         return products
 
-    def collect(self, home: Home) -> None:
+    def collect(self, home: Outbox) -> None:
         """Empties a home: its outputs and stores become products."""
         if home.outputs and self._drop and self._is_result(home.end):
             self.drop(home)
@@ -82,7 +82,7 @@ class Products:
         home.stores.clear()
         home.outputs, home.positions = [], []
 
-    def drop(self, home: Home) -> None:
+    def drop(self, home: Outbox) -> None:
         """Forgets results that nobody wants. If a stage gives what has not run, it gives that for each item."""
         value = bare(home.outputs[0]) if home.outputs else None
         if is_unrun(value):
@@ -90,7 +90,7 @@ class Products:
             raise has_not_run(origin.name if origin else "initial work", value, home.end)
         home.outputs, home.positions = [], []
 
-    def _output(self, home: Home) -> None:
+    def _output(self, home: Outbox) -> None:
         end, values = home.end, home.outputs
         if home.positions:
             self._output_in_order(home, end)
@@ -99,7 +99,7 @@ class Products:
             values = self._evaluator.bare(values)
         self._append(Output(home.scope, end, len(values), None), values)
 
-    def _output_in_order(self, home: Home, end: int) -> None:
+    def _output_in_order(self, home: Outbox, end: int) -> None:
         """One product for each run of neighbours."""
         start = 0
         runs: list[list[int]] = []
@@ -114,7 +114,7 @@ class Products:
             start += count
 
     def file(self, context: Any, place: int, values: Any, names: dict[int, int] | None = None, parts: int = 0,
-              base: int | None = None, careful: bool = False) -> None:  # fmt: skip
+              base: int | None = None, one_by_one: bool = False) -> None:  # fmt: skip
         """Makes products of values at a place, in groups that can be lent one by one."""
         scope, kind = self._scope_of(context, names or {}), self._plan.places[place].kind
         if kind == Kind.END:
@@ -126,7 +126,7 @@ class Products:
         for start in range(0, len(values), size):
             group = values[start : start + size]
             position = None if base is None else base + start
-            self._append(Work(scope, place, len(group), None, position, careful=careful), group)
+            self._append(WorkBatch(scope, place, len(group), None, position, one_by_one=one_by_one), group)
 
     def _is_result(self, end: int) -> bool:
         """Whether what reaches this end leaves the stream; the scope may be another rank's."""
@@ -134,12 +134,12 @@ class Products:
 
     def _group_size(self, place: int, count: int) -> int:
         cost = self._evaluator.costs[place]
-        if self._plan.places[place].solo:
+        if self._plan.places[place].time_limited:
             return 1
         size = 1 if cost is None else int(GROUP_S / max(cost, 1e-9))
         return max(1, size, -(-count // GROUPS_MOST)) if count else 1
 
-    def _append(self, product: Output | Work, values: Any, in_order: bool = False) -> None:
+    def _append(self, product: Output | WorkBatch, values: Any, in_order: bool = False) -> None:
         """Packs the values of a product; those that cannot be are skipped where the policy is to skip."""
         try:
             payload = self._packing.pack(values)
@@ -166,7 +166,7 @@ class Products:
                 if half:
                     waiting += [part[half:], part[:half]]
                     continue
-                self._evaluator.failures.record(Skipped(_names_of(origins), part[0], 1, error, origins[0].number))
+                self._evaluator.failures.record(ItemSkipped(_names_of(origins), part[0], 1, error, origins[0].number))
                 good += [None] if in_order else []
         return good
 
@@ -194,14 +194,14 @@ class Products:
         return name
 
     def _scope_of(self, context: Any, names: dict[int, int]) -> int:
-        return context.scope if type(context) is Home else names[id(context)]
+        return context.scope if type(context) is Outbox else names[id(context)]
 
-    def work_of(self, rest: Rest) -> Work:
+    def work_of(self, rest: PendingMultiple) -> WorkBatch:
         """What is left of a Multiple, with what is needed to have it made again."""
         item, scope = rest.item, self._scope_of(rest.context, {})
         if type(item) is Emitted:
             return item.work._replace(inner=rest.taken)
-        if type(item) is Frame:
+        if type(item) is FrameScope:
             payload = self.pack(rest.place, item.state, "store")
-            return Work(scope, rest.place, 1, payload, inner=rest.taken, resume=True)
-        return Work(scope, rest.place, 1, self.pack(rest.place, [item], "item"), inner=rest.taken)
+            return WorkBatch(scope, rest.place, 1, payload, inner=rest.taken, resume=True)
+        return WorkBatch(scope, rest.place, 1, self.pack(rest.place, [item], "item"), inner=rest.taken)

@@ -7,10 +7,10 @@ from typing import Any
 
 from ..stream.plan import Place
 
-__all__ = ["Context", "Frame", "Home", "Stream"]
+__all__ = ["ScopeContext", "FrameScope", "Outbox", "StreamScope"]
 
 
-class Context:
+class ScopeContext:
     """Where values at some places of a body belong: the stores of its reductions hang here."""
 
     __slots__ = ("active", "key", "stores")
@@ -21,7 +21,7 @@ class Context:
         self.active: set[int] = set()
 
 
-class Home(Context):
+class Outbox(ScopeContext):
     """A scope that lives elsewhere; what leaves it is collected for the way home."""
 
     __slots__ = ("end", "outputs", "positions", "scope")
@@ -34,12 +34,12 @@ class Home(Context):
         self.positions: list[tuple[int, int]] = []
 
 
-class Frame(Context):
+class FrameScope(ScopeContext):
     """A frame that lives in this evaluator."""
 
     __slots__ = ("context", "first", "place", "round", "store")
 
-    def __init__(self, context: Context, place: Place, store: Any, first: Any, key: int) -> None:
+    def __init__(self, context: ScopeContext, place: Place, store: Any, first: Any, key: int) -> None:
         super().__init__(key)
         self.context = context
         self.place = place
@@ -53,7 +53,7 @@ class Frame(Context):
         return [self.store, self.first, self.round, self.key]
 
     @classmethod
-    def restored(cls, context: Context, place: Place, state: list[Any]) -> Frame:
+    def restored(cls, context: ScopeContext, place: Place, state: list[Any]) -> FrameScope:
         """The frame of a ``state``."""
         store, first, round, key = state
         frame = cls(context, place, store, first, key)
@@ -61,7 +61,7 @@ class Frame(Context):
         return frame
 
 
-class Stream(Context):
+class StreamScope(ScopeContext):
     """A whole stream that lives in this evaluator: a Work inside a job."""
 
     __slots__ = ("deliver",)

@@ -9,16 +9,16 @@ from typing import Any
 from ..stream.plan import Plan
 from ..values import Pair
 from .context import current, enter, leave
-from .failures import Failed, Skipped
+from .failures import StageFailed, ItemSkipped
 from .keyed import new_evaluator
-from .scopes import Stream
+from .scopes import StreamScope
 
 __all__ = ["run_serially"]
 
 CHUNK = 256
 
 
-def run_serially(plan: Plan, source: Any, seed: int | None, deliver: Callable[[list[Any]], None]) -> list[Skipped]:
+def run_serially(plan: Plan, source: Any, seed: int | None, deliver: Callable[[list[Any]], None]) -> list[ItemSkipped]:
     """Runs a stream to its end; returns what was skipped.
 
     Raises:
@@ -31,7 +31,7 @@ def run_serially(plan: Plan, source: Any, seed: int | None, deliver: Callable[[l
     before = enter(evaluator)
     try:
         _run(evaluator, plan, source, deliver)
-    except Failed as failed:
+    except StageFailed as failed:
         raise failed.error from failed.error.__cause__
     finally:
         leave(before)
@@ -39,7 +39,7 @@ def run_serially(plan: Plan, source: Any, seed: int | None, deliver: Callable[[l
 
 
 def _run(evaluator: Any, plan: Plan, source: Any, deliver: Callable[[list[Any]], None]) -> None:
-    stream = Stream(deliver)
+    stream = StreamScope(deliver)
     if plan.bodies[0].segments[0].folds:
         stream.active.add(0)
     evaluator.enter(stream)

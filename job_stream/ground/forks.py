@@ -27,7 +27,7 @@ class Belonging(Protocol):
         """In a forked process: closes it, and does nothing from then on; takes no lock."""
 
 
-class _Turn:
+class _ForkTurn:
     """Whose turn it is to open and to fork."""
 
     def __init__(self) -> None:
@@ -38,7 +38,7 @@ class _Turn:
         self.lock = threading.RLock()
 
 
-_turn = _Turn()
+_turn = _ForkTurn()
 _belongings: WeakSet[Belonging] = WeakSet()
 
 

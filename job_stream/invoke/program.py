@@ -69,7 +69,7 @@ class Program:
         self._lock = threading.Lock()
         self._is_over = False
         mark = os.urandom(16).hex()
-        self._warden = _Warden(mark)
+        self._watchdog = _Watchdog(mark)
         try:
             self._process = subprocess.Popen(
                 command,
@@ -80,13 +80,13 @@ class Program:
                 start_new_session=True,
             )
         except OSError:
-            self._warden.dismiss()
+            self._watchdog.dismiss()
             raise
         except BaseException:
-            self._warden.unleash()
+            self._watchdog.unleash()
             raise
         try:
-            self._warden.tell(self._process.pid)
+            self._watchdog.tell(self._process.pid)
         except BaseException:
             self._give_up()
             raise
@@ -104,11 +104,11 @@ class Program:
         except BaseException:
             self._give_up()
             raise
-        self._warden.dismiss()
+        self._watchdog.dismiss()
         return Ended(self._bury(), out, err)
 
     def _give_up(self) -> None:
-        self._warden.unleash()
+        self._watchdog.unleash()
         self._bury()
 
     def kill(self) -> None:
@@ -171,7 +171,7 @@ class Program:
             return True
 
 
-class _Warden:
+class _Watchdog:
     """Kills a program, and all that came of it, once nobody holds its line any more."""
 
     def __init__(self, mark: str) -> None:

@@ -25,7 +25,7 @@ from .restarts import LIMIT
 from .start import CHECKPOINT
 from .trouble import LauncherError
 
-__all__ = ["Finding", "Machine", "checks", "examine"]
+__all__ = ["Finding", "MachineFacts", "checks", "examine"]
 
 SELF_TEST_S = 60.0
 SHARED_MEMORY = "/dev/shm"
@@ -58,7 +58,7 @@ class Finding(NamedTuple):
         return f"MEND  {self.topic}: {self.text}\n      -> {self.remedy}"
 
 
-class Machine(NamedTuple):
+class MachineFacts(NamedTuple):
     """What several checks look at.
 
     Attributes:
@@ -74,17 +74,17 @@ class Machine(NamedTuple):
     host_options: tuple[str, ...] = ()
 
 
-def examine(host_options: Iterable[str]) -> Machine:
+def examine(host_options: Iterable[str]) -> MachineFacts:
     """Finds out what several checks look at."""
     linked = library()
     try:
         mpirun, warning = find_mpirun()
     except LauncherError as error:
-        return Machine(None, str(error), linked, tuple(host_options))
-    return Machine(mpirun, warning or "", linked, tuple(host_options))
+        return MachineFacts(None, str(error), linked, tuple(host_options))
+    return MachineFacts(mpirun, warning or "", linked, tuple(host_options))
 
 
-def checks() -> Iterator[Callable[[Machine], Finding]]:
+def checks() -> Iterator[Callable[[MachineFacts], Finding]]:
     """All checks, the quick ones first."""
     yield from (
         *(python, mpi_library, mpirun_program, fault_tolerance, cores, binding, shared_memory, memory_files),
@@ -95,12 +95,12 @@ def checks() -> Iterator[Callable[[Machine], Finding]]:
 # MPI ------------------------------------------------------------------------------------------------------------------
 
 
-def python(machine: Machine) -> Finding:
+def python(machine: MachineFacts) -> Finding:
     """Which Python."""
     return Finding("python", f"{platform.python_version()} ({sys.executable}) on {platform.system()}")
 
 
-def mpi_library(machine: Machine) -> Finding:
+def mpi_library(machine: MachineFacts) -> Finding:
     """Whether mpi4py finds an MPI library."""
     if machine.linked is not None:
         return Finding("MPI library", machine.linked)
@@ -114,7 +114,7 @@ def mpi_library(machine: Machine) -> Finding:
     )
 
 
-def mpirun_program(machine: Machine) -> Finding:
+def mpirun_program(machine: MachineFacts) -> Finding:
     """Which mpirun, and whether it belongs to the library."""
     mpirun, linked = machine.mpirun, machine.linked
     if mpirun is None:
@@ -136,7 +136,7 @@ def _same_major(mpirun: Mpirun, linked: str) -> bool:
     return mpirun.kind != OPEN_MPI or version_in(linked).partition(".")[0] in ("", str(mpirun.major))
 
 
-def fault_tolerance(machine: Machine) -> Finding:
+def fault_tolerance(machine: MachineFacts) -> Finding:
     """Whether a run outlives the death of a rank."""
     if machine.mpirun is None:
         return Finding("death of a rank", "not to be feared with one rank; a checkpoint survives everything")
@@ -148,7 +148,7 @@ def fault_tolerance(machine: Machine) -> Finding:
 # the machine ----------------------------------------------------------------------------------------------------------
 
 
-def cores(machine: Machine) -> Finding:
+def cores(machine: MachineFacts) -> Finding:
     """How many CPUs there are, and how many of them are granted."""
     try:
         grant = own_grant()
@@ -161,7 +161,7 @@ def cores(machine: Machine) -> Finding:
     return Finding("cores", f"{text}: {lanes} lanes")
 
 
-def binding(machine: Machine) -> Finding:
+def binding(machine: MachineFacts) -> Finding:
     """Whether this process is bound to fewer CPUs than it could use."""
     with suppress(PlanError):
         narrow = narrow_binding([own_grant()], "the option of your batch system that doesn't bind")
@@ -170,7 +170,7 @@ def binding(machine: Machine) -> Finding:
     return Finding("binding", "none")
 
 
-def shared_memory(machine: Machine) -> Finding:
+def shared_memory(machine: MachineFacts) -> Finding:
     """Whether there is shared memory for MPI."""
     try:
         free = shutil.disk_usage(SHARED_MEMORY).free
@@ -182,7 +182,7 @@ def shared_memory(machine: Machine) -> Finding:
     return Finding("shared memory", text)
 
 
-def memory_files(machine: Machine) -> Finding:
+def memory_files(machine: MachineFacts) -> Finding:
     """Whether workers can exchange large values."""
     try:
         os.close(os.memfd_create("doctor"))
@@ -192,7 +192,7 @@ def memory_files(machine: Machine) -> Finding:
     return Finding("memory files", "can be made")
 
 
-def temporary_folder(machine: Machine) -> Finding:
+def temporary_folder(machine: MachineFacts) -> Finding:
     """Whether launchers can keep their sockets and files in the temporary folder."""
     remedy = "let TMPDIR name another, on a disk of this machine, as in TMPDIR=/tmp"
     try:
@@ -208,7 +208,7 @@ def temporary_folder(machine: Machine) -> Finding:
     return Finding("temporary folder", f"{folder}, {free >> 20:,} MiB free")
 
 
-def batch_system(machine: Machine) -> Finding:
+def batch_system(machine: MachineFacts) -> Finding:
     """Which machines a batch system has allocated."""
     try:
         allocated = allocation(os.environ)
@@ -219,7 +219,7 @@ def batch_system(machine: Machine) -> Finding:
     return Finding("batch system", f"{allocated.nodes} nodes of {allocated.system}, a rank on each")
 
 
-def user_settings(machine: Machine) -> Finding:
+def user_settings(machine: MachineFacts) -> Finding:
     """Whether the settings can be used."""
     where = settings.settings_path()
     try:
@@ -236,7 +236,7 @@ def user_settings(machine: Machine) -> Finding:
 # a real run -----------------------------------------------------------------------------------------------------------
 
 
-def self_test(machine: Machine) -> Finding:
+def self_test(machine: MachineFacts) -> Finding:
     """Runs a small stream: on two ranks here, on the hosts that were named, or on what a batch system has allocated."""
     where = _places(machine)
     command = installed("job_stream", *where, "--", *installed("job_stream.launcher.selftest"))
@@ -256,7 +256,7 @@ def self_test(machine: Machine) -> Finding:
     return Finding("self-test", f"ended with {done.returncode}:\n      {complaint}", f"see all that it says: {what}")
 
 
-def _places(machine: Machine) -> tuple[str, ...]:
+def _places(machine: MachineFacts) -> tuple[str, ...]:
     with suppress(LauncherError):
         if machine.host_options or allocation(os.environ):
             return machine.host_options

@@ -8,14 +8,14 @@ from contextlib import suppress
 from types import FrameType
 from typing import Any
 
-__all__ = ["HARMLESS", "Mailbox"]
+__all__ = ["HARMLESS", "SignalQueue"]
 
 HARMLESS = (signal.SIGUSR1, signal.SIGUSR2)
 """Signals that don't ask for the end."""
 _WATCHED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, *HARMLESS)
 
 
-class Mailbox:
+class SignalQueue:
     """As a context, collects signals; SIGCHLD wakes whoever waits, and is not collected.
 
     SIGHUP is left alone where it is ignored, as ``nohup`` has it.
@@ -29,7 +29,7 @@ class Mailbox:
         self._before: dict[int, Any] = {}
         self.ending: int | None = None
 
-    def __enter__(self) -> Mailbox:
+    def __enter__(self) -> SignalQueue:
         self._reader, self._writer = socket.socketpair()
         self._reader.setblocking(False)
         self._writer.setblocking(False)

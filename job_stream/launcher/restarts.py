@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from time import monotonic
 from typing import NamedTuple, Protocol
 
-from .mailbox import Mailbox
+from .signal_queue import SignalQueue
 from .verdict import Outcome, exit_code
 
 __all__ = ["FIRST_PAUSE_S", "LONGEST_PAUSE_S", "Limits", "keep_running", "say"]
@@ -47,7 +47,7 @@ class Running(Protocol):
     def wait(self) -> Outcome: ...
 
 
-def keep_running(start: Callable[[Mapping[str, str]], Running], limits: Limits, mailbox: Mailbox) -> int:
+def keep_running(start: Callable[[Mapping[str, str]], Running], limits: Limits, signal_queue: SignalQueue) -> int:
     """Runs a program to its end.
 
     Args:
@@ -61,10 +61,10 @@ def keep_running(start: Callable[[Mapping[str, str]], Running], limits: Limits, 
     end = None if limits.seconds is None else monotonic() + limits.seconds
     came_up = False
     for attempt in range(limits.restarts + 1):
-        run, outcome = _tried(lambda: start({} if end is None else {LIMIT: f"{end - monotonic():.1f}"}), mailbox)
+        run, outcome = _tried(lambda: start({} if end is None else {LIMIT: f"{end - monotonic():.1f}"}), signal_queue)
         came_up = came_up or run.came_up
-        if mailbox.ending is not None:
-            return outcome.code if run.came_up else exit_code(-mailbox.ending)
+        if signal_queue.ending is not None:
+            return outcome.code if run.came_up else exit_code(-signal_queue.ending)
         if outcome.why:
             say(outcome.why)
         if not outcome.is_crash or not came_up or attempt == limits.restarts:
@@ -74,28 +74,28 @@ def keep_running(start: Callable[[Mapping[str, str]], Running], limits: Limits, 
             say("there is no time left to start again")
             break
         say(f"starting again in {pause_s:g} s ({attempt + 1} of {limits.restarts})")
-        _sleep(pause_s, mailbox)
-        if mailbox.ending is not None:
-            return exit_code(-mailbox.ending)
+        _sleep(pause_s, signal_queue)
+        if signal_queue.ending is not None:
+            return exit_code(-signal_queue.ending)
     return outcome.code
 
 
-def _tried(start: Callable[[], Running], mailbox: Mailbox) -> tuple[Running, Outcome]:
+def _tried(start: Callable[[], Running], signal_queue: SignalQueue) -> tuple[Running, Outcome]:
     """A run to its end; where mpirun had bad luck at its start there is another try."""
     run = start()
     outcome = run.wait()
-    if outcome.code == UNLUCKY and not run.came_up and mailbox.ending is None:
+    if outcome.code == UNLUCKY and not run.came_up and signal_queue.ending is None:
         run = start()
         outcome = run.wait()
     return run, outcome
 
 
-def _sleep(seconds: float, mailbox: Mailbox) -> None:
+def _sleep(seconds: float, signal_queue: SignalQueue) -> None:
     """Sleeps until somebody asks for the end."""
     end = monotonic() + seconds
-    while mailbox.ending is None and (left := end - monotonic()) > 0:
-        select.select([mailbox], [], [], left)
-        mailbox.take()
+    while signal_queue.ending is None and (left := end - monotonic()) > 0:
+        select.select([signal_queue], [], [], left)
+        signal_queue.take()
 
 
 def say(text: str) -> None:

@@ -15,13 +15,13 @@ from collections.abc import Mapping, Sequence
 from time import monotonic
 
 from .leftovers import Process, children_of, kill
-from .mailbox import HARMLESS, Mailbox
+from .signal_queue import HARMLESS, SignalQueue
 from .switchboard import Switchboard
 from .trouble import LauncherError
 from .usher import dies_with
 from .verdict import End, Outcome, cause, judge
 
-__all__ = ["Run"]
+__all__ = ["LaunchedRun"]
 
 FAILED_S = 10.0
 """How long mpirun may take to end all ranks when one has failed."""
@@ -33,7 +33,7 @@ FORCE_S = 5.0
 """How long between asking mpirun to end and killing it, and for ushers to hang up after it."""
 
 
-class Run:
+class LaunchedRun:
     """A run under way.
 
     Args:
@@ -49,12 +49,12 @@ class Run:
     """
 
     def __init__(self, command: Sequence[str], additions: Mapping[str, str], ranks: int, recovers: bool,
-                 addresses: Sequence[str], mailbox: Mailbox) -> None:  # fmt: skip
+                 addresses: Sequence[str], signal_queue: SignalQueue) -> None:  # fmt: skip
         self._ranks = ranks
         self._recovers = recovers
-        self._mailbox = mailbox
+        self._signal_queue = signal_queue
         self._selector = selectors.DefaultSelector()
-        self._selector.register(mailbox, selectors.EVENT_READ, self._take_signals)
+        self._selector.register(signal_queue, selectors.EVENT_READ, self._take_signals)
         self._board = Switchboard(self._selector, addresses)
         self._launcher = _start(command, {**os.environ, **additions, **self._board.environment})
         self._helpers: set[Process] = set()
@@ -73,7 +73,7 @@ class Run:
         try:
             while self._launcher.poll() is None or self._board.connected:
                 self._watch()
-                for key, _ in self._selector.select(self._patience()):
+                for key, _ in self._selector.select(self._poll_policy()):
                     key.data()
             ends, running = self._before or (self._board.ends, 0)
             return judge(ends, running, self._launcher.returncode, self._recovers)
@@ -100,9 +100,9 @@ class Run:
         """Whether a rank is gone without a word, and so probably its host."""
         return any(end.status is None for end in self._board.ends)
 
-    def _patience(self) -> float | None:
+    def _poll_policy(self) -> float | None:
         own = None if self._force is None else max(0.0, self._force - monotonic())
-        return min((each for each in (own, self._board.patience()) if each is not None), default=None)
+        return min((each for each in (own, self._board.poll_policy()) if each is not None), default=None)
 
     def _use_force(self) -> None:
         """A step further each time: asks mpirun to end; kills it, and the programs; hangs up."""
@@ -120,7 +120,7 @@ class Run:
             self._board.hang_up()
 
     def _take_signals(self) -> None:
-        for number in self._mailbox.take():
+        for number in self._signal_queue.take():
             self._pass(number)
 
     def _pass(self, number: int) -> None:

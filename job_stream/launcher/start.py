@@ -13,12 +13,12 @@ from typing import NamedTuple
 
 from ..ranks.world import OWNER, launched
 from . import settings
-from .command import Job, additions, alone, command, is_remote
+from .command import Launch, additions, alone, command, is_remote
 from .hosts import Host, allocation, node_names, parse_hosts, read_hostfile
-from .mailbox import Mailbox
+from .signal_queue import SignalQueue
 from .mpirun import Mpirun, find_mpirun, folder_variable, own_folder, within
 from .restarts import LIMIT, Limits, keep_running, say
-from .run import Run
+from .run import LaunchedRun
 from .switchboard import LOOPBACK, addresses_towards
 from .trouble import LauncherError
 from .usher import LAUNCHER, NOT_FOUND
@@ -85,20 +85,20 @@ def start(options: Options, program: Sequence[str], words: Sequence[str] = ()) -
     return _supervise(options, job, mpirun, line, added)
 
 
-def _supervise(options: Options, job: Job, mpirun: Mpirun | None, line: list[str], added: dict[str, str]) -> int:
+def _supervise(options: Options, job: Launch, mpirun: Mpirun | None, line: list[str], added: dict[str, str]) -> int:
     addresses = addresses_towards(_names(job)) if is_remote(job) else [LOOPBACK]
     recovers = mpirun is not None and mpirun.recovers
     ranks = job.allocation.nodes if job.allocation else len(job.hosts) or job.ranks
 
-    with Mailbox() as mailbox, own_folder(folder_variable(mpirun)) as folder:
+    with SignalQueue() as signal_queue, own_folder(folder_variable(mpirun)) as folder:
 
-        def again(more: Mapping[str, str]) -> Run:
-            return Run(line, {**added, **within(folder), **more}, ranks, recovers, addresses, mailbox)
+        def again(more: Mapping[str, str]) -> LaunchedRun:
+            return LaunchedRun(line, {**added, **within(folder), **more}, ranks, recovers, addresses, signal_queue)
 
-        return keep_running(again, _limits(options), mailbox)
+        return keep_running(again, _limits(options), signal_queue)
 
 
-def _names(job: Job) -> list[str]:
+def _names(job: Launch) -> list[str]:
     """Hosts that ranks run on; some of them at least."""
     return [host.name for host in job.hosts] or node_names(os.environ.get("SLURM_JOB_NODELIST", ""))
 
@@ -106,11 +106,11 @@ def _names(job: Job) -> list[str]:
 # where ----------------------------------------------------------------------------------------------------------------
 
 
-def _job(options: Options, program: tuple[str, ...]) -> Job:
+def _job(options: Options, program: tuple[str, ...]) -> Launch:
     """Where a program is to run: what the user says, what a batch system has allocated, the user's settings, here."""
     _check_options(options)
     if hosts := _hosts(options):
-        return Job(program, hosts=hosts)
+        return Launch(program, hosts=hosts)
     allocated = allocation(os.environ)
     if allocated and options.ranks is not None:
         raise LauncherError(
@@ -118,10 +118,10 @@ def _job(options: Options, program: tuple[str, ...]) -> Job:
             "which gets a rank: leave -n out"
         )
     if allocated:
-        return Job(program, hosts=allocated.hosts, allocation=None if allocated.hosts else allocated)
+        return Launch(program, hosts=allocated.hosts, allocation=None if allocated.hosts else allocated)
     if options.ranks is None and (path := settings.read().get("hostfile")):
-        return Job(program, hosts=_usual_hosts(path))
-    return Job(program, options.ranks or 1)
+        return Launch(program, hosts=_usual_hosts(path))
+    return Launch(program, options.ranks or 1)
 
 
 def _hosts(options: Options) -> tuple[Host, ...]:
@@ -196,7 +196,7 @@ def _limits(options: Options) -> Limits:
 # starting -------------------------------------------------------------------------------------------------------------
 
 
-def _missing(options: Options, job: Job, words: Sequence[str]) -> str | None:
+def _missing(options: Options, job: Launch, words: Sequence[str]) -> str | None:
     """What to say where the program is not to be found on this machine, and it should be."""
     name = job.program[0]
     if options.checkpoint == USUAL_CHECKPOINT and job.program[1:2] == ("--",):
@@ -206,8 +206,8 @@ def _missing(options: Options, job: Job, words: Sequence[str]) -> str | None:
     if os.path.isfile(name):
         return f"{name} is not executable: start it with its interpreter, as in 'job_stream -- python {name}'"
     close = get_close_matches(name, words, 1)
-    meant = f"; did you mean the command {close[0]!r}?" if close else ""
-    return f"there is no program {name!r}{meant}"
+    did_you_mean = f"; did you mean the command {close[0]!r}?" if close else ""
+    return f"there is no program {name!r}{did_you_mean}"
 
 
 def _become(program: Sequence[str]) -> None:
@@ -220,7 +220,7 @@ def _become(program: Sequence[str]) -> None:
         raise LauncherError(f"cannot start {program[0]!r}: {error.strerror}") from None
 
 
-def _show(options: Options, job: Job, mpirun: Mpirun | None, line: list[str], added: dict[str, str]) -> None:
+def _show(options: Options, job: Launch, mpirun: Mpirun | None, line: list[str], added: dict[str, str]) -> None:
     """What ``--dry-run`` tells: a line for each variable, then the command as for a shell."""
     is_plain = mpirun is None and not options.restarts
     for name, value in sorted({**added, **_limit_addition(options)}.items()):

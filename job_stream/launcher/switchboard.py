@@ -99,14 +99,14 @@ class Switchboard:
             self._selector.unregister(self._server)
         self._server.close()
 
-    def patience(self) -> float | None:
+    def poll_policy(self) -> float | None:
         """Seconds until somebody is to be hung up on; None: there are no strangers."""
         first = next(iter(self._strangers), None)
         return None if first is None else max(0.0, first.since + STRANGE_S - monotonic())
 
     def hang_up_on_strangers(self) -> None:
         """Ends connections that have not said hello in time."""
-        while self.patience() == 0:
+        while self.poll_policy() == 0:
             self._hang_up(next(iter(self._strangers)))
 
     def _open_or_shut(self) -> None:

@@ -31,5 +31,5 @@ def nearest(word: str, known: Iterable[str]) -> str:
     """The end of a message about a word that is not known: what it may have been meant to be, and all that is known."""
     known = list(known)
     close = get_close_matches(word[:SHORT], known, 1)
-    meant = f"; did you mean {close[0]!r}?" if close and word not in known else ""
-    return f"{meant} (known: {', '.join(known)})"
+    did_you_mean = f"; did you mean {close[0]!r}?" if close and word not in known else ""
+    return f"{did_you_mean} (known: {', '.join(known)})"

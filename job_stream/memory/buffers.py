@@ -12,10 +12,10 @@ from ..ground.forks import disown, own
 from ..ground.limits import are_files_scarce
 from .arena import Arena
 from .codec import INLINE_BYTES
-from .payload import Blob, Parts, Segment
+from .payload import Blob, Parts, MemorySegment
 from .words import SEGMENTS
 
-__all__ = ["Stowage", "plain_room"]
+__all__ = ["Buffers", "plain_room"]
 
 
 def plain_room(size: int) -> tuple[memoryview, bytearray]:
@@ -24,7 +24,7 @@ def plain_room(size: int) -> tuple[memoryview, bytearray]:
     return memoryview(body), body
 
 
-class Stowage:
+class Buffers:
     """Turns packed values into blobs, the large ones in shared memory of this process."""
 
     def __init__(self) -> None:
@@ -41,7 +41,7 @@ class Stowage:
             number, fd = self._kept(*self._arena.write(parts.frames))
         if fd is None:
             return Blob(lengths, None, 0, b"".join(parts.frames))
-        return Blob(lengths, Segment(fd, -1, number, self._release), 0, None)
+        return Blob(lengths, MemorySegment(fd, -1, number, self._release), 0, None)
 
     def room(self, size: int) -> tuple[memoryview, Any]:
         """Memory for a message body that is about to come, and what stands for it."""
@@ -52,7 +52,7 @@ class Stowage:
             if fd is None:
                 return plain_room(size)
             memory = memoryview(mmap.mmap(fd, size)) if number == SEGMENTS else self._arena.memory(number, size)
-        return memory[:size], Segment(fd, -1, number, self._release)
+        return memory[:size], MemorySegment(fd, -1, number, self._release)
 
     def _kept(self, number: int, fd: int) -> tuple[int, int | None]:
         """A memory file of which the arena knows no more is kept here, unless there are too many already (None)."""

@@ -14,7 +14,7 @@ import msgpack
 from ..errors import EngineError
 from ..ground.limits import are_files_scarce, files_for_one
 from .mappings import mappings
-from .payload import Blob, Parts, Segment
+from .payload import Blob, Parts, MemorySegment
 
 __all__ = ["INLINE_BYTES", "MESSAGE_FDS", "Codec", "Kinds", "RankCodec"]
 
@@ -72,10 +72,10 @@ class Codec:
         body, numbers = _loads(data)
         waiting = iter(fds)
         if isinstance(body, int):
-            whole = Segment(next(waiting), owner, body, self._release)
+            whole = MemorySegment(next(waiting), owner, body, self._release)
             body, numbers = _loads(Blob((numbers,), whole, 0, None).bytes())
         segments = [
-            None if number == _NO_SEGMENT else Segment(next(waiting), owner, number, self._release)
+            None if number == _NO_SEGMENT else MemorySegment(next(waiting), owner, number, self._release)
             for number in numbers
         ]
         return _restore(body, segments, self._kinds)

@@ -18,7 +18,7 @@ from ..ground.texts import said, shorten
 from ..values import is_unrun
 from .mappings import mappings
 
-__all__ = ["Blob", "Live", "Parts", "Segment", "by_value", "pack", "read_once", "unpack"]
+__all__ = ["Blob", "Live", "Parts", "MemorySegment", "by_value", "pack", "read_once", "unpack"]
 
 OUT_OF_BAND = 16 << 10
 MAPPED_FROM = 1 << 20
@@ -49,7 +49,7 @@ class Live:
         self.values = values
 
 
-class Segment:
+class MemorySegment:
     """A stretch of shared memory that somebody else wrote; ``release`` is called when nobody here needs it."""
 
     __slots__ = ("_owner", "_process", "_release", "fd", "number")
@@ -71,7 +71,7 @@ class Blob:
 
     __slots__ = ("data", "lengths", "nbytes", "offset", "segment")
 
-    def __init__(self, lengths: Sequence[int], segment: Segment | None, offset: int, data: Buffer | None) -> None:
+    def __init__(self, lengths: Sequence[int], segment: MemorySegment | None, offset: int, data: Buffer | None) -> None:
         self.lengths = tuple(lengths)
         self.segment = segment
         self.offset = offset

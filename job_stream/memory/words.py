@@ -17,7 +17,7 @@ from ..errors import LimitError
 
 __all__ = [
     "ALL_CPUS", "ENDING", "NOTE_CPU", "NOTE_LEAVING", "NOTE_LOAN", "NOTE_PLACE", "NOTE_STARTED", "NOTE_UNIT",
-    "NOTE_WALL", "OWN_CPUS", "PAUSED", "REPORTS", "SEGMENTS", "WANTED", "Board",
+    "NOTE_WALL", "OWN_CPUS", "PAUSED", "REPORTS", "SEGMENTS", "WANTED", "SharedWords",
 ]  # fmt: skip
 
 WANTED, PAUSED = 0, 1
@@ -39,7 +39,7 @@ _SLOTS = 4096
 SEGMENTS = _SLOT - _NOTE
 
 
-class Board:
+class SharedWords:
     """Flags, and a slot for each child that lives.
 
     Args:

@@ -28,7 +28,7 @@ from ..memory.codec import RankCodec
 from ..memory.exceptions import pack_error, unpack_error
 from ..stream.fingerprint import fingerprint
 from ..stream.plan import Plan
-from .protocol import KINDS, Failed, Hello, Ping, Pong, Through
+from .protocol import KINDS, RunFailed, Hello, Ping, Pong, Through
 from .transport import Left, Received, Transport
 from .world import world
 
@@ -122,7 +122,7 @@ class Cluster:
     def tell(self, error: BaseException) -> None:
         """Has the stream end with this error everywhere: rank 0 hears of it, and tells everybody."""
         self.has_told = True
-        message = Failed(_packed(error))
+        message = RunFailed(_packed(error))
         for rank in [0] if self.rank else range(1, self.size):
             self.send(rank, message)
 
@@ -253,7 +253,7 @@ class Cluster:
         elif kind is Hello:
             self._begun.add(rank)
             self._compare(found, rank, message.stages)
-        elif kind is Failed:
+        elif kind is RunFailed:
             self._failure = _unpacked(message.error)
             found.append(self._failure)
         elif kind is Through:

@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 
 from .transport import Room
 
-__all__ = ["FAREWELL", "MESSAGES", "WELCOME", "Call", "Card", "Door", "Hello", "Incoming", "Line", "read_hello"]
+__all__ = ["FAREWELL", "MESSAGES", "WELCOME", "Dialing", "Card", "Door", "Greeting", "Incoming", "Line", "read_hello"]
 
 MESSAGES, FAREWELL = range(2)
 """What a call is for: to say something, or only that the one who is called has been given up."""
@@ -104,7 +104,7 @@ def _everywhere() -> socket.socket:
     return socket.create_server(("", 0), backlog=socket.SOMAXCONN)
 
 
-class Hello(NamedTuple):
+class Greeting(NamedTuple):
     """What a caller says first."""
 
     token: bytes
@@ -112,7 +112,7 @@ class Hello(NamedTuple):
     purpose: int
 
 
-def read_hello(caller: socket.socket) -> Hello | None:
+def read_hello(caller: socket.socket) -> Greeting | None:
     """What a caller has said; None: not yet.
 
     Raises:
@@ -126,10 +126,10 @@ def read_hello(caller: socket.socket) -> Hello | None:
         raise ConnectionResetError
     if len(data) < _HELLO.size:
         return None
-    return Hello(*_HELLO.unpack(caller.recv(_HELLO.size)))
+    return Greeting(*_HELLO.unpack(caller.recv(_HELLO.size)))
 
 
-class Call:
+class Dialing:
     """An attempt to reach a rank, which goes on until somebody has answered.
 
     Args:
@@ -225,9 +225,9 @@ class Line:
         call: starts a call to it.
     """
 
-    def __init__(self, call: Callable[[], Call]) -> None:
+    def __init__(self, call: Callable[[], Dialing]) -> None:
         self._start = call
-        self._call: Call | None = None
+        self._call: Dialing | None = None
         self._socket: socket.socket | None = None
         self._waiting: deque[tuple[memoryview, Any]] = deque()
 

@@ -8,7 +8,7 @@ from ..engine.messages import TRAVELLING
 from ..evaluate.failures import UserFailure
 from ..memory.codec import Kinds
 
-__all__ = ["KINDS", "Failed", "Figures", "Hello", "Ping", "Pong", "Through"]
+__all__ = ["KINDS", "RunFailed", "Figures", "Hello", "Ping", "Pong", "Through"]
 
 
 class Hello(NamedTuple):
@@ -17,7 +17,7 @@ class Hello(NamedTuple):
     stages: tuple[tuple[str, str, int], ...]
 
 
-class Failed(NamedTuple):
+class RunFailed(NamedTuple):
     """Between ranks: the run ends with this exception (pickled, with its cause)."""
 
     error: bytes
@@ -50,4 +50,4 @@ class Figures(NamedTuple):
     messages: int
 
 
-KINDS = Kinds((*TRAVELLING, UserFailure, Hello, Failed, Ping, Pong, Figures, Through))
+KINDS = Kinds((*TRAVELLING, UserFailure, Hello, RunFailed, Ping, Pong, Figures, Through))

@@ -22,7 +22,7 @@ from time import monotonic, sleep
 from typing import Any
 
 from .base import Channel, RanksTransport
-from .connections import FAREWELL, MESSAGES, WELCOME, Call, Card, Door, Hello, Incoming, Line, read_hello
+from .connections import FAREWELL, MESSAGES, WELCOME, Dialing, Card, Door, Greeting, Incoming, Line, read_hello
 from .cpus import Grant
 from .meeting import meet
 from .transport import Lost, News, Room
@@ -102,7 +102,7 @@ class SocketTransport(RanksTransport[SocketChannel]):
         self._strangers: dict[int, socket.socket] = {}
         self._callers: dict[int, SocketChannel] = {}
         self._troubled: set[SocketChannel] = set()
-        self._farewells: list[Call] = []
+        self._farewells: list[Dialing] = []
         self._next_watch = monotonic() + WATCH_S
         self._polled = monotonic()
         self._pusher: threading.Thread | None = None
@@ -112,9 +112,9 @@ class SocketTransport(RanksTransport[SocketChannel]):
     def busy(self) -> bool:
         return super().busy or bool(self._troubled)
 
-    def _call_to(self, rank: int, purpose: int) -> Call:
+    def _call_to(self, rank: int, purpose: int) -> Dialing:
         is_near = self.grants[rank].host == self.grants[self.rank].host
-        return Call(self.rank, self._cards[rank], is_near, purpose)
+        return Dialing(self.rank, self._cards[rank], is_near, purpose)
 
     # sending ----------------------------------------------------------------------------------------------------------
 
@@ -198,7 +198,7 @@ class SocketTransport(RanksTransport[SocketChannel]):
             self._lose(self.rank, news)
         self._send_away(caller)
 
-    def _known(self, hello: Hello) -> SocketChannel | None:
+    def _known(self, hello: Greeting) -> SocketChannel | None:
         """The rank that is calling; None: somebody else, or a rank of which nobody wants to hear any more."""
         is_rank = secrets.compare_digest(hello.token, self._door.card.token) and hello.rank < self.size
         channel = self._channels[hello.rank] if is_rank else None
@@ -293,7 +293,7 @@ class SocketTransport(RanksTransport[SocketChannel]):
         self._door.socket.close()
 
 
-def _is_said(farewell: Call) -> bool:
+def _is_said(farewell: Dialing) -> bool:
     """Whether a rank has been told that it was given up, or cannot be."""
     try:
         answer = farewell.answered()

@@ -296,14 +296,14 @@ class _Ending:
         """Whether all ranks have come to their ends."""
         if self._transport.expelled or (self._error is not None and not _is_shared(self._error)):
             return False
-        if not self._transport.leave(self._patience()):
+        if not self._transport.leave(self._poll_policy()):
             if self._untold is not None:  # rank 0 would have ended this process before, had it the same to say
                 self._hook(*self._untold)
             return False
         self._transport.close()
         return True
 
-    def _patience(self) -> float | None:
+    def _poll_policy(self) -> float | None:
         """How long to wait for the others. Rank 0 has the traceback to print, and so is the first to lose patience."""
         if self._error is None:
             return None

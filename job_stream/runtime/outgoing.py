@@ -4,20 +4,20 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..engine.messages import Lend, Repaid, Span, Stretch
+from ..engine.messages import Lend, Repaid, SourceSlice, RangeSlice
 from ..errors import PayloadError
-from ..memory.buffers import Stowage
+from ..memory.buffers import Buffers
 from ..memory.payload import Live, pack
 from .reports import Reporter
 from .source import InitialWork
 
-__all__ = ["Freight"]
+__all__ = ["Outgoing"]
 
 LARGEST = 1 << 62
 """Numbers of ranges beyond that are no integers in messages."""
 
 
-class Freight:
+class Outgoing:
     """Packs what is in messages.
 
     Args:
@@ -26,9 +26,9 @@ class Freight:
         reporter: says what cannot be packed.
     """
 
-    def __init__(self, source: InitialWork, stowage: Stowage, reporter: Reporter) -> None:
+    def __init__(self, source: InitialWork, buffers: Buffers, reporter: Reporter) -> None:
         self._source = source
-        self._stowage = stowage
+        self._buffers = buffers
         self._reporter = reporter
 
     def packed(self, message: Any) -> Any:
@@ -36,11 +36,11 @@ class Freight:
         if type(message.payload) is not Live:
             return message
         try:
-            return message._replace(payload=self._stowage.stow(pack(message.payload.values)))
+            return message._replace(payload=self._buffers.stow(pack(message.payload.values)))
         except PayloadError as error:
             raise self._reporter.unpackable(error, message.place)  # noqa: B904
 
-    def ashore(self, message: Any) -> Any:
+    def for_rank(self, message: Any) -> Any:
         """A message for another rank."""
         if type(message) is Lend:
             return message._replace(units=tuple((name, self._work_ashore(work)) for name, work in message.units))
@@ -53,11 +53,11 @@ class Freight:
 
     def _work_ashore(self, work: Any) -> Any:
         """Work for another rank, which does not have this rank's source."""
-        if type(work.payload) is not Span:
+        if type(work.payload) is not SourceSlice:
             return self.packed(work)
         values = self._source.values_of(work.payload)
         if isinstance(values, range) and max(abs(values.start), abs(values.stop)) < LARGEST:
-            return work._replace(payload=Stretch(values.start, values.start + len(values) * values.step, values.step))
+            return work._replace(payload=RangeSlice(values.start, values.start + len(values) * values.step, values.step))
         try:
             return work._replace(payload=pack(values))
         except PayloadError as error:

@@ -19,7 +19,7 @@ from ..memory.payload import Blob, Live, Parts, pack
 from ..values import bytes_of
 from ..workers.surroundings import Surroundings
 
-__all__ = ["PULL_S", "Puller", "ThreadPuller"]
+__all__ = ["PULL_S", "Prefetcher", "ThreadPrefetcher"]
 
 PULL_S = 2e-3
 PULL_BYTES = 4 << 20
@@ -27,7 +27,7 @@ _WITHOUT_SIZE = frozenset((int, float, str, tuple, list, dict, type(None)))
 """Most items are of these types, and need not be asked."""
 
 
-class Puller:
+class Prefetcher:
     """Takes items from iterators on request, and stops where a request has been met: whoever has them pulled by calling
     ``pull`` after each request.
 
@@ -130,7 +130,7 @@ class Puller:
         return ((len(values), Live(values) if self._live else self._stow(pack(values))),)
 
 
-class ThreadPuller(Puller):
+class ThreadPrefetcher(Prefetcher):
     """Pulls in a thread of its own, in these surroundings."""
 
     def __init__(self, surroundings: Surroundings, *arguments: Any) -> None:

@@ -145,7 +145,7 @@ class Reporter:
     def _items_of(self, action: Fail) -> list[Any]:
         if action.payload is None:
             return ["<no item>"]
-        if action.opaque:
+        if action.during_unpickling:
             return [f"<{action.count} items of {action.payload.nbytes} bytes that kill whoever unpickles them>"]
         counted = type(action.payload) in COUNTED
         values = self._source.values_of(action.payload) if counted else unpack_any(action.payload)

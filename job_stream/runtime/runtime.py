@@ -26,10 +26,10 @@ from ..evaluate.packing import LivePacking, StowedPacking, unpack_any
 from ..ground.limits import explained
 from ..lanes.pool import Death, ProcessPool
 from ..lanes.threads import ThreadPool
-from ..memory.buffers import Stowage
+from ..memory.buffers import Buffers
 from ..memory.kin import kin
 from ..memory.payload import by_value, read_once
-from ..memory.words import ALL_CPUS, ENDING, OWN_CPUS, PAUSED, REPORTS, WANTED, Board
+from ..memory.words import ALL_CPUS, ENDING, OWN_CPUS, PAUSED, REPORTS, WANTED, SharedWords
 from ..observe.statistics import Statistics
 from ..ranks.cluster import Cluster, Gone, cluster
 from ..ranks.cpus import host_cpu_count
@@ -40,12 +40,12 @@ from ..values import Failure
 from ..workers.streams import Forwarding
 from ..workers.surroundings import Surroundings
 from ..workers.worker import KEEPER, Setup
-from .outgoing import Freight
-from .prefetch import Puller, ThreadPuller
+from .outgoing import Outgoing
+from .prefetch import Prefetcher, ThreadPrefetcher
 from .reports import Reporter, mark_shared, tell_stalled
 from .source import InitialWork
 from .together import quietly
-from .waiting import Patience, Wake
+from .waiting import PollPolicy, Wake
 
 __all__ = ["Runtime"]
 
@@ -76,7 +76,7 @@ class Runtime:
     """
 
     def __init__(self, plan: Plan, source: InitialWork, cpus: int | None, seed: int | None, drop: bool,
-                 saver: Saver | None = None, patient: bool = False,
+                 saver: Saver | None = None, survives_sigterm: bool = False,
                  joining: Callable[[], Cluster] = cluster) -> None:  # fmt: skip
         self._plan = plan
         self._source = source
@@ -84,31 +84,31 @@ class Runtime:
         self._rank: Rank
         self._joining = joining
         self._cluster: Cluster | None = None
-        self._board = Board(shared=plan.uses_processes)
+        self._board = SharedWords(shared=plan.uses_processes)
         self._saver = saver
-        self._is_live = not patient
+        self._is_live = not survives_sigterm
         self.statistics = Statistics()
         self._messages = 0
         self._wake = Wake()
         roots = [part for place in plan.places for part in (place.function, place.store, place.emit, place.key)]
-        self._family = kin.begin([*roots, *source.sequences], patient or size_of() > 1, by_value)
+        self._family = kin.begin([*roots, *source.sequences], survives_sigterm or size_of() > 1, by_value)
         self._forwarding = Forwarding() if plan.uses_processes else None
-        setup = Setup(plan, source, seed, drop, self._board, patient, forwarding=self._forwarding)
+        setup = Setup(plan, source, seed, drop, self._board, survives_sigterm, forwarding=self._forwarding)
         self._processes = self._fork(setup) if plan.uses_processes else None
-        self._stowage = Stowage()
-        packing = LivePacking() if self._is_live else StowedPacking(self._stowage.stow)
+        self._buffers = Buffers()
+        packing = LivePacking() if self._is_live else StowedPacking(self._buffers.stow)
         self._surroundings = Surroundings()
         self._threads = ThreadPool(setup, self._post, packing, self._surroundings)
         self._reporter = Reporter(plan, source)
-        self._freight = Freight(source, self._stowage, self._reporter)
+        self._outgoing = Outgoing(source, self._buffers, self._reporter)
         self._events: deque[Any] = deque()
         self._deliveries: SimpleQueue[Any] = SimpleQueue()
-        self._puller: Puller | None = None
+        self._prefetcher: Prefetcher | None = None
         state = saver.state if saver is not None else None
         left = source.left(state.source.part, state.source.next) if state is not None else (source.iterators(), 0)
         self._iterators, self._passed = left
         self._limits = [place.policy.timeout_s for place in plan.places if place.policy.timeout_s is not None]
-        self._patience = Patience(self._processes, self._limits, self._due)
+        self._poll_policy = PollPolicy(self._processes, self._limits, self._due)
         self._stopping = False
         self._is_over = False
         self._failed = False
@@ -182,14 +182,14 @@ class Runtime:
         while self._thread.is_alive():
             self._thread.join(WAIT_S)
         self._wake.close()
-        self._stowage.close()  # not before: deliveries may lie in it
+        self._buffers.close()  # not before: deliveries may lie in it
         kin.end(self._family)
         self._performers.clear()
         self._deliveries = SimpleQueue()
 
     def _pull_here(self) -> None:
-        assert self._puller is not None
-        self._puller.pull()
+        assert self._prefetcher is not None
+        self._prefetcher.pull()
 
     def _next(self) -> Any:
         """The next delivery. A signal that comes just before a wait without end would be noticed only after it."""
@@ -242,9 +242,9 @@ class Runtime:
         if joined.size > 1:
             self._cluster = joined
             self._reporter.rank = joined.rank
-            self._patience.polls, self._patience.stirred = True, monotonic()
-            self._patience.awaits = self._awaits
-            self._patience.is_busy, self._patience.is_calm = self._is_busy, self._is_calm
+            self._poll_policy.polls, self._poll_policy.last_heard = True, monotonic()
+            self._poll_policy.awaits = self._awaits
+            self._poll_policy.is_busy, self._poll_policy.is_calm = self._is_busy, self._is_calm
             for gone in joined.begin(self._plan):
                 self._lose(gone)
 
@@ -254,8 +254,8 @@ class Runtime:
         if self._processes:
             self._processes.register(poll)
         while not (self._stopping or self._rank.halted or self._failed):
-            ready = {fd for fd, _ in poll.poll(0 if self._events else self._patience.ms())}
-            if self._cluster is not None and self._patience.is_look_due():
+            ready = {fd for fd, _ in poll.poll(0 if self._events else self._poll_policy.ms())}
+            if self._cluster is not None and self._poll_policy.is_look_due():
                 self._take_from_ranks(self._cluster)
             if self._wake.fd in ready:
                 self._wake.clear()
@@ -266,10 +266,10 @@ class Runtime:
                 self._take_from_processes(self._processes, ready)
 
     def _take_from_ranks(self, joined: Cluster) -> None:
-        for news in joined.news(self._stowage.room):
+        for news in joined.news(self._buffers.room):
             if self._rank.halted or self._failed:
                 return  # what else has come is of no interest: a rank that left, or work that nobody waits for
-            self._patience.stirred = monotonic()
+            self._poll_policy.last_heard = monotonic()
             if isinstance(news, Gone):
                 self._lose(news)
             elif isinstance(news, BaseException):
@@ -277,7 +277,7 @@ class Runtime:
             else:
                 self._handle(m.Heard(*news))
         if joined.transport.busy:
-            self._patience.stirred = monotonic()
+            self._poll_policy.last_heard = monotonic()
         for gone in joined.silent(self._debtors):
             self._lose(gone)
 
@@ -291,9 +291,9 @@ class Runtime:
 
     def _due(self) -> float | None:
         """When there is something to do even if nothing comes."""
-        saving = self._saver.due if self._saver is not None else None
+        snapshots = self._saver.due if self._saver is not None else None
         deadline = self._rank.deadline
-        return deadline if saving is None else saving if deadline is None else min(saving, deadline)
+        return deadline if snapshots is None else snapshots if deadline is None else min(snapshots, deadline)
 
     def _awaits(self) -> bool:
         return bool(self._rank.debtors) and not self._rank.busy
@@ -313,7 +313,7 @@ class Runtime:
             assert self._cluster is not None
             self._fail(self._cluster.without_primary(gone), shared=not self._cluster.is_spokesman)
         else:
-            self._handle(m.RankDied(gone.rank))
+            self._handle(m.RankLost(gone.rank))
 
     def _take_posted(self) -> None:
         while self._events and not self._stopping:
@@ -328,7 +328,7 @@ class Runtime:
                 self._handle(event)
 
     def _take_overdue(self) -> None:
-        gave = self._puller.overdue() if self._puller else None
+        gave = self._prefetcher.overdue() if self._prefetcher else None
         if gave is not None:
             self._handle(gave)
 
@@ -348,13 +348,13 @@ class Runtime:
 
     def _died(self, death: Death) -> None:
         unit, place, _, loan = death.note
-        opaque = place < 0
-        place = -1 - place if opaque else place
-        cause = f"{death.cause} while unpickling" if opaque else death.cause
+        during_unpickling = place < 0
+        place = -1 - place if during_unpickling else place
+        cause = f"{death.cause} while unpickling" if during_unpickling else death.cause
         if death.lane == KEEPER:
-            self._handle(m.KeeperDied(True, unit, place, cause, death.timed, opaque))
+            self._handle(m.KeeperLost(True, unit, place, cause, death.timed, during_unpickling))
             return
-        self._handle(m.LaneDied(death.lane, loan, unit, place, cause, death.timed, opaque))
+        self._handle(m.LaneLost(death.lane, loan, unit, place, cause, death.timed, during_unpickling))
 
     def _handle(self, event: m.Event) -> None:
         for action in self._rank.handle(event, monotonic()):
@@ -409,11 +409,11 @@ class Runtime:
             self._forwarding.close()
 
     def _close_puller(self) -> None:
-        if self._puller:
-            self._puller.close()
+        if self._prefetcher:
+            self._prefetcher.close()
 
     def _gather(self) -> None:
-        self.statistics.gather(self._stowage.room)
+        self.statistics.gather(self._buffers.room)
 
     def _linger_on(self) -> None:
         if self._is_over and self._saver is not None:
@@ -425,7 +425,7 @@ class Runtime:
         if joined is not None and joined.rank == 0:
             joined.attend()
         elif joined is not None and self._is_over:
-            joined.await_primary(self._stowage.room, lambda: self._stopping)
+            joined.await_primary(self._buffers.room, lambda: self._stopping)
 
     def _linger(self, saver: Saver) -> None:
         """Saves on while results are handled, which may take longer than all the work; and the state after that."""
@@ -462,17 +462,17 @@ class Runtime:
     def _lend(self, action: m.Lend) -> None:
         pool = self._lane_of(action.lane)
         if pool is self._processes:
-            packed = self._freight.packed
+            packed = self._outgoing.packed
             action = action._replace(units=tuple((name, packed(work)) for name, work in action.units))
         pool.send(action.lane, action)
 
     def _send(self, action: m.Send) -> None:
         assert self._cluster is not None
-        self._cluster.send(action.rank, self._freight.ashore(action.message))
+        self._cluster.send(action.rank, self._outgoing.for_rank(action.message))
 
     def _call(self, action: m.Call) -> None:
         pool = self._pool_of(action.processes)
-        pool.send(KEEPER, self._freight.packed(action) if action.processes else action)
+        pool.send(KEEPER, self._outgoing.packed(action) if action.processes else action)
 
     def _tell(self, action: m.Flush | m.Resume) -> None:
         self._lane_of(action.lane).send(action.lane, action)
@@ -492,16 +492,16 @@ class Runtime:
         self._board.flags[PAUSED] = action.paused
 
     def _pull(self, action: m.Pull) -> None:
-        if self._puller is None:
-            self._puller = self._patience.puller = self._new_puller()
-        self._puller.request(action.items)
+        if self._prefetcher is None:
+            self._prefetcher = self._poll_policy.prefetcher = self._new_puller()
+        self._prefetcher.request(action.items)
 
-    def _new_puller(self) -> Puller:
+    def _new_puller(self) -> Prefetcher:
         live = self._is_live and not self._plan.places[0].processes
-        arguments = self._iterators, live, self._stowage.stow, self._post, self._wake.set, self._passed
+        arguments = self._iterators, live, self._buffers.stow, self._post, self._wake.set, self._passed
         if self._source.is_bound:
-            return Puller(*arguments, lambda: self._deliveries.put(_PULL))
-        return ThreadPuller(self._surroundings, *arguments)
+            return Prefetcher(*arguments, lambda: self._deliveries.put(_PULL))
+        return ThreadPrefetcher(self._surroundings, *arguments)
 
     def _report(self, action: m.Report) -> None:
         self._board.flags[REPORTS] = action.number

@@ -9,7 +9,7 @@ from types import FunctionType, GeneratorType
 from typing import Any
 
 from ..engine.backlog import Part
-from ..engine.messages import Span, Stretch
+from ..engine.messages import SourceSlice, RangeSlice
 from ..errors import PayloadError, PlanError
 from ..memory.payload import pack
 
@@ -92,9 +92,9 @@ class InitialWork:
         return tuple(part._replace(item_bytes=_item_bytes(data) if part.length else 0, counted=isinstance(data, range))
                      for part, data in zip(self.parts, self._parts, strict=True))  # fmt: skip
 
-    def values_of(self, payload: Span | Stretch) -> Any:
+    def values_of(self, payload: SourceSlice | RangeSlice) -> Any:
         """The values that a counted payload stands for; every process of rank 0 has the parts."""
-        if type(payload) is Stretch:
+        if type(payload) is RangeSlice:
             return range(*payload)
         part, start, stop = payload
         return self._parts[part][start:stop]

@@ -66,7 +66,7 @@ def _have_met() -> bool:
     return cluster.cache_info().currsize > 0
 
 
-class _Turn:
+class _StreamTurn:
     """Whose turn it is to run a stream."""
 
     def __init__(self) -> None:
@@ -98,7 +98,7 @@ def _name_of(thread: threading.Thread | None) -> str:
     return "another thread" if thread is None else f"thread {thread.name!r}"
 
 
-_turn = _Turn()
+_turn = _StreamTurn()
 
 
 @context

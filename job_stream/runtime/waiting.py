@@ -13,9 +13,9 @@ from ..engine.polling import CALM_S, HOT_PAUSE_S, pause_between_looks
 from ..ground.forks import disown, own
 from ..ground.limits import explained
 from ..lanes.pool import ProcessPool
-from .prefetch import PULL_S, Puller
+from .prefetch import PULL_S, Prefetcher
 
-__all__ = ["Patience", "Wake"]
+__all__ = ["PollPolicy", "Wake"]
 
 NO_ROOM_MS = 2
 STOPPED_MS = 1000
@@ -67,7 +67,7 @@ class Wake:
         self.close()
 
 
-class Patience:
+class PollPolicy:
     """How long the engine thread may sleep.
 
     Args:
@@ -88,9 +88,9 @@ class Patience:
         self._pool = pool
         self._due = due
         self._limit_ms = min(max(min(limits) * 100, 5), 500) if limits else None
-        self.puller: Puller | None = None
+        self.prefetcher: Prefetcher | None = None
         self.polls = False
-        self.stirred = 0.0
+        self.last_heard = 0.0
         self._looked = 0.0
         self.awaits: Callable[[], bool] = lambda: False
         self.is_busy: Callable[[], bool] = lambda: False
@@ -107,7 +107,7 @@ class Patience:
     def _ms(self) -> float | None:
         if self.polls:
             return self._polling_ms()
-        if self.puller and self.puller.waiting:
+        if self.prefetcher and self.prefetcher.waiting:
             return PULL_S * 1000
         if self._pool is None:
             return None
@@ -120,7 +120,7 @@ class Patience:
     def _polling_ms(self) -> float:
         """The same among several ranks."""
         now, calm = monotonic(), self.is_calm()
-        pause = pause_between_looks(now - self.stirred, calm, self.is_busy(), self.awaits())
+        pause = pause_between_looks(now - self.last_heard, calm, self.is_busy(), self.awaits())
         if calm:
             return max(self._looked + pause - now, 0.0) * 1000
         if pause == HOT_PAUSE_S:

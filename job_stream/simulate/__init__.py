@@ -10,6 +10,6 @@ Example:
 """
 
 from .check import failure
-from .cluster import Cluster
+from .cluster import SimulatedCluster
 
-__all__ = ["Cluster", "failure"]
+__all__ = ["SimulatedCluster", "failure"]

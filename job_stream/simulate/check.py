@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-from .cluster import Cluster
+from .cluster import SimulatedCluster
 from .serial import serial
 
 __all__ = ["failure"]
@@ -12,7 +12,7 @@ __all__ = ["failure"]
 
 def failure(seed: int, counts: Counter[str] | None = None) -> str | None:
     """What is wrong with the run of a seed; None: nothing."""
-    cluster = Cluster(seed)
+    cluster = SimulatedCluster(seed)
     try:
         found = cluster.run()
     except Exception as error:

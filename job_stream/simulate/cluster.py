@@ -15,14 +15,14 @@ from ..engine.rank import Rank
 from .cases import Case, case_of
 from .functions import Values
 from .story import line_of
-from .workers import Keeper, Lane
+from .workers import SimulatedKeeper, SimulatedLane
 
-__all__ = ["Cluster", "ashore"]
+__all__ = ["SimulatedCluster", "ashore"]
 
 EVENTS_MOST = 400_000
 
 
-class Cluster:
+class SimulatedCluster:
     """Ranks, their lanes and keepers, and the messages under way.
 
     Args:
@@ -54,8 +54,8 @@ class Cluster:
         self._arrivals: dict[tuple[int, int], float] = {}
         self._handled = self.now
         self.ranks = self._new_ranks((lanes,) * size, state)
-        self._lanes: list[dict[int, Lane]] = [{} for _ in self.ranks]
-        self._keepers = [Keeper(self.plan) for _ in self.ranks]
+        self._lanes: list[dict[int, SimulatedLane]] = [{} for _ in self.ranks]
+        self._keepers = [SimulatedKeeper(self.plan) for _ in self.ranks]
         self._keeper_free = [0.0] * size
         for number in range(size):
             self._later(self.chance.random() * 0.01, number, m.Nothing())
@@ -127,7 +127,7 @@ class Cluster:
         for other in range(len(self.ranks)):
             if other not in self.dead:
                 soonest = self._arrivals.get((number, other), 0.0) - self.now
-                self._later(max(soonest, 0.0) + self.chance.random() * 0.05, other, m.RankDied(number))
+                self._later(max(soonest, 0.0) + self.chance.random() * 0.05, other, m.RankLost(number))
 
     def _handle(self, number: int, event: Any) -> None:
         rank = self.ranks[number]
@@ -151,7 +151,7 @@ class Cluster:
         if kind is m.Send:
             self._send(number, action)
         elif kind is m.StartLane:
-            self._lanes[number][action.lane] = Lane(self.plan, self.chance, self.case.value_bytes)
+            self._lanes[number][action.lane] = SimulatedLane(self.plan, self.chance, self.case.value_bytes)
         elif kind is m.Lend:
             lane = self._lanes[number][action.lane]
             lane.inbox.append(action)
@@ -197,7 +197,7 @@ class Cluster:
         message = action.message
         self.counts[type(message).__name__] += 1
         if type(message) is m.Lend:
-            units = tuple((name, ashore(work, self.case.counted)) for name, work in message.units)
+            units = tuple((name, for_rank(work, self.case.counted)) for name, work in message.units)
             message = message._replace(units=units)
             self.counts["pieces lent"] += len(message.units)
         elif type(message) is m.Repaid:
@@ -210,7 +210,7 @@ class Cluster:
         self._arrivals[pair] = arrival
         self._later(arrival - self.now, action.rank, m.Heard(number, message))
 
-    def _lane_goes(self, number: int, name: int, lane: Lane) -> None:
+    def _lane_goes(self, number: int, name: int, lane: SimulatedLane) -> None:
         if lane.working is None and lane.inbox:
             lane.working = lane.inbox.pop(0)
             slow = self.case.slow.get(number, 1.0)
@@ -229,7 +229,7 @@ class Cluster:
         if self.chance.random() < self.case.lane_deaths:
             del self._lanes[number][name]
             self.counts["lane deaths"] += 1
-            self._handle(number, m.LaneDied(name, 0, 0, 0, "chance"))
+            self._handle(number, m.LaneLost(name, 0, 0, 0, "chance"))
             return
         repaid, lane.working = lane.finish(name, lane.working)
         if lane.working is not None:
@@ -242,14 +242,14 @@ class Cluster:
 def _changes_pauses(event: Any) -> bool:
     """Whether this may begin or end a pause of the rank that hears it."""
     kind = type(event)
-    return kind is m.RankDied or (kind is m.Heard and type(event.message) is m.Pause)
+    return kind is m.RankLost or (kind is m.Heard and type(event.message) is m.Pause)
 
 
-def ashore(work: m.Work, counted: bool) -> m.Work:
+def for_rank(work: m.WorkBatch, counted: bool) -> m.WorkBatch:
     """Work for another rank, which does not have the source: its values, or the numbers that it consists of."""
     payload = work.payload
-    if type(payload) is not m.Span:
+    if type(payload) is not m.SourceSlice:
         return work
     if counted:
-        return work._replace(payload=m.Stretch(payload.start * 3, payload.stop * 3, 3))
+        return work._replace(payload=m.RangeSlice(payload.start * 3, payload.stop * 3, 3))
     return work._replace(payload=Values(list(range(payload.start, payload.stop))))

@@ -1,7 +1,7 @@
 """How the engine does on thousands of ranks: simulated time, but the real engine and what it really takes.
 
 Each rank has one engine thread, which takes one event after the other. An event takes what ``Rank.handle`` takes on
-this machine while the simulation runs, and what receiving and sending its messages takes (``Costs``, measured with
+this machine while the simulation runs, and what receiving and sending its messages takes (``ScaleCosts``, measured with
 real ranks). Messages wait for the receiver to look for them, as MPI wakes nobody. Lanes take exactly as long as their
 items. Memory bandwidth, the network's and other users are not simulated: figures are upper bounds of what a good
 cluster does, and are to be labelled as simulated.
@@ -31,10 +31,10 @@ from ..engine.rank import Rank
 from .loads import LOADS, Load
 from .steppers import Counted, Stepper
 
-__all__ = ["Costs", "Report", "measure"]
+__all__ = ["ScaleCosts", "ScaleReport", "measure"]
 
 
-class Costs(NamedTuple):
+class ScaleCosts(NamedTuple):
     """Seconds, as measured between real ranks on one host.
 
     Attributes:
@@ -61,7 +61,7 @@ LOOK_S = 5e-5
 """A look itself."""
 
 
-class Report(NamedTuple):
+class ScaleReport(NamedTuple):
     """What came of a simulated run.
 
     Attributes:
@@ -96,7 +96,7 @@ class Scale:
         costs: of messages.
     """
 
-    def __init__(self, ranks: int, load: Load, item_s: float, costs: Costs) -> None:
+    def __init__(self, ranks: int, load: Load, item_s: float, costs: ScaleCosts) -> None:
         self.load, self.item_s, self.costs = load, item_s, costs
         self.chance = random.Random(ranks)
         self.now = self.engine_time = self.end = self.root_busy = 0.0
@@ -110,7 +110,7 @@ class Scale:
         self.unseen: list[deque[Any]] = [deque() for _ in range(ranks)]
         self.looked = [0.0] * ranks
         self.free = [0.0] * ranks
-        self.stirred = [0.0] * ranks
+        self.last_heard = [0.0] * ranks
         self.busy = [0.0] * ranks
         self.sent = [0] * ranks
         self.received = [0] * ranks
@@ -127,7 +127,7 @@ class Scale:
     def parcel_s(self) -> float:
         return self.costs.parcel
 
-    def run(self) -> Report:
+    def run(self) -> ScaleReport:
         gc.disable()  # what it collects here is not what a rank would
         try:
             while not self.ranks[0].halted:
@@ -137,12 +137,12 @@ class Scale:
             gc.enable()
         return self._report()
 
-    def _report(self) -> Report:
+    def _report(self) -> ScaleReport:
         ranks, end = len(self.ranks), self.end
         lanes = [lane for lanes in self.lanes for lane in lanes.values()]
         done, last = sum(lane.done for lane in lanes), max(lane.last for lane in lanes)
         events = self.counts["events"]
-        return Report(
+        return ScaleReport(
             ranks, done, done * self.item_s / (end * ranks), end, sum(self.sent) / ranks,
             self.root_busy / end, self.root_messages, end - last, self.engine_time / events,
         )  # fmt: skip
@@ -162,13 +162,13 @@ class Scale:
         is_heard = type(event) is m.Heard
         (self.unseen if is_heard else self.inboxes)[number].append(event)
         start = max(self.now, self.free[number])
-        self._wake(number, start + self._patience(number, start) if is_heard else start)
+        self._wake(number, start + self._poll_policy(number, start) if is_heard else start)
 
-    def _patience(self, number: int, time: float) -> float:
+    def _poll_policy(self, number: int, time: float) -> float:
         """How long a message lies there until the engine thread looks for it, unless another event wakes the thread."""
         rank = self.ranks[number]
         calm, awaits = self._is_calm(rank), bool(rank.debtors) and not rank.busy
-        pause = pause_between_looks(time - self.stirred[number], calm, rank.busy, awaits)
+        pause = pause_between_looks(time - self.last_heard[number], calm, rank.busy, awaits)
         if calm:
             return pause - (time - self.looked[number]) % pause
         return (1.0 if pause == HOT_PAUSE_S else self.chance.random()) * (pause + LOOK_S)
@@ -202,7 +202,7 @@ class Scale:
         if inbox:
             self._wake(number, self.free[number])
         elif self.unseen[number]:
-            self._wake(number, self.free[number] + self._patience(number, self.free[number]))
+            self._wake(number, self.free[number] + self._poll_policy(number, self.free[number]))
         self._watch(number, rank)
 
     def _handle(self, number: int, rank: Rank, event: Any) -> None:
@@ -239,7 +239,7 @@ class Scale:
     def _cost_of(self, number: int, event: Any) -> float:
         if type(event) is m.Heard:
             self.received[number] += 1
-            self.stirred[number] = self.now
+            self.last_heard[number] = self.now
             return self.costs.receive
         return self.costs.repaid if type(event) in (m.Repaid, m.Answered) else 0.0
 
@@ -286,10 +286,10 @@ class Scale:
 
 
 def _ashore(payload: Any) -> Any:
-    return m.Stretch(payload.start, payload.stop, 1) if type(payload) is m.Span else payload
+    return m.RangeSlice(payload.start, payload.stop, 1) if type(payload) is m.SourceSlice else payload
 
 
-def measure(ranks: int, items: int, load: str = "flat", item_s: float = 1e-3, costs: Costs = Costs()) -> Report:  # noqa: B008
+def measure(ranks: int, items: int, load: str = "flat", item_s: float = 1e-3, costs: ScaleCosts = ScaleCosts()) -> ScaleReport:  # noqa: B008
     """Simulates ``items`` items for each of so many ranks."""
     return Scale(ranks, LOADS[load](ranks * items), item_s, costs).run()
 

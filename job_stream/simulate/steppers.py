@@ -75,11 +75,11 @@ class Stepper:
         self._lend: m.Lend | None = None
         self._stack: list[list[Any]] = []  # scope, place, values or a count of items, position
         self._closing: list[int] = []
-        self._waiting: deque[tuple[int, m.Work]] = deque()
+        self._waiting: deque[tuple[int, m.WorkBatch]] = deque()
         self._folded: set[int] = set()
         self._products: list[m.Product] = []
         self._samples: dict[int, list[float]] = {}
-        self._unit: m.Work | None = None
+        self._unit: m.WorkBatch | None = None
         self._spent = 0.0
 
     def go(self) -> None:
@@ -164,7 +164,7 @@ class Stepper:
             size = max(size, int(GROUP_S / self._world.item_s))
         for start in range(0, len(values), size):
             group = values[start : start + size]
-            self._products.append(m.Work(scope, place, len(group), Counted(group)))
+            self._products.append(m.WorkBatch(scope, place, len(group), Counted(group)))
 
     def _repay(self) -> None:
         assert self._lend is not None

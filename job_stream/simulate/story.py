@@ -34,7 +34,7 @@ def _repaid(plan: Plan, message: m.Repaid) -> str:
     return f"Repaid loan {message.loan}: {names} became {products}{kept}"
 
 
-def _units(plan: Plan, units: tuple[tuple[int, m.Work], ...]) -> str:
+def _units(plan: Plan, units: tuple[tuple[int, m.WorkBatch], ...]) -> str:
     return ", ".join(f"{_name(name)} ({_work(plan, work)})" for name, work in units)
 
 
@@ -42,7 +42,7 @@ def _name(name: int) -> str:
     return f"unit {name}" if name < NEW_NAMES else f"rest {name - NEW_NAMES}"
 
 
-def _work(plan: Plan, work: m.Work) -> str:
+def _work(plan: Plan, work: m.WorkBatch) -> str:
     place = plan.places[work.place]
     if work.resume:
         return f"a store of {place.kind} {place.number}"
@@ -51,7 +51,7 @@ def _work(plan: Plan, work: m.Work) -> str:
 
 def _product(plan: Plan, product: Any) -> str:
     kind = type(product).__name__.lower()
-    if type(product) is m.Work:
+    if type(product) is m.WorkBatch:
         return _work(plan, product)
     place = plan.places[product.place]
     return f"{kind} of {product.count}" if type(product) is m.Output else f"{kind} at {place.kind} {place.number}"

@@ -21,10 +21,10 @@ from .functions import (
 )
 from .serial import loop
 
-__all__ = ["Keeper", "Lane"]
+__all__ = ["SimulatedKeeper", "SimulatedLane"]
 
 
-class Lane:
+class SimulatedLane:
     """Does units, and leaves some of the work to others; its values pass for ``each`` bytes."""
 
     def __init__(self, plan: Plan, chance: random.Random, each: int = 64) -> None:
@@ -42,7 +42,7 @@ class Lane:
         """Repays a parcel, or some of it; the rest stays."""
         units, kept, rest = list(lend.units), [], None
         samples = tuple((work.place, work.count, 1e-3 * work.count) for _, work in units)
-        if len(units) == 1 and units[0][1].count > 1 and not lend.careful and self.chance.random() < 0.3:
+        if len(units) == 1 and units[0][1].count > 1 and not lend.one_by_one and self.chance.random() < 0.3:
             ((_, work),) = units
             done = self.chance.randrange(1, work.count)
             self.run(work, self.values(work)[:done])
@@ -66,16 +66,16 @@ class Lane:
         self.retained, self.folds, self.products = [], {}, []
         return m.Repaid(number, loan, closed, products, kept=kept, samples=samples)
 
-    def values(self, work: m.Work) -> list[Any]:
+    def values(self, work: m.WorkBatch) -> list[Any]:
         payload = work.payload
         values = list(payload.values) if type(payload) is Values else None
-        if type(payload) is m.Span:
+        if type(payload) is m.SourceSlice:
             values = list(range(payload.start, payload.stop))
-        elif type(payload) is m.Stretch:
+        elif type(payload) is m.RangeSlice:
             values = [number // 3 for number in range(*payload)]
         return values[work.skip :] if values is not None else [Store()]
 
-    def run(self, work: m.Work, values: list[Any]) -> None:
+    def run(self, work: m.WorkBatch, values: list[Any]) -> None:
         place = self.plan.places[work.place]
         if work.resume and place.kind == Kind.FOLD:
             self.put(work.scope, place.next, fold_emit(place, values[0]))
@@ -90,7 +90,7 @@ class Lane:
         """A value arrives at a place: it goes on here, or is handed back."""
         place = self.plan.places[number]
         if place.kind not in (Kind.END, Kind.FOLD) and self.chance.random() < 0.4:
-            self.products.append(m.Work(scope, number, 1, Values([value], self.each)))
+            self.products.append(m.WorkBatch(scope, number, 1, Values([value], self.each)))
         else:
             self.do(scope, place, value)
 
@@ -107,7 +107,7 @@ class Lane:
         else:
             store, again = fold_take(self.folds.get((scope, place.number), Store()), value)
             self.folds[scope, place.number] = store
-            self.products += [m.Work(scope, place.first, 1, Values([one])) for one in again]
+            self.products += [m.WorkBatch(scope, place.first, 1, Values([one])) for one in again]
 
     def frame(self, scope: int, place: Place, store: Store) -> None:
         """Runs a frame to its end, or hands it over at the begin of a round."""
@@ -124,10 +124,10 @@ class Lane:
         if self.plan.places[first].kind == Kind.END:
             self.products.append(m.Output(-self.last, first, len(children), Values(children)))
         else:
-            self.products += [m.Work(-self.last, first, 1, Values([child])) for child in children]
+            self.products += [m.WorkBatch(-self.last, first, 1, Values([child])) for child in children]
 
 
-class Keeper:
+class SimulatedKeeper:
     """Holds stores and answers calls in order."""
 
     def __init__(self, plan: Plan) -> None:
@@ -172,5 +172,5 @@ class Keeper:
 
     def work(self, place: Place, name: tuple[int, int], recurred: list[int]) -> tuple[m.Product, ...]:
         first = self.plan.bodies[place.body].segments[0].first
-        kind = m.Output if self.plan.places[first].kind == Kind.END else m.Work
+        kind = m.Output if self.plan.places[first].kind == Kind.END else m.WorkBatch
         return tuple(kind(name[0], first, 1, Values([value])) for value in recurred)

@@ -15,7 +15,7 @@ from typing import Any, ClassVar, NamedTuple
 from ..errors import PlanError
 from ..values import Again, Multiple, Object, Reduction, Sent
 from .checks import check_answers
-from .suggestions import listed, meant
+from .suggestions import listed, did_you_mean
 
 __all__ = ["Frame", "Job", "Reducer", "Targets", "adapt", "as_answer", "is_stage"]
 
@@ -106,7 +106,7 @@ class _Outbox:
             return PlanError(f"{where} must name its target, as there are several: {listed(names)}")
         if not names:
             return PlanError(f"{where} cannot name a target, as there is one way only: leave out {target!r}")
-        return PlanError(f"{where} has no target {target!r}, but {listed(names)}{meant(target, names)}")
+        return PlanError(f"{where} has no target {target!r}, but {listed(names)}{did_you_mean(target, names)}")
 
 
 class _OutboxOfThreads(_Outbox, threading.local):

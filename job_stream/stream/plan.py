@@ -88,7 +88,7 @@ class Place:
         self.store = stage.store if stage else None
         self.emit = stage.emit if stage else None
         self.key = stage.key if stage else None
-        self.solo = self.policy.timeout_s is not None
+        self.time_limited = self.policy.timeout_s is not None
 
     def __repr__(self) -> str:
         return f"Place({self.number}, {self.kind}, {self.name!r})"

@@ -11,7 +11,7 @@ from ..values import Object
 from .checks import MULTIPLE, check_answers, check_parameters, name_of, policy_of
 from .classes import adapt, is_stage
 from .plan import Builder, Kind, Plan, Policy, Stage
-from .suggestions import meant
+from .suggestions import did_you_mean
 
 if TYPE_CHECKING:
     from .configuration.modules import Module
@@ -161,7 +161,7 @@ class Recording:
         given = {name: keywords.pop(name, None) for name in ("onError", "retries", "timeout")}
         if keywords:
             unknown = next(iter(keywords))
-            raise PlanError(f"{where} does not know the keyword {unknown!r}{meant(unknown, KEYWORDS)}")
+            raise PlanError(f"{where} does not know the keyword {unknown!r}{did_you_mean(unknown, KEYWORDS)}")
         return policy_of(where, self._policy, **given)
 
 

@@ -19,7 +19,7 @@ def listed(names: Iterable[Any]) -> str:
     return ", ".join(f"{name!r:.{SHORT}}" for name in names[:MOST_NAMES]) + more
 
 
-def meant(name: Any, known: Iterable[str]) -> str:
+def did_you_mean(name: Any, known: Iterable[str]) -> str:
     """A question whether the nearest of the known names was meant; nothing where none is near."""
     from difflib import get_close_matches  # slow to load, and only needed when something is wrong
 

@@ -31,11 +31,11 @@ SETTLED = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 _PDEATHSIG = 1
 
 
-def settle(parent: int, patient: bool, at_its_death: int = signal.SIGKILL) -> None:
+def settle(parent: int, survives_sigterm: bool, at_its_death: int = signal.SIGKILL) -> None:
     """Makes a fresh process a quiet child: Ctrl-C is the script's business, and the death of ``parent`` is ours."""
     signal.signal(signal.SIGINT, _ignore)
-    signal.signal(signal.SIGTERM, _ignore if patient else signal.SIG_DFL)
-    signal.signal(signal.SIGUSR1, _ignore if patient else signal.SIG_DFL)
+    signal.signal(signal.SIGTERM, _ignore if survives_sigterm else signal.SIG_DFL)
+    signal.signal(signal.SIGUSR1, _ignore if survives_sigterm else signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, SETTLED)
     prctl()(_PDEATHSIG, at_its_death, 0, 0, 0)
     if os.getppid() != parent:

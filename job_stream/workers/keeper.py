@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..engine.messages import Answered, Call, Output, Product, Work
+from ..engine.messages import Answered, Call, Output, Product, WorkBatch
 from ..evaluate import calls
 from ..evaluate.context import enter
-from ..evaluate.entries import Rest
+from ..evaluate.entries import PendingMultiple
 from ..evaluate.evaluator import Evaluator
-from ..evaluate.failures import Failed, Skipped, Unreadable, cannot_be_read, cannot_travel, failure_of, ours
+from ..evaluate.failures import StageFailed, ItemSkipped, Unreadable, cannot_be_read, cannot_travel, failure_of, ours
 from ..evaluate.keyed import pairs
 from ..evaluate.others import Attention
 from ..evaluate.packing import Packing, unpack_any
 from ..evaluate.products import skips_of
-from ..evaluate.scopes import Context, Frame
+from ..evaluate.scopes import ScopeContext, FrameScope
 from ..memory.words import NOTE_LOAN, NOTE_PLACE, NOTE_UNIT
 from ..stream.plan import Kind, Place
 from .stopwatch import Stopwatch
@@ -44,7 +44,7 @@ class Keeper:
         self._watch = Stopwatch(note)
         self._stores: dict[tuple[int, int], Any] = {}
         self._attention = Attention()
-        self._rests: dict[int, list[Rest]] = {}
+        self._rests: dict[int, list[PendingMultiple]] = {}
         self._actions = {"adopt": self._adopt, "end": self._end, "merge": self._merge, "more": self._more,
                          "checkout": self._checkout, "copy": self._copy}  # fmt: skip
 
@@ -57,7 +57,7 @@ class Keeper:
                 return
             try:
                 self._answer(message)
-            except Failed as failed:
+            except StageFailed as failed:
                 self._link.send(failure_of(failed, self._packing.pack_error))
             except Exception as error:
                 self._link.send(failure_of(ours("the keeper", error), self._packing.pack_error))
@@ -81,13 +81,13 @@ class Keeper:
     def _adopt(self, call: Call, place: Place) -> tuple[list[Product], Any]:
         values = None if call.payload is None else self._unpack(call, place)
         if place.kind == Kind.FOLD:
-            self._stores[call.store] = context = Context()
+            self._stores[call.store] = context = ScopeContext()
             if values is not None:
                 context.stores[place.number] = values[0]
         else:
             assert values is not None
             frame = self._plan.places[self._plan.bodies[place.body].frame or 0]
-            self._stores[call.store] = Frame.restored(Context(), frame, values)
+            self._stores[call.store] = FrameScope.restored(ScopeContext(), frame, values)
         return [], None
 
     def _unpack(self, call: Call, place: Place) -> Any:
@@ -102,13 +102,13 @@ class Keeper:
     def _end(self, call: Call, place: Place) -> tuple[list[Product], Any]:
         frame = self._stores[call.store]
         values = self._unpack(call, place)
-        if not call.careful:
+        if not call.one_by_one:
             recurred = self._evaluator.end_frame(frame, place, values)
         else:
             recurred = self._end_carefully(call, frame, place, values)
         return self._work(call, place, recurred), None
 
-    def _end_carefully(self, call: Call, frame: Frame, place: Place, values: list[Any]) -> list[Any]:
+    def _end_carefully(self, call: Call, frame: FrameScope, place: Place, values: list[Any]) -> list[Any]:
         """One value at a time, noting which: somebody died over one of them."""
         recurred = []
         for number, value in enumerate(values):
@@ -128,7 +128,7 @@ class Keeper:
             given = self._attention.given(place, others)
             recurred = evaluator.failures.call(place, "", others, calls.answers, place.function, store, [], given)
             self._attention.check(place, given)
-        except Skipped as skipped:
+        except ItemSkipped as skipped:
             evaluator.failures.record(skipped)
             recurred = []
         if evaluator.keyed:
@@ -169,12 +169,12 @@ class Keeper:
             return []
         if self._plan.places[first].kind == Kind.END:
             return [Output(call.store[0], first, len(values), self._pack(values, origin, "output"))]
-        size = 1 if self._plan.places[first].solo else -(-len(values) // GROUPS)
+        size = 1 if self._plan.places[first].time_limited else -(-len(values) // GROUPS)
         groups = [values[start : start + size] for start in range(0, len(values), size)]
-        return [Work(call.store[0], first, len(group), self._pack(group, origin, "output")) for group in groups]
+        return [WorkBatch(call.store[0], first, len(group), self._pack(group, origin, "output")) for group in groups]
 
-    def _rest(self, lazy: calls.Lazy, origin: Place, target: int) -> Rest:
-        rest = Rest(Context(), origin.number, target, Unreadable("<an element of its Multiple>"), lazy.work)
+    def _rest(self, lazy: calls.Lazy, origin: Place, target: int) -> PendingMultiple:
+        rest = PendingMultiple(ScopeContext(), origin.number, target, Unreadable("<an element of its Multiple>"), lazy.work)
         rest.key = lazy.key
         return rest
 

@@ -19,16 +19,16 @@ from math import inf
 from time import perf_counter
 from typing import Any
 
-from ..engine.messages import Flush, Lend, Repaid, Resume, Work
+from ..engine.messages import Flush, Lend, Repaid, Resume, WorkBatch
 from ..errors import PlanError
 from ..evaluate.context import enter
-from ..evaluate.entries import Mark, Rest, Run
+from ..evaluate.entries import ScopeMark, PendingMultiple, PendingValues
 from ..evaluate.evaluator import Evaluator
-from ..evaluate.failures import Failed, failure_of, ours
+from ..evaluate.failures import StageFailed, failure_of, ours
 from ..evaluate.loading import GULP, Loader
 from ..evaluate.packing import Packing
 from ..evaluate.products import Products
-from ..evaluate.scopes import Home
+from ..evaluate.scopes import Outbox
 from ..memory.words import ENDING, NOTE_LOAN, NOTE_PLACE, NOTE_UNIT, PAUSED, REPORTS, WANTED
 from ..stream.plan import Kind
 from ..values import bytes_of
@@ -76,9 +76,9 @@ class Lane:
         self._watch = Stopwatch(note)
         self._flags = flags
         self._drop = drop
-        self._homes: dict[int, Home] = {}
+        self._homes: dict[int, Outbox] = {}
         self._ahead: deque[Any] = deque()
-        self._waiting: deque[tuple[int, Work]] = deque()
+        self._waiting: deque[tuple[int, WorkBatch]] = deque()
         self._loan = 0
         self._closing: list[int] = []
         self._retained: list[tuple[int, tuple[int, ...]]] = []
@@ -93,7 +93,7 @@ class Lane:
         self._worked = 0.0
         self._slice_start = 0.0
         self._origin: Any = None
-        self._origin_work: Work | None = None
+        self._origin_work: WorkBatch | None = None
 
     def run(self) -> None:
         """Works until the rank closes the link."""
@@ -104,7 +104,7 @@ class Lane:
                 return
             try:
                 self._take(message)
-            except Failed as failed:
+            except StageFailed as failed:
                 self._link.send(failure_of(failed, self._packing.pack_error))
             except Exception as error:
                 self._link.send(failure_of(ours("a lane", error), self._packing.pack_error))
@@ -127,7 +127,7 @@ class Lane:
         self._waiting.extend(lend.units)
         while self._waiting:
             number, work = self._waiting.popleft()
-            self._unit(number, work, lend.careful)
+            self._unit(number, work, lend.one_by_one)
             if self._waiting and self._evaluator.now >= self._report_at:
                 self._aside(self._hand_home)
         self._watch.stop()
@@ -140,7 +140,7 @@ class Lane:
         self._waiting.clear()
         self._link.send(Repaid(self._number, self._loan, (), returned=names))
 
-    def _unit(self, number: int, work: Work, careful: bool) -> None:
+    def _unit(self, number: int, work: WorkBatch, one_by_one: bool) -> None:
         """Runs one unit to its end, or as far as it is to be run here."""
         started = self._evaluator.now
         self._note[NOTE_UNIT] = number
@@ -148,7 +148,7 @@ class Lane:
         self._closing.append(number)
         self._evaluator.failures.scope = work.scope
         home = self._home(work)
-        if careful:
+        if one_by_one:
             return self._carefully(home, work)
         self._origin, self._origin_work = self._loader.load(home, work), work
         self._drain()
@@ -158,11 +158,11 @@ class Lane:
         sample[0] += work.count
         sample[1] += now - started
 
-    def _home(self, work: Work) -> Home:
+    def _home(self, work: WorkBatch) -> Outbox:
         home = self._homes.get(work.scope)
         if home is None:
             end = self._plan.bodies[self._plan.places[work.place].body].end
-            home = self._homes[work.scope] = Home(work.scope, end)
+            home = self._homes[work.scope] = Outbox(work.scope, end)
         return home
 
     def _drain(self) -> None:
@@ -200,23 +200,23 @@ class Lane:
         action()
         self._watch.start()
 
-    def _carefully(self, home: Home, work: Work) -> None:
+    def _carefully(self, home: Outbox, work: WorkBatch) -> None:
         """Makes one call and repays everything that came of it; several items are only told apart."""
         if work.count > 1:
             base = None if work.base is None else work.base + work.skip
-            self._products.file(home, work.place, self._loader.values(work), parts=8, base=base, careful=True)
+            self._products.file(home, work.place, self._loader.values(work), parts=8, base=base, one_by_one=True)
             return
         self._origin, self._origin_work = self._loader.load(home, work), work
         evaluator = self._evaluator
         if evaluator.stack:
             evaluator.step()
-        if evaluator.stack and type(evaluator.stack[-1]) is Mark and not work.resume:
+        if evaluator.stack and type(evaluator.stack[-1]) is ScopeMark and not work.resume:
             evaluator.step()
         self._aside(self._hand_over)
         while evaluator.stack:
             self._file_elements(evaluator.stack[-1])  # type: ignore[arg-type]
 
-    def _file_elements(self, rest: Rest) -> None:
+    def _file_elements(self, rest: PendingMultiple) -> None:
         """Takes the next elements of a Multiple and repays them without running them."""
         values, more = self._evaluator.take(rest, 256)
         self._products.file(rest.context, rest.target, values)
@@ -243,7 +243,7 @@ class Lane:
         self._closing = []
         self._link.send(Repaid(self._number, self._loan, (), computed=names, samples=self._take_samples()))
 
-    def _repay(self, kept: tuple[tuple[int, Work], ...] = ()) -> None:
+    def _repay(self, kept: tuple[tuple[int, WorkBatch], ...] = ()) -> None:
         """Repays everything that has been closed, with all that came of it."""
         self._collect()
         closed = list(self._retained)
@@ -264,8 +264,8 @@ class Lane:
         """Turns what the homes hold into products."""
         for home in self._homes.values():
             self._products.collect(home)
-        contexts = [entry.context for entry in self._evaluator.stack if not isinstance(entry, Mark)]
-        self._homes = {context.scope: context for context in contexts if isinstance(context, Home)}
+        contexts = [entry.context for entry in self._evaluator.stack if not isinstance(entry, ScopeMark)]
+        self._homes = {context.scope: context for context in contexts if isinstance(context, Outbox)}
 
     # leaving in the middle --------------------------------------------------------------------------------------------
 
@@ -281,14 +281,14 @@ class Lane:
         evaluator = self._evaluator
         items, seconds = 0, 0.0
         for entry in evaluator.stack:
-            if type(entry) is Run:
+            if type(entry) is PendingValues:
                 left = len(entry.values) - entry.index
                 cost = evaluator.costs[entry.place]
                 if entry is self._origin and entry.index:
                     cost = (evaluator.now - self._slice_start) / entry.index
                 items += left
                 seconds += left * (WORTH_S if cost is None else cost)
-            elif type(entry) is Rest and not entry.again:
+            elif type(entry) is PendingMultiple and not entry.again:
                 items += 2
                 seconds += WORTH_S
         return items, seconds
@@ -296,7 +296,7 @@ class Lane:
     def _draw(self) -> bool:
         """Takes some elements of a Multiple, so that others can be given them while it goes on here."""
         evaluator = self._evaluator
-        rest = next((entry for entry in reversed(evaluator.stack) if type(entry) is Rest and entry.again), None)
+        rest = next((entry for entry in reversed(evaluator.stack) if type(entry) is PendingMultiple and entry.again), None)
         if rest is None or self._plan.places[rest.target].kind == Kind.END:
             return False
         each = evaluator.costs[rest.target] or WORTH_S
@@ -307,13 +307,13 @@ class Lane:
         nbytes = 0
         while rest.taken < end and nbytes < DRAW_BYTES and evaluator.pull(rest, min(DRAW_ITEMS, end - rest.taken)):
             drawn = evaluator.stack[-1]
-            nbytes += sum(map(bytes_of, drawn.values)) if type(drawn) is Run else 0
+            nbytes += sum(map(bytes_of, drawn.values)) if type(drawn) is PendingValues else 0
         return True
 
     def _loosen(self) -> bool:
         """Takes all that is left of Multiples that only this lane has; False: there is too much of it."""
         evaluator = self._evaluator
-        for rest in [entry for entry in evaluator.stack if type(entry) is Rest and not entry.again]:
+        for rest in [entry for entry in evaluator.stack if type(entry) is PendingMultiple and not entry.again]:
             if rest.bound:
                 return False
             most = rest.taken + LOOSEN_MOST
@@ -334,7 +334,7 @@ class Lane:
             name = self._plan.places[evaluator.parked[0].place].name
             error = PlanError(f"a frame recurred a Multiple of more than {LOOSEN_MOST} elements, which is too long for "
                               f"stage {name!r}: it has a time limit, or runs in threads")  # fmt: skip
-            raise Failed(name, "<an element of the Multiple>", 1, error, evaluator.parked[0].place)
+            raise StageFailed(name, "<an element of the Multiple>", 1, error, evaluator.parked[0].place)
         parked, evaluator.parked = evaluator.parked, []
         for run in parked:
             self._products.file(run.context, run.place, run.values[run.index :])
@@ -344,15 +344,15 @@ class Lane:
         kept = self._surrender()
         self._repay(kept=kept)
 
-    def _surrender(self) -> tuple[tuple[int, Work], ...]:
+    def _surrender(self) -> tuple[tuple[int, WorkBatch], ...]:
         """Turns the whole stack into products, but for what is left of Multiples, which stays and is returned."""
         evaluator = self._evaluator
         names: dict[int, int] = {}
         stay: list[Any] = []
         for entry in [*evaluator.stack, *evaluator.parked]:
-            if type(entry) is Mark:
+            if type(entry) is ScopeMark:
                 names[id(entry.scope)] = self._products.open_frame(entry.scope, names)
-            elif type(entry) is Run:
+            elif type(entry) is PendingValues:
                 values = entry.values[entry.index :]
                 self._products.file(entry.context, entry.place, values, names, base=self._base_of(entry))
             else:
@@ -367,7 +367,7 @@ class Lane:
             return None
         return int(work.base + work.skip + run.index)
 
-    def _keep(self, work: Work) -> tuple[int, Work]:
+    def _keep(self, work: WorkBatch) -> tuple[int, WorkBatch]:
         self._kept += 1
         return self._kept, work
 
@@ -383,7 +383,7 @@ class Lane:
         evaluator = self._evaluator
         if evaluator.marks or not evaluator.stack or not self._has_products():
             return
-        if any(type(entry) is Rest and not entry.again for entry in evaluator.stack):
+        if any(type(entry) is PendingMultiple and not entry.again for entry in evaluator.stack):
             return
         if any(home.stores for home in self._homes.values()):
             return
@@ -411,8 +411,8 @@ class Lane:
         self._report_at = now + max(self._pause_s, REPORT_SHARE * (now - began))
         return found
 
-    def _keep_entry(self, entry: Any) -> tuple[int, Work]:
-        if type(entry) is Rest:
+    def _keep_entry(self, entry: Any) -> tuple[int, WorkBatch]:
+        if type(entry) is PendingMultiple:
             return self._keep(self._products.work_of(entry))
         scope, left = entry.context.scope, len(entry.values) - entry.index
         work = self._origin_work
@@ -420,4 +420,4 @@ class Lane:
             skip = work.skip + entry.index
             return self._keep(work._replace(count=left, payload=None, skip=skip))
         payload = self._products.pack(entry.place, entry.values[entry.index :], "output")
-        return self._keep(Work(scope, entry.place, left, payload))
+        return self._keep(WorkBatch(scope, entry.place, left, payload))

@@ -70,7 +70,7 @@ class Nursery:
             signal.signal(number, lambda number, frame: None)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGCHLD, ORPHANED])  # who waits for signals blocks them
         signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
-        settle(self._parent, self._setup.patient, ORPHANED)
+        settle(self._parent, self._setup.survives_sigterm, ORPHANED)
         adopt()
         settle_input()
         self._limit_threads()
@@ -128,7 +128,7 @@ class Nursery:
         for number in (signal.SIGCHLD, ORPHANED):
             signal.signal(number, signal.SIG_DFL)
         self._commands.close()
-        settle(nursery, self._setup.patient)
+        settle(nursery, self._setup.survives_sigterm)
         work(self._setup, order, inbox, self._outbox)
 
     def _kill(self, lane: int) -> None:

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from ..evaluate.ending import Ending
 from ..evaluate.keyed import new_evaluator
 from ..evaluate.packing import Packing
-from ..memory.words import ALL_CPUS, OWN_CPUS, Board
+from ..memory.words import ALL_CPUS, OWN_CPUS, SharedWords
 from ..stream.plan import Plan
 from .keeper import Keeper
 from .lane import Lane
@@ -24,8 +24,8 @@ class Setup(NamedTuple):
     source: Any
     seed: int | None
     drop: bool
-    board: Board
-    patient: bool = False
+    board: SharedWords
+    survives_sigterm: bool = False
     """There are checkpoints: processes stay when they are asked to end, since the script's own process, which is asked
     too, has to save first, and lanes report now and then what they are at."""
 
@@ -44,4 +44,4 @@ def new_worker(setup: Setup, number: int, processes: bool, link: Any, packing: P
     evaluator.ending = setup.ending
     if number == KEEPER:
         return Keeper(link, evaluator, packing, note)
-    return Lane(number, link, evaluator, packing, setup.source, note, flags, setup.drop, setup.patient)
+    return Lane(number, link, evaluator, packing, setup.source, note, flags, setup.drop, setup.survives_sigterm)

@@ -32,10 +32,10 @@ def lay_out(module: Module, builder: Builder, processes: bool, policy: Policy) -
     Raises:
         PlanError: an entry is never reached, or never leads out.
     """
-    _Layout(builder, processes, policy).stream(module)
+    _StageLayout(builder, processes, policy).stream(module)
 
 
-class _Layout:
+class _StageLayout:
     def __init__(self, builder: Builder, processes: bool, policy: Policy) -> None:
         self._builder = builder
         self._processes = processes

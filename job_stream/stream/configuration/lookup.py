@@ -9,7 +9,7 @@ from typing import Any
 
 from ...errors import PlanError
 from ..classes import Frame, Job, Reducer
-from ..suggestions import meant
+from ..suggestions import did_you_mean
 
 __all__ = ["Classes"]
 
@@ -49,7 +49,7 @@ class Classes:
             return names[short]
         known = [other for other, value in names.items() if isinstance(value, type)]
         place = f"module {module!r} has" if module else "the script has"
-        hint = meant(short, known) or ("" if module else "; a class of a module is named module.Class")
+        hint = did_you_mean(short, known) or ("" if module else "; a class of a module is named module.Class")
         raise PlanError(f"{where}: {place} no class {short!r}{hint}")
 
     def _imported(self, where: str, name: str, module: str) -> Any:

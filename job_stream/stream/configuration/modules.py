@@ -13,7 +13,7 @@ from itertools import pairwise
 from typing import Any
 
 from ...errors import PlanError
-from ..suggestions import listed, meant
+from ..suggestions import listed, did_you_mean
 from .lookup import Classes
 
 __all__ = ["OUTPUT", "Leaf", "Mapped", "Module", "Parser"]
@@ -114,7 +114,7 @@ class Parser:
         known = (*MODULE_KEYS, "to") if outer else MODULE_KEYS
         for key in config:
             if key not in known:
-                raise PlanError(f"{where}: a module knows no key {key!r:.120}, but {listed(known)}{meant(key, known)}")
+                raise PlanError(f"{where}: a module knows no key {key!r:.120}, but {listed(known)}{did_you_mean(key, known)}")
         _check(
             config.get("jobs") is not None,
             where,
@@ -187,7 +187,7 @@ def _where_of(role: str, name: str, config: Any) -> str:
 
 
 def _typo(config: Mapping[Any, Any]) -> str:
-    return next(filter(None, (meant(key, ("type", "jobs")) for key in config if key != "type")), "")
+    return next(filter(None, (did_you_mean(key, ("type", "jobs")) for key in config if key != "type")), "")
 
 
 def _whole(entry: Any, group: Mapping[Any, Any], *way: Any) -> Mapping[Any, Any]:
@@ -264,7 +264,7 @@ def _refuse_goal(entry: Leaf | Module, name: str, names: tuple[str, ...]) -> Non
     if entry.module is None:
         raise PlanError(f"{entry.where}: to can only be output here, not {name!r:.120}, as there is nothing around it")
     known = (*names, OUTPUT)
-    raise PlanError(f"{entry.where}: to names {name!r:.120}, but its module has {listed(known)}{meant(name, known)}")
+    raise PlanError(f"{entry.where}: to names {name!r:.120}, but its module has {listed(known)}{did_you_mean(name, known)}")
 
 
 def _input_of(module: Module, config: Mapping[Any, Any]) -> str:
@@ -275,6 +275,6 @@ def _input_of(module: Module, config: Mapping[Any, Any]) -> str:
     if not isinstance(config["jobs"], Mapping):
         raise PlanError(f"{module.where}: input cannot be chosen, as jobs is a list: work enters the first one")
     if given not in names:
-        known = f"but there is {listed(names)}{meant(given, names)}"
+        known = f"but there is {listed(names)}{did_you_mean(given, names)}"
         raise PlanError(f"{module.where}: input names {given!r:.120}, {known}")
     return str(given)
