@@ -13,7 +13,7 @@ from support import Counter, die
 
 from job_stream.checkpoints.file import Header
 from job_stream.engine.messages import SourceSlice, WorkBatch
-from job_stream.memory.payload import Blob, Parts, MemorySegment
+from job_stream.memory.payload import Blob, MemorySegment, Parts
 
 RUN = "0123456789abcdef" * 2
 STAGES = (("job", "parse", 11), ("fold", "merge", 12), ("end", "the end of the stream", 0))

@@ -267,7 +267,8 @@ def test_what_a_call_still_holds_is_asked_for_once_the_new_keeper_has_made_it_ag
     more = only(m.Call, rank.handle(m.Answered(end.call, (), more=True)))[0]
     assert (more.kind, more.payload) == ("more", end.call)
     busy, lends = in_frame(FRAME, lanes=1)
-    end = only(m.Call, busy.handle(repay(lends, *(m.WorkBatch(1, 2, 1, CHILD) for _ in range(9)), m.Output(1, 3, 1, A))))[1]
+    products = [*(m.WorkBatch(1, 2, 1, CHILD) for _ in range(9)), m.Output(1, 3, 1, A)]
+    end = only(m.Call, busy.handle(repay(lends, *products)))[1]
     assert not only(m.Call, busy.handle(m.Answered(end.call, (), more=True)))  # there is enough to do
     (store,) = busy.capture().keepers[0].stores
     assert store.lazy

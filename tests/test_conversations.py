@@ -12,8 +12,8 @@ import pytest
 from engine_support import plan_of
 
 from job_stream.simulate.cases import Case
-from job_stream.simulate.cluster import SimulatedCluster
-from job_stream.simulate.serial import serial
+from job_stream.simulate.reference import serial
+from job_stream.simulate.simulated_cluster import SimulatedCluster
 from job_stream.stream.plan import Kind, Plan
 
 FOLDER = Path(__file__).with_name("conversations")

@@ -17,20 +17,20 @@ from checkpoint_support import RUN, STAGES, bare, header, inline, noise, state
 
 from job_stream import common
 from job_stream.baked.sweep.earlier import earlier_trials
-from job_stream.baked.sweep.stopping import Rule
+from job_stream.baked.sweep.rules import Rule
 from job_stream.baked.sweep.triallog import TrialLog
 from job_stream.checkpoints.file import CheckpointFile, info_of
 from job_stream.checkpoints.journal import CallJournal, ResultJournal
 from job_stream.engine import messages as m
 from job_stream.errors import CheckpointError, JobStreamError, PlanError, WorldError
 from job_stream.launcher import settings
+from job_stream.launcher.error import LauncherError
 from job_stream.launcher.hosts import allocation, parse_hosts, read_hostfile
-from job_stream.launcher.trouble import LauncherError
 from job_stream.memory.codec import RankCodec
 from job_stream.memory.payload import Parts
 from job_stream.ranks.cluster import Cluster
 from job_stream.ranks.local import LocalTransport
-from job_stream.ranks.protocol import KINDS, RunFailed, Figures, Hello
+from job_stream.ranks.protocol import KINDS, Figures, Hello, RunFailed
 from job_stream.stream.configuration.yamlfile import read_yaml
 
 TIMES = int(os.environ.get("JOBS_TEST_MUTATIONS", "1"))
@@ -245,7 +245,9 @@ def test_logs_of_trials(tmp_path):
 # --- what other ranks send ----------------------------------------------------------------------------------------
 MESSAGES = (
     Hello((("job", "parse", 12), ("end", "the end", 0))),
-    m.Lend(1, 2, ((3, m.WorkBatch(0, 1, 2, Parts([b"abc", b"defg"]))), (4, m.WorkBatch(0, 1, 9, m.SourceSlice(0, 1, 10))))),
+    m.Lend(
+        1, 2, ((3, m.WorkBatch(0, 1, 2, Parts([b"abc", b"defg"]))), (4, m.WorkBatch(0, 1, 9, m.SourceSlice(0, 1, 10))))
+    ),
     m.Repaid(-1, 2, ((2, (3, 4)),), (m.Output(0, 5, 1, Parts([noise(100)])), m.Fold(0, 2, Parts([b"x"])))),
     RunFailed(b"an error"), Figures(1, 2, 3, 4), m.Halt(),
 )  # fmt: skip

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from launcher_support import fake_program, run
 
+from job_stream.launcher.error import LauncherError
 from job_stream.launcher.hosts import Allocation, Host, allocation, node_names, parse_hosts, read_hostfile
-from job_stream.launcher.trouble import LauncherError
 
 
 def hostfile(folder, text):

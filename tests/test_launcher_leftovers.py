@@ -8,7 +8,7 @@ import sys
 
 from support import is_alive
 
-from job_stream.launcher.leftovers import children_of, kill
+from job_stream.launcher.descendants import children_of, kill
 
 SLEEPS = [sys.executable, "-c", "import time; print(flush=True); time.sleep(60)"]
 

@@ -15,9 +15,9 @@ from support import Gate, Tally, wait_until
 from job_stream.launcher import command as commands
 from job_stream.launcher import run as running
 from job_stream.launcher.command import Launch, alone
-from job_stream.launcher.signal_queue import SignalQueue
 from job_stream.launcher.mpirun import OPEN_MPI, Mpirun, find_mpirun, folder_variable
 from job_stream.launcher.run import LaunchedRun
+from job_stream.launcher.signal_queue import SignalQueue
 
 pytestmark = needs_mpirun
 each_mpi = pytest.mark.parametrize("python", pythons())

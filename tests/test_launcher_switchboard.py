@@ -10,8 +10,8 @@ import pytest
 from support import wait_until
 
 from job_stream.launcher import switchboard
-from job_stream.launcher.signal_queue import SignalQueue
 from job_stream.launcher.run import LaunchedRun
+from job_stream.launcher.signal_queue import SignalQueue
 from job_stream.launcher.switchboard import MAX_STRANGERS, Switchboard, addresses_towards
 from job_stream.launcher.verdict import End
 

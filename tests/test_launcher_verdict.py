@@ -6,8 +6,8 @@ import signal
 
 import pytest
 
-from job_stream.launcher.signal_queue import SignalQueue
 from job_stream.launcher.restarts import LIMIT, Limits, keep_running
+from job_stream.launcher.signal_queue import SignalQueue
 from job_stream.launcher.verdict import End, Outcome, judge
 
 KILL, TERM, INT = -signal.SIGKILL, -signal.SIGTERM, -signal.SIGINT

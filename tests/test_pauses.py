@@ -10,9 +10,9 @@ from engine_support import Payload, only, plan_of
 
 from job_stream.engine import messages as m
 from job_stream.engine.backlog import Part
-from job_stream.engine.router import RESULTS_BYTES
 from job_stream.engine.pauses import Pauses
 from job_stream.engine.rank import Rank
+from job_stream.engine.routing import RESULTS_BYTES
 from job_stream.stream.plan import Kind
 
 

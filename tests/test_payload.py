@@ -19,7 +19,10 @@ def in_segment():
         fd = os.memfd_create("test")
         os.write(fd, b"".join(parts.frames))
         return Blob(
-            [len(frame) for frame in parts.frames], MemorySegment(fd, 0, 0, lambda owner, number, fd: os.close(fd)), 0, None
+            [len(frame) for frame in parts.frames],
+            MemorySegment(fd, 0, 0, lambda owner, number, fd: os.close(fd)),
+            0,
+            None,
         )
 
     return blob_of  # fmt: skip

@@ -8,15 +8,15 @@ from typing import Any
 import pytest
 
 from job_stream import simulate
-from job_stream.engine import backlog, state, capture, router, rank
+from job_stream.engine import backlog, capture, rank, router, state
 from job_stream.engine import messages as m
-from job_stream.engine.state import RankState
 from job_stream.engine.capture import PieceState
-from job_stream.engine.router import Router
-from job_stream.engine.recall import Recall
 from job_stream.engine.ledger import Piece
 from job_stream.engine.pauses import Pauses
 from job_stream.engine.rank import Rank, _last_of
+from job_stream.engine.rank_state import RankState
+from job_stream.engine.recall import Recall
+from job_stream.engine.routing import Router
 from job_stream.engine.scopes import Debt, Scope
 from job_stream.engine.stores import Stores, StoreState
 from job_stream.simulate import workers

@@ -31,9 +31,9 @@ from job_stream.engine import messages as m
 from job_stream.errors import CheckpointError
 from job_stream.memory.payload import Blob, pack, unpack
 from job_stream.simulate.cases import Case, case_of
-from job_stream.simulate.cluster import SimulatedCluster
 from job_stream.simulate.functions import Values
-from job_stream.simulate.serial import serial
+from job_stream.simulate.reference import serial
+from job_stream.simulate.simulated_cluster import SimulatedCluster
 from job_stream.stream.fingerprint import fingerprint
 
 SEEDS = 2000

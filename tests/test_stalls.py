@@ -17,7 +17,7 @@ from job_stream.engine import messages as m
 from job_stream.engine.backlog import Part
 from job_stream.engine.rank import Rank
 from job_stream.engine.stalls import LONGEST_S, STALL_S
-from job_stream.simulate.cluster import SimulatedCluster
+from job_stream.simulate.simulated_cluster import SimulatedCluster
 from job_stream.stream.plan import Kind
 
 
@@ -147,7 +147,7 @@ FORGETFUL = """
     import time
     from job_stream import Work, getRank
     from job_stream.engine import pauses, stalls
-    from job_stream.engine.roster import Roster
+    from job_stream.engine.lane_table import Roster
 
     stalls.STALL_S = 0.5
     begin, idlest, restate = time.monotonic(), Roster.idlest, pauses.Pauses.restate

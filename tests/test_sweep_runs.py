@@ -16,8 +16,8 @@ import pytest
 from mpi_support import find_mpirun, is_open_mpi, mpirun
 from support import DEADLINE_S, REPOSITORY, Gate, Tally, wait_until
 
-from job_stream.baked.sweep.board import ProgressTable, TrialCounts
-from job_stream.baked.sweep.progress import duration, line_of
+from job_stream.baked.sweep.display import duration, line_of
+from job_stream.baked.sweep.progress_table import ProgressTable, TrialCounts
 
 pytest.importorskip("scipy")
 pytest.importorskip("pandas")

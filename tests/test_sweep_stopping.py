@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from job_stream.baked.sweep.coverage import VARIABLES, measured
-from job_stream.baked.sweep.stopping import Moments, OtherKeys, Rule, Trials, first_trials, quantile
+from job_stream.baked.sweep.rules import Moments, OtherKeys, Rule, Trials, first_trials, quantile
 
 pytest.importorskip("scipy")
 

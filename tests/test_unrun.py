@@ -13,7 +13,7 @@ import pytest
 import job_stream
 from job_stream import Multiple, Work, common
 from job_stream.errors import PayloadError, PlanError
-from job_stream.evaluate.others import _Watched
+from job_stream.evaluate.attention import _Watched
 
 
 def yields(*_):

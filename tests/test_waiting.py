@@ -7,8 +7,7 @@ import threading
 import pytest
 from support import DEADLINE_S
 
-from job_stream.runtime import waiting
-from job_stream.runtime.waiting import CALM_S, LONGEST_MS, PollPolicy, Wake
+from job_stream.runtime.sleeping import CALM_S, LONGEST_MS, PollPolicy, Wake
 
 
 def test_a_signal_that_interrupts_a_call_may_wake_too(monkeypatch):
@@ -62,8 +61,8 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch):
     clock = Clock()
-    monkeypatch.setattr(waiting, "monotonic", lambda: clock.now)
-    monkeypatch.setattr(waiting, "sleep", clock.nap)
+    monkeypatch.setattr(sleeping, "monotonic", lambda: clock.now)
+    monkeypatch.setattr(sleeping, "sleep", clock.nap)
     return clock
 
 

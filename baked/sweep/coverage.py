@@ -11,7 +11,7 @@ import argparse
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
-from .stopping import Rule, Trials
+from .rules import Rule, Trials
 
 __all__ = ["Coverage", "Variable", "main", "measured"]
 

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 from job_stream.errors import JobStreamError
 
-from .stopping import Rule
+from .rules import Rule
 from .triallog import Logged, TrialLog
 from .variables import Parameters, text_of
 

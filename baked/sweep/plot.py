@@ -14,9 +14,9 @@ from typing import Any
 
 from job_stream.errors import PlanError
 
-from .checks import check_file, hint, is_number, need
+from .arguments import check_file, hint, is_number, need
 from .replacing import replacing
-from .stopping import Moments
+from .rules import Moments
 from .table import Row
 from .variables import Parameters
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from .checks import check_file
+from .arguments import check_file
 
 __all__ = ["replacing"]
 

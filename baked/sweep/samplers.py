@@ -12,7 +12,7 @@ from typing import Any
 
 from job_stream.errors import PlanError
 
-from .checks import is_number, need, whole
+from .arguments import is_number, need, whole
 from .variables import Parameters
 
 __all__ = ["latinHypercube", "randomPoints", "sobol", "zipped"]

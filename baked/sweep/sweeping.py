@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any
 from job_stream import Multiple, Work, getRank
 from job_stream.errors import PlanError
 
-from .board import ProgressTable
-from .checks import check_file, need
-from .options import check_keywords, rule_of
+from .arguments import check_file, need
+from .display import Display
+from .parameters import check_keywords, rule_of
 from .plot import Plot
-from .progress import Display
-from .stopping import quantile
-from .stream import SweepStream
+from .progress_table import ProgressTable
+from .rules import quantile
+from .sweep_stream import SweepStream
 from .table import OutputFile, Row, table_of
 from .triallog import TrialLog
 from .variables import Parameters, Variables, combinations_of, described, plain

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from job_stream.errors import PlanError
 
-from .checks import check_file, hint, need
+from .arguments import check_file, hint, need
 from .replacing import replacing
-from .stopping import Moments
+from .rules import Moments
 from .variables import Parameters
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from .saver import Saver
 from .signals import handling_stop_signals, stand_by, stop_at_once
 from .stopping import TimeLimit
 
-__all__ = ["INTERVAL_S", "Checkpointing", "deaf"]
+__all__ = ["INTERVAL_S", "Checkpointing", "ignoring_stop_signals"]
 
 INTERVAL_S = 600.0
 

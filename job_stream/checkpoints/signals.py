@@ -29,7 +29,7 @@ from ..ground.contexts import context
 from ..ranks.world import rank_of, world
 from .stopping import STOPPED
 
-__all__ = ["answering", "note_stop", "stand_by", "stop_at_once"]
+__all__ = ["handling_stop_signals", "note_stop", "stand_by", "stop_at_once"]
 
 ASKING = (signal.SIGUSR1, signal.SIGTERM)
 ACTION_BYTES = 512

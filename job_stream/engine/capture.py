@@ -5,8 +5,8 @@ nothing counts until it is repaid. So nothing has to stop for a capture: what la
 and is simply work again for whoever goes on. Left out is what rank 0 has borrowed itself, since that is lent by
 somebody who borrowed it, in the end, from rank 0.
 
-A ``State`` consists of tuples, numbers and texts, and of payloads, which are not touched. The payload ``SourceSlice`` refers
-to the parts of the source, which whoever goes on has to supply again.
+A ``State`` consists of tuples, numbers and texts, and of payloads, which are not touched. The payload ``SourceSlice``
+refers to the parts of the source, which whoever goes on has to supply again.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from .backlog import SourceState
-from .state import RankState
-from .router import Router
+from .completion import Progress
 from .ledger import Piece
 from .messages import Deliver, WorkBatch
-from .progress import Progress
+from .rank_state import RankState
+from .routing import Router
 from .scopes import STREAM, ScopeState
 from .stores import StoreState
 

@@ -11,9 +11,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from ..stream.plan import Kind
-from .state import RankState
 from .ledger import Piece, holder_of
 from .messages import HOME, Cancel, Fold, Lend, Product, Repaid, Same, Send, WorkBatch
+from .rank_state import RankState
 from .scopes import Debt, Scope
 
 __all__ = ["Debts"]
@@ -28,7 +28,7 @@ class Debts:
     """The borrowing side of a rank.
 
     Args:
-        books: of the rank.
+        state: of the rank.
         alone: there is nobody to borrow from.
     """
 

@@ -20,7 +20,7 @@ __all__ = ["Ledger", "Loan", "Piece", "holder_of"]
 class Piece:
     """Work and what its deaths have taught about it."""
 
-    __slots__ = ("attempts", "careful", "deaths", "work")
+    __slots__ = ("attempts", "deaths", "one_by_one", "work")
 
     def __init__(self, work: WorkBatch) -> None:
         self.work = work
@@ -127,7 +127,9 @@ class Ledger:
             self._remove(number)
         return pieces
 
-    def keep(self, lane: int, number: int, kept: tuple[tuple[int, WorkBatch], ...], origin: Piece | None) -> list[Piece]:
+    def keep(
+        self, lane: int, number: int, kept: tuple[tuple[int, WorkBatch], ...], origin: Piece | None
+    ) -> list[Piece]:
         """Adds units that the borrower goes on with; they are as suspect as the one they came from."""
         if number not in self._loans:
             self._add(number, Loan(lane, {}))

@@ -1,7 +1,8 @@
 """What goes into the engine and what comes out of it.
 
 Events are facts that the runtime reports, actions are what it is to do, and products are what a lane's work led to.
-All are immutable and compare by value. A payload is opaque to the engine, but for ``SourceSlice``, and for its ``nbytes``.
+All are immutable and compare by value. The engine looks into no payload but ``SourceSlice``, and asks
+each only for its ``nbytes``.
 """
 
 from __future__ import annotations
@@ -9,11 +10,51 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 __all__ = [
-    "COUNTED", "HOME", "AllStill", "Answered", "Ask", "Call", "Cancel", "Deliver", "Fail", "Flush", "Fold", "Halt",
-    "Heard", "KeeperLost", "LaneLost", "Lend", "Nothing", "Open", "Output", "Pause", "Probe", "Probed", "Pull",
-    "RankLost", "Refuse", "Repaid", "Report", "Reported", "ResultsTaken", "Resume", "Returned", "Same", "Save",
-    "Saved", "Send", "Signal", "Skip", "SourceGave", "SourceSlice", "Stalled", "StartKeeper", "StartLane", "RangeSlice",
-    "TakeBack", "WorkBatch",
+    "COUNTED",
+    "HOME",
+    "AllStill",
+    "Answered",
+    "Ask",
+    "Call",
+    "Cancel",
+    "Deliver",
+    "Fail",
+    "Flush",
+    "Fold",
+    "Halt",
+    "Heard",
+    "KeeperLost",
+    "LaneLost",
+    "Lend",
+    "Nothing",
+    "Open",
+    "Output",
+    "Pause",
+    "Probe",
+    "Probed",
+    "Pull",
+    "RangeSlice",
+    "RankLost",
+    "Refuse",
+    "Repaid",
+    "Report",
+    "Reported",
+    "ResultsTaken",
+    "Resume",
+    "Returned",
+    "Same",
+    "Save",
+    "Saved",
+    "Send",
+    "Signal",
+    "Skip",
+    "SourceGave",
+    "SourceSlice",
+    "Stalled",
+    "StartKeeper",
+    "StartLane",
+    "TakeBack",
+    "WorkBatch",
 ]  # fmt: skip
 
 
@@ -178,8 +219,8 @@ class Returned(NamedTuple):
 
 class LaneLost(NamedTuple):
     """A lane is gone. ``loan``, ``unit`` and ``place`` are what it had noted. ``timed``: it was killed for exceeding a
-    time limit. ``during_unpickling``: it was unpickling, so that nobody should try that again. What it had not begun counts as
-    innocent, since it had noted another loan."""
+    time limit. ``during_unpickling``: it was unpickling, so that nobody should try that again. What it had not begun
+    counts as innocent, since it had noted another loan."""
 
     lane: int
     loan: int
@@ -405,7 +446,7 @@ Action = (StartLane | StartKeeper | Lend | TakeBack | Flush | Resume | Signal | 
           | Report | Saved | Halt | Stalled | Send)  # fmt: skip
 
 TRAVELLING = (
-    SourceSlice, RangeSlice, WorkBatch, Output, Fold, Open, Skip, Repaid, Answered, Lend, Flush, Resume, Call, Same, Fail, Ask, Refuse,
-    Pause, Cancel, Halt, Report, Reported, Probe, Probed, AllStill,
+    SourceSlice, RangeSlice, WorkBatch, Output, Fold, Open, Skip, Repaid, Answered, Lend, Flush, Resume, Call, Same, Fail,
+    Ask, Refuse, Pause, Cancel, Halt, Report, Reported, Probe, Probed, AllStill,
 )  # fmt: skip
 """What is sent to lanes, keepers and other ranks, and what comes from them."""

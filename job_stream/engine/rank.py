@@ -1,9 +1,10 @@
 """One rank: it lends work to its lanes and to other ranks, and files what they repay.
 
 ``Rank.handle(event, now)`` is the only entrance. It takes one event and returns the actions to perform. The same
-events at the same times give the same actions, always. The parts of a rank share its books: ``Router`` puts what comes
-in where it belongs, ``Progress`` has scopes go on, ``Debts`` repays other ranks, ``PeerLending`` lends to them, ``LaneTable``
-knows the lanes, ``Poison`` finds out what kills them, ``Snapshots`` has the state of the stream brought home and captured.
+events at the same times give the same actions, always. The parts of a rank share its state: ``Router`` puts what comes
+in where it belongs, ``Progress`` has scopes go on, ``Debts`` repays other ranks, ``PeerLending`` lends to them,
+``LaneTable`` knows the lanes, ``Poison`` finds out what kills them, ``Snapshots`` has the state of the stream brought
+home and captured.
 """
 
 from __future__ import annotations
@@ -13,12 +14,10 @@ from typing import Any
 
 from ..stream.plan import Plan
 from .backlog import Part
-from .blame import Poison
-from .state import RankState
 from .capture import State, capture, restore
+from .completion import Progress
 from .debts import Debts
-from .router import Router
-from .recall import Recall
+from .lane_table import LaneTable
 from .ledger import holder_of
 from .messages import (
     HOME,
@@ -52,11 +51,13 @@ from .messages import (
     WorkBatch,
 )  # fmt: skip
 from .pauses import Pauses
-from .progress import Progress
-from .lane_table import LaneTable
-from .snapshots import Snapshots
-from .scheduling import Scheduling
 from .peer_lending import PeerLending
+from .poison import Poison
+from .rank_state import RankState
+from .recall import Recall
+from .routing import Router
+from .scheduling import Scheduling
+from .snapshots import Snapshots
 from .stalls import Stalls, story_of
 
 __all__ = ["Rank"]
@@ -180,7 +181,8 @@ class Rank:
 
     def _on_repaid(self, event: Repaid) -> None:
         state = self._state
-        if not state.ledger.is_open(event.lane, event.closed) or (event.lane > 0 and event.lane not in self._lane_table):
+        unknown = event.lane > 0 and event.lane not in self._lane_table
+        if unknown or not state.ledger.is_open(event.lane, event.closed):
             return
         self._blame.repaid()
         self._debts.learn(event.samples)
@@ -250,8 +252,8 @@ class Rank:
         guilty = self._state.stores[event.processes].died(event.index, event.timed)
         if guilty is not None:
             entry, index, attempts = guilty
-            self._fail(Fail(event.place, entry.payload, index, 1, attempts, event.cause, event.timed, event.during_unpickling,
-                            final=entry.kind != "end", scope=entry.store[0]))  # fmt: skip
+            self._fail(Fail(event.place, entry.payload, index, 1, attempts, event.cause, event.timed,
+                            event.during_unpickling, final=entry.kind != "end", scope=entry.store[0]))  # fmt: skip
 
     def _on_results_taken(self, event: ResultsTaken) -> None:
         self._router.taken(event.count, event.nbytes)

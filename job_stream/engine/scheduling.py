@@ -6,13 +6,13 @@ wait for its next one.
 
 from __future__ import annotations
 
-from .state import RankState
+from .completion import Progress
+from .lane_table import LOANS_PER_LANE, LaneTable
 from .ledger import Piece
 from .messages import Pull, Signal
 from .pauses import Pauses
-from .progress import Progress
-from .lane_table import LOANS_PER_LANE, LaneTable
 from .peer_lending import ANSWER_S, PeerLending
+from .rank_state import RankState
 
 __all__ = ["Scheduling"]
 
@@ -26,14 +26,16 @@ class Scheduling:
     """Lends what waits.
 
     Args:
-        books: of the rank.
-        roster: of its lanes.
+        state: of the rank.
+        lane_table: of its lanes.
         sharing: lends to other ranks, and asks them.
         progress: has the keeper go on with long Multiples.
         pauses: whether anything new may be begun.
     """
 
-    def __init__(self, state: RankState, lane_table: LaneTable, peer_lending: PeerLending, progress: Progress, pauses: Pauses) -> None:
+    def __init__(
+        self, state: RankState, lane_table: LaneTable, peer_lending: PeerLending, progress: Progress, pauses: Pauses
+    ) -> None:
         self._state = state
         self._lane_table = lane_table
         self._peer_lending = peer_lending
@@ -115,4 +117,5 @@ class Scheduling:
         if full or not source.wants_pull or not self._peer_lending.pulls:
             return
         source.pulling = True
-        state.actions.append(Pull(1 if self._state.plan.places[0].time_limited else state.costs.size(0, None, state.lanes)))
+        limited = state.plan.places[0].time_limited
+        state.actions.append(Pull(1 if limited else state.costs.size(0, None, state.lanes)))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from .state import RankState
+from .lane_table import LaneTable
 from .ledger import holder_of
 from .messages import (
     AllStill,
@@ -27,8 +27,8 @@ from .messages import (
     Stalled,
 )
 from .pauses import Pauses
-from .lane_table import LaneTable
-from .stealing import Asking
+from .rank_state import RankState
+from .victims import Asking
 
 __all__ = ["STALL_S", "Stalls", "story_of"]
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from .scopes import ScopeContext, FrameScope, Outbox, StreamScope
+from .outboxes import FrameScope, Outbox, ScopeContext, StreamScope
 
-__all__ = ["ScopeMark", "PendingMultiple", "PendingValues", "elements_of"]
+__all__ = ["PendingMultiple", "PendingValues", "ScopeMark", "elements_of"]
 
 
 class PendingValues:

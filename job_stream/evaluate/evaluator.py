@@ -5,12 +5,12 @@ Rules:
 1. The stack holds entries; the top entry is worked on, one batch a step, and what comes of it is pushed above it. So
    work under way goes on before new work begins, and few values wait at any moment.
 2. Between two steps the stack says everything: it can be stopped there, looked at, and handed over (``rest``).
-3. A scope that lives in here (a frame, or a whole stream when it runs serially) puts a ``ScopeMark`` under its work. When
-   the mark is on top, everything above it has been done: the scope has drained.
+3. A scope that lives in here (a frame, or a whole stream when it runs serially) puts a ``ScopeMark`` under its work.
+   When the mark is on top, everything above it has been done: the scope has drained.
 4. Batches grow until they take about half a millisecond, so that the time between two steps stays short for slow
    functions and the cost of a step is spread over many values for fast ones.
 
-It is built in layers: the stack and what is left of long Multiples (``machine``), frames and reductions that live here
+It is built in layers: the stack and what is left of long Multiples (``stack``), frames and reductions that live here
 (``rounds``), the steps (this module), and for streams with a seed the keys of values (``keyed``).
 """
 
@@ -27,8 +27,8 @@ from . import calls
 from .calls import Stop
 from .entries import PendingMultiple, PendingValues
 from .failures import ItemSkipped
+from .outboxes import FrameScope, Outbox, ScopeContext, StreamScope
 from .rounds import Rounds
-from .scopes import ScopeContext, FrameScope, Outbox, StreamScope
 
 __all__ = ["Evaluator"]
 

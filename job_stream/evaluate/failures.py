@@ -20,8 +20,17 @@ from ..stream.plan import Place
 from .calls import bare
 
 __all__ = [
-    "StageFailed", "Failures", "ItemSkipped", "Unreadable", "UserFailure", "cannot_be_read", "cannot_travel", "describe",
-    "failure_of", "has_not_run", "ours",
+    "Failures",
+    "ItemSkipped",
+    "StageFailed",
+    "Unreadable",
+    "UserFailure",
+    "cannot_be_read",
+    "cannot_travel",
+    "describe",
+    "failure_of",
+    "has_not_run",
+    "ours",
 ]  # fmt: skip
 
 

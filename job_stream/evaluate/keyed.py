@@ -20,7 +20,7 @@ from . import calls
 from .calls import Stop
 from .entries import PendingMultiple, PendingValues
 from .evaluator import Evaluator
-from .scopes import ScopeContext, FrameScope
+from .outboxes import FrameScope, ScopeContext
 
 __all__ = ["KeyedEvaluator", "mix", "new_evaluator", "pairs", "round_key"]
 

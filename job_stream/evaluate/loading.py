@@ -12,9 +12,9 @@ from .calls import works
 from .entries import PendingMultiple, PendingValues
 from .evaluator import Evaluator
 from .failures import ItemSkipped, cannot_be_read
+from .outboxes import FrameScope, Outbox
 from .packing import unpack_any
 from .products import Emitted
-from .scopes import FrameScope, Outbox
 
 __all__ = ["GULP", "Loader"]
 

@@ -16,8 +16,8 @@ from .entries import PendingMultiple
 from .evaluator import Evaluator
 from .failures import ItemSkipped, cannot_travel, describe, has_not_run
 from .keyed import round_key
+from .outboxes import FrameScope, Outbox
 from .packing import Packing
-from .scopes import FrameScope, Outbox
 
 __all__ = ["Emitted", "Products", "skips_of"]
 

@@ -12,10 +12,10 @@ from ..stream.plan import Place
 from ..values import Again, Object
 from . import calls
 from .calls import Lazy
-from .entries import ScopeMark, PendingMultiple, PendingValues
-from .failures import StageFailed, ItemSkipped
-from .machine import Stack
-from .scopes import ScopeContext, FrameScope, StreamScope
+from .entries import PendingMultiple, PendingValues, ScopeMark
+from .failures import ItemSkipped, StageFailed
+from .outboxes import FrameScope, ScopeContext, StreamScope
+from .stack import Stack
 
 __all__ = ["Rounds"]
 

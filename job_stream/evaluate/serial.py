@@ -9,9 +9,9 @@ from typing import Any
 from ..stream.plan import Plan
 from ..values import Pair
 from .context import current, enter, leave
-from .failures import StageFailed, ItemSkipped
+from .failures import ItemSkipped, StageFailed
 from .keyed import new_evaluator
-from .scopes import StreamScope
+from .outboxes import StreamScope
 
 __all__ = ["run_serially"]
 

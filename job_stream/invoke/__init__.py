@@ -5,6 +5,6 @@ first: the program, the job, the worker or the run. It imports ``evaluate`` and 
 and runs in the worker that the job runs in.
 """
 
-from .command import invoke
+from .call import invoke
 
 __all__ = ["invoke"]

@@ -10,10 +10,10 @@ from typing import Any
 from ..evaluate.ending import Ending
 from ..evaluate.packing import Packing
 from ..memory.words import NOTE_CPU, NOTE_WALL
-from ..workers.lines import Lines
 from ..workers.links import ThreadLink
 from ..workers.streams import lines_of_threads
 from ..workers.surroundings import Surroundings
+from ..workers.whole_lines import Lines
 from ..workers.worker import KEEPER, Setup, new_worker
 
 __all__ = ["ThreadPool"]

@@ -15,9 +15,9 @@ from .. import __version__
 from ..checkpoints.trust import CheckpointError, open_trusted
 from . import settings
 from .doctor import checks, examine
+from .error import LauncherError, shorten
 from .restarts import say
 from .start import CHECKPOINT, USUAL_CHECKPOINT, Options, start
-from .trouble import LauncherError, shorten
 from .verdict import INTERRUPTED
 
 __all__ = ["main"]

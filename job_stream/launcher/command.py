@@ -14,9 +14,9 @@ from itertools import chain, groupby
 from pathlib import Path
 from typing import NamedTuple
 
+from .error import LauncherError
 from .hosts import Allocation, Host
 from .mpirun import MPICH, OPEN_MPI, SLURM, Mpirun, root_variables
-from .trouble import LauncherError
 
 __all__ = ["Launch", "additions", "alone", "command", "is_remote"]
 

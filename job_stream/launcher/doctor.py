@@ -18,12 +18,12 @@ from typing import NamedTuple
 from ..errors import PlanError
 from ..ranks.cpus import narrow_binding, own_grant, shares
 from . import settings
+from .environment_modules import installed
+from .error import LauncherError
 from .hosts import allocation, read_hostfile
-from .modules import installed
 from .mpirun import OPEN_MPI, Mpirun, belongs, find_mpirun, library, version_in
 from .restarts import LIMIT
 from .start import CHECKPOINT
-from .trouble import LauncherError
 
 __all__ = ["Finding", "MachineFacts", "checks", "examine"]
 

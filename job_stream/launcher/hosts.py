@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ..ranks.cpus import number_in
-from .trouble import LauncherError, nearest, shorten
+from .error import LauncherError, nearest, shorten
 
 __all__ = ["Allocation", "Host", "allocation", "node_names", "parse_hosts", "read_hostfile"]
 

@@ -17,8 +17,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-from .modules import installed
-from .trouble import LauncherError
+from .environment_modules import installed
+from .error import LauncherError
 
 __all__ = [
     "MPICH", "OPEN_MPI", "SLURM", "Mpirun", "belongs", "find_mpirun", "folder_variable", "identify", "library",

@@ -14,10 +14,10 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from time import monotonic
 
-from .leftovers import Process, children_of, kill
+from .descendants import Process, children_of, kill
+from .error import LauncherError
 from .signal_queue import HARMLESS, SignalQueue
 from .switchboard import Switchboard
-from .trouble import LauncherError
 from .usher import dies_with
 from .verdict import End, Outcome, cause, judge
 

@@ -11,7 +11,7 @@ from typing import Any
 import platformdirs
 import tomli_w
 
-from .trouble import LauncherError, nearest, shorten
+from .error import LauncherError, nearest, shorten
 
 if sys.version_info >= (3, 11):
     import tomllib

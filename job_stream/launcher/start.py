@@ -14,13 +14,13 @@ from typing import NamedTuple
 from ..ranks.world import OWNER, launched
 from . import settings
 from .command import Launch, additions, alone, command, is_remote
+from .error import LauncherError
 from .hosts import Host, allocation, node_names, parse_hosts, read_hostfile
-from .signal_queue import SignalQueue
 from .mpirun import Mpirun, find_mpirun, folder_variable, own_folder, within
 from .restarts import LIMIT, Limits, keep_running, say
 from .run import LaunchedRun
+from .signal_queue import SignalQueue
 from .switchboard import LOOPBACK, addresses_towards
-from .trouble import LauncherError
 from .usher import LAUNCHER, NOT_FOUND
 
 __all__ = ["CHECKPOINT", "USUAL_CHECKPOINT", "Options", "start"]

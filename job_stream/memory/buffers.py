@@ -12,7 +12,7 @@ from ..ground.forks import disown, own
 from ..ground.limits import are_files_scarce
 from .arena import Arena
 from .codec import INLINE_BYTES
-from .payload import Blob, Parts, MemorySegment
+from .payload import Blob, MemorySegment, Parts
 from .words import SEGMENTS
 
 __all__ = ["Buffers", "plain_room"]

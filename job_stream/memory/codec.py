@@ -14,7 +14,7 @@ import msgpack
 from ..errors import EngineError
 from ..ground.limits import are_files_scarce, files_for_one
 from .mappings import mappings
-from .payload import Blob, Parts, MemorySegment
+from .payload import Blob, MemorySegment, Parts
 
 __all__ = ["INLINE_BYTES", "MESSAGE_FDS", "Codec", "Kinds", "RankCodec"]
 

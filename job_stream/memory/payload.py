@@ -18,7 +18,7 @@ from ..ground.texts import said, shorten
 from ..values import is_unrun
 from .mappings import mappings
 
-__all__ = ["Blob", "Live", "Parts", "MemorySegment", "by_value", "pack", "read_once", "unpack"]
+__all__ = ["Blob", "Live", "MemorySegment", "Parts", "by_value", "pack", "read_once", "unpack"]
 
 OUT_OF_BAND = 16 << 10
 MAPPED_FROM = 1 << 20

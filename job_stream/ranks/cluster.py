@@ -28,7 +28,7 @@ from ..memory.codec import RankCodec
 from ..memory.exceptions import pack_error, unpack_error
 from ..stream.fingerprint import fingerprint
 from ..stream.plan import Plan
-from .protocol import KINDS, RunFailed, Hello, Ping, Pong, Through
+from .protocol import KINDS, Hello, Ping, Pong, RunFailed, Through
 from .transport import Left, Received, Transport
 from .world import world
 

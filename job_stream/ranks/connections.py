@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 
 from .transport import Room
 
-__all__ = ["FAREWELL", "MESSAGES", "WELCOME", "Dialing", "Card", "Door", "Greeting", "Incoming", "Line", "read_hello"]
+__all__ = ["FAREWELL", "MESSAGES", "WELCOME", "Card", "Dialing", "Door", "Greeting", "Incoming", "Line", "read_hello"]
 
 MESSAGES, FAREWELL = range(2)
 """What a call is for: to say something, or only that the one who is called has been given up."""

@@ -8,7 +8,7 @@ from ..engine.messages import TRAVELLING
 from ..evaluate.failures import UserFailure
 from ..memory.codec import Kinds
 
-__all__ = ["KINDS", "RunFailed", "Figures", "Hello", "Ping", "Pong", "Through"]
+__all__ = ["KINDS", "Figures", "Hello", "Ping", "Pong", "RunFailed", "Through"]
 
 
 class Hello(NamedTuple):

@@ -22,7 +22,7 @@ from time import monotonic, sleep
 from typing import Any
 
 from .base import Channel, RanksTransport
-from .connections import FAREWELL, MESSAGES, WELCOME, Dialing, Card, Door, Greeting, Incoming, Line, read_hello
+from .connections import FAREWELL, MESSAGES, WELCOME, Card, Dialing, Door, Greeting, Incoming, Line, read_hello
 from .cpus import Grant
 from .meeting import meet
 from .transport import Lost, News, Room

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..engine.messages import Lend, Repaid, SourceSlice, RangeSlice
+from ..engine.messages import Lend, RangeSlice, Repaid, SourceSlice
 from ..errors import PayloadError
 from ..memory.buffers import Buffers
 from ..memory.payload import Live, pack
@@ -22,7 +22,7 @@ class Outgoing:
 
     Args:
         source: the initial work, which the lanes of this rank have, and other ranks have not.
-        stowage: where what was packed is put.
+        buffers: where what was packed is put.
         reporter: says what cannot be packed.
     """
 
@@ -57,7 +57,8 @@ class Outgoing:
             return self.packed(work)
         values = self._source.values_of(work.payload)
         if isinstance(values, range) and max(abs(values.start), abs(values.stop)) < LARGEST:
-            return work._replace(payload=RangeSlice(values.start, values.start + len(values) * values.step, values.step))
+            end = values.start + len(values) * values.step
+            return work._replace(payload=RangeSlice(values.start, end, values.step))
         try:
             return work._replace(payload=pack(values))
         except PayloadError as error:

@@ -43,9 +43,9 @@ from ..workers.worker import KEEPER, Setup
 from .outgoing import Outgoing
 from .prefetch import Prefetcher, ThreadPrefetcher
 from .reports import Reporter, mark_shared, tell_stalled
+from .sleeping import PollPolicy, Wake
 from .source import InitialWork
 from .together import quietly
-from .waiting import PollPolicy, Wake
 
 __all__ = ["Runtime"]
 

@@ -9,7 +9,7 @@ from types import FunctionType, GeneratorType
 from typing import Any
 
 from ..engine.backlog import Part
-from ..engine.messages import SourceSlice, RangeSlice
+from ..engine.messages import RangeSlice, SourceSlice
 from ..errors import PayloadError, PlanError
 from ..memory.payload import pack
 

@@ -10,6 +10,6 @@ Example:
 """
 
 from .check import failure
-from .cluster import SimulatedCluster
+from .simulated_cluster import SimulatedCluster
 
 __all__ = ["SimulatedCluster", "failure"]

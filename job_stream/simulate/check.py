@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 
-from .cluster import SimulatedCluster
-from .serial import serial
+from .reference import serial
+from .simulated_cluster import SimulatedCluster
 
 __all__ = ["failure"]
 

@@ -289,7 +289,9 @@ def _ashore(payload: Any) -> Any:
     return m.RangeSlice(payload.start, payload.stop, 1) if type(payload) is m.SourceSlice else payload
 
 
-def measure(ranks: int, items: int, load: str = "flat", item_s: float = 1e-3, costs: ScaleCosts = ScaleCosts()) -> ScaleReport:  # noqa: B008
+def measure(
+    ranks: int, items: int, load: str = "flat", item_s: float = 1e-3, costs: ScaleCosts = ScaleCosts()  # noqa: B008
+) -> ScaleReport:
     """Simulates ``items`` items for each of so many ranks."""
     return Scale(ranks, LOADS[load](ranks * items), item_s, costs).run()
 

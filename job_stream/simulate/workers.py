@@ -19,7 +19,7 @@ from .functions import (
     job_outputs,
     merged,
 )
-from .serial import loop
+from .reference import loop
 
 __all__ = ["SimulatedKeeper", "SimulatedLane"]
 

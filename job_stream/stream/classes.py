@@ -15,7 +15,7 @@ from typing import Any, ClassVar, NamedTuple
 from ..errors import PlanError
 from ..values import Again, Multiple, Object, Reduction, Sent
 from .checks import check_answers
-from .suggestions import listed, did_you_mean
+from .suggestions import did_you_mean, listed
 
 __all__ = ["Frame", "Job", "Reducer", "Targets", "adapt", "as_answer", "is_stage"]
 

@@ -70,7 +70,7 @@ class Place:
     """
 
     __slots__ = ("body", "emit", "first", "function", "inner", "key", "kind", "name", "next", "number", "policy",
-                 "processes", "routes", "segment", "solo", "store")  # fmt: skip
+                 "processes", "routes", "segment", "store", "time_limited")  # fmt: skip
 
     def __init__(self, number: int, kind: str, stage: Stage | None, body: int, segment: int, first: int) -> None:
         self.number = number

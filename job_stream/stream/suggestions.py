@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-__all__ = ["listed", "meant"]
+__all__ = ["did_you_mean", "listed"]
 
 SHORT = 80
 """Characters of a name that is shown."""

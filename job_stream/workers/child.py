@@ -14,7 +14,7 @@ from ..evaluate.packing import PicklePacking
 from ..memory.arena import Arena
 from ..memory.mappings import mappings
 from ..memory.words import NOTE_LEAVING, OWN_CPUS
-from .leaving import disown, leave
+from .exits import disown, leave
 from .links import ProcessLink
 from .nested import keep_sequential
 from .orphans import brand, prctl

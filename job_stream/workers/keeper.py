@@ -6,15 +6,15 @@ from typing import Any
 
 from ..engine.messages import Answered, Call, Output, Product, WorkBatch
 from ..evaluate import calls
+from ..evaluate.attention import Attention
 from ..evaluate.context import enter
 from ..evaluate.entries import PendingMultiple
 from ..evaluate.evaluator import Evaluator
-from ..evaluate.failures import StageFailed, ItemSkipped, Unreadable, cannot_be_read, cannot_travel, failure_of, ours
+from ..evaluate.failures import ItemSkipped, StageFailed, Unreadable, cannot_be_read, cannot_travel, failure_of, ours
 from ..evaluate.keyed import pairs
-from ..evaluate.others import Attention
+from ..evaluate.outboxes import FrameScope, ScopeContext
 from ..evaluate.packing import Packing, unpack_any
 from ..evaluate.products import skips_of
-from ..evaluate.scopes import ScopeContext, FrameScope
 from ..memory.words import NOTE_LOAN, NOTE_PLACE, NOTE_UNIT
 from ..stream.plan import Kind, Place
 from .stopwatch import Stopwatch
@@ -174,7 +174,8 @@ class Keeper:
         return [WorkBatch(call.store[0], first, len(group), self._pack(group, origin, "output")) for group in groups]
 
     def _rest(self, lazy: calls.Lazy, origin: Place, target: int) -> PendingMultiple:
-        rest = PendingMultiple(ScopeContext(), origin.number, target, Unreadable("<an element of its Multiple>"), lazy.work)
+        item = Unreadable("<an element of its Multiple>")
+        rest = PendingMultiple(ScopeContext(), origin.number, target, item, lazy.work)
         rest.key = lazy.key
         return rest
 

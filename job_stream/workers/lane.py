@@ -22,13 +22,13 @@ from typing import Any
 from ..engine.messages import Flush, Lend, Repaid, Resume, WorkBatch
 from ..errors import PlanError
 from ..evaluate.context import enter
-from ..evaluate.entries import ScopeMark, PendingMultiple, PendingValues
+from ..evaluate.entries import PendingMultiple, PendingValues, ScopeMark
 from ..evaluate.evaluator import Evaluator
 from ..evaluate.failures import StageFailed, failure_of, ours
 from ..evaluate.loading import GULP, Loader
+from ..evaluate.outboxes import Outbox
 from ..evaluate.packing import Packing
 from ..evaluate.products import Products
-from ..evaluate.scopes import Outbox
 from ..memory.words import ENDING, NOTE_LOAN, NOTE_PLACE, NOTE_UNIT, PAUSED, REPORTS, WANTED
 from ..stream.plan import Kind
 from ..values import bytes_of
@@ -296,7 +296,8 @@ class Lane:
     def _draw(self) -> bool:
         """Takes some elements of a Multiple, so that others can be given them while it goes on here."""
         evaluator = self._evaluator
-        rest = next((entry for entry in reversed(evaluator.stack) if type(entry) is PendingMultiple and entry.again), None)
+        entries = reversed(evaluator.stack)
+        rest = next((entry for entry in entries if type(entry) is PendingMultiple and entry.again), None)
         if rest is None or self._plan.places[rest.target].kind == Kind.END:
             return False
         each = evaluator.costs[rest.target] or WORTH_S

@@ -20,7 +20,7 @@ from typing import Any
 
 from ..evaluate.context import current
 from ..ground.forks import disown, own
-from .lines import LineLock, Lines, write_all
+from .whole_lines import LineLock, Lines, write_all
 
 __all__ = ["Forwarding", "flush_standard", "lines_of_threads", "occupy", "settle_input", "settle_output"]
 

@@ -13,7 +13,7 @@ from itertools import pairwise
 from typing import Any
 
 from ...errors import PlanError
-from ..suggestions import listed, did_you_mean
+from ..suggestions import did_you_mean, listed
 from .lookup import Classes
 
 __all__ = ["OUTPUT", "Leaf", "Mapped", "Module", "Parser"]
@@ -114,7 +114,8 @@ class Parser:
         known = (*MODULE_KEYS, "to") if outer else MODULE_KEYS
         for key in config:
             if key not in known:
-                raise PlanError(f"{where}: a module knows no key {key!r:.120}, but {listed(known)}{did_you_mean(key, known)}")
+                wish = did_you_mean(key, known)
+                raise PlanError(f"{where}: a module knows no key {key!r:.120}, but {listed(known)}{wish}")
         _check(
             config.get("jobs") is not None,
             where,
@@ -264,7 +265,8 @@ def _refuse_goal(entry: Leaf | Module, name: str, names: tuple[str, ...]) -> Non
     if entry.module is None:
         raise PlanError(f"{entry.where}: to can only be output here, not {name!r:.120}, as there is nothing around it")
     known = (*names, OUTPUT)
-    raise PlanError(f"{entry.where}: to names {name!r:.120}, but its module has {listed(known)}{did_you_mean(name, known)}")
+    wish = did_you_mean(name, known)
+    raise PlanError(f"{entry.where}: to names {name!r:.120}, but its module has {listed(known)}{wish}")
 
 
 def _input_of(module: Module, config: Mapping[Any, Any]) -> str:

@@ -18,7 +18,7 @@ from importlib.util import find_spec
 from time import monotonic
 from typing import Any
 
-from .board import ProgressTable, TrialCounts
+from .progress_table import ProgressTable, TrialCounts
 
 __all__ = ["Display", "duration", "line_of"]
 
@@ -101,7 +101,9 @@ def _within(seconds: float, asked: int) -> bool:
     return bool(ready)
 
 
-def _run(show: Callable[[ProgressTable, Callable[[float], bool]], None], board: ProgressTable, asked: int, told: int) -> None:
+def _run(
+    show: Callable[[ProgressTable, Callable[[float], bool]], None], board: ProgressTable, asked: int, told: int
+) -> None:
     os.close(told)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the script decides what becomes of the run
     signal.signal(signal.SIGTERM, signal.SIG_IGN)

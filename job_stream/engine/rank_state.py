@@ -1,4 +1,4 @@
-"""The books of a rank: every piece, where it is, and how many are open in each scope.
+"""The state of a rank that all its parts share: every piece, where it is, and how many are open in each scope.
 
 Whatever opens or closes a piece goes through here, so that the counts are right by construction: what is opened is
 counted before what it came from is closed, and every scope in which something closed is *touched*, which is to say

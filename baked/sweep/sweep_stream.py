@@ -22,14 +22,14 @@ from typing import Any, NamedTuple
 from job_stream import Args, Multiple, Object, getCpuCount
 from job_stream.errors import PlanError
 
-from .board import ProgressTable
 from .earlier import Results, earlier_trials
-from .stopping import OtherKeys, Rule, Trials, difference_of, first_trials
+from .progress_table import ProgressTable
+from .rules import OtherKeys, Rule, Trials, difference_of, first_trials
 from .table import Row, check_columns
 from .triallog import TrialLog
 from .variables import Parameters, described, digest_of, keys_of, text_of
 
-__all__ = ["Combination", "TrialEnded", "Start", "SweepStream", "Trial"]
+__all__ = ["Combination", "Start", "SweepStream", "Trial", "TrialEnded"]
 
 
 SAME = "every trial must return the same keys"

@@ -9,9 +9,9 @@ from __future__ import annotations
 from typing import Any
 
 from ..stream.plan import Kind
-from .state import RankState
 from .debts import Debts
 from .messages import Fold, WorkBatch
+from .rank_state import RankState
 from .scopes import STREAM, Scope
 from .stores import CallState, Entry
 
@@ -22,7 +22,7 @@ class Progress:
     """Has scopes go on.
 
     Args:
-        books: of the rank.
+        state: of the rank.
         debts: scopes of borrowed pieces are repaid.
     """
 

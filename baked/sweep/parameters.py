@@ -9,8 +9,8 @@ from typing import Any
 from job_stream import Work
 from job_stream.errors import PlanError
 
-from .checks import hint, is_number, whole
-from .stopping import Rule
+from .arguments import hint, is_number, whole
+from .rules import Rule
 
 __all__ = ["check_keywords", "rule_of"]
 

@@ -7,9 +7,9 @@ from typing import Any
 
 from ..errors import EngineError
 from ..stream.plan import Kind
-from .state import RankState
 from .debts import Debts
 from .messages import Deliver, Fail, Fold, Open, Output, Product, Skip, WorkBatch
+from .rank_state import RankState
 from .scopes import STREAM
 
 __all__ = ["Router"]
@@ -22,7 +22,7 @@ class Router:
     """Files products.
 
     Args:
-        books: of the rank.
+        state: of the rank.
         debts: what belongs to another rank's scope is owed there.
 
     Attributes:

@@ -9,10 +9,10 @@ held back meanwhile, since a store can only leave as a copy that is known to be 
 from __future__ import annotations
 
 from ..stream.plan import Kind
-from .state import RankState
 from .debts import Debts
 from .ledger import Piece
 from .messages import HOME, Fold, Open, Output, Product
+from .rank_state import RankState
 from .scopes import Debt, Scope
 
 __all__ = ["Recall"]
@@ -22,7 +22,7 @@ class Recall:
     """Brings home what a rank has borrowed.
 
     Args:
-        books: of the rank.
+        state: of the rank.
         debts: what it owes.
     """
 

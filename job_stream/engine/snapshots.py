@@ -17,10 +17,10 @@ from collections.abc import Callable
 from typing import Any
 
 from ..errors import EngineError
-from .state import RankState
-from .recall import Recall
-from .messages import Report, Reported, Saved, Send
 from .lane_table import LaneTable
+from .messages import Report, Reported, Saved, Send
+from .rank_state import RankState
+from .recall import Recall
 
 __all__ = ["Snapshots"]
 
@@ -37,9 +37,9 @@ class Snapshots:
     """What is done on one rank for a capture.
 
     Args:
-        books: of the rank.
-        roster: its lanes.
-        handover: repays lenders.
+        state: of the rank.
+        lane_table: its lanes.
+        recall: repays lenders.
         capture: the state of rank 0.
 
     Attributes:

@@ -76,7 +76,7 @@ class PollPolicy:
         due: when there is something to do even if nothing comes, on the monotonic clock.
 
     Attributes:
-        puller: of the source, once there is one.
+        prefetcher: of the source, once there is one.
         polls: whether other ranks have to be looked for; MPI wakes nobody up.
         stirred: when another rank was last heard of.
         is_busy: whether lanes here have something to do, and nothing large is under way.

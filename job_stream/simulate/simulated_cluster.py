@@ -17,7 +17,7 @@ from .functions import Values
 from .story import line_of
 from .workers import SimulatedKeeper, SimulatedLane
 
-__all__ = ["SimulatedCluster", "ashore"]
+__all__ = ["SimulatedCluster", "for_rank"]
 
 EVENTS_MOST = 400_000
 

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from ..stream.plan import Kind
 from .backlog import cut, is_counted
-from .state import RankState
 from .ledger import Loan, Piece
 from .messages import Fail, LaneLost, WorkBatch
+from .rank_state import RankState
 
 __all__ = ["Poison"]
 
@@ -25,7 +25,7 @@ class Poison:
     """What deaths have taught.
 
     Args:
-        books: of the rank.
+        state: of the rank.
     """
 
     def __init__(self, state: RankState) -> None:
@@ -79,7 +79,7 @@ class Poison:
         return work.count == 1 and event.place == work.place and kind != Kind.FRAME
 
     def _split(self, piece: Piece) -> None:
-        """Replaces a counted piece by careful parts of it."""
+        """Replaces a counted piece by parts of it that are done one by one."""
         if piece.work.scope not in self._state.scopes:
             return
         parts, rest, step = [], piece.work, -(-piece.work.count // SPLIT)
@@ -95,5 +95,5 @@ class Poison:
     def _give_up(self, piece: Piece, event: LaneLost, attempts: int) -> Fail:
         work = piece.work
         self._state.close_piece(piece)
-        return Fail(event.place, work.payload, work.skip, work.count, attempts, event.cause, event.timed, event.during_unpickling,
-                    final=False, scope=work.scope)  # fmt: skip
+        return Fail(event.place, work.payload, work.skip, work.count, attempts, event.cause, event.timed,
+                    event.during_unpickling, final=False, scope=work.scope)  # fmt: skip

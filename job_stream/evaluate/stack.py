@@ -11,9 +11,9 @@ from ..stream.plan import Kind, Place, Plan
 from . import calls
 from .calls import Lazy
 from .ending import Ending
-from .entries import ScopeMark, PendingMultiple, PendingValues, elements_of
+from .entries import PendingMultiple, PendingValues, ScopeMark, elements_of
 from .failures import Failures, ItemSkipped
-from .scopes import ScopeContext, FrameScope
+from .outboxes import FrameScope, ScopeContext
 
 __all__ = ["Stack"]
 
@@ -96,7 +96,9 @@ class Stack:
         def remake() -> Any:
             return calls.works(self.retry_job(place, item))
 
-        rest = PendingMultiple(context, place.number, place.next, item, work, again=True, remake=remake, attempts=attempts)
+        rest = PendingMultiple(
+            context, place.number, place.next, item, work, again=True, remake=remake, attempts=attempts
+        )
         rest.key = calls.key_of(item)
         self.hold(rest)
 

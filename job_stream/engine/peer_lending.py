@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from .backlog import Backlog, is_counted
-from .state import RankState
+from .lane_table import LaneTable
 from .ledger import Piece, holder_of
 from .messages import Ask, Lend, Refuse, Send, WorkBatch
-from .lane_table import LaneTable
-from .stealing import Asking, Told, behind, tree_parent
+from .rank_state import RankState
+from .victims import Asking, Told, behind, tree_parent
 
 __all__ = ["ANSWER_S", "PeerLending"]
 
@@ -57,8 +57,8 @@ class PeerLending:
     """The side of a rank that other ranks see while it lends and asks.
 
     Args:
-        books: of this rank.
-        roster: of its lanes.
+        state: of this rank.
+        lane_table: of its lanes.
         lanes_of: how many lanes each rank has.
     """
 

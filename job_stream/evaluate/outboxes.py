@@ -7,7 +7,7 @@ from typing import Any
 
 from ..stream.plan import Place
 
-__all__ = ["ScopeContext", "FrameScope", "Outbox", "StreamScope"]
+__all__ = ["FrameScope", "Outbox", "ScopeContext", "StreamScope"]
 
 
 class ScopeContext:

@@ -7,9 +7,9 @@ from itertools import islice
 from math import inf
 
 from ..stream.plan import Plan
-from .state import RankState
 from .ledger import Piece
 from .messages import Flush, Lend, Resume, Signal, StartLane, TakeBack
+from .rank_state import RankState
 from .scopes import STREAM
 
 __all__ = ["LOANS_PER_LANE", "LaneTable"]
@@ -37,7 +37,7 @@ class LaneTable:
     """All lanes that have been started and live.
 
     Args:
-        books: of the rank.
+        state: of the rank.
 
     Attributes:
         running: how many parcels are with lanes.
