@@ -7,6 +7,7 @@ import threading
 import pytest
 from support import DEADLINE_S
 
+from job_stream.runtime import sleeping
 from job_stream.runtime.sleeping import CALM_S, LONGEST_MS, PollPolicy, Wake
 
 

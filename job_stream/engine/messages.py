@@ -358,8 +358,8 @@ class StartKeeper(NamedTuple):
 
 
 class Lend(NamedTuple):
-    """Send a parcel to a lane, or pieces to another rank. ``one_by_one``: one call at a time, so that whatever kills the
-    lane is known exactly."""
+    """Send a parcel to a lane, or pieces to another rank. ``one_by_one``: one call at a time, so that whatever kills
+    the lane is known exactly."""
 
     lane: int
     loan: int
@@ -446,7 +446,7 @@ Action = (StartLane | StartKeeper | Lend | TakeBack | Flush | Resume | Signal | 
           | Report | Saved | Halt | Stalled | Send)  # fmt: skip
 
 TRAVELLING = (
-    SourceSlice, RangeSlice, WorkBatch, Output, Fold, Open, Skip, Repaid, Answered, Lend, Flush, Resume, Call, Same, Fail,
-    Ask, Refuse, Pause, Cancel, Halt, Report, Reported, Probe, Probed, AllStill,
+    SourceSlice, RangeSlice, WorkBatch, Output, Fold, Open, Skip, Repaid, Answered, Lend, Flush, Resume, Call, Same,
+    Fail, Ask, Refuse, Pause, Cancel, Halt, Report, Reported, Probe, Probed, AllStill,
 )  # fmt: skip
 """What is sent to lanes, keepers and other ranks, and what comes from them."""

@@ -18,7 +18,7 @@ from .error import LauncherError
 from .hosts import Allocation, Host
 from .mpirun import MPICH, OPEN_MPI, SLURM, Mpirun, root_variables
 
-__all__ = ["Launch", "additions", "alone", "command", "is_remote"]
+__all__ = ["LaunchPlan", "additions", "alone", "command", "is_remote"]
 
 USHER = Path(__file__).with_name("usher.py")
 
@@ -28,7 +28,7 @@ _SSH_ARGUMENTS = "PRTE_MCA_plm_ssh_args"
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
-class Launch(NamedTuple):
+class LaunchPlan(NamedTuple):
     """What is to be started.
 
     Attributes:
@@ -44,17 +44,17 @@ class Launch(NamedTuple):
     allocation: Allocation | None = None
 
 
-def is_remote(job: Launch) -> bool:
+def is_remote(job: LaunchPlan) -> bool:
     """Whether ranks may run on other machines."""
     return bool(job.hosts or job.allocation)
 
 
-def alone(job: Launch) -> list[str]:
+def alone(job: LaunchPlan) -> list[str]:
     """The command for one rank on this machine, which needs no mpirun."""
     return _ushered(job, None)
 
 
-def command(job: Launch, mpirun: Mpirun, environment: Mapping[str, str] = os.environ) -> list[str]:
+def command(job: LaunchPlan, mpirun: Mpirun, environment: Mapping[str, str] = os.environ) -> list[str]:
     """The command for several ranks, or ranks elsewhere.
 
     Args:
@@ -66,7 +66,7 @@ def command(job: Launch, mpirun: Mpirun, environment: Mapping[str, str] = os.env
     return {OPEN_MPI: _open_mpi, MPICH: _hydra, SLURM: _srun}[mpirun.kind](job, mpirun, environment)
 
 
-def additions(mpirun: Mpirun, job: Launch) -> dict[str, str]:
+def additions(mpirun: Mpirun, job: LaunchPlan) -> dict[str, str]:
     """What is added to the environment of a launcher."""
     if mpirun.kind != OPEN_MPI:
         return {}
@@ -79,11 +79,11 @@ def _deafness() -> dict[str, str]:
     return {"PRTE_MCA_oob_tcp_keepalive_time": "0", _SSH_ARGUMENTS: " ".join(options).strip()}
 
 
-def _ushered(job: Launch, cpus: int | None) -> list[str]:
+def _ushered(job: LaunchPlan, cpus: int | None) -> list[str]:
     return [sys.executable, "-IS", str(USHER), str(cpus or "-"), *job.program]
 
 
-def _parts(job: Launch) -> Iterator[tuple[int | None, list[Host]]]:
+def _parts(job: LaunchPlan) -> Iterator[tuple[int | None, list[Host]]]:
     """Hosts that follow each other and get as many lanes."""
     for cpus, hosts in groupby(job.hosts, lambda host: host.cpus):
         yield cpus, list(hosts)
@@ -93,7 +93,7 @@ def _joined(parts: Sequence[list[str]]) -> list[str]:
     return list(chain.from_iterable([":", *part] if number else part for number, part in enumerate(parts)))
 
 
-def _open_mpi(job: Launch, mpirun: Mpirun, environment: Mapping[str, str]) -> list[str]:
+def _open_mpi(job: LaunchPlan, mpirun: Mpirun, environment: Mapping[str, str]) -> list[str]:
     start = [mpirun.path, *(("--with-ft", "ulfm") if mpirun.recovers else ()), "--bind-to", "none"]
     passed = [word for name in _passed_on(environment) for word in ("-x", name)] if is_remote(job) else []
     if job.hosts:
@@ -115,7 +115,7 @@ def _passed_on(environment: Mapping[str, str]) -> list[str]:
     return sorted(name for name in names if name not in _OWN and not name.startswith(_OWN_PREFIXES))
 
 
-def _hydra(job: Launch, mpirun: Mpirun, environment: Mapping[str, str]) -> list[str]:
+def _hydra(job: LaunchPlan, mpirun: Mpirun, environment: Mapping[str, str]) -> list[str]:
     start = [mpirun.path, "-genvall", "-bind-to", "none"]
     if job.hosts:
         _refuse_ipv6(job, mpirun)
@@ -127,7 +127,7 @@ def _hydra(job: Launch, mpirun: Mpirun, environment: Mapping[str, str]) -> list[
     return [*start, "-n", str(job.ranks), *_ushered(job, None)]
 
 
-def _refuse_ipv6(job: Launch, mpirun: Mpirun) -> None:
+def _refuse_ipv6(job: LaunchPlan, mpirun: Mpirun) -> None:
     for host in job.hosts:
         if ":" in host.name:
             raise LauncherError(
@@ -135,7 +135,7 @@ def _refuse_ipv6(job: Launch, mpirun: Mpirun) -> None:
             )
 
 
-def _srun(job: Launch, mpirun: Mpirun, environment: Mapping[str, str]) -> list[str]:
+def _srun(job: LaunchPlan, mpirun: Mpirun, environment: Mapping[str, str]) -> list[str]:
     if job.allocation is None or job.allocation.system != "Slurm" or job.hosts:
         raise LauncherError(
             f"{mpirun.path} starts ranks on the nodes of a Slurm job and nowhere else: use it inside of one and "
