@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from ..ranks.world import OWNER, launched
 from . import settings
-from .command import Launch, additions, alone, command, is_remote
+from .command import LaunchPlan, additions, alone, command, is_remote
 from .error import LauncherError
 from .hosts import Host, allocation, node_names, parse_hosts, read_hostfile
 from .mpirun import Mpirun, find_mpirun, folder_variable, own_folder, within
@@ -85,7 +85,7 @@ def start(options: Options, program: Sequence[str], words: Sequence[str] = ()) -
     return _supervise(options, job, mpirun, line, added)
 
 
-def _supervise(options: Options, job: Launch, mpirun: Mpirun | None, line: list[str], added: dict[str, str]) -> int:
+def _supervise(options: Options, job: LaunchPlan, mpirun: Mpirun | None, line: list[str], added: dict[str, str]) -> int:
     addresses = addresses_towards(_names(job)) if is_remote(job) else [LOOPBACK]
     recovers = mpirun is not None and mpirun.recovers
     ranks = job.allocation.nodes if job.allocation else len(job.hosts) or job.ranks
@@ -98,7 +98,7 @@ def _supervise(options: Options, job: Launch, mpirun: Mpirun | None, line: list[
         return keep_running(again, _limits(options), signal_queue)
 
 
-def _names(job: Launch) -> list[str]:
+def _names(job: LaunchPlan) -> list[str]:
     """Hosts that ranks run on; some of them at least."""
     return [host.name for host in job.hosts] or node_names(os.environ.get("SLURM_JOB_NODELIST", ""))
 
@@ -106,11 +106,11 @@ def _names(job: Launch) -> list[str]:
 # where ----------------------------------------------------------------------------------------------------------------
 
 
-def _job(options: Options, program: tuple[str, ...]) -> Launch:
+def _job(options: Options, program: tuple[str, ...]) -> LaunchPlan:
     """Where a program is to run: what the user says, what a batch system has allocated, the user's settings, here."""
     _check_options(options)
     if hosts := _hosts(options):
-        return Launch(program, hosts=hosts)
+        return LaunchPlan(program, hosts=hosts)
     allocated = allocation(os.environ)
     if allocated and options.ranks is not None:
         raise LauncherError(
@@ -118,10 +118,10 @@ def _job(options: Options, program: tuple[str, ...]) -> Launch:
             "which gets a rank: leave -n out"
         )
     if allocated:
-        return Launch(program, hosts=allocated.hosts, allocation=None if allocated.hosts else allocated)
+        return LaunchPlan(program, hosts=allocated.hosts, allocation=None if allocated.hosts else allocated)
     if options.ranks is None and (path := settings.read().get("hostfile")):
-        return Launch(program, hosts=_usual_hosts(path))
-    return Launch(program, options.ranks or 1)
+        return LaunchPlan(program, hosts=_usual_hosts(path))
+    return LaunchPlan(program, options.ranks or 1)
 
 
 def _hosts(options: Options) -> tuple[Host, ...]:
@@ -196,7 +196,7 @@ def _limits(options: Options) -> Limits:
 # starting -------------------------------------------------------------------------------------------------------------
 
 
-def _missing(options: Options, job: Launch, words: Sequence[str]) -> str | None:
+def _missing(options: Options, job: LaunchPlan, words: Sequence[str]) -> str | None:
     """What to say where the program is not to be found on this machine, and it should be."""
     name = job.program[0]
     if options.checkpoint == USUAL_CHECKPOINT and job.program[1:2] == ("--",):
@@ -220,7 +220,7 @@ def _become(program: Sequence[str]) -> None:
         raise LauncherError(f"cannot start {program[0]!r}: {error.strerror}") from None
 
 
-def _show(options: Options, job: Launch, mpirun: Mpirun | None, line: list[str], added: dict[str, str]) -> None:
+def _show(options: Options, job: LaunchPlan, mpirun: Mpirun | None, line: list[str], added: dict[str, str]) -> None:
     """What ``--dry-run`` tells: a line for each variable, then the command as for a shell."""
     is_plain = mpirun is None and not options.restarts
     for name, value in sorted({**added, **_limit_addition(options)}.items()):
