@@ -186,11 +186,35 @@ def lending() -> Picture:
     return picture
 
 
+def rooms() -> Picture:
+    """The folders of the package on their floors: each imports only from floors below its own."""
+    picture = Picture(760, 430)
+    floors = (
+        ("what users see", (("launcher", 130), ("baked", 130), ("inline, common, work", 200))),
+        ("what performs", (("runtime", 130), ("invoke", 130), ("observe", 130))),
+        ("where work is done", (("lanes", 130), ("workers", 130), ("evaluate", 130))),
+        ("how it travels, and stays", (("ranks", 130), ("checkpoints", 160))),
+        ("what is decided", (("engine", 130), ("simulate", 130))),
+        ("what it is", (("stream", 130), ("memory", 130), ("values", 100))),
+        ("the ground", (("ground", 130), ("errors", 100))),
+    )
+    for row, (what, names) in enumerate(floors):
+        top = 10 + 59 * row
+        picture.area(10, top, 740, 52)
+        picture.words(110, top + 31, what)
+        left = 220
+        for name, width in names:
+            picture.box(left, top + 8, width, 36, name)
+            left += width + 14
+    return picture
+
+
 PICTURES: dict[str, Callable[[], Picture]] = {
     "stream.svg": stream,
     "reduce.svg": reduction,
     "frame.svg": frame,
     "lending.svg": lending,
+    "rooms.svg": rooms,
 }
 
 

@@ -14,7 +14,7 @@ from support import Gate, Tally, wait_until
 
 from job_stream.launcher import command as commands
 from job_stream.launcher import run as running
-from job_stream.launcher.command import Launch, alone
+from job_stream.launcher.command import LaunchPlan, alone
 from job_stream.launcher.mpirun import OPEN_MPI, Mpirun, find_mpirun, folder_variable
 from job_stream.launcher.run import LaunchedRun
 from job_stream.launcher.signal_queue import SignalQueue
@@ -352,7 +352,7 @@ def test_a_rank_that_dies_before_it_has_joined_the_others_ends_all(monkeypatch, 
     for name, value in clean_environment().items():
         monkeypatch.setenv(name, value)
     mpirun, _ = find_mpirun()
-    job = Launch((sys.executable, str(script(tmp_path, text))), ranks=3)
+    job = LaunchPlan((sys.executable, str(script(tmp_path, text))), ranks=3)
     with SignalQueue() as signal_queue:
         outcome = LaunchedRun(commands.command(job, mpirun), {}, 3, True, ["127.0.0.1"], signal_queue).wait()
     assert (outcome.code, outcome.is_crash) == (137, True)
@@ -399,7 +399,7 @@ def test_where_the_user_has_mpirun_keep_its_files_is_left_alone():
 def test_a_launcher_that_does_not_end_after_its_ranks_is_made_to(monkeypatch, status):
     for name in ("FAILED_S", "DONE_S", "FORCE_S"):
         monkeypatch.setattr(running, name, 0.1)
-    usher = alone(Launch((sys.executable, "-c", f"raise SystemExit({status})")))
+    usher = alone(LaunchPlan((sys.executable, "-c", f"raise SystemExit({status})")))
     launcher = ["sh", "-c", 'trap "" TERM; "$@"; while :; do sleep 1; done', "sh", *usher]
     with SignalQueue() as signal_queue:
         assert LaunchedRun(launcher, {}, 1, False, ["127.0.0.1"], signal_queue).wait().code == status
@@ -408,7 +408,7 @@ def test_a_launcher_that_does_not_end_after_its_ranks_is_made_to(monkeypatch, st
 def test_ranks_whose_launcher_has_died_are_ended(monkeypatch, tmp_path):
     monkeypatch.setattr(running, "FORCE_S", 0.1)
     up = tmp_path / "up"
-    usher = alone(Launch(("sh", "-c", f"touch {up}; exec sleep 1000000")))
+    usher = alone(LaunchPlan(("sh", "-c", f"touch {up}; exec sleep 1000000")))
     launcher = ["sh", "-c", f'"$@" & until [ -e {up} ]; do sleep 0.01; done; kill -9 $$', "sh", *usher]
     with SignalQueue() as signal_queue:
         outcome = LaunchedRun(launcher, {}, 1, False, ["127.0.0.1"], signal_queue).wait()

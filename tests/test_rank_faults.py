@@ -534,7 +534,7 @@ with Work([0]) as w:
 @pytest.mark.parametrize("step", ["duplicate", "exchange"])
 def test_a_rank_that_dies_before_all_have_come_together_is_named(tmp_path: Path, step: str) -> None:
     text = f"""
-    from job_stream.transports import meeting
+    from job_stream.ranks import meeting
     if rank == 1:
         meeting.{step} = lambda *_: kill()
     with Work(range(3)) as w:
@@ -551,7 +551,7 @@ def test_a_rank_that_dies_before_all_have_come_together_is_named(tmp_path: Path,
 @pytest.mark.parametrize("moment", ["before it initialises MPI", "before it meets the others", "never comes"])
 def test_ranks_that_wait_in_vain_for_another_end_and_name_it(tmp_path: Path, moment: str) -> None:
     text = """
-    from job_stream.transports import meeting
+    from job_stream.ranks import meeting
     if rank == 1 and sys.argv[1] == "never comes":
         wait_for("over")
         os._exit(0)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from job_stream import simulate
-from job_stream.engine import backlog, capture, rank, router, state
+from job_stream.engine import backlog, capture, rank, rank_state, routing
 from job_stream.engine import messages as m
 from job_stream.engine.capture import PieceState
 from job_stream.engine.ledger import Piece
@@ -166,7 +166,7 @@ def _fails() -> bool:
     [
         (rank._HANDLERS, m.RankLost, _forget_the_dead),
         (rank._HANDLERS, m.Repaid, _close_before_counting),
-        (router._FILERS, m.Fold, _forget_stores),
+        (routing._FILERS, m.Fold, _forget_stores),
     ],
 )
 def test_a_broken_rule_is_caught(monkeypatch: pytest.MonkeyPatch, table: dict[type, Any], key: type, mutant: Any):
@@ -180,7 +180,7 @@ def test_a_broken_rule_is_caught(monkeypatch: pytest.MonkeyPatch, table: dict[ty
         (Rank, "_kept", _lose_the_rest),
         (RankState, "register", lambda state, piece: None),
         (RankState, "give_back", _lose_others),
-        (state, "cut", _cut_too_short),
+        (rank_state, "cut", _cut_too_short),
         (capture, "_pieces", _capture_only_what_waits),
         (Router, "outstanding", property(lambda router: ())),
         (Stores, "capture", _count_again),

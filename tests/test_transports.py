@@ -29,7 +29,7 @@ NETWORK = "TEST_NETWORK"
 PRELUDE = f"""
 import os, signal, sys, time, atexit
 from pathlib import Path
-from job_stream import world as worlds
+from job_stream.ranks import world as worlds
 from job_stream.ranks.transport import Left, Lost, Received
 from job_stream.ranks.sockets import SocketTransport
 from job_stream.ranks.world import rank_of, world

@@ -221,7 +221,7 @@ def test_an_interrupt_does_not_wait_for_a_worker_that_does_not_end(start, gate):
         import os, signal, sys, threading, job_stream
         from pathlib import Path
 
-        from job_stream.lanes import nursery
+        from job_stream.workers import nursery
 
         nursery.LEAVE_S = 3600
 

@@ -274,7 +274,7 @@ def test_children_of_a_rank_are_no_ranks(tmp_path):
 
 SHOWS_TRANSPORTS = """
 import os
-from job_stream.transports import meeting
+from job_stream.ranks import meeting
 from job_stream.ranks.world import world
 
 begin = meeting.initialise
