@@ -147,19 +147,19 @@ FORGETFUL = """
     import time
     from job_stream import Work, getRank
     from job_stream.engine import pauses, stalls
-    from job_stream.engine.lane_table import Roster
+    from job_stream.engine.lane_table import LaneTable
 
     stalls.STALL_S = 0.5
-    begin, idlest, restate = time.monotonic(), Roster.idlest, pauses.Pauses.restate
+    begin, idlest, restate = time.monotonic(), LaneTable.idlest, pauses.Pauses.restate
 
-    def forgetful(roster, *given):  # nothing is lent to any worker, until the ranks are to ask again
-        return idlest(roster, *given) if told else None
+    def forgetful(lane_table, *given):  # nothing is lent to any worker, until the ranks are to ask again
+        return idlest(lane_table, *given) if told else None
 
-    def again(roster):
+    def again(lane_table):
         told.append(True)
 
     told = []
-    Roster.idlest, Roster.ask_again = forgetful, again
+    LaneTable.idlest, LaneTable.ask_again = forgetful, again
     w = Work(range(10))
     w.job(lambda number: number)
     results = w.run()
