@@ -1,7 +1,7 @@
 """Whole conversations between ranks, as text: each shows a rule at work.
 
-After a change that is meant to change what ranks say: ``pytest tests/test_conversations.py --rewrite``, and read the
-difference.
+After a change that is meant to change what ranks say: ``pytest tests/engine/test_conversations.py --rewrite``, and read
+the difference.
 """
 
 from __future__ import annotations

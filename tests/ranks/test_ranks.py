@@ -9,15 +9,15 @@ from pathlib import Path
 
 import pytest
 from mpi_support import World, find_mpirun, is_open_mpi, mpirun, pythons
-from support import DEADLINE_S, Ended
+from support import DEADLINE_S, REPOSITORY, Ended
 
 pytestmark = pytest.mark.skipif(
     find_mpirun() is None or not is_open_mpi(str(find_mpirun())), reason="Open MPI is not installed"
 )
 
-EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
+EXAMPLES = REPOSITORY / "examples"
 ARGUMENTS = {
-    "word_count.py": lambda folder: [EXAMPLES.parent / "job_stream"],
+    "word_count.py": lambda folder: [REPOSITORY / "job_stream"],
     "random_walks.py": lambda folder: [folder / "walks.checkpoint", 6],
 }
 LIBRARIES = {"sweep_pi.py": ["scipy", "pandas"], "sweep_sklearn.py": ["scipy", "pandas", "sklearn"]}

@@ -9,8 +9,9 @@ import time
 from pathlib import Path
 
 import pytest
+from support import REPOSITORY
 
-EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
+EXAMPLES = REPOSITORY / "examples"
 TIMEOUT_S = 60
 
 

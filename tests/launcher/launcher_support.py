@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 from mpi_support import clean_environment, find_mpirun, is_open_mpi
-from support import DEADLINE_S, SCRIPT_MARK, Ended, end_of, marked, wait_until
+from support import DEADLINE_S, REPOSITORY, SCRIPT_MARK, Ended, end_of, marked, wait_until
 
 MPIRUN_HERE = find_mpirun() is not None
 needs_mpirun = pytest.mark.skipif(not MPIRUN_HERE, reason="there is no mpirun")
@@ -90,7 +90,7 @@ def script(folder: Path, text: str) -> Path:
 
 PRELUDE = f"""
 import os, signal, sys, time
-sys.path.insert(0, {str(Path(__file__).parent)!r})
+sys.path.insert(0, {str(REPOSITORY / "tests")!r})
 from pathlib import Path
 from support import Gate, Once, Tally, die
 here = Path(__file__).parent

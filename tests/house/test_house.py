@@ -15,10 +15,10 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
+from support import REPOSITORY
 
 import job_stream
 
-REPOSITORY = Path(__file__).resolve().parent.parent
 TIMEOUT_S = 60
 DOCUMENTS = [REPOSITORY / "README.rst", *sorted((REPOSITORY / "docs").rglob("*.rst"))]
 

@@ -11,8 +11,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
+from support import REPOSITORY
 
-REPOSITORY = Path(__file__).resolve().parent.parent
 PACKAGE = "job_stream"
 
 # From what all may import to what imports all. The last but two is job_stream/__init__.py, with the public names.
@@ -31,6 +31,9 @@ ENGINE_ALLOWED_PLACES = {"errors", "stream.plan"}
 
 # What a recipe in baked/ may use.
 PUBLIC = {PACKAGE, f"{PACKAGE}.inline", f"{PACKAGE}.common", f"{PACKAGE}.errors", f"{PACKAGE}.baked"}
+
+# What tests are about that are of no room.
+OTHER_TESTS = {"public", "baked", "house"}
 
 Imports = Mapping[str, frozenset[str]]
 
@@ -231,6 +234,13 @@ def test_every_way_to_write_an_import_is_read(tmp_path: Path, statement: str, ex
 
 def test_every_place_is_taken(imports: Imports) -> None:
     assert RANKS.keys() == {place_of(module) for module in imports}, "remove these from PLACES"
+
+
+def test_the_tests_have_the_same_rooms() -> None:
+    def folders(root: Path) -> set[str]:
+        return {path.parent.name for path in root.glob("*/*.py")}
+
+    assert folders(REPOSITORY / "tests") == folders(REPOSITORY / PACKAGE) | OTHER_TESTS
 
 
 def test_allowed_modules_are_of_the_standard_library() -> None:

@@ -17,7 +17,7 @@ from threading import Event
 import pytest
 from support import DEADLINE_S, REPOSITORY, SCRIPT_MARK, marked, wait_until
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+sys.path.insert(0, str(REPOSITORY))
 
 from benchmarks.__main__ import main, make_parser
 from benchmarks.budgets import Better, Budget, Verdict
