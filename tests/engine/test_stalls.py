@@ -8,10 +8,10 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
+from conversation import case_of
 from engine_support import Payload, only, plan_of
 from mpi_support import mpirun
 from support import Script
-from test_conversations import case_of
 
 from job_stream.engine import messages as m
 from job_stream.engine.backlog import Part
