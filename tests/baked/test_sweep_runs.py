@@ -27,7 +27,8 @@ import os, sys
 sys.path.insert(0, {str(REPOSITORY / "tests")!r})
 from pathlib import Path
 from job_stream import getRank, rng
-from job_stream.baked import progress, sweep
+from job_stream.baked import sweep
+from job_stream.baked.sweep import display
 from support import Gate, Tally
 here = Path(__file__).parent
 """
@@ -97,7 +98,7 @@ with sweep({"a": [1, 2]}, trials=2, cpus=2) as w:
 
 
 def test_without_a_terminal_there_is_a_line_every_few_seconds(start, gate):
-    script = start(PRELUDE + "progress.LINE_S = 0.02\n" + HELD)
+    script = start(PRELUDE + "display.LINE_S = 0.02\n" + HELD)
     wait_until(lambda: "sweep: 0 of 2 combinations, " in script.err.read_text(), "a line")
     gate.open()
     ended = script.ended()
@@ -170,7 +171,7 @@ def test_a_sweep_goes_on_when_its_display_is_killed(start, gate, tally):
         Tally(here / "tally").note(os.getpid())
         while not ends_within(60):
             pass
-    progress._show_lines = show
+    display._show_lines = show
     """
     script = start(PRELUDE + textwrap.dedent(shown) + HELD)
     wait_until(lambda: len(tally), "the display to begin")
