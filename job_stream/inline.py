@@ -66,14 +66,7 @@ def rng() -> Any:
         ...     def draw(x):
         ...         return rng().normal(x)
     """
-    evaluator: Any = current()
+    evaluator = current()
     if evaluator is None:
         raise JobStreamError("rng() works inside job, frame, frameEnd and reduce functions only")
-    if evaluator.generator is None:
-        from numpy.random import SeedSequence, default_rng
-
-        if evaluator.keyed:
-            evaluator.generator = default_rng(SeedSequence(evaluator.seed, spawn_key=(evaluator.stage, evaluator.key)))
-        else:
-            evaluator.generator = default_rng()
-    return evaluator.generator
+    return evaluator.keys.generator()

@@ -10,14 +10,16 @@ from support import DEADLINE_S
 
 from job_stream import Multiple, Object
 from job_stream.engine.messages import Lend, Open, Repaid, WorkBatch
-from job_stream.evaluate.keyed import new_evaluator
+from job_stream.evaluate.evaluator import Evaluator
 from job_stream.evaluate.packing import LivePacking
 from job_stream.memory.payload import Live
 from job_stream.memory.words import REPORTS, WANTED, SharedWords
 from job_stream.stream.plan import LAST, Builder, Kind, Stage
 from job_stream.values import Sent
 from job_stream.workers import lane as lanes
-from job_stream.workers.lane import DRAW_BYTES, DRAW_ITEMS, Lane
+from job_stream.workers import surplus
+from job_stream.workers.lane import Lane
+from job_stream.workers.surplus import DRAW_BYTES, DRAW_ITEMS
 
 
 class Large:
@@ -63,7 +65,7 @@ def test_no_more_of_a_large_multiple_is_taken_for_others_than_fits(seed: int | N
     builder.route(fan, {"on": work, "out": LAST})
     board = SharedWords(shared=False)
     link = Link(Lend(1, 1, ((0, WorkBatch(0, fan, 1, Live([0]), base=0)),)), board.flags)
-    evaluator = new_evaluator(builder.plan(), None, board.note(1), seed)
+    evaluator = Evaluator(builder.plan(), None, board.note(1), seed)
     run(Lane(1, link, evaluator, LivePacking(), None, board.note(1), board.flags, False))
     assert sum(product.count for product in link.answer.products) == DRAW_ITEMS
     assert [rest.inner for _, rest in link.answer.kept] == [DRAW_ITEMS]
@@ -104,7 +106,7 @@ def looping(board: SharedWords, event: Any, saved: bool) -> list[Repaid]:
     builder.add(Stage(Kind.JOB, "work", abs))
     builder.close_frame(Stage(Kind.END, "end", lambda store, number: None))
     link = Notes(Lend(1, 1, ((0, WorkBatch(0, frame, 1, Live([0]), base=0)),)))
-    evaluator = new_evaluator(builder.plan(), None, board.note(1), None)
+    evaluator = Evaluator(builder.plan(), None, board.note(1), None)
     run(Lane(1, link, evaluator, LivePacking(), None, board.note(1), board.flags, False, saved))
     return link.answers
 
@@ -118,7 +120,7 @@ def test_a_frame_is_handed_over_when_the_state_is_asked_for_whether_or_not_other
     wanted: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(lanes, "SLICE_S", 0)
-    monkeypatch.setattr(lanes, "WORTH_S", 1e9)  # what is left of it is never worth a journey
+    monkeypatch.setattr(surplus, "WORTH_S", 1e9)  # what is left of it is never worth a journey
     board = SharedWords(shared=False)
 
     def ask() -> None:
@@ -148,7 +150,7 @@ def test_with_checkpoints_what_is_done_of_a_long_parcel_is_repaid_before_its_end
     job = builder.add(Stage(Kind.JOB, "work", abs))
     board = SharedWords(shared=False)
     link = Notes(Lend(1, 1, tuple((unit, WorkBatch(0, job, 1, Live([unit]), base=unit)) for unit in range(3))))
-    evaluator = new_evaluator(builder.plan(), None, board.note(1), None)
+    evaluator = Evaluator(builder.plan(), None, board.note(1), None)
     run(Lane(1, link, evaluator, LivePacking(), None, board.note(1), board.flags, False, saved))
     closed = [names for answer in link.answers for _, names in answer.closed]
     assert closed == ([(0,), (1,), (2,)] if saved else [(0, 1, 2)])
