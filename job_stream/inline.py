@@ -17,7 +17,7 @@ Example:
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 from .errors import JobStreamError
 from .evaluate.context import current
@@ -26,6 +26,9 @@ from .ranks.cpus import host_cpu_count
 from .ranks.world import rank_of, size_of, world
 from .values import Args, Multiple, Object
 from .work import Work
+
+if TYPE_CHECKING:
+    from numpy.random import Generator
 
 __all__ = ["Args", "Multiple", "Object", "Work", "getCpuCount", "getHostCpuCount", "getRank", "map", "rng"]
 
@@ -51,7 +54,7 @@ def getCpuCount() -> int:
     return sum(peer.cpus for peer in world().peers) if size_of() > 1 else host_cpu_count()
 
 
-def rng() -> Any:
+def rng() -> Generator:
     """A ``numpy.random.Generator`` for the call under way.
 
     With ``Work(seed=...)`` it depends only on the seed, the stage and the item's place in the stream, so that a run

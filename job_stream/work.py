@@ -6,7 +6,8 @@ import os
 import sys
 from collections.abc import Callable, Iterable
 from contextlib import closing, nullcontext
-from typing import Any
+from functools import wraps
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from .checkpoints.options import INTERVAL_S, Checkpointing, ignoring_stop_signals
 from .checkpoints.saver import Handle, Saver
@@ -25,7 +26,34 @@ from .stream.suggestions import did_you_mean
 from .values import Failure, is_iterable
 from .workers.streams import occupy
 
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from typing_extensions import Self, Unpack
+
+    from .keywords import FrameKeywords, MainKeywords, OnError, StageKeywords, StoreKeywords
+
 __all__ = ["Work"]
+
+F = TypeVar("F", bound=Function)
+"""What is decorated: a function, or a class that stands for a stage. It is given back as it is."""
+
+
+def refusing_unknown(init: F) -> F:
+    """Has a keyword that ``init`` does not take refused with the one that was probably meant.
+
+    A type checker sees the keywords as they are, which ``**unknown`` among them would keep it from.
+    """
+    known = init.__code__.co_varnames[1 : init.__code__.co_argcount + init.__code__.co_kwonlyargcount]
+
+    @wraps(init)
+    def checked(work: Work, *given: Any, **keywords: Any) -> None:
+        for keyword in keywords:
+            if keyword not in known:
+                raise PlanError(f"Work does not know the keyword {keyword!r}{did_you_mean(keyword, known)}")
+        init(work, *given, **keywords)
+
+    return checked  # type: ignore[return-value]
 
 
 class Work:
@@ -67,13 +95,14 @@ class Work:
         [0, 2, 4, 6]
     """
 
+    @refusing_unknown
     def __init__(
         self,
         initialWork: Iterable[Any] = (),
         useMultiprocessing: bool = True,
         *,
         seed: int | None = None,
-        onError: str | None = None,
+        onError: OnError | None = None,
         retries: int | None = None,
         timeout: float | None = None,
         cpus: int | None = None,
@@ -81,10 +110,7 @@ class Work:
         checkpointInterval: float = INTERVAL_S,
         checkpointSyncInterval: float | None = None,
         timeLimit: float | None = None,
-        **unknown: Any,
     ) -> None:
-        if unknown:
-            raise _unknown(next(iter(unknown)))
         if not is_iterable(initialWork):
             kind = type(initialWork).__name__
             raise PlanError(f"initialWork must be iterable, not {kind}: {shorten(initialWork, 80)}")
@@ -100,6 +126,10 @@ class Work:
 
     # recording --------------------------------------------------------------------------------------------------------
 
+    @overload
+    def init(self, func: F, **keywords: Unpack[MainKeywords]) -> F: ...
+    @overload
+    def init(self, func: None = None, **keywords: Unpack[MainKeywords]) -> Callable[[F], F]: ...
     def init(self, func: Function | None = None, **keywords: Any) -> Any:
         """Decorates a function without arguments that runs once in this process, before anything else.
 
@@ -109,6 +139,10 @@ class Work:
         """
         return decorator(self._recording.init, func, keywords)
 
+    @overload
+    def job(self, func: F, **keywords: Unpack[StageKeywords]) -> F: ...
+    @overload
+    def job(self, func: None = None, **keywords: Unpack[StageKeywords]) -> Callable[[F], F]: ...
     def job(self, func: Function | None = None, **keywords: Any) -> Any:
         """Decorates a function that is called with each item; what it returns goes on to the next stage.
 
@@ -122,6 +156,10 @@ class Work:
         """
         return decorator(self._recording.job, func, keywords)
 
+    @overload
+    def frame(self, func: F, **keywords: Unpack[FrameKeywords]) -> F: ...
+    @overload
+    def frame(self, func: None = None, **keywords: Unpack[FrameKeywords]) -> Callable[[F], F]: ...
     def frame(self, func: Function | None = None, **keywords: Any) -> Any:
         """Decorates a function ``frame(store, first)`` that begins a parallel while loop for each item.
 
@@ -138,6 +176,10 @@ class Work:
         """
         return decorator(self._recording.frame, func, keywords)
 
+    @overload
+    def frameEnd(self, func: F, **keywords: Unpack[StageKeywords]) -> F: ...
+    @overload
+    def frameEnd(self, func: None = None, **keywords: Unpack[StageKeywords]) -> Callable[[F], F]: ...
     def frameEnd(self, func: Function | None = None, **keywords: Any) -> Any:
         """Decorates a function ``frameEnd(store, next)`` that takes in what came through a frame's stages.
 
@@ -149,6 +191,10 @@ class Work:
         """
         return decorator(self._recording.frameEnd, func, keywords)
 
+    @overload
+    def reduce(self, func: F, **keywords: Unpack[StoreKeywords]) -> F: ...
+    @overload
+    def reduce(self, func: None = None, **keywords: Unpack[StoreKeywords]) -> Callable[[F], F]: ...
     def reduce(self, func: Function | None = None, **keywords: Any) -> Any:
         """Decorates a function ``reduce(store, works, others)`` that gathers everything from the stages before it.
 
@@ -163,6 +209,10 @@ class Work:
         """
         return decorator(self._recording.reduce, func, keywords)
 
+    @overload
+    def result(self, func: F, **keywords: Unpack[MainKeywords]) -> F: ...
+    @overload
+    def result(self, func: None = None, **keywords: Unpack[MainKeywords]) -> Callable[[F], F]: ...
     def result(self, func: Function | None = None, **keywords: Any) -> Any:
         """Decorates a function that is called in the script's main thread with each result. It ends the stream.
 
@@ -171,6 +221,10 @@ class Work:
         """
         return decorator(self._recording.result, func, keywords)
 
+    @overload
+    def finish(self, func: F, **keywords: Unpack[MainKeywords]) -> F: ...
+    @overload
+    def finish(self, func: None = None, **keywords: Unpack[MainKeywords]) -> Callable[[F], F]: ...
     def finish(self, func: Function | None = None, **keywords: Any) -> Any:
         """Decorates a function that is called once with the list of all results. It ends the stream.
 
@@ -183,10 +237,12 @@ class Work:
 
     # running ----------------------------------------------------------------------------------------------------------
 
-    def __enter__(self) -> Work:
+    def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         if kind is None and not self._has_run:
             self._run(drop=self._recording.last is None)
 
@@ -286,9 +342,3 @@ class Work:
         if drop:
             handlers.check_dropped()
         return self._outcome(handlers)
-
-
-def _unknown(keyword: str) -> PlanError:
-    from inspect import signature  # slow to load, and only needed when something is wrong
-
-    return PlanError(f"Work does not know the keyword {keyword!r}{did_you_mean(keyword, signature(Work).parameters)}")

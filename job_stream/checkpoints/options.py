@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 from ..errors import PlanError
 from ..ground.contexts import context
+from ..ground.environment import CHECKPOINT
 from ..stream.checks import is_seconds
 from ..stream.plan import Plan
 from .saver import Saver
@@ -41,11 +42,11 @@ class Checkpointing:
         check_seconds("checkpointInterval", interval_s)
         if limit_s is not None:
             check_seconds("timeLimit", limit_s)
-        given = os.fsdecode(path) if path is not None else os.environ.get("JOBS_CHECKPOINT")
+        given = os.fsdecode(path) if path is not None else CHECKPOINT.read()
         self.path = _whole(given) if given else None
         self.is_keyword = path is not None
         if limit_s is not None and self.path is None:
-            raise PlanError("timeLimit needs a checkpoint to go on from: give checkpointFile= or set JOBS_CHECKPOINT")
+            raise PlanError(f"timeLimit needs a checkpoint to go on from: give checkpointFile= or set {CHECKPOINT}")
         self._interval_s = float(interval_s)
         self._limit_s = None if limit_s is None else float(limit_s)
         if self.path is not None:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from numbers import Integral
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..errors import PlanError
 from ..ground.texts import shorten
@@ -24,6 +24,9 @@ from .calls import Stop
 from .entries import PendingMultiple
 from .outboxes import FrameScope, ScopeContext
 
+if TYPE_CHECKING:
+    from numpy.random import Generator
+
 __all__ = ["Keys", "Unkeyed", "mix", "pairs"]
 
 END, EMIT, KEY = 1 << 40, 1 << 41, 1 << 42
@@ -33,11 +36,11 @@ class Unkeyed:
     """The way of values in a stream without a seed."""
 
     def __init__(self) -> None:
-        self._generator: Any = None
+        self._generator: Generator | None = None
 
     # rng() ------------------------------------------------------------------------------------------------------------
 
-    def generator(self) -> Any:
+    def generator(self) -> Generator:
         """What ``rng()`` gives to the call under way."""
         if self._generator is None:
             from numpy.random import default_rng
@@ -159,7 +162,7 @@ class Keys(Unkeyed):
         self._stage = 0
         self._key = 0
 
-    def generator(self) -> Any:
+    def generator(self) -> Generator:
         if self._generator is None:
             from numpy.random import SeedSequence, default_rng
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 from ..errors import PlanError
 from ..ground.texts import shorten
 from ..values import Object
+from .adapting import adapt, is_stage
 from .checks import MULTIPLE, check_answers, check_parameters, name_of, policy_of
-from .classes import adapt, is_stage
 from .plan import Builder, Kind, Plan, Policy, Stage
 from .suggestions import did_you_mean
 

@@ -177,7 +177,7 @@ def test_the_links_of_the_readme_lead_somewhere() -> None:
 # --- the reference ----------------------------------------------------------------------------------------------------
 
 
-PUBLIC = ["job_stream", "job_stream.inline", "job_stream.common", "job_stream.errors", "job_stream.baked"]
+PUBLIC = [f"job_stream{name}" for name in ("", ".inline", ".common", ".errors", ".keywords", ".baked")]
 
 
 @pytest.mark.parametrize("name", PUBLIC)

@@ -17,8 +17,8 @@ PACKAGE = "job_stream"
 
 # From what all may import to what imports all. The last but two is job_stream/__init__.py, with the public names.
 PLACES = (
-    *("errors", "ground", "values", "memory", "stream", "engine", "simulate", "evaluate", "ranks", "checkpoints"),
-    *("workers", "lanes", "observe", "runtime", "work", "ordered", "common", "inline", "invoke"),
+    *("errors", "keywords", "ground", "values", "memory", "stream", "engine", "simulate", "evaluate", "ranks"),
+    *("checkpoints", "workers", "lanes", "observe", "runtime", "work", "ordered", "common", "inline", "invoke"),
     *("", "launcher", "__main__"),
 )
 
@@ -30,7 +30,7 @@ ENGINE_ALLOWED = {
 ENGINE_ALLOWED_PLACES = {"errors", "stream.plan"}
 
 # What a recipe in baked/ may use.
-PUBLIC = {PACKAGE, f"{PACKAGE}.inline", f"{PACKAGE}.common", f"{PACKAGE}.errors", f"{PACKAGE}.baked"}
+PUBLIC = {PACKAGE, *(f"{PACKAGE}.{name}" for name in ("inline", "common", "errors", "keywords", "baked"))}
 
 # What tests are about that are of no room.
 OTHER_TESTS = {"public", "baked", "house"}

@@ -271,6 +271,7 @@ def environment() -> dict[str, str]:
         *("OMPI_COMM_WORLD_RANK", "OMPI_UNIVERSE_SIZE", "PMIX_RANK", "PMIX_SERVER_URI41", "PRTE_LAUNCHED", "PMI_FD"),
         *("PMI_RANK", "HYDI_CONTROL_FD", "MPI_LOCALRANKID", "SLURM_PROCID", "SLURM_STEP_ID", "SLURM_STEPID"),
         *("JOBS_WORLD_PID", "JOBS_USHER", "JOBS_CHECKPOINT", "JOBS_CHECKPOINT_KEY", "JOBS_TIME_LIMIT"),
+        "JOBS_COMMAND_LINE",
     ],
 )
 def test_what_makes_a_process_a_rank_or_part_of_the_stream_is_removed(monkeypatch, name):

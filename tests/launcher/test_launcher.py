@@ -289,7 +289,8 @@ def dry(tmp_path, *words, env=None, version=OPEN_MPI_5, name="mpirun"):
 
 
 def test_one_rank_here_needs_no_mpirun(tmp_path):
-    assert run(tmp_path, "--dry-run", "--", "prog", "a b", env={"JOBS_MPIRUN": "none"}).out == "prog 'a b'\n"
+    said = run(tmp_path, "--dry-run", "--", "prog", "a b", env={"JOBS_MPIRUN": "none"}).out
+    assert said == "JOBS_COMMAND_LINE=1\nprog 'a b'\n"
 
 
 def test_open_mpi_5_does_not_bind_and_lets_ranks_share_cores(tmp_path):
@@ -406,7 +407,7 @@ def test_a_job_of_slurm_gets_a_rank_on_each_node_by_srun(tmp_path):
 def test_a_job_of_slurm_on_this_machine_only_needs_no_mpirun(tmp_path):
     variables, command = dry(tmp_path, env={**SLURM, "SLURM_JOB_NUM_NODES": "1"})
     assert command == ["prog", "a b"]
-    assert variables == {}
+    assert variables == {"JOBS_COMMAND_LINE": "1"}
 
 
 def test_the_shell_of_salloc_may_not_be_on_the_node_it_was_given(tmp_path):

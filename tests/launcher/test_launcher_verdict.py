@@ -6,7 +6,8 @@ import signal
 
 import pytest
 
-from job_stream.launcher.restarts import LIMIT, Limits, keep_running
+from job_stream.ground.environment import TIME_LIMIT
+from job_stream.launcher.restarts import Limits, keep_running
 from job_stream.launcher.signal_queue import SignalQueue
 from job_stream.launcher.verdict import End, Outcome, judge
 
@@ -186,7 +187,7 @@ def test_pauses_grow(tries, monkeypatch):
 
 def test_the_time_limit_is_for_all_tries_together(tries):
     _, given = tries([Told(CRASH), Told(Outcome(0))], Limits(5, 1000.0))
-    first, second = (float(additions[LIMIT]) for additions in given)
+    first, second = (float(additions[TIME_LIMIT.name]) for additions in given)
     assert 1000.0 >= first >= second > 0
 
 

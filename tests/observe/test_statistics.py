@@ -5,12 +5,16 @@ from __future__ import annotations
 import io
 import os
 import re
+import subprocess
+import sys
 import time
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
-from mpi_support import mpirun
-from support import gather
+from launcher_support import needs_mpirun, run
+from mpi_support import clean_environment, mpirun
+from support import DEADLINE_S, gather
 
 import job_stream
 from job_stream import Work
@@ -73,10 +77,41 @@ def test_a_rank_without_figures_has_a_line_that_says_why():
     assert text.splitlines()[1:] == ["1 died", "C 50% user time, 25% user cpu, quality 1.00 cpus, ran 2.000s"]
 
 
-@pytest.mark.parametrize(("value", "seconds"), [("0", float("inf")), ("1", 0.0), ("", 0.1)])
-def test_the_environment_says_which_runs_are_shown(value, seconds):
-    assert least_seconds({"JOBS_STATS": value}) == seconds
-    assert least_seconds({}) == 0.1
+@pytest.mark.parametrize(("value", "seconds"), [("0", float("inf")), ("1", 0.0)])
+@pytest.mark.parametrize("command_line", ["", "1"])
+def test_the_environment_says_which_runs_are_shown(monkeypatch, value, seconds, command_line):
+    monkeypatch.setenv("JOBS_STATS", value)
+    monkeypatch.setenv("JOBS_COMMAND_LINE", command_line)
+    assert least_seconds() == seconds
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize("stats", ["", None])
+def test_runs_of_some_length_are_shown_to_who_looks(monkeypatch, stats):
+    monkeypatch.delenv("JOBS_STATS") if stats is None else monkeypatch.setenv("JOBS_STATS", stats)
+    assert least_seconds() == float("inf")
+    monkeypatch.setattr("sys.stderr", Terminal())
+    assert least_seconds() == 0.1
+    monkeypatch.setattr("sys.stderr", io.StringIO())
+    monkeypatch.setenv("JOBS_COMMAND_LINE", "1")
+    assert least_seconds() == 0.1
+
+
+def closed() -> io.StringIO:
+    stream = io.StringIO()
+    stream.close()
+    return stream
+
+
+@pytest.mark.parametrize("stream", [None, object(), closed()], ids=["none", "no file", "closed"])
+def test_a_script_without_a_standard_error_is_not_looked_at(monkeypatch, stream):
+    monkeypatch.delenv("JOBS_STATS")
+    monkeypatch.setattr("sys.stderr", stream)
+    assert least_seconds() == float("inf")
 
 
 def test_another_value_in_the_environment_is_an_error(monkeypatch):
@@ -88,16 +123,80 @@ def test_another_value_in_the_environment_is_an_error(monkeypatch):
 # --- when ------------------------------------------------------------------------------------------------------------
 
 
-def test_a_run_of_some_length_is_shown(monkeypatch, capfd):
-    monkeypatch.delenv("JOBS_STATS")
-    w = Work([0.2], cpus=ALL_LANES)
-    w.job(time.sleep)
-    w.run()
-    assert shown(capfd.readouterr().err).wall_s > 0
+NAPS = """
+import time
+import job_stream
+job_stream.map(time.sleep, [0.2], cpus=2)
+"""
 
 
-def test_a_short_run_is_not(monkeypatch, capfd):
+@pytest.fixture
+def naps(tmp_path: Path) -> Path:
+    path = tmp_path / "naps.py"
+    path.write_text(NAPS)
+    return path
+
+
+def stats(value: str) -> dict[str, str]:
+    return clean_environment({"JOBS_STATS": value})
+
+
+def said_to_a_pipe(*words: object, value: str = "") -> str:
+    command = [sys.executable, *map(str, words)]
+    done = subprocess.run(command, env=stats(value), capture_output=True, text=True, timeout=DEADLINE_S)
+    assert done.returncode == 0, done.stderr
+    return done.stderr
+
+
+def said_to_a_terminal(path: Path, value: str = "") -> str:
+    ours, theirs = os.openpty()
+    try:
+        done = subprocess.run([sys.executable, path], env=stats(value), stderr=theirs, timeout=DEADLINE_S)
+        os.write(theirs, b"|")  # so that there is something to read in any case
+        text = b""
+        while not text.endswith(b"|"):
+            text += os.read(ours, 1 << 16)
+    finally:
+        os.close(ours)
+        os.close(theirs)
+    assert done.returncode == 0, text
+    return text[:-1].decode().replace("\r\n", "\n")
+
+
+def test_a_run_of_some_length_is_shown_on_a_terminal(naps):
+    assert shown(said_to_a_terminal(naps)).wall_s > 0
+
+
+def test_nothing_is_shown_to_a_pipe(naps):
+    assert said_to_a_pipe(naps) == ""
+
+
+def test_a_run_is_shown_to_a_pipe_that_wants_it(naps):
+    assert shown(said_to_a_pipe(naps, value="1")).wall_s > 0
+
+
+def test_a_run_is_not_shown_on_a_terminal_that_does_not_want_it(naps):
+    assert said_to_a_terminal(naps, value="0") == ""
+
+
+def test_a_run_is_shown_under_the_command_line(naps):
+    assert shown(said_to_a_pipe("-m", "job_stream", "--", sys.executable, naps)).wall_s > 0
+
+
+@needs_mpirun
+def test_a_run_on_several_ranks_is_shown_under_the_command_line(naps, tmp_path):
+    ended = run(tmp_path, "-n", 2, "--", sys.executable, naps, env={"JOBS_STATS": ""})
+    assert ended.code == 0, ended.err
+    assert ranks_of(ended.err) == ["0", "1", "C"], ended.err
+
+
+def test_a_run_is_not_shown_under_the_command_line_if_that_is_not_wanted(naps):
+    assert said_to_a_pipe("-m", "job_stream", "--", sys.executable, naps, value="0") == ""
+
+
+def test_a_short_run_is_not_shown(monkeypatch, capfd):
     monkeypatch.setattr("job_stream.observe.statistics.NOTEWORTHY_S", 1e9)
+    monkeypatch.setenv("JOBS_COMMAND_LINE", "1")
     monkeypatch.delenv("JOBS_STATS")
     job_stream.map(abs, [1])
     assert capfd.readouterr().err == ""

@@ -575,7 +575,7 @@ def test_a_limit_for_joining_that_is_none_is_refused(tmp_path: Path) -> None:
     with World(script(tmp_path, "with Work([1]) as w: w.job(abs)"), 2, env={"JOBS_JOIN_LIMIT": "soon"}) as world:
         ended = world.ended()
     assert ended.code
-    assert "JOBS_JOIN_LIMIT has to be a number of seconds above 0, not 'soon'" in ended.err
+    assert "JOBS_JOIN_LIMIT must be a number of seconds above 0, not 'soon'" in ended.err
 
 
 # --- size ---------------------------------------------------------------------------------------------------------

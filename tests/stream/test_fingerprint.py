@@ -13,7 +13,7 @@ import pytest
 from support import REPOSITORY
 
 from job_stream import common
-from job_stream.stream.classes import adapt
+from job_stream.stream.adapting import adapt
 from job_stream.stream.fingerprint import fingerprint
 from job_stream.stream.plan import Builder, Kind, Stage
 
