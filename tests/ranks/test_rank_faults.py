@@ -579,6 +579,7 @@ def test_a_limit_for_joining_that_is_none_is_refused(tmp_path: Path) -> None:
 
 
 # --- size ---------------------------------------------------------------------------------------------------------
+@pytest.mark.xdist_group("memory")
 @pytest.mark.skipif(os.environ.get("JOBS_TEST_LARGE") != "1", reason="takes 10 GiB; JOBS_TEST_LARGE=1 asks for it")
 @pytest.mark.parametrize("python", pythons())
 @pytest.mark.parametrize("way", ["given", "returned"])

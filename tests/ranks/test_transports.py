@@ -182,6 +182,7 @@ say("fine")
 """
 
 
+@pytest.mark.xdist_group("memory")
 def test_messages_of_all_sizes_come_whole_and_in_order(script, way):
     ended = mpirun(script(CONFORMANCE), 3, "ulfm" in way, **way)
     assert (ended.code, ended.out.split()) == (0, ["fine"] * 3), ended.err
