@@ -22,9 +22,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, NamedTuple
 
+from ..stream.fingerprint import Stages, differences
 from .disk import DISK, Disk
 from .encoding import dump
-from .format import FORMAT, MAGIC, Header, Reading, Stages, write_checkpoint
+from .format import FORMAT, MAGIC, Header, Reading, write_checkpoint
 from .trust import CheckpointError, DamagedError, Secret, check_ours, is_ours, named, open_trusted
 
 __all__ = ["CheckpointError", "CheckpointFile", "CheckpointInfo", "Header", "Loaded", "info_of"]
@@ -176,7 +177,7 @@ class CheckpointFile:
         with _reading(path, self._secret, self._disk) as reading:
             header = reading.header()
             reading.verify()
-            changed = _compare(path, header.stages, stages)
+            changed = _changed(path, header.stages, stages)
             with _uncollected():
                 return Loaded(path, header, reading.state(), changed, "")
 
@@ -341,20 +342,17 @@ def _uncollected() -> Iterator[None]:
             gc.enable()
 
 
-def _compare(path: str, theirs: Stages, ours: Stages) -> tuple[str, ...]:
+def _changed(path: str, theirs: Stages, ours: Stages) -> tuple[str, ...]:
     """The stages that have the same kind and name but other code."""
-    for number in range(max(len(theirs), len(ours))):
-        then, now = (_name_stage(stages, number) for stages in (theirs, ours))
-        if then != now:
+    changed = []
+    for number, name, here, there in differences(ours, theirs):
+        if here != there:
             raise CheckpointError(
-                f"{path} is of another stream: stage number {number + 1} was {then} when it was written, and is {now} "
+                f"{path} is of another stream: stage number {number} was {there} when it was written, and is {here} "
                 "here; run the script that wrote it, or give another checkpointFile"
             )
-    return tuple(name for (_, name, then), (_, _, now) in zip(theirs, ours, strict=True) if then != now)
-
-
-def _name_stage(stages: Stages, number: int) -> str:
-    return f"{stages[number][0]} {stages[number][1]!r}" if number < len(stages) else "missing"
+        changed.append(name)
+    return tuple(changed)
 
 
 # for the user ---------------------------------------------------------------------------------------------------------

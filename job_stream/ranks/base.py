@@ -19,8 +19,9 @@ from typing import Any, Generic, TypeVar
 
 from ..errors import EngineError
 from ..memory.buffers import plain_room
+from ..memory.payload import Buffer
 from .cpus import Grant, shares
-from .transport import Buffer, Left, Lost, News, Peer, Received, Room
+from .transport import Left, Lost, News, Peer, Received, Room
 
 __all__ = ["GIVEN_UP", "LEAVING", "MESSAGE", "Channel", "RanksTransport"]
 

@@ -11,10 +11,10 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from ..errors import PlanError
+from ..ground.suggestions import did_you_mean, listed
 from ..values import Again, Multiple, Object, Reduction, Sent
 from .checks import check_answers
 from .classes import Frame, Job, Reducer, StageClass
-from .suggestions import did_you_mean, listed
 
 __all__ = ["Targets", "adapt", "as_answer", "is_stage"]
 

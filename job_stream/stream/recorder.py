@@ -6,12 +6,12 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from ..errors import PlanError
+from ..ground.suggestions import did_you_mean
 from ..ground.texts import shorten
 from ..values import Object
 from .adapting import adapt, is_stage
 from .checks import MULTIPLE, check_answers, check_parameters, name_of, policy_of
 from .plan import Builder, Kind, Plan, Policy, Stage
-from .suggestions import did_you_mean
 
 if TYPE_CHECKING:
     from .configuration.modules import Module
