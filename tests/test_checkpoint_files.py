@@ -769,7 +769,7 @@ def test_a_checkpoint_is_told_in_brief(file, path):
     info = job_stream.checkpointInfo(path)
     assert (info.path, info.runId, info.open, info.byStage) == (str(path), RUN, 3, {"parse": 2, "merge": 1})
     text = str(info)
-    for words in (RUN, "format      1", "3 (1,000 bytes)", "2 at parse", "1,234 delivered", "job parse -> fold merge"):
+    for words in (RUN, "format      2", "3 (1,000 bytes)", "2 at parse", "1,234 delivered", "job parse -> fold merge"):
         assert words in text
     assert "finished" not in text
 
