@@ -46,7 +46,7 @@ class _Child:
     Before the child is made there are none, and messages for it are kept as they are (``early``).
     """
 
-    def __init__(self, serial: int, note: Any) -> None:
+    def __init__(self, serial: int, note: memoryview[int]) -> None:
         self.inbox: socket.socket | None = None
         self.far: socket.socket | None = None
         self.serial = serial
@@ -240,7 +240,7 @@ class ProcessPool:
         child = self._children.pop(died.lane)
         child.close()
         words = child.note
-        note = tuple(words[:4])
+        note = words[0], words[1], words[2], words[3]
         for number, word in enumerate((NOTE_WALL, NOTE_CPU)):
             self._buried_ns[number] += words[word]
         del self._free[child.serial]
