@@ -20,15 +20,16 @@ import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
+from ..engine.capture import State
 from ..stream.fingerprint import Stages, differences
 from .disk import DISK, Disk
 from .encoding import dump
 from .format import FORMAT, MAGIC, Header, Reading, write_checkpoint
 from .trust import CheckpointError, DamagedError, Secret, check_ours, is_ours, named, open_trusted
 
-__all__ = ["CheckpointError", "CheckpointFile", "CheckpointInfo", "Header", "Loaded", "info_of"]
+__all__ = ["CheckpointError", "CheckpointFile", "CheckpointInfo", "Content", "Header", "Loaded", "info_of"]
 
 PROBE_BYTES = 1 << 14
 _NO_LINKS = (errno.EPERM, errno.ENOSYS, errno.ENOTSUP)
@@ -41,13 +42,18 @@ _PASSING = re.compile(r"\.[0-9a-f]{32}\.(new|old)")
 """What names that last for a moment have behind FILE."""
 
 
+Content = tuple[State, tuple[bytes, ...], tuple[int | None, ...], tuple[bytes, ...]]
+"""What is in a checkpoint: the engine's state, what init functions gave (pickled), the lengths of the parts of the
+initial work, and what was skipped (pickled)."""
+
+
 class Loaded(NamedTuple):
     """A checkpoint to go on from. ``path``: where it was. ``changed``: stages whose code is not what it was.
     ``warning``: what the user should know; may be empty."""
 
     path: str
     header: Header
-    state: Any
+    state: Content
     changed: tuple[str, ...]
     warning: str
 
@@ -189,7 +195,7 @@ class CheckpointFile:
 
     # during the run ---------------------------------------------------------------------------------------------------
 
-    def write(self, header: Header, state: Any) -> None:
+    def write(self, header: Header, state: Content) -> None:
         """Puts a new checkpoint in the place of the one that is there.
 
         Raises:
@@ -215,7 +221,7 @@ class CheckpointFile:
             self._remove(path)
         self._disk.sync_folder(self.path)
 
-    def _put(self, header: Header, state: Any, path: str) -> None:
+    def _put(self, header: Header, state: Content | None, path: str) -> None:
         new = self._passing(header.run_id, "new")
         try:
             self._put_back()
@@ -278,7 +284,7 @@ class CheckpointFile:
         if is_ours(path, _FAMILY, self._disk) or is_ours(path, _NOTHING, self._disk):
             self._disk.unlink(path)
 
-    def _write_new(self, path: str, header: Header, state: Any) -> None:
+    def _write_new(self, path: str, header: Header, state: Content | None) -> None:
         fd = self._disk.open(path, _CREATE)
         try:
             write_checkpoint(fd, self._secret, header._replace(written=time.time()), dump(state), self._disk)

@@ -22,12 +22,12 @@ from ..engine.capture import State
 from ..errors import PayloadError
 from ..ground.contexts import context
 from ..ground.texts import shorten
-from ..memory.payload import Parts, pack, unpack
+from ..memory.payload import Blob, Parts, pack, unpack
 from ..stream.fingerprint import fingerprint
 from ..stream.plan import Plan
 from ..values import Failure
 from .disk import DISK, Disk
-from .file import CheckpointError, CheckpointFile, Header, Loaded
+from .file import CheckpointError, CheckpointFile, Content, Header, Loaded
 from .journal import CallJournal, Handle, Journal, NoResults, ResultJournal
 from .signals import handling_stop_signals, note_stop
 from .stopping import STOPPED, TimeLimit, terminating
@@ -207,7 +207,7 @@ class Saver:
                 for kept in self._opened().kept():
                     handle(unpack(kept.payload.frames()), kept.base)
 
-    def deliver(self, payload: Any, values: list[Any], base: int | None, handle: Handle) -> None:
+    def deliver(self, payload: Blob | Parts, values: list[Any], base: int | None, handle: Handle) -> None:
         """Gives results to whom they are for, and notes that in the journal."""
         count, journal = len(values), self._opened()
         self._await_first()
@@ -348,7 +348,7 @@ class Saver:
             nbytes += getattr(piece.work.payload, "nbytes", 0)
         return Header(self._run_id, self._stages, len(state.pieces), tuple(stages.items()), nbytes, state.results, mark)
 
-    def _write(self, header: Header, whole: Any) -> None:
+    def _write(self, header: Header, whole: Content) -> None:
         started = monotonic()
         try:
             self._opened().sync()
