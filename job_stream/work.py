@@ -14,6 +14,7 @@ from .checkpoints.saver import Handle, Saver
 from .errors import PlanError
 from .evaluate.context import current
 from .evaluate.failures import describe
+from .ground.suggestions import did_you_mean
 from .ground.texts import shorten
 from .runtime.handlers import Handlers
 from .runtime.reports import summary
@@ -22,7 +23,6 @@ from .runtime.together import is_elsewhere, throughout
 from .stream.checks import cpus_of, decorator, policy_of, seed_of
 from .stream.plan import Plan, Policy
 from .stream.recorder import Function, Recording
-from .stream.suggestions import did_you_mean
 from .values import Failure, is_iterable
 from .workers.streams import occupy
 

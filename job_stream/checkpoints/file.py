@@ -20,14 +20,16 @@ import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
+from ..engine.capture import State
+from ..stream.fingerprint import Stages, differences
 from .disk import DISK, Disk
 from .encoding import dump
-from .format import FORMAT, MAGIC, Header, Reading, Stages, write_checkpoint
+from .format import FORMAT, MAGIC, Header, Reading, write_checkpoint
 from .trust import CheckpointError, DamagedError, Secret, check_ours, is_ours, named, open_trusted
 
-__all__ = ["CheckpointError", "CheckpointFile", "CheckpointInfo", "Header", "Loaded", "info_of"]
+__all__ = ["CheckpointError", "CheckpointFile", "CheckpointInfo", "Content", "Header", "Loaded", "info_of"]
 
 PROBE_BYTES = 1 << 14
 _NO_LINKS = (errno.EPERM, errno.ENOSYS, errno.ENOTSUP)
@@ -40,13 +42,18 @@ _PASSING = re.compile(r"\.[0-9a-f]{32}\.(new|old)")
 """What names that last for a moment have behind FILE."""
 
 
+Content = tuple[State, tuple[bytes, ...], tuple[int | None, ...], tuple[bytes, ...]]
+"""What is in a checkpoint: the engine's state, what init functions gave (pickled), the lengths of the parts of the
+initial work, and what was skipped (pickled)."""
+
+
 class Loaded(NamedTuple):
     """A checkpoint to go on from. ``path``: where it was. ``changed``: stages whose code is not what it was.
     ``warning``: what the user should know; may be empty."""
 
     path: str
     header: Header
-    state: Any
+    state: Content
     changed: tuple[str, ...]
     warning: str
 
@@ -176,7 +183,7 @@ class CheckpointFile:
         with _reading(path, self._secret, self._disk) as reading:
             header = reading.header()
             reading.verify()
-            changed = _compare(path, header.stages, stages)
+            changed = _changed(path, header.stages, stages)
             with _uncollected():
                 return Loaded(path, header, reading.state(), changed, "")
 
@@ -188,7 +195,7 @@ class CheckpointFile:
 
     # during the run ---------------------------------------------------------------------------------------------------
 
-    def write(self, header: Header, state: Any) -> None:
+    def write(self, header: Header, state: Content) -> None:
         """Puts a new checkpoint in the place of the one that is there.
 
         Raises:
@@ -214,7 +221,7 @@ class CheckpointFile:
             self._remove(path)
         self._disk.sync_folder(self.path)
 
-    def _put(self, header: Header, state: Any, path: str) -> None:
+    def _put(self, header: Header, state: Content | None, path: str) -> None:
         new = self._passing(header.run_id, "new")
         try:
             self._put_back()
@@ -277,7 +284,7 @@ class CheckpointFile:
         if is_ours(path, _FAMILY, self._disk) or is_ours(path, _NOTHING, self._disk):
             self._disk.unlink(path)
 
-    def _write_new(self, path: str, header: Header, state: Any) -> None:
+    def _write_new(self, path: str, header: Header, state: Content | None) -> None:
         fd = self._disk.open(path, _CREATE)
         try:
             write_checkpoint(fd, self._secret, header._replace(written=time.time()), dump(state), self._disk)
@@ -341,20 +348,17 @@ def _uncollected() -> Iterator[None]:
             gc.enable()
 
 
-def _compare(path: str, theirs: Stages, ours: Stages) -> tuple[str, ...]:
+def _changed(path: str, theirs: Stages, ours: Stages) -> tuple[str, ...]:
     """The stages that have the same kind and name but other code."""
-    for number in range(max(len(theirs), len(ours))):
-        then, now = (_name_stage(stages, number) for stages in (theirs, ours))
-        if then != now:
+    changed = []
+    for number, name, here, there in differences(ours, theirs):
+        if here != there:
             raise CheckpointError(
-                f"{path} is of another stream: stage number {number + 1} was {then} when it was written, and is {now} "
+                f"{path} is of another stream: stage number {number} was {there} when it was written, and is {here} "
                 "here; run the script that wrote it, or give another checkpointFile"
             )
-    return tuple(name for (_, name, then), (_, _, now) in zip(theirs, ours, strict=True) if then != now)
-
-
-def _name_stage(stages: Stages, number: int) -> str:
-    return f"{stages[number][0]} {stages[number][1]!r}" if number < len(stages) else "missing"
+        changed.append(name)
+    return tuple(changed)
 
 
 # for the user ---------------------------------------------------------------------------------------------------------

@@ -25,11 +25,12 @@ from typing import Any, BinaryIO, NamedTuple
 import msgpack
 
 from ..ground.environment import CHECKPOINT_KEY
+from ..stream.fingerprint import Stages
 from .disk import DISK, Disk
 from .encoding import load
 from .trust import DIGEST_BYTES, CheckpointError, DamagedError, Secret
 
-__all__ = ["FORMAT", "Header", "Reading", "Stages", "write_checkpoint"]
+__all__ = ["FORMAT", "Header", "Reading", "write_checkpoint"]
 
 FORMAT = 2
 MAGIC = b"\x8eJSCKPT\n"
@@ -40,7 +41,6 @@ _CRC = struct.Struct("<I")
 _KEYED = 1
 _PURPOSES = (b"js checkpt head", b"js checkpt file")
 
-Stages = tuple[tuple[str, str, int], ...]
 
 
 class Header(NamedTuple):

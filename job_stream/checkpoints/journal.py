@@ -19,7 +19,7 @@ import pickle
 import struct
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from hashlib import blake2b
 from typing import Any, NamedTuple, TypeVar
 
@@ -28,7 +28,7 @@ from .disk import DISK, Disk
 from .encoding import chunks_of
 from .log import LogEntry, LogFile
 
-__all__ = ["CallJournal", "Kept", "ResultJournal"]
+__all__ = ["CallJournal", "Handle", "Journal", "Kept", "NoResults", "ResultJournal"]
 
 DIGEST_BYTES = 16
 _KEEPS, _CALLS = 1, 2
@@ -48,11 +48,14 @@ class Kept(NamedTuple):
     base: int | None
 
 
-J = TypeVar("J", bound="_Journal")
+J = TypeVar("J", bound="Journal")
+
+Handle = Callable[[list[Any], int | None], None]
+"""Takes results, and the position of the first in an ordered stream."""
 
 
-class _Journal(ABC):
-    """What both journals have in common. Made by ``create`` or ``open``."""
+class Journal(ABC):
+    """What is known of results beside a checkpoint. Made by ``create`` or ``open``."""
 
     KIND: int
 
@@ -96,6 +99,21 @@ class _Journal(ABC):
         """How far the journal is now."""
         return self._log.mark
 
+    @abstractmethod
+    def give(self, payload: Blob | Parts, values: list[Any], base: int | None, handle: Handle,
+             stop_here: Callable[[], None]) -> None:  # fmt: skip
+        """Gives a delivery of results to whom they are for, and notes that.
+
+        Args:
+            payload: the results packed.
+            base: the position of the first, in an ordered stream.
+            stop_here: ends the script, if that is to be, wherever the journal is true.
+        """
+
+    def kept(self) -> Iterator[Kept]:
+        """The deliveries that were found when it was opened, in order, where it keeps them."""
+        return iter(())
+
     def sync(self) -> None:
         """Makes all of it durable.
 
@@ -108,7 +126,7 @@ class _Journal(ABC):
         self._log.close()
 
 
-class ResultJournal(_Journal):
+class ResultJournal(Journal):
     """The results of a run that keeps them."""
 
     KIND = _KEEPS
@@ -118,6 +136,11 @@ class ResultJournal(_Journal):
         for _ in self._log.until(mark):
             pass
         self._log.cut(mark)
+
+    def give(self, payload: Blob | Parts, values: list[Any], base: int | None, handle: Handle,
+             stop_here: Callable[[], None]) -> None:  # fmt: skip
+        self.add(payload, len(values), base)
+        handle(values, base)
 
     def add(self, payload: Blob | Parts, count: int, base: int | None) -> None:
         """Adds a delivery; there is no haste, since what came after the last checkpoint is forgotten anyway."""
@@ -138,7 +161,7 @@ def _delivery(entry: LogEntry) -> Kept:
     return Kept(Blob(lengths, None, 0, data), entry.count, None if entry.number < 0 else entry.number)
 
 
-class CallJournal(_Journal):
+class CallJournal(Journal):
     """Which results a function has been called with.
 
     Before the calls for a delivery, digests of its results are written, in one entry. After each call a counter in the
@@ -172,6 +195,13 @@ class CallJournal(_Journal):
         self._log.cut(end)
         self._log.append(_RESUMED, self._handled, len(self._owed), b"".join(self._owed.elements()))
         self._log.sync()
+
+    def give(self, payload: Blob | Parts, values: list[Any], base: int | None, handle: Handle,
+             stop_here: Callable[[], None]) -> None:  # fmt: skip
+        for value in self.begin(values):
+            stop_here()
+            handle([value], None)
+            self.handled()
 
     @property
     def owed(self) -> Counter[bytes]:
@@ -211,6 +241,14 @@ class CallJournal(_Journal):
         """The next result has been handled."""
         self._handled += 1
         self._log.counter = self._handled
+
+
+class NoResults(CallJournal):
+    """That of a run whose results nobody wants."""
+
+    def give(self, payload: Blob | Parts, values: list[Any], base: int | None, handle: Handle,
+             stop_here: Callable[[], None]) -> None:  # fmt: skip
+        pass
 
 
 class _Past:

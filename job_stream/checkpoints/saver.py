@@ -16,26 +16,33 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from time import monotonic
-from typing import Any
+from typing import Any, NamedTuple
 
 from ..engine.capture import State
 from ..errors import PayloadError
 from ..ground.contexts import context
 from ..ground.texts import shorten
-from ..memory.payload import Parts, pack, unpack
+from ..memory.payload import Blob, Parts, pack, unpack
 from ..stream.fingerprint import fingerprint
 from ..stream.plan import Plan
 from ..values import Failure
 from .disk import DISK, Disk
-from .file import CheckpointError, CheckpointFile, Header, Loaded
-from .journal import CallJournal, ResultJournal
+from .file import CheckpointError, CheckpointFile, Content, Header, Loaded
+from .journal import CallJournal, Handle, Journal, NoResults, ResultJournal
 from .signals import handling_stop_signals, note_stop
 from .stopping import STOPPED, TimeLimit, terminating
 
 __all__ = ["Handle", "Saver"]
 
-Handle = Callable[[list[Any], int | None], None]
+JOURNALS: dict[str, type[Journal]] = {"keep": ResultJournal, "call": CallJournal, "": NoResults}
 WAIT_S = 0.5
+
+
+class Run(NamedTuple):
+    """A run that has begun: ``post`` takes what is to end it, ``wake`` has its engine's thread look around."""
+
+    post: Callable[[BaseException], None]
+    wake: Callable[[], None]
 
 
 class Saver:
@@ -59,7 +66,7 @@ class Saver:
         self._plan = plan
         self._interval_s = interval_s
         self._limit = limit
-        self._kind = journal
+        self._kind = JOURNALS[journal]
         self._disk = disk
         self._file = CheckpointFile(path, disk)
         self.ended = self._file.check()
@@ -71,9 +78,8 @@ class Saver:
         self.failures: list[Failure] = []
         self._initial = pack([])
         self._lengths: tuple[int | None, ...] = ()
-        self._journal: Any = None
-        self._post: Callable[[Any], None] = lambda event: None
-        self._wake: Callable[[], None] = lambda: None
+        self._journal: Journal | None = None
+        self._run: Run | None = None
         self._next = 0.0
         self._asked = self._stops = self._is_last = self._is_stopped = self._is_stoppable = False
         self._writer: threading.Thread | None = None
@@ -122,15 +128,20 @@ class Saver:
             self._tell_resumed(self._loaded)
 
     def _open_journal(self) -> None:
-        kind = ResultJournal if self._kind == "keep" else CallJournal
         path = self._file.journal_path
         with self._using_journal():
             if self._loaded is None:
-                self._journal = kind.create(path, self._run_id, self._disk)
+                journal = self._kind.create(path, self._run_id, self._disk)
             else:
-                self._journal = kind.open(path, self._run_id, self._loaded.header.mark, self._disk)
+                journal = self._kind.open(path, self._run_id, self._loaded.header.mark, self._disk)
                 self._taken = self._loaded.header.delivered
-        self._marks.append((self._taken, self._journal.mark()))
+        self._journal = journal
+        self._marks.append((self._taken, journal.mark()))
+
+    def _opened(self) -> Journal:
+        """The journal, which is there from ``begin`` on."""
+        assert self._journal is not None
+        return self._journal
 
     @context
     def _using_journal(self) -> Iterator[None]:
@@ -143,16 +154,16 @@ class Saver:
 
     def _tell_resumed(self, loaded: Loaded) -> None:
         header = loaded.header
-        for warning in (loaded.warning, self._journal.warning):
+        for warning in (loaded.warning, self._opened().warning):
             if warning:
                 _say(warning)
         _say(f"going on from {loaded.path}: {header.open:,} tasks open, {header.delivered:,} results delivered")
         if loaded.changed:
             _say(f"the code of {', '.join(loaded.changed)} has changed since; going on with the new code")
 
-    def start(self, post: Callable[[Any], None], wake: Callable[[], None]) -> None:
+    def start(self, post: Callable[[BaseException], None], wake: Callable[[], None]) -> None:
         """The run begins; ``post`` takes what is to end it."""
-        self._post, self._wake = post, wake
+        self._run = Run(post, wake)
         self._next = monotonic() + self._interval_s
 
     @context
@@ -191,26 +202,19 @@ class Saver:
 
     def restore(self, handle: Handle) -> None:
         """Gives the results that an earlier run had kept."""
-        if self._loaded is not None and self._kind == "keep":
+        if self._loaded is not None:
             with self._using_journal():
-                for kept in self._journal.kept():
+                for kept in self._opened().kept():
                     handle(unpack(kept.payload.frames()), kept.base)
 
-    def deliver(self, payload: Any, values: list[Any], base: int | None, handle: Handle) -> None:
+    def deliver(self, payload: Blob | Parts, values: list[Any], base: int | None, handle: Handle) -> None:
         """Gives results to whom they are for, and notes that in the journal."""
-        count = len(values)
+        count, journal = len(values), self._opened()
         self._await_first()
         self._stop_here()
-        if self._kind == "keep":
-            self._journal.add(payload, count, base)
-            handle(values, base)
-        elif self._kind == "call":
-            for value in self._journal.begin(values):
-                self._stop_here()
-                handle([value], None)
-                self._journal.handled()
+        journal.give(payload, values, base, handle, self._stop_here)
         self._taken += count
-        self._marks.append((self._taken, self._journal.mark()))
+        self._marks.append((self._taken, journal.mark()))
 
     def _await_first(self) -> None:
         """Waits until there is a checkpoint. A signal that comes just before a wait without end would be noticed only
@@ -344,10 +348,10 @@ class Saver:
             nbytes += getattr(piece.work.payload, "nbytes", 0)
         return Header(self._run_id, self._stages, len(state.pieces), tuple(stages.items()), nbytes, state.results, mark)
 
-    def _write(self, header: Header, whole: Any) -> None:
+    def _write(self, header: Header, whole: Content) -> None:
         started = monotonic()
         try:
-            self._journal.sync()
+            self._opened().sync()
             self._file.write(header, whole)
         except OSError as error:
             self._not_written(error)
@@ -362,6 +366,14 @@ class Saver:
         self._is_tried.set()
         self._is_writing = False
         self._wake()
+
+    def _post(self, event: BaseException) -> None:
+        if self._run is not None:
+            self._run.post(event)
+
+    def _wake(self) -> None:
+        if self._run is not None:
+            self._run.wake()
 
     def _not_written(self, error: OSError) -> None:
         """What is handed out before there is a checkpoint would come again after a crash."""

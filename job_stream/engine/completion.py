@@ -10,7 +10,7 @@ from typing import Any
 
 from ..stream.plan import Kind
 from .debts import Debts
-from .messages import Fold, WorkBatch
+from .messages import CallKind, Fold, WorkBatch
 from .rank_state import RankState
 from .scopes import STREAM, Scope
 from .stores import CallState, Entry
@@ -106,7 +106,7 @@ class Progress:
             return
         scope.calls -= 1
         self._state.touched.add(scope.number)
-        if entry.kind == "checkout":
+        if entry.kind is CallKind.CHECKOUT:
             self._taken(scope, entry.place, payload)
 
     @property
@@ -131,5 +131,5 @@ class Progress:
             scope = state.scopes.get(entry.store[0])
             if scope is not None:
                 scope.calls -= 1
-                state.call("more", entry.store, entry.place, entry.origin)
+                state.call(CallKind.MORE, entry.store, entry.place, entry.origin)
         state.make_calls()

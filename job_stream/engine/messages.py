@@ -7,6 +7,7 @@ each only for its ``nbytes``.
 
 from __future__ import annotations
 
+from enum import Enum
 from typing import Any, NamedTuple
 
 __all__ = [
@@ -16,6 +17,7 @@ __all__ = [
     "Answered",
     "Ask",
     "Call",
+    "CallKind",
     "Cancel",
     "Deliver",
     "Fail",
@@ -392,8 +394,37 @@ class Signal(NamedTuple):
     paused: bool
 
 
+class CallKind(Enum):
+    """What is done with a store that the keeper holds."""
+
+    ADOPT = "adopt"
+    """The keeper holds it from now on."""
+    END = "end"
+    """Values have come through a frame: frameEnd takes them in."""
+    MERGE = "merge"
+    """Another store is merged into it."""
+    MORE = "more"
+    """The next elements are taken of a long Multiple, which the call gave whose number is the payload."""
+    CHECKOUT = "checkout"
+    """It comes back and leaves the keeper, since its scope goes on."""
+    COPY = "copy"
+    """A copy of it comes back."""
+    DROP = "drop"
+    """It leaves the keeper, as with CHECKOUT, but nobody waits for it."""
+
+    @property
+    def takes_in(self) -> bool:
+        """Whether something is put into the store, which no copy of it contains yet."""
+        return self in (CallKind.END, CallKind.MERGE)
+
+    @property
+    def told(self) -> str:
+        """What the keeper is told, as plain data."""
+        return str((CallKind.CHECKOUT if self is CallKind.DROP else self).value)
+
+
 class Call(NamedTuple):
-    """A call of the keeper. ``without``: numbers of values to leave out."""
+    """A call of the keeper. ``kind``: as CallKind tells it; ``without``: numbers of values to leave out."""
 
     processes: bool
     call: int

@@ -25,6 +25,7 @@ from .messages import (
     AllStill,
     Answered,
     Ask,
+    CallKind,
     Cancel,
     Event,
     Fail,
@@ -252,8 +253,9 @@ class Rank:
         guilty = self._state.stores[event.processes].died(event.index, event.timed)
         if guilty is not None:
             entry, index, attempts = guilty
+            final = entry.kind is not CallKind.END
             self._fail(Fail(event.place, entry.payload, index, 1, attempts, event.cause, event.timed,
-                            event.during_unpickling, final=entry.kind != "end", scope=entry.store[0]))  # fmt: skip
+                            event.during_unpickling, final=final, scope=entry.store[0]))  # fmt: skip
 
     def _on_results_taken(self, event: ResultsTaken) -> None:
         self._router.taken(event.count, event.nbytes)

@@ -14,7 +14,7 @@ from typing import Any
 from ..stream.plan import Kind, Plan
 from .backlog import Backlog, Part, Source, cut, is_counted
 from .ledger import Ledger, Loan, Piece
-from .messages import Action, WorkBatch
+from .messages import Action, CallKind, WorkBatch
 from .parcels import Costs
 from .scopes import STREAM, Scope, Scopes
 from .stores import Stores
@@ -184,7 +184,7 @@ class RankState:
     def stores_at(self, place: int) -> Stores:
         return self.stores[self.plan.places[place].processes]
 
-    def call(self, kind: str, name: tuple[int, int], place: int, payload: Any) -> None:
+    def call(self, kind: CallKind, name: tuple[int, int], place: int, payload: Any) -> None:
         """Has the keeper make a call on a store; its scope waits for the answer."""
         self.scopes[name[0]].calls += 1
         self.stores_at(place).call(kind, name, place, payload)
@@ -193,7 +193,7 @@ class RankState:
         """A store leaves with its scope: its payload, in a list, where it is here; None: the keeper will give it."""
         stores = self.stores_at(name[1])
         if stores.is_live(name):
-            self.call("checkout", name, name[1], None)
+            self.call(CallKind.CHECKOUT, name, name[1], None)
             return None
         return [stores.remove(name)]
 

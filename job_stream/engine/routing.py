@@ -8,7 +8,7 @@ from typing import Any
 from ..errors import EngineError
 from ..stream.plan import Kind
 from .debts import Debts
-from .messages import Deliver, Fail, Fold, Open, Output, Product, Skip, WorkBatch
+from .messages import CallKind, Deliver, Fail, Fold, Open, Output, Product, Skip, WorkBatch
 from .rank_state import RankState
 from .scopes import STREAM
 
@@ -106,14 +106,14 @@ class Router:
         elif output.scope == STREAM:
             self._deliver(Deliver(output.payload, output.count, output.base))
         else:
-            self._state.call("end", (output.scope, output.place), output.place, output.payload)
+            self._state.call(CallKind.END, (output.scope, output.place), output.place, output.payload)
 
     def _fold(self, fold: Fold) -> None:
         scope, name = self._state.scopes[fold.scope], (fold.scope, fold.place)
         scope.active.add(self._plan.places[fold.place].segment)
         self._state.touched.add(fold.scope)
         if self._state.stores_at(fold.place).holds(name):
-            self._state.call("merge", name, fold.place, fold.payload)
+            self._state.call(CallKind.MERGE, name, fold.place, fold.payload)
         else:
             self._state.stores_at(fold.place).adopt(name, fold.payload)
 

@@ -16,7 +16,7 @@ from collections.abc import Container
 from typing import Any, NamedTuple
 
 from ..stream.plan import Plan
-from .messages import Action, Call, StartKeeper
+from .messages import Action, Call, CallKind, StartKeeper
 
 __all__ = ["CallState", "Entry", "StoreState", "Stores"]
 
@@ -31,10 +31,10 @@ THREADS = 1 << 32
 
 
 class Entry(NamedTuple):
-    """A call given to the keeper. ``scope``: whom its answer concerns."""
+    """A call given to the keeper."""
 
     number: int
-    kind: str
+    kind: CallKind
     store: Name
     place: int
     payload: Any
@@ -42,12 +42,12 @@ class Entry(NamedTuple):
     @property
     def origin(self) -> int:
         """The number of the call that gave what this call asks for more of, or gave itself."""
-        return int(self.payload) if self.kind == "more" else self.number
+        return int(self.payload) if self.kind is CallKind.MORE else self.number
 
 
 class CallState(NamedTuple):
-    """A call as plain data. ``answered``: what came of it has counted. ``more``: it gave a long Multiple, of which the
-    next elements are to be asked for."""
+    """A call as plain data. ``kind``: that of CallKind; ``answered``: what came of it has counted; ``more``: it gave a
+    long Multiple, of which the next elements are to be asked for."""
 
     number: int
     kind: str
@@ -55,6 +55,13 @@ class CallState(NamedTuple):
     payload: Any
     answered: bool
     more: bool
+
+    @classmethod
+    def of(cls, entry: Entry, answered: bool, more: bool) -> CallState:
+        return cls(entry.number, entry.kind.value, entry.place, entry.payload, answered, more)
+
+    def entry(self, store: Name) -> Entry:
+        return Entry(self.number, CallKind(self.kind), store, self.place, self.payload)
 
 
 class StoreState(NamedTuple):
@@ -69,7 +76,7 @@ class StoreState(NamedTuple):
 
 def _suspect(entry: Entry) -> int | Name:
     """What a death over a call is put down to: a store is handed over anew each time, a call keeps its number."""
-    return entry.store if entry.kind == "adopt" else entry.number
+    return entry.store if entry.kind is CallKind.ADOPT else entry.number
 
 
 class _Record:
@@ -95,7 +102,7 @@ class _Record:
     @property
     def leaves(self) -> bool:
         """Whether it is on its way out, and the keeper will have it no more."""
-        return bool(self.log) and self.log[-1].kind == "checkout"
+        return bool(self.log) and self.log[-1].kind is CallKind.CHECKOUT
 
 
 class _Blamed:
@@ -146,7 +153,7 @@ class Stores:
         """The stores of a scope."""
         return [name for name in self._records if name[0] == scope]
 
-    def call(self, kind: str, name: Name, place: int, payload: Any) -> None:
+    def call(self, kind: CallKind, name: Name, place: int, payload: Any) -> None:
         """Gives the keeper a call; its answer is taken in by ``answered``."""
         self._enliven(name)
         self._remember(self._records[name], self._give(kind, name, place, payload))
@@ -155,7 +162,7 @@ class Stores:
         record = self._records[name]
         if not record.live:
             record.live = True
-            self._give("adopt", name, name[1], record.copy)
+            self._give(CallKind.ADOPT, name, name[1], record.copy)
 
     def __contains__(self, call: int) -> bool:
         return call in self._open
@@ -165,7 +172,7 @@ class Stores:
         actions, self._actions = self._actions, []
         return actions
 
-    def _give(self, kind: str, name: Name, place: int, payload: Any) -> Entry:
+    def _give(self, kind: CallKind, name: Name, place: int, payload: Any) -> Entry:
         self._last += 1
         entry = Entry(self._last, kind, name, place, payload)
         self._open[entry.number] = entry
@@ -175,8 +182,8 @@ class Stores:
     def _remember(self, record: _Record, entry: Entry) -> None:
         record.log.append(entry)
         record.bytes += getattr(entry.payload, "nbytes", 0)
-        if record.is_long and not (record.is_copied or record.lazy) and entry.kind in ("end", "merge"):
-            self._give("copy", entry.store, entry.place, None)
+        if record.is_long and not (record.is_copied or record.lazy) and entry.kind.takes_in:
+            self._give(CallKind.COPY, entry.store, entry.place, None)
             record.is_copied, record.bytes = True, 0
 
     def _send(self, entry: Entry) -> None:
@@ -188,10 +195,8 @@ class Stores:
             self._actions.append(StartKeeper(self._processes))
         blame = self._blame.get(_suspect(entry))
         one_by_one, without = blame is not None, tuple(blame.without) if blame else ()
-        kind = "checkout" if entry.kind == "drop" else entry.kind
-        self._actions.append(
-            Call(self._processes, entry.number, kind, entry.store, entry.place, entry.payload, one_by_one, without)
-        )
+        self._actions.append(Call(self._processes, entry.number, entry.kind.told, entry.store, entry.place,
+                                  entry.payload, one_by_one, without))  # fmt: skip
 
     # what the keeper did ----------------------------------------------------------------------------------------------
 
@@ -201,12 +206,12 @@ class Stores:
         if entry is None:
             return None
         self._blame.pop(_suspect(entry), None)
-        if entry.kind == "copy":
+        if entry.kind is CallKind.COPY:
             self._copied(entry, payload)
             return None
-        if entry.kind in ("adopt", "drop"):
+        if entry.kind in (CallKind.ADOPT, CallKind.DROP):
             return None
-        if entry.kind == "checkout":
+        if entry.kind is CallKind.CHECKOUT:
             self._records.pop(entry.store, None)
         elif more and entry.store in self._records:
             self._records[entry.store].lazy = True
@@ -230,7 +235,7 @@ class Stores:
 
     def _replay(self, name: Name, record: _Record, waiting: Container[int]) -> None:
         record.live, record.is_copied = True, False
-        self._give("adopt", name, name[1], record.copy)
+        self._give(CallKind.ADOPT, name, name[1], record.copy)
         for entry in record.log:
             if entry.number in waiting:
                 self._open[entry.number] = entry
@@ -254,7 +259,7 @@ class Stores:
         """Keeps calls back from now on, and asks for fresh copies of what the keeper has."""
         for name, record in self._records.items():
             if record.live and record.log and not record.lazy and not record.leaves:
-                self._give("copy", name, name[1], None)
+                self._give(CallKind.COPY, name, name[1], None)
         self._held = {}
 
     @property
@@ -296,8 +301,8 @@ class Stores:
             if self._held is not None:
                 del self._held[entry.number]
         if record.live:
-            self._give("drop", name, name[1], None)
-        return record.copy, [entry.payload for entry in record.log if entry.kind != "checkout"]
+            self._give(CallKind.DROP, name, name[1], None)
+        return record.copy, [entry.payload for entry in record.log if entry.kind is not CallKind.CHECKOUT]
 
     def capture(self, scopes: Container[int], more: Container[int]) -> tuple[StoreState, ...]:
         """The stores of these scopes as plain data. ``more``: the calls that gave long Multiples."""
@@ -305,8 +310,8 @@ class Stores:
                      for name, record in self._records.items() if name[0] in scopes)  # fmt: skip
 
     def _call_states(self, record: _Record, more: Container[int]) -> tuple[CallState, ...]:
-        return tuple(CallState(entry.number, entry.kind, entry.place, entry.payload, entry.number not in self._open,
-                               entry.number in more) for entry in record.log)  # fmt: skip
+        return tuple(CallState.of(entry, answered=entry.number not in self._open, more=entry.number in more)
+                     for entry in record.log)  # fmt: skip
 
     @property
     def last(self) -> int:
@@ -322,7 +327,7 @@ class Stores:
             name = (state.scope, state.place)
             self._records[name] = record = _Record(state.copy)
             record.lazy = state.lazy
-            own = [(Entry(call.number, call.kind, name, call.place, call.payload), call) for call in state.calls]
+            own = [(call.entry(name), call) for call in state.calls]
             record.log = [entry for entry, _ in own]
             if own:
                 self._replay(name, record, {call.number for _, call in own if not call.answered})

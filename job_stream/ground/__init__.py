@@ -1,4 +1,5 @@
-"""What every other room stands on: texts that never fail, context managers, forks, and what the system allows.
+"""What every other room stands on: texts that never fail, context managers, forks, what the system allows, and what
+the environment says.
 
 Small tools without a word of data flow in them. They promise to work at any moment, also while everything else fails:
 none raises while it describes an error, none takes a lock that a fork could find held. They import

@@ -10,20 +10,20 @@ import math
 import os
 import threading
 from collections.abc import Callable, Mapping
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from ..errors import JobStreamError, PlanError, WorldError
 
 __all__ = [
     "CHECKPOINT", "CHECKPOINT_KEY", "COMMAND_LINE", "CPUS", "END_TIME", "FOR_USERS", "INVOKED", "JOIN_LIMIT",
-    "LAUNCHER", "MPIRUN", "RANKS", "STATS", "TIME_LIMIT", "USHER", "WORKER", "WORLD_PID", "Variable", "number_in",
+    "LAUNCHER", "MPIRUN", "RANKS", "STATS", "TIME_LIMIT", "USHER", "WORKER", "WORLD_PID", "EnvVariable", "number_in",
 ]  # fmt: skip
 
 T = TypeVar("T")
 _MOST_DIGITS = 9
 
 
-class Variable(Generic[T]):
+class EnvVariable(Generic[T]):
     """An environment variable.
 
     Args:
@@ -106,44 +106,44 @@ def _yes_or_no(name: str, text: str) -> bool:
 
 # for users ------------------------------------------------------------------------------------------------------------
 
-CHECKPOINT = Variable(
+CHECKPOINT = EnvVariable(
     "JOBS_CHECKPOINT", _as_it_is, "where checkpoints are written, and gone on from; the keyword ``checkpointFile`` wins"
 )
-CHECKPOINT_KEY = Variable("JOBS_CHECKPOINT_KEY", _as_it_is, "the name of a file with a secret that signs them")
-TIME_LIMIT = Variable(
+CHECKPOINT_KEY = EnvVariable("JOBS_CHECKPOINT_KEY", _as_it_is, "the name of a file with a secret that signs them")
+TIME_LIMIT = EnvVariable(
     "JOBS_TIME_LIMIT", _seconds(), "seconds after which the run has to be over; the keyword ``timeLimit`` wins"
 )
-END_TIME = Variable(
+END_TIME = EnvVariable(
     "SLURM_JOB_END_TIME", _seconds(), "the same, as a time of day in seconds since 1970; Slurm sets it"
 )
-CPUS = Variable("JOBS_CPUS", _cpus, "the number of workers of each rank; the keyword ``cpus`` wins")
-RANKS = Variable("JOBS_RANKS", _alone, "``1``: this process is alone, whatever the launcher says")
-JOIN_LIMIT = Variable(
+CPUS = EnvVariable("JOBS_CPUS", _cpus, "the number of workers of each rank; the keyword ``cpus`` wins")
+RANKS = EnvVariable("JOBS_RANKS", _alone, "``1``: this process is alone, whatever the launcher says")
+JOIN_LIMIT = EnvVariable(
     "JOBS_JOIN_LIMIT",
     _seconds(WorldError, threading.TIMEOUT_MAX),
     "seconds that ranks wait for the others to join them; 60 without it",
 )
-MPIRUN = Variable(
+MPIRUN = EnvVariable(
     "JOBS_MPIRUN", _as_it_is, "the ``mpirun``, ``mpiexec`` or ``srun`` that the command ``job_stream`` uses"
 )
-STATS = Variable(
+STATS = EnvVariable(
     "JOBS_STATS",
     _yes_or_no,
     "``0``: no statistics at the end of a run; ``1``: those of every run, wherever it runs",
 )
-_THREADS = Variable("OMP_NUM_THREADS", _as_it_is, "threads of BLAS and OpenMP in each worker; 1 if it isn't set")
+_THREADS = EnvVariable("OMP_NUM_THREADS", _as_it_is, "threads of BLAS and OpenMP in each worker; 1 if it isn't set")
 
-FOR_USERS: tuple[Variable[str] | Variable[float] | Variable[int] | Variable[bool], ...] = (
+FOR_USERS: tuple[EnvVariable[Any], ...] = (
     CHECKPOINT, CHECKPOINT_KEY, TIME_LIMIT, END_TIME, CPUS, RANKS, JOIN_LIMIT, MPIRUN, STATS, _THREADS,
 )  # fmt: skip
 
 # between processes of ours --------------------------------------------------------------------------------------------
 
-COMMAND_LINE = Variable("JOBS_COMMAND_LINE", _as_it_is, "the command ``job_stream`` has started this")
-LAUNCHER = Variable("JOBS_LAUNCHER", _as_it_is, "where the ushers of this run find its launcher")
-USHER = Variable("JOBS_USHER", _as_it_is, "the socket of the usher that has started this rank")
-WORLD_PID = Variable(
+COMMAND_LINE = EnvVariable("JOBS_COMMAND_LINE", _as_it_is, "the command ``job_stream`` has started this")
+LAUNCHER = EnvVariable("JOBS_LAUNCHER", _as_it_is, "where the ushers of this run find its launcher")
+USHER = EnvVariable("JOBS_USHER", _as_it_is, "the socket of the usher that has started this rank")
+WORLD_PID = EnvVariable(
     "JOBS_WORLD_PID", _as_it_is, "the process that is the rank; its children inherit what says so, but are no ranks"
 )
-WORKER = Variable("JOBS_WORKER", _as_it_is, "the worker that has started this")
-INVOKED = Variable("JOBS_INVOKED", _as_it_is, "by which a program and all that comes of it is known")
+WORKER = EnvVariable("JOBS_WORKER", _as_it_is, "the worker that has started this")
+INVOKED = EnvVariable("JOBS_INVOKED", _as_it_is, "by which a program and all that comes of it is known")

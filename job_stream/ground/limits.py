@@ -41,7 +41,8 @@ def are_files_scarce(fd: int) -> bool:
 
 
 def _size_of_files() -> str:
-    return f"a file of this process may have {resource.getrlimit(resource.RLIMIT_FSIZE)[0]:,} bytes (ulimit -f)"
+    most = resource.getrlimit(resource.RLIMIT_FSIZE)[0]
+    return f"a file of this process may have {most:,} bytes (ulimit -f), shared memory too: raise the limit"
 
 
 _PROCESSES = (

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
+from signal import Signals
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from traceback import StackSummary
 
-__all__ = ["cut", "link_before", "said", "shorten", "story", "told"]
+__all__ = ["cut", "link_before", "said", "shorten", "signal_name", "story", "told"]
 
 ITEM_CHARACTERS = 300
 MESSAGE_CHARACTERS = 4000
@@ -46,6 +47,14 @@ def cut(text: str, most: int) -> str:
         return text
     tail = min(TAIL, most // 4)
     return f"{text[: most - tail - 20]} ... {text[-tail:]} ({len(text)} characters)"
+
+
+def signal_name(number: int) -> str:
+    """``SIGKILL`` for 9."""
+    try:
+        return Signals(number).name
+    except ValueError:
+        return f"signal {number}"
 
 
 # values ---------------------------------------------------------------------------------------------------------------

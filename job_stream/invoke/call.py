@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import errno
 import os
-import signal
 from collections.abc import Iterable, Mapping, Sequence
 from numbers import Real
 from typing import Any, NamedTuple
@@ -18,6 +17,7 @@ from ..errors import ProgramError
 from ..evaluate.context import current
 from ..evaluate.ending import Ending
 from ..ground.environment import CHECKPOINT, COMMAND_LINE, RANKS, TIME_LIMIT, USHER, WORLD_PID
+from ..ground.texts import signal_name
 from ..ranks.world import launched
 
 __all__ = ["invoke"]
@@ -236,11 +236,7 @@ def _how(code: int | None) -> str:
         return "could not be started"
     if code >= 0:
         return f"failed with exit code {code}"
-    try:
-        name = signal.Signals(-code).name
-    except ValueError:
-        name = f"signal {-code}"
-    return f"was killed by {name} (exit code {code})"
+    return f"was killed by {signal_name(-code)} (exit code {code})"
 
 
 def _why_not_started(error: OSError) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import os
 import select
-import signal
 import socket
 from collections import deque
 from time import monotonic_ns
@@ -13,6 +12,7 @@ from typing import Any, NamedTuple
 
 from ..ground.forks import alone, disown, own
 from ..ground.limits import files, files_for_one, raise_files, refusal
+from ..ground.texts import signal_name
 from ..memory.arena import Arena
 from ..memory.codec import Codec
 from ..memory.words import NOTE_CPU, NOTE_STARTED, NOTE_WALL
@@ -46,7 +46,7 @@ class _Child:
     Before the child is made there are none, and messages for it are kept as they are (``early``).
     """
 
-    def __init__(self, serial: int, note: Any) -> None:
+    def __init__(self, serial: int, note: memoryview[int]) -> None:
         self.inbox: socket.socket | None = None
         self.far: socket.socket | None = None
         self.serial = serial
@@ -240,7 +240,7 @@ class ProcessPool:
         child = self._children.pop(died.lane)
         child.close()
         words = child.note
-        note = tuple(words[:4])
+        note = words[0], words[1], words[2], words[3]
         for number, word in enumerate((NOTE_WALL, NOTE_CPU)):
             self._buried_ns[number] += words[word]
         del self._free[child.serial]
@@ -252,7 +252,7 @@ class ProcessPool:
         if timed:
             return f"timed out: no answer within {self._plan.places[place].policy.timeout_s:g} s"
         if os.WIFSIGNALED(status):
-            return f"worker process {child.pid} died with {_signal_name(os.WTERMSIG(status))}"
+            return f"worker process {child.pid} died with {signal_name(os.WTERMSIG(status))}"
         return f"worker process {child.pid} ended with exit code {os.WEXITSTATUS(status)}"
 
     def spent_ns(self) -> tuple[int, int]:
@@ -313,10 +313,3 @@ class ProcessPool:
 def _close_all(fds: list[int]) -> None:
     for fd in fds:
         os.close(fd)
-
-
-def _signal_name(number: int) -> str:
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return f"signal {number}"

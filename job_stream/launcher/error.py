@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from difflib import get_close_matches
 
 from ..errors import JobStreamError
+from ..ground.suggestions import did_you_mean
 
-__all__ = ["LauncherError", "nearest", "shorten"]
+__all__ = ["LauncherError", "not_known", "shorten"]
 
 
 SHORT = 120
@@ -27,9 +27,7 @@ def shorten(what: object, quoted: bool = True) -> str:
     return text if len(text) <= SHORT else f"{text[:SHORT]}..."
 
 
-def nearest(word: str, known: Iterable[str]) -> str:
+def not_known(word: str, known: Iterable[str]) -> str:
     """The end of a message about a word that is not known: what it may have been meant to be, and all that is known."""
     known = list(known)
-    close = get_close_matches(word[:SHORT], known, 1)
-    did_you_mean = f"; did you mean {close[0]!r}?" if close and word not in known else ""
-    return f"{did_you_mean} (known: {', '.join(known)})"
+    return f"{did_you_mean(word, known) if word not in known else ''} (known: {', '.join(known)})"

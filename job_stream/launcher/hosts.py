@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ..ground.environment import number_in
-from .error import LauncherError, nearest, shorten
+from .error import LauncherError, not_known, shorten
 
 __all__ = ["Allocation", "Host", "allocation", "node_names", "parse_hosts", "read_hostfile"]
 
@@ -119,7 +119,8 @@ def _property(where: str, host: str, word: str) -> tuple[str, int]:
             f"{where}: {shorten(word)} after host {host!r} is not a property; those are written as cpus=N"
         )
     if key not in PROPERTIES:
-        raise LauncherError(f"{where}: host {host!r} has the unknown property {shorten(key)}{nearest(key, PROPERTIES)}")
+        what = f"{shorten(key)}{not_known(key, PROPERTIES)}"
+        raise LauncherError(f"{where}: host {host!r} has the unknown property {what}")
     is_number = value.isascii() and value.isdigit()
     digits = value.lstrip("0") if is_number else ""
     if not 0 < len(digits) <= _MAX_DIGITS:

@@ -11,7 +11,7 @@ from typing import Any
 import platformdirs
 import tomli_w
 
-from .error import LauncherError, nearest, shorten
+from .error import LauncherError, not_known, shorten
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -75,7 +75,7 @@ def change(word: str) -> None:
     """
     key, equals, value = word.partition("=")
     if not equals:
-        raise LauncherError(f"{word!r} sets nothing: write KEY=VALUE, or KEY= to unset{nearest(word, KEYS)}")
+        raise LauncherError(f"{word!r} sets nothing: write KEY=VALUE, or KEY= to unset{not_known(word, KEYS)}")
     _check("config", key)
     values = read()
     values.pop(key, None)
@@ -86,7 +86,7 @@ def change(word: str) -> None:
 
 def _check(where: str, key: str) -> None:
     if key not in KEYS:
-        raise LauncherError(f"{where}: the key {shorten(key)} is not known{nearest(key, KEYS)}")
+        raise LauncherError(f"{where}: the key {shorten(key)} is not known{not_known(key, KEYS)}")
 
 
 def _check_text(where: str, value: str) -> None:

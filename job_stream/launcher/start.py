@@ -8,11 +8,11 @@ import shutil
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from difflib import get_close_matches
 from typing import NamedTuple
 
 from ..errors import PlanError
 from ..ground.environment import CHECKPOINT, COMMAND_LINE, LAUNCHER, RANKS, TIME_LIMIT, WORLD_PID
+from ..ground.suggestions import nearest
 from ..ranks.world import launched
 from . import settings
 from .command import LaunchPlan, additions, alone, command, is_remote
@@ -207,9 +207,8 @@ def _missing(options: Options, job: LaunchPlan, words: Sequence[str]) -> str | N
         return None
     if os.path.isfile(name):
         return f"{name} is not executable: start it with its interpreter, as in 'job_stream -- python {name}'"
-    close = get_close_matches(name, words, 1)
-    did_you_mean = f"; did you mean the command {close[0]!r}?" if close else ""
-    return f"there is no program {name!r}{did_you_mean}"
+    meant = nearest(name, words)
+    return f"there is no program {name!r}" + (f"; did you mean the command {meant!r}?" if meant is not None else "")
 
 
 def _become(program: Sequence[str]) -> None:

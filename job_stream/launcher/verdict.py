@@ -13,6 +13,8 @@ import signal
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from ..ground.texts import signal_name
+
 __all__ = ["INTERRUPTED", "End", "Outcome", "cause", "exit_code", "judge"]
 
 _SIGNALLED = 128
@@ -46,7 +48,7 @@ class End(NamedTuple):
         if self.status is None:
             return f"{where} is lost"
         if self.status < 0:
-            return f"{where} was killed by {_signal_name(-self.status)}"
+            return f"{where} was killed by {signal_name(-self.status)}"
         return f"{where} ended with {self.status}"
 
 
@@ -107,11 +109,3 @@ def judge(ends: Sequence[End], running: int, launcher: int, recovers: bool) -> O
 def exit_code(status: int) -> int:
     """A status as shells have it: 128 and the number of the signal where it was one."""
     return _SIGNALLED - status if status < 0 else status
-
-
-def _signal_name(number: int) -> str:
-    """``SIGKILL`` for 9."""
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return f"signal {number}"

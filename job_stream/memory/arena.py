@@ -8,14 +8,11 @@ stays mapped takes half as long as to write to a file.
 
 from __future__ import annotations
 
-import errno
 import mmap
 import os
-import resource
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 
-from ..errors import PayloadError
 from ..ground.forks import MEMORY_FILE
 from ..ground.limits import files_for_one, named
 from .payload import MAPPED_FROM, Buffer
@@ -43,7 +40,7 @@ class Arena:
         """Copies parts into a segment, one after the other; gives its number and descriptor.
 
         Raises:
-            PayloadError: the system does not allow so much at once.
+            LimitError: the system does not allow so much at once.
         """
         size = sum(len(part) for part in parts)
         number, fd = self.reserve(size)
@@ -128,19 +125,9 @@ class Arena:
         self._memory.clear()
 
 
-@contextmanager
-def _allowed(size: int) -> Iterator[None]:
+def _allowed(size: int) -> AbstractContextManager[None]:
     """Within, memory files grow to a size, which the limit for files may not allow: it counts for these, too."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno != errno.EFBIG:
-            raise
-        limit = resource.getrlimit(resource.RLIMIT_FSIZE)[0]
-        raise PayloadError(
-            f"{size:,} bytes cannot travel between processes at once: no file may have more than {limit:,} here, and "
-            "shared memory counts as a file; set the limit higher (ulimit -f unlimited), or pass smaller values"
-        ) from None
+    return named(f"{size:,} bytes cannot travel between processes at once: pass smaller values")
 
 
 def _new_file() -> int:

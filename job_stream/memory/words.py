@@ -11,13 +11,13 @@ as long as it lives, which the rank gives it, and which goes to another one afte
 from __future__ import annotations
 
 import mmap
-from typing import Any
+from typing import Protocol
 
 from ..errors import LimitError
 
 __all__ = [
     "ALL_CPUS", "ENDING", "NOTE_CPU", "NOTE_LEAVING", "NOTE_LOAN", "NOTE_PLACE", "NOTE_STARTED", "NOTE_UNIT",
-    "NOTE_WALL", "OWN_CPUS", "PAUSED", "REPORTS", "SEGMENTS", "WANTED", "SharedWords",
+    "NOTE_WALL", "OWN_CPUS", "PAUSED", "REPORTS", "SEGMENTS", "WANTED", "SharedWords", "Words",
 ]  # fmt: skip
 
 WANTED, PAUSED = 0, 1
@@ -37,6 +37,15 @@ _SLOT = 1024
 _NOTE = 64
 _SLOTS = 4096
 SEGMENTS = _SLOT - _NOTE
+
+
+class Words(Protocol):
+    """Numbers that are written by one process or thread, and read by others: the flags of a rank, or the note of a
+    child. In a process they are shared memory, in a thread a list."""
+
+    def __getitem__(self, index: int, /) -> int: ...
+
+    def __setitem__(self, index: int, value: int, /) -> None: ...
 
 
 class SharedWords:
@@ -91,7 +100,7 @@ class SharedWords:
 
     # what is in them --------------------------------------------------------------------------------------------------
 
-    def note(self, child: int) -> Any:
+    def note(self, child: int) -> memoryview[int]:
         """The words in which a child notes its work: unit, place, start of a timed call in ns, loan; the time that it
         has spent on user code so far, wall and CPU, in ns; and whether it has begun to leave.
 

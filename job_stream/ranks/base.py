@@ -15,12 +15,16 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, suppress
 from time import monotonic, sleep
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from ..errors import EngineError
 from ..memory.buffers import plain_room
+from ..memory.payload import Buffer
 from .cpus import Grant, shares
-from .transport import Buffer, Left, Lost, News, Peer, Received, Room
+from .transport import Left, Lost, News, Peer, Received, Room
+
+if TYPE_CHECKING:
+    from mpi4py import MPI
 
 __all__ = ["GIVEN_UP", "LEAVING", "MESSAGE", "Channel", "RanksTransport"]
 
@@ -81,7 +85,7 @@ class RanksTransport(ABC, Generic[C]):
 
     recovers = False
 
-    def __init__(self, mpi: Any, comm: Any, grants: tuple[Grant, ...], channels: list[C]) -> None:
+    def __init__(self, mpi: Any, comm: MPI.Intracomm, grants: tuple[Grant, ...], channels: list[C]) -> None:
         self._mpi = mpi
         self._comm = comm
         self.grants = grants

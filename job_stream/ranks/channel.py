@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections import deque
 from typing import Any
 
+from ..memory.payload import Buffer
 from .base import Channel
-from .transport import Buffer
 
 __all__ = ["BODY", "HEAD", "Arriving", "MpiChannel", "Sending"]
 

@@ -26,7 +26,7 @@ from ..ground.texts import told
 from ..memory.buffers import plain_room
 from ..memory.codec import RankCodec
 from ..memory.exceptions import pack_error, unpack_error
-from ..stream.fingerprint import fingerprint
+from ..stream.fingerprint import Stages, differences, fingerprint
 from ..stream.plan import Plan
 from .protocol import KINDS, Hello, Ping, Pong, RunFailed, Through
 from .transport import Left, Received, Transport
@@ -80,7 +80,7 @@ class Cluster:
         self._clock = 0.0
         self._tick = time.monotonic()
         self._next_look = 0.0
-        self._stages: tuple[tuple[str, str, int], ...] = ()
+        self._stages: Stages = ()
         self._primary_has_begun = False
         self.has_told = False
         self._is_open = self._is_through = False
@@ -270,18 +270,16 @@ class Cluster:
                 "and of Python on all ranks"
             ) from error
 
-    def _compare(self, found: list[Any], rank: int, theirs: tuple[tuple[str, str, int], ...]) -> None:
-        ours = self._stages
-        if theirs == ours:
+    def _compare(self, found: list[Any], rank: int, theirs: Stages) -> None:
+        difference = next(differences(self._stages, theirs), None)
+        if difference is None:
             return
-        number = next((i for i, (a, b) in enumerate(zip(ours, theirs, strict=False)) if a != b),
-                      min(len(ours), len(theirs)))  # fmt: skip
-        here, there = (_name_stage(stages, number) for stages in (ours, theirs))
+        number, _, here, there = difference
         what = f"{here} on rank 0 and {there} on rank {rank}"
-        if here == there:
+        if difference.is_of_code:
             what = f"{here}, whose code or targets are others on rank {rank} than on rank 0"
         found.append(PlanError(
-            f"the ranks run different streams: stage number {number + 1} is {what}; start the same script with the "
+            f"the ranks run different streams: stage number {number} is {what}; start the same script with the "
             "same stages and the same version of Python everywhere"
         ))  # fmt: skip
 
@@ -348,10 +346,6 @@ def _pause(since: float) -> float:
 
 def _expulsion(rank: int) -> WorldError:
     return WorldError(f"rank {rank} was given up by the others after {SILENT_S:g} s of silence: has it been stopped?")
-
-
-def _name_stage(stages: tuple[tuple[str, str, int], ...], number: int) -> str:
-    return f"{stages[number][0]} {stages[number][1]!r}" if number < len(stages) else "missing"
 
 
 def _packed(error: BaseException) -> bytes:

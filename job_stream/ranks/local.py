@@ -9,7 +9,8 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from ..errors import EngineError
-from .transport import Buffer, News, Peer, Room
+from ..memory.payload import Buffer
+from .transport import News, Peer, Room
 
 __all__ = ["LocalTransport"]
 

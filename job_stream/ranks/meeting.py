@@ -9,10 +9,13 @@ import struct
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from time import sleep
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..errors import WorldError
 from .cpus import Grant
+
+if TYPE_CHECKING:
+    from mpi4py import MPI
 
 __all__ = ["meet", "recovers", "start"]
 
@@ -80,7 +83,7 @@ def recovers() -> bool:
     return os.environ.get(FT_VARIABLE, "").lower() in ("1", "true", "yes")
 
 
-def meet(mpi: Any, grant: Grant, card: bytes = b"") -> tuple[Any, tuple[Grant, ...], list[bytes]]:
+def meet(mpi: Any, grant: Grant, card: bytes = b"") -> tuple[MPI.Intracomm, tuple[Grant, ...], list[bytes]]:
     """A communicator of our own, and the grants and cards of all ranks; sleeps until all are there.
 
     Args:
@@ -108,21 +111,22 @@ def forget_names() -> None:
                 os.unlink(path)
 
 
-def duplicate(mpi: Any) -> Any:
-    comm, request = mpi.COMM_WORLD.Idup()
+def duplicate(mpi: Any) -> MPI.Intracomm:
+    made: tuple[MPI.Intracomm, MPI.Request] = mpi.COMM_WORLD.Idup()
+    comm, request = made
     _wait(request)
     comm.Set_errhandler(mpi.ERRORS_RETURN)
     return comm
 
 
-def exchange(mpi: Any, comm: Any, own: bytes) -> list[bytes]:
+def exchange(mpi: Any, comm: MPI.Intracomm, own: bytes) -> list[bytes]:
     """What each rank gives; all give as much."""
     size, found = len(own), bytearray(len(own) * comm.Get_size())
     _wait(comm.Iallgather([own, mpi.BYTE], [found, mpi.BYTE]))
     return [bytes(found[start : start + size]) for start in range(0, len(found), size)]
 
 
-def _wait(request: Any) -> None:
+def _wait(request: MPI.Request) -> None:
     """Sleeps until a request is complete; MPI's own wait would keep a CPU busy."""
     while not request.Test():
         sleep(JOIN_POLL_S)

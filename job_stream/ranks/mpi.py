@@ -15,6 +15,7 @@ from collections import deque
 from contextlib import suppress
 from typing import Any
 
+from ..memory.codec import INLINE_BYTES
 from .base import GIVEN_UP, RanksTransport
 from .channel import BODY, HEAD, Arriving, MpiChannel, Sending
 from .cpus import Grant
@@ -25,8 +26,6 @@ from .transport import News, Room
 __all__ = ["MpiTransport"]
 
 PIECE_BYTES = 512 << 20
-INLINE_BYTES = 32 << 10
-"""Bodies up to this size travel with the head."""
 HEADS_AT_ONCE = 256
 """Messages taken up in one poll, so that a flood doesn't keep it from returning."""
 

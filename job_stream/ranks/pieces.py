@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from .transport import Buffer
+from ..memory.payload import Buffer
 
 __all__ = ["cut_up"]
 

@@ -7,6 +7,7 @@ from typing import NamedTuple
 from ..engine.messages import TRAVELLING
 from ..evaluate.failures import UserFailure
 from ..memory.codec import Kinds
+from ..stream.fingerprint import Stages
 
 __all__ = ["KINDS", "Figures", "Hello", "Ping", "Pong", "RunFailed", "Through"]
 
@@ -14,7 +15,7 @@ __all__ = ["KINDS", "Figures", "Hello", "Ping", "Pong", "RunFailed", "Through"]
 class Hello(NamedTuple):
     """Between ranks: the stages of a rank's plan, as kind, name and checksum."""
 
-    stages: tuple[tuple[str, str, int], ...]
+    stages: Stages
 
 
 class RunFailed(NamedTuple):

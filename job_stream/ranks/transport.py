@@ -18,10 +18,9 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, NamedTuple, Protocol
 
-__all__ = ["Buffer", "Left", "Lost", "News", "Peer", "Received", "Room", "Transport"]
+from ..memory.payload import Buffer
 
-Buffer = bytes | bytearray | memoryview
-
+__all__ = ["Left", "Lost", "News", "Peer", "Received", "Room", "Transport"]
 
 class Peer(NamedTuple):
     """What all ranks know about one of them.

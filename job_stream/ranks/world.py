@@ -180,7 +180,7 @@ def _others_wait(failed: bool) -> bool:
     return launch.launcher != "Slurm" or "PMIX_RANK" in os.environ
 
 
-def _join_mpi(launch: Launch, grant: Grant) -> Transport:
+def _join_mpi(launch: Launch, grant: Grant) -> RanksTransport[Any]:
     from .rollcall import RollCall
 
     with RollCall(launch.rank, launch.size, launch.local_size):
@@ -247,11 +247,11 @@ class _Ending:
     the others, unless they failed together.
     """
 
-    def __init__(self, transport: Any) -> None:
+    def __init__(self, transport: RanksTransport[Any]) -> None:
         self._transport = transport
         self._pid = os.getpid()
         self._error: BaseException | None = None
-        self._untold: tuple[Any, Any, Any] | None = None
+        self._untold: tuple[type[BaseException], BaseException, TracebackType | None] | None = None
         self._hook = sys.excepthook
         sys.excepthook = self._failed
         atexit.register(self.end)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ..engine.messages import Lend, RangeSlice, Repaid, SourceSlice
-from ..errors import PayloadError
+from ..errors import LimitError, PayloadError
 from ..memory.buffers import Buffers
 from ..memory.payload import Live, pack
 from .reports import Reporter
@@ -37,7 +37,7 @@ class Outgoing:
             return message
         try:
             return message._replace(payload=self._buffers.stow(pack(message.payload.values)))
-        except PayloadError as error:
+        except (LimitError, PayloadError) as error:
             raise self._reporter.unpackable(error, message.place)  # noqa: B904
 
     def for_rank(self, message: Any) -> Any:

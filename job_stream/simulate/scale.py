@@ -270,9 +270,9 @@ class Scale:
             self._keep(number, action, time)
 
     def _keep(self, number: int, call: m.Call, time: float) -> None:
-        seconds = 0.0 if call.kind == "adopt" else self.costs.merge
+        seconds = 0.0 if call.kind == m.CallKind.ADOPT.told else self.costs.merge
         self.keeper_free[number] = max(self.keeper_free[number], time) + seconds
-        payload = Counted() if call.kind in ("checkout", "copy") else None
+        payload = Counted() if call.kind in (m.CallKind.CHECKOUT.told, m.CallKind.COPY.told) else None
         self.at(self.keeper_free[number], self.arrive, number, m.Answered(call.call, (), payload))
 
     def _send(self, number: int, action: m.Send, time: float) -> None:

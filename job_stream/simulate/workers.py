@@ -136,22 +136,22 @@ class SimulatedKeeper:
         self.rests: dict[int, list[int]] = {}
 
     def answer(self, call: m.Call) -> m.Answered:
-        place, name = self.plan.places[call.place], call.store
+        place, name, kind = self.plan.places[call.place], call.store, m.CallKind(call.kind)
         products: tuple[m.Product, ...] = ()
         payload = None
-        if call.kind == "adopt":
+        if kind is m.CallKind.ADOPT:
             self.stores[name] = call.payload.values[0] if call.payload else Store()
-        elif call.kind == "merge":
+        elif kind is m.CallKind.MERGE:
             self.stores[name] = merged(self.stores[name], call.payload.values[0])
-        elif call.kind == "end":
+        elif kind is m.CallKind.END:
             products = self.end(place, name, call)
-        elif call.kind == "more":
+        elif kind is m.CallKind.MORE:
             products = self.more(place, name, call.payload)
         else:
             payload = Values([self.stores[name]])
-        if call.kind == "checkout":
+        if kind is m.CallKind.CHECKOUT:
             del self.stores[name]
-        origin = call.payload if call.kind == "more" else call.call
+        origin = call.payload if kind is m.CallKind.MORE else call.call
         return m.Answered(call.call, products, payload, origin in self.rests)
 
     def end(self, place: Place, name: tuple[int, int], call: m.Call) -> tuple[m.Product, ...]:

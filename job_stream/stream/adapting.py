@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeGuard
 
 from ..errors import PlanError
+from ..ground.suggestions import did_you_mean, listed
 from ..values import Again, Multiple, Object, Reduction, Sent
 from .checks import check_answers
 from .classes import Frame, Job, Reducer, StageClass
-from .suggestions import did_you_mean, listed
 
 __all__ = ["Targets", "adapt", "as_answer", "is_stage"]
 
@@ -127,7 +127,7 @@ def _spread(works: list[Any]) -> Iterator[Any]:
             yield work
 
 
-def is_stage(function: Any) -> bool:
+def is_stage(function: object) -> TypeGuard[type[StageClass]]:
     """Whether a class stands for a stage."""
     return isinstance(function, type) and issubclass(function, StageClass)
 

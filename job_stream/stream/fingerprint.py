@@ -11,15 +11,49 @@ import zlib
 from collections.abc import Iterator
 from contextlib import suppress
 from functools import partial
+from itertools import zip_longest
 from types import CodeType, FunctionType
-from typing import Any
+from typing import Any, NamedTuple
 
 from .plan import Place, Plan
 
-__all__ = ["fingerprint"]
+__all__ = ["Difference", "Stages", "differences", "fingerprint"]
+
+Stages = tuple[tuple[str, str, int], ...]
+"""What tells a plan apart: of each place its kind, its name, and a number for its code and routes."""
 
 
-def fingerprint(plan: Plan) -> tuple[tuple[str, str, int], ...]:
+class Difference(NamedTuple):
+    """A place at which two plans differ: in kind or name, or else in code or routes.
+
+    Attributes:
+        number: of the place, from 1 on.
+        name: of its stage here, where there is one.
+        here, there: kind and name in words.
+    """
+
+    number: int
+    name: str
+    here: str
+    there: str
+
+    @property
+    def is_of_code(self) -> bool:
+        return self.here == self.there
+
+
+def differences(here: Stages, there: Stages) -> Iterator[Difference]:
+    """The places at which the plan here differs from another one."""
+    for index, (ours, theirs) in enumerate(zip_longest(here, there)):
+        if ours != theirs:
+            yield Difference(index + 1, ours[1] if ours else "", _in_words(ours), _in_words(theirs))
+
+
+def _in_words(stage: tuple[str, str, int] | None) -> str:
+    return f"{stage[0]} {stage[1]!r}" if stage else "missing"
+
+
+def fingerprint(plan: Plan) -> Stages:
     """For each place of a plan its kind, its name, and a number for its code and routes."""
     return tuple((place.kind, place.name, _place_crc(place)) for place in plan.places)
 

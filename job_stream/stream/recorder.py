@@ -6,12 +6,13 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from ..errors import PlanError
+from ..ground.suggestions import did_you_mean
 from ..ground.texts import shorten
 from ..values import Object
 from .adapting import adapt, is_stage
 from .checks import MULTIPLE, check_answers, check_parameters, name_of, policy_of
+from .classes import StageClass
 from .plan import Builder, Kind, Plan, Policy, Stage
-from .suggestions import did_you_mean
 
 if TYPE_CHECKING:
     from .configuration.modules import Module
@@ -38,8 +39,8 @@ class Recording:
         self._processes = processes
         self._policy = policy
         self._builder = Builder()
-        self._class_frames: list[tuple[Any, Function]] = []
-        self._adapted: tuple[Any, Function]
+        self._class_frames: list[tuple[type[StageClass] | None, Function]] = []
+        self._adapted: tuple[type[StageClass] | None, Function]
         self.inits: list[Stage] = []
         self.last: Stage | None = None
 
@@ -122,7 +123,7 @@ class Recording:
             store = Object
         return Stage(kind, name, function, processes, policy, store, emit)
 
-    def _adapt_class(self, role: str, kind: Any, keywords: dict[str, Any]) -> Function:
+    def _adapt_class(self, role: str, kind: type[StageClass], keywords: dict[str, Any]) -> Function:
         """The function that a class stands for in a role; the keywords are completed."""
         if role == "frameEnd":
             if not self._class_frames or self._class_frames[-1][0] is not kind:

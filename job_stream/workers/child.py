@@ -13,7 +13,7 @@ from ..evaluate.failures import failure_of, ours
 from ..evaluate.packing import PicklePacking
 from ..memory.arena import Arena
 from ..memory.mappings import mappings
-from ..memory.words import NOTE_LEAVING, OWN_CPUS
+from ..memory.words import NOTE_LEAVING, OWN_CPUS, Words
 from .exits import disown, leave
 from .links import ProcessLink
 from .nested import keep_sequential
@@ -63,7 +63,7 @@ def work(setup: Setup, order: Fork, inbox: socket.socket, outbox: socket.socket)
         leave()
 
 
-def _run(setup: Setup, number: int, link: ProcessLink, note: Any) -> None:
+def _run(setup: Setup, number: int, link: ProcessLink, note: Words) -> None:
     packing = PicklePacking()
     worker = new_worker(setup, number, True, link, packing, note)
     try:

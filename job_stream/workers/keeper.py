@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..engine.messages import Answered, Call, Output, Product, WorkBatch
+from ..engine.messages import Answered, Call, CallKind, Output, Product, WorkBatch
 from ..evaluate import calls
 from ..evaluate.attention import Attention
 from ..evaluate.context import enter
@@ -44,8 +44,9 @@ class Keeper:
         self._stores: dict[tuple[int, int], Any] = {}
         self._attention = Attention()
         self._rests: dict[int, list[PendingMultiple]] = {}
-        self._actions = {"adopt": self._adopt, "end": self._end, "merge": self._merge, "more": self._more,
-                         "checkout": self._checkout, "copy": self._copy}  # fmt: skip
+        actions = {CallKind.ADOPT: self._adopt, CallKind.END: self._end, CallKind.MERGE: self._merge,
+                   CallKind.MORE: self._more, CallKind.CHECKOUT: self._checkout, CallKind.COPY: self._copy}  # fmt: skip
+        self._actions = {kind.told: action for kind, action in actions.items()}
 
     def run(self) -> None:
         """Works until the rank closes the link."""
@@ -71,7 +72,7 @@ class Keeper:
         products, payload = self._actions[call.kind](call, place)
         self._watch.stop()
         skips = skips_of(self._evaluator, self._packing)
-        more = (call.payload if call.kind == "more" else call.call) in self._rests
+        more = (call.payload if call.kind == CallKind.MORE.told else call.call) in self._rests
         self._link.send(Answered(call.call, (*products, *skips), payload, more))
         self._note[NOTE_LOAN] = 0
 

@@ -15,7 +15,7 @@ from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from threading import Condition
-from typing import Any
+from typing import Any, Protocol
 
 from ..ground.limits import explained, refusal
 from ..memory.arena import Arena
@@ -23,7 +23,8 @@ from ..memory.codec import INLINE_BYTES, MESSAGE_FDS, Codec
 from .protocol import KINDS
 
 __all__ = [
-    "ProcessLink", "ThreadLink", "close_segment", "hang_up", "open_pair", "receive", "receive_all", "send", "try_send",
+    "Link", "ProcessLink", "ThreadLink", "close_segment", "hang_up", "open_pair", "receive", "receive_all", "send",
+    "try_send",
 ]  # fmt: skip
 
 _BUFFER = 4 * INLINE_BYTES
@@ -111,6 +112,16 @@ def close_segment(owner: int, number: int, fd: int) -> None:
     os.close(fd)
 
 
+class Link(Protocol):
+    """A worker's end of its connection to the rank."""
+
+    def receive(self) -> Any:
+        """The next message, which is waited for; None: the rank has hung up."""
+
+    def send(self, message: Any) -> None:
+        """Sends a message to the rank."""
+
+
 class ProcessLink:
     """A child's end: messages come from its inbox and go to the outbox that all children share."""
 
@@ -135,7 +146,7 @@ class ProcessLink:
 class ThreadLink:
     """A thread lane's end. ``deliver`` takes what the lane sends."""
 
-    def __init__(self, deliver: Any) -> None:
+    def __init__(self, deliver: Callable[[Any], None]) -> None:
         self._deliver = deliver
         self._messages: deque[Any] = deque()
         self._changed = Condition()

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from time import perf_counter_ns, thread_time_ns
-from typing import Any
 
-from ..memory.words import NOTE_CPU, NOTE_WALL
+from ..memory.words import NOTE_CPU, NOTE_WALL, Words
 
 __all__ = ["Stopwatch"]
 
@@ -17,7 +16,7 @@ class Stopwatch:
         note: where the sums are, in ns.
     """
 
-    def __init__(self, note: Any) -> None:
+    def __init__(self, note: Words) -> None:
         self._note = note
         self._wall = self._cpu = 0
 

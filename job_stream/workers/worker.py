@@ -7,10 +7,12 @@ from typing import Any, NamedTuple
 from ..evaluate.ending import Ending
 from ..evaluate.evaluator import Evaluator
 from ..evaluate.packing import Packing
-from ..memory.words import ALL_CPUS, OWN_CPUS, SharedWords
+from ..evaluate.seams import InitialItems
+from ..memory.words import ALL_CPUS, OWN_CPUS, SharedWords, Words
 from ..stream.plan import Plan
 from .keeper import Keeper
 from .lane import Lane
+from .links import Link
 
 __all__ = ["KEEPER", "Setup", "new_worker"]
 
@@ -21,7 +23,7 @@ class Setup(NamedTuple):
     """What every worker of a run needs to know; it reaches processes by fork."""
 
     plan: Plan
-    source: Any
+    source: InitialItems
     seed: int | None
     drop: bool
     board: SharedWords
@@ -36,7 +38,7 @@ class Setup(NamedTuple):
     """Brings what is printed to the script, for workers that are processes; see ``streams``."""
 
 
-def new_worker(setup: Setup, number: int, processes: bool, link: Any, packing: Packing, note: Any) -> Lane | Keeper:
+def new_worker(setup: Setup, number: int, processes: bool, link: Link, packing: Packing, note: Words) -> Lane | Keeper:
     """The lane or keeper of this number; ``processes``: it runs the stages that are for processes."""
     flags = setup.board.flags
     evaluator = Evaluator(setup.plan, processes, note, setup.seed)

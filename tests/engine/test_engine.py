@@ -219,7 +219,7 @@ def copies_of(store_bytes: int, calls: int, at_once: int = 1) -> int:
     waiting: list[m.Call] = []
     copies = 0
     for number in range(1, calls + 1):
-        stores.call("end", name, 2, Payload("output"))
+        stores.call(m.CallKind.END, name, 2, Payload("output"))
         waiting += stores.take_actions()
         if number % at_once == 0:
             for call in only(m.Call, waiting):

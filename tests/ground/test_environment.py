@@ -10,12 +10,12 @@ import pytest
 
 from job_stream.errors import JobStreamError, PlanError, WorldError
 from job_stream.ground import environment
-from job_stream.ground.environment import FOR_USERS, Variable
+from job_stream.ground.environment import FOR_USERS, EnvVariable
 from job_stream.launcher import usher
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 STANDS_ALONE = "job_stream/launcher/usher.py"
-ALL = [each for each in vars(environment).values() if isinstance(each, Variable)]
+ALL = [each for each in vars(environment).values() if isinstance(each, EnvVariable)]
 
 
 def table() -> str:
@@ -62,7 +62,7 @@ def test_the_usher_imports_nothing_of_the_package() -> None:
 
 
 @pytest.mark.parametrize("variable", ALL, ids=str)
-def test_a_variable_that_is_empty_says_nothing(variable: Variable[object]) -> None:
+def test_a_variable_that_is_empty_says_nothing(variable: EnvVariable[object]) -> None:
     assert variable.read({variable.name: ""}) is None
     assert variable.read({}) is None
 
@@ -80,7 +80,7 @@ def test_a_variable_that_is_empty_says_nothing(variable: Variable[object]) -> No
     ],
     ids=str,
 )
-def test_what_a_variable_says(variable: Variable[object], text: str, value: object) -> None:
+def test_what_a_variable_says(variable: EnvVariable[object], text: str, value: object) -> None:
     assert variable.read({variable.name: text}) == value
 
 
@@ -99,7 +99,7 @@ def test_what_a_variable_says(variable: Variable[object], text: str, value: obje
     ids=str,
 )
 def test_what_makes_no_sense_is_an_error_that_names_the_variable(
-    variable: Variable[object], text: str, error: type[JobStreamError]
+    variable: EnvVariable[object], text: str, error: type[JobStreamError]
 ) -> None:
     with pytest.raises(error, match=rf"^{variable} .*'{text}'"):
         variable.read({variable.name: text})

@@ -1025,7 +1025,7 @@ LIMITED = """
 import resource, sys
 resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
 from job_stream import Multiple, Object, Work
-from job_stream.errors import PayloadError
+from job_stream.errors import LimitError
 
 big = b"x" * 200_000
 where = sys.argv[1]
@@ -1037,7 +1037,7 @@ if where == "store":
         store.data = big
 try:
     print(len(w.run()))
-except PayloadError as error:
+except LimitError as error:
     print("bytes cannot travel between processes" in str(error), "ulimit -f" in str(error))
 """
 

@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from ...errors import PlanError
+from ...ground.suggestions import did_you_mean
 from ..classes import Frame, Job, Reducer
-from ..suggestions import did_you_mean
 
 __all__ = ["Classes"]
 

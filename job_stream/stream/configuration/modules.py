@@ -13,7 +13,7 @@ from itertools import pairwise
 from typing import Any
 
 from ...errors import PlanError
-from ..suggestions import did_you_mean, listed
+from ...ground.suggestions import did_you_mean, listed
 from .lookup import Classes
 
 __all__ = ["OUTPUT", "Leaf", "Mapped", "Module", "Parser"]
