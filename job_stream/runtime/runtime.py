@@ -150,9 +150,8 @@ class Runtime:
             if self._saver is not None:
                 self._saver.start(self._mailbox.post, self._mailbox.wake.set)
             self._thread.start()
-        except BaseException as error:
+        except Exception as error:  # but not Ctrl-C, which may come when the thread has begun already
             self._fail(explained(error, "no thread for the run can be started"))
-            self._close()
 
     def _pull(self) -> None:
         prefetcher = self._shell.source.made
@@ -176,19 +175,32 @@ class Runtime:
             self._mailbox.wake.set()
 
     def _leave(self) -> None:
-        """The main thread is through with the run."""
+        """The main thread is through with the run, and waits for its end. A second Ctrl-C ends the wait, but not it."""
         try:
-            self._shutdown.is_left = True
-            self._hurry()
-            self._mailbox.wake.set()
+            self._say_left()
             while self._thread.is_alive():
                 self._thread.join(WAIT_S)
-        finally:
-            self._release()
+            self._part()
+        except BaseException:
+            self._say_left()  # it may have come before
+            self._part()
+            raise
+
+    def _say_left(self) -> None:
+        self._shutdown.is_left = True
+        self._hurry()
+        self._mailbox.wake.set()
+
+    def _part(self) -> None:
+        if self._shutdown.is_to_close():  # the engine thread has never begun, and will not any more
+            self._close()
+        self._release("main")
 
     # the engine thread ------------------------------------------------------------------------------------------------
 
     def _run(self) -> None:
+        if not self._shutdown.is_to_close():
+            return
         try:
             joined = self._joining()
             self._loop = loop = self._new_loop(joined)
@@ -257,7 +269,7 @@ class Runtime:
         try:
             self._shutdown.close(steps, lambda error: self._fail(explained(error, "the run cannot be ended in order")))
         finally:
-            self._release()
+            self._release("engine")
 
     def _tell_others(self) -> None:
         if self._cluster is not None and self._shutdown.error is not None:
@@ -273,9 +285,11 @@ class Runtime:
 
     def _stay(self) -> None:
         joined = self._cluster
-        if joined is not None and joined.rank == 0:
+        if joined is None or self._shutdown.is_left:
+            return  # no function of the script will be called; the stream may be over for it already
+        if joined.rank == 0:
             joined.attend()
-        elif joined is not None and self._shutdown.is_complete:
+        elif self._shutdown.is_complete:
             joined.await_primary(self._buffers.room, lambda: self._shutdown.is_left)
 
     def _linger(self) -> None:
@@ -285,7 +299,7 @@ class Runtime:
     def _say_over(self) -> None:
         self._mailbox.deliveries.put(None)
 
-    def _release(self) -> None:
+    def _release(self, thread: str) -> None:
         """A thread is through with the run."""
         steps = Release(
             close_wake=self._mailbox.wake.close,
@@ -293,7 +307,7 @@ class Runtime:
             end_family=lambda: kin.end(self._family),
             drop=self._drop,
         )
-        self._shutdown.release(steps)
+        self._shutdown.release(thread, steps)
 
     def _drop(self) -> None:
         """Lets go of what was never taken, though something may hold this run itself for longer."""

@@ -26,9 +26,10 @@ Lanes that are processes, the nursery and other ranks wake the engine through de
    taking back would be slept over.
 2. *What is written without a wake-up is looked at before each sleep.* The main thread first writes ``ResultsTaken`` and
    then asks whether the rank is full or has halted; the engine thread first makes it so and then looks at the events.
-   One of both sees what the other has done. So the engine looks at the events before each sleep, and in each of its
-   two places: in the loop, and where it lingers. A wake-up for each result taken would be simpler, and cost two system
-   calls and a turn of the loop for each.
+   One of both sees what the other has done. (A rank that becomes full gives a delivery after that, so the main thread
+   asks once more. But one may halt with its last item giving no result, just after the main thread has asked: hence the
+   look before the engine thread lingers.) A wake-up for each result taken would be simpler, and cost two system calls
+   and a turn of the loop for each.
 3. *The engine thread alone touches the rank, the lanes and the transport.* Others read ``Rank.full`` and ``halted``,
    nothing else.
 4. *The main thread never sleeps without bound*: a signal that comes just before such a sleep would be noticed only
@@ -49,6 +50,9 @@ raise is told to the main thread as any failure. The order is this for these rea
 - ``linger``: so long checkpoints are written, since result functions may take longer than all the work. As late as that
   since no worker is needed for it; after ``stay``, which on the primary only starts a thread.
 - ``say_over``: the main thread may return. It waits for that in any case, so this is done whatever happens.
+
+The engine thread says so when it begins, by taking the right to go these steps. Where it never begins (there can be no
+more threads, or Ctrl-C came before), the main thread takes it and goes them.
 
 **What both threads use** (``Release``) is closed by the one of them that is through with the run last. That is the main
 thread, which joins the engine thread. But a second Ctrl-C may end its wait; then the engine thread does it. What is in
@@ -142,7 +146,8 @@ class Shutdown:
     def __init__(self) -> None:
         self.is_left = self.has_failed = self.is_complete = False
         self.error: BaseException | None = None
-        self._first_to_go = deque([True])
+        self._closing, self._releasing = deque([True]), deque([True])
+        self._through: set[str] = set()
 
     def fail(self, error: BaseException) -> bool:
         """The engine thread ends the run with an error. Gives whether that counts: another one may have come before."""
@@ -165,20 +170,25 @@ class Shutdown:
             for step in reversed(steps):
                 stack.callback(_attempt, step, fail)
 
-    def release(self, steps: Release) -> None:
+    def is_to_close(self) -> bool:
+        """Whether it is for this thread to go the steps of ``Closing``: for the first that asks."""
+        return _is_taken(self._closing)
+
+    def release(self, thread: str, steps: Release) -> None:
         """A thread is through with the run: the last of the two goes these steps, in order, whatever one raises."""
-        if not self._is_last():
+        self._through.add(thread)
+        if len(self._through) < 2 or not _is_taken(self._releasing):
             return
         with ExitStack() as stack:
             for step in reversed(steps):
                 stack.callback(step)
 
-    def _is_last(self) -> bool:
-        """Asked by each of the two threads once, at any time; for one of them it is so."""
-        try:
-            return not self._first_to_go.pop()
-        except IndexError:
-            return True
+
+def _is_taken(token: deque[bool]) -> bool:
+    """Takes the only token there is; False: another thread has it. (``deque`` needs no lock for that.)"""
+    with suppress(IndexError):
+        return token.pop()
+    return False
 
 
 def _attempt(step: Callable[[], None], fail: Callable[[BaseException], None]) -> None:
