@@ -316,8 +316,7 @@ class Work:
         if saver is not None:
             with saver.stoppable():
                 saver.restore(handle)
-        runtime = Runtime(plan, source, self._cpus, self._seed, drop, saver, saver is not None, self._joining)
-        runtime.failures = self.failures
+        runtime = Runtime(plan, source, self.failures, self._cpus, self._seed, drop, saver, joining=self._joining)
         runtime.run(handle)
         runtime.statistics.show()
 
@@ -327,7 +326,8 @@ class Work:
 
         saved = self._checkpoint.path is not None
         with ignoring_stop_signals() if saved else nullcontext():
-            runtime = Runtime(plan, InitialWork([]), self._cpus, self._seed, drop, None, saved, self._joining)
+            runtime = Runtime(plan, InitialWork([]), self.failures, self._cpus, self._seed, drop, saved_elsewhere=saved,
+                              joining=self._joining)  # fmt: skip
             runtime.run(lambda values, base: None)
 
     def _run_in_job(self, plan: Plan, handlers: Handlers, drop: bool) -> Any:

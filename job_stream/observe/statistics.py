@@ -21,6 +21,7 @@ from typing import Any
 from ..ground.environment import COMMAND_LINE, STATS
 from ..ranks.cluster import Cluster, Gone
 from ..ranks.protocol import Figures
+from .observer import Observer, RunBegun, RunEnded
 
 __all__ = ["Statistics", "least_seconds", "report"]
 
@@ -31,7 +32,7 @@ PATIENCE_S = 0.25
 """How long the end of a run waits for ranks that don't tell their figures."""
 
 
-class Statistics:
+class Statistics(Observer):
     """The statistics of one run, from when this is made.
 
     Attributes:
@@ -43,27 +44,32 @@ class Statistics:
 
     def __init__(self) -> None:
         self._least = least_seconds()
-        self._began = monotonic()
+        self._started = monotonic()
         self._ran = 0.0
         self._own: Figures | None = None
-        self._cluster: Cluster | None = None
+        self._joined: Cluster | None = None
         self.text = ""
 
-    def note(self, own: Figures, cluster: Cluster | None) -> None:
-        """The run is over. Other ranks than the primary tell it their figures."""
-        self._ran = monotonic() - self._began
-        if cluster is not None and cluster.rank:
+    def begun(self, run: RunBegun) -> None:
+        self._joined = run.joined
+
+    def ended(self, run: RunEnded) -> None:
+        """Other ranks than the primary tell it their figures. What failed has none."""
+        if run.error is not None:
+            return
+        self._ran = monotonic() - self._started
+        if self._joined is not None and self._joined.rank:
             with suppress(Exception):  # then they are missing there
-                cluster.send(0, own)
+                self._joined.send(0, run.figures)
         elif self._ran >= self._least:
-            self._own, self._cluster = own, cluster
+            self._own = run.figures
 
     def gather(self, room: Callable[[int], tuple[memoryview, Any]]) -> None:
         """Hears the figures of the other ranks, if they are wanted. A run that went well does not fail here."""
         if self._own is None:
             return
         try:
-            others = _figures_of_others(self._cluster, room) if self._cluster is not None else {}
+            others = _figures_of_others(self._joined, room) if self._joined is not None else {}
             self.text = report(self._ran, {0: self._own, **others})
         except Exception as error:
             self.text = f"job_stream: no statistics of this run: {error}"

@@ -19,7 +19,7 @@ from ..memory.payload import Blob, Live, Parts, pack
 from ..values import bytes_of
 from ..workers.surroundings import Surroundings
 
-__all__ = ["PULL_S", "Prefetcher", "ThreadPrefetcher"]
+__all__ = ["PULL_S", "LazyPrefetcher", "Prefetcher", "ThreadPrefetcher"]
 
 PULL_S = 2e-3
 PULL_BYTES = 4 << 20
@@ -161,3 +161,29 @@ class ThreadPrefetcher(Prefetcher):
         with self._changed:
             self._changed.wait_for(lambda: self._wanted or self._closed)
             return not self._closed
+
+
+class LazyPrefetcher:
+    """A prefetcher that is made when it is first asked: most runs need none.
+
+    Args:
+        make: makes it.
+
+    Attributes:
+        made: it, once it is there.
+    """
+
+    def __init__(self, make: Callable[[], Prefetcher]) -> None:
+        self._make = make
+        self.made: Prefetcher | None = None
+
+    def request(self, items: int) -> None:
+        """Asks for so many items."""
+        if self.made is None:
+            self.made = self._make()
+        self.made.request(items)
+
+    def close(self) -> None:
+        """Nothing is asked for any more."""
+        if self.made is not None:
+            self.made.close()

@@ -80,21 +80,19 @@ class Reporter:
     Args:
         plan: the stream.
         source: the initial work.
-
-    Attributes:
         rank: number of this rank; None where there is only one.
     """
 
-    def __init__(self, plan: Plan, source: InitialWork) -> None:
+    def __init__(self, plan: Plan, source: InitialWork, rank: int | None) -> None:
         self._plan = plan
         self._source = source
-        self.rank: int | None = None
+        self._rank = rank
 
     # what user code raised --------------------------------------------------------------------------------------------
 
     def user_error(self, failure: UserFailure) -> BaseException:
         """The user's exception with what is known about it as its cause; or only that."""
-        cause = StageError(failure.stage, failure.item, failure.traceback, failure.pid, failure.host, self.rank)
+        cause = StageError(failure.stage, failure.item, failure.traceback, failure.pid, failure.host, self._rank)
         error = failure.exception if isinstance(failure.exception, BaseException) else unpack_error(failure.exception)
         if error is None or isinstance(error, (SystemExit, KeyboardInterrupt)):
             return cause  # must not end the script as if it had come from there
@@ -102,22 +100,22 @@ class Reporter:
 
     def source_error(self, error: BaseException) -> BaseException:
         """The exception that an iterator of the initial work raised."""
-        return caused(error, "initial work", "<the next one>", describe(error), self.rank)
+        return caused(error, "initial work", "<the next one>", describe(error), self._rank)
 
     # values that cannot travel ----------------------------------------------------------------------------------------
 
     def unreadable(self, error: Exception) -> BaseException:
         """A result that cannot be unpickled."""
         stages = [place.name for place in self._plan.places if place.kind != Kind.END]
-        return caused(error, stages[-1] if stages else "initial work", "<its output>", describe(error), self.rank)
+        return caused(error, stages[-1] if stages else "initial work", "<its output>", describe(error), self._rank)
 
     def unpackable(self, error: Exception, place: int) -> BaseException:
         """Something that waits in front of a stage cannot be pickled."""
-        return caused(error, self._plan.places[place].name, "<what it was to be given>", str(error), self.rank)
+        return caused(error, self._plan.places[place].name, "<what it was to be given>", str(error), self._rank)
 
     def unpackable_source(self, error: Exception) -> BaseException:
         """Something of the initial work cannot be pickled."""
-        return caused(error, "initial work", "<some of it>", str(error), self.rank)
+        return caused(error, "initial work", "<some of it>", str(error), self._rank)
 
     # items that were given up -----------------------------------------------------------------------------------------
 
@@ -140,7 +138,7 @@ class Reporter:
         tries = f" ({action.attempts} times)" if action.attempts > 1 else ""
         text = f"{kind.__name__}: {action.cause}{tries}"
         name, item = self._plan.places[action.place].name, shorten(self._items_of(action)[0])
-        return kind(name, item, text, host=socket.gethostname(), rank=self.rank)
+        return kind(name, item, text, host=socket.gethostname(), rank=self._rank)
 
     def _items_of(self, action: Fail) -> list[Any]:
         if action.payload is None:

@@ -8,14 +8,17 @@ import threading
 from collections.abc import Callable
 from contextlib import suppress
 from time import monotonic, sleep
+from typing import Protocol
 
 from ..engine.polling import CALM_S, HOT_PAUSE_S, pause_between_looks
+from ..engine.rank import Rank
 from ..ground.forks import disown, own
 from ..ground.limits import explained
 from ..lanes.pool import ProcessPool
-from .prefetch import PULL_S, Prefetcher
+from ..ranks.cluster import Cluster
+from .prefetch import PULL_S, LazyPrefetcher
 
-__all__ = ["PollPolicy", "Wake"]
+__all__ = ["Neighbours", "OtherRanks", "PollPolicy", "Wake"]
 
 NO_ROOM_MS = 2
 STOPPED_MS = 1000
@@ -67,6 +70,51 @@ class Wake:
         self.close()
 
 
+class Neighbours(Protocol):
+    """The other ranks, as far as it depends on them how long the engine thread may sleep; MPI wakes nobody up.
+
+    Attributes:
+        last_heard: when another rank was last heard of.
+    """
+
+    last_heard: float
+
+    def is_busy(self) -> bool:
+        """Whether lanes here have something to do, and nothing large is under way."""
+        ...
+
+    def is_calm(self) -> bool:
+        """Whether they have plenty to do, besides."""
+        ...
+
+    def awaits(self) -> bool:
+        """Whether there is nothing to do here but to wait for what other ranks owe."""
+        ...
+
+
+class OtherRanks:
+    """The ``Neighbours`` of a rank.
+
+    Args:
+        rank: what is to be done here.
+        joined: the others.
+    """
+
+    def __init__(self, rank: Rank, joined: Cluster) -> None:
+        self.last_heard = monotonic()
+        self._rank = rank
+        self._joined = joined
+
+    def is_busy(self) -> bool:
+        return self._rank.busy and not self._joined.transport.busy
+
+    def is_calm(self) -> bool:
+        return self._rank.has_plenty and self.is_busy() and self._joined.is_complete
+
+    def awaits(self) -> bool:
+        return bool(self._rank.debtors) and not self._rank.busy
+
+
 class PollPolicy:
     """How long the engine thread may sleep.
 
@@ -74,27 +122,18 @@ class PollPolicy:
         pool: of lanes that are processes; None: there are none.
         limits: the time limits of the stages, in seconds.
         due: when there is something to do even if nothing comes, on the monotonic clock.
-
-    Attributes:
-        prefetcher: of the source, once there is one.
-        polls: whether other ranks have to be looked for; MPI wakes nobody up.
-        stirred: when another rank was last heard of.
-        is_busy: whether lanes here have something to do, and nothing large is under way.
-        is_calm: whether they have plenty to do, besides.
-        awaits: whether there is nothing to do here but to wait for what other ranks owe.
+        source: the initial work that is pulled.
+        neighbours: the other ranks; None: there are none.
     """
 
-    def __init__(self, pool: ProcessPool | None, limits: list[float], due: Callable[[], float | None]) -> None:
+    def __init__(self, pool: ProcessPool | None, limits: list[float], due: Callable[[], float | None],
+                 source: LazyPrefetcher, neighbours: Neighbours | None) -> None:  # fmt: skip
         self._pool = pool
         self._due = due
         self._limit_ms = min(max(min(limits) * 100, 5), 500) if limits else None
-        self.prefetcher: Prefetcher | None = None
-        self.polls = False
-        self.last_heard = 0.0
+        self._source = source
+        self._neighbours = neighbours
         self._looked = 0.0
-        self.awaits: Callable[[], bool] = lambda: False
-        self.is_busy: Callable[[], bool] = lambda: False
-        self.is_calm: Callable[[], bool] = lambda: False
 
     def ms(self) -> float | None:
         """Until when to sleep, in ms from now; None: until something happens."""
@@ -105,9 +144,10 @@ class PollPolicy:
         return left if most is None else min(most, left)
 
     def _ms(self) -> float | None:
-        if self.polls:
-            return self._polling_ms()
-        if self.prefetcher and self.prefetcher.waiting:
+        if self._neighbours is not None:
+            return self._polling_ms(self._neighbours)
+        prefetcher = self._source.made
+        if prefetcher is not None and prefetcher.waiting:
             return PULL_S * 1000
         if self._pool is None:
             return None
@@ -117,10 +157,10 @@ class PollPolicy:
             return self._limit_ms
         return STOPPED_MS if self._pool.stopped else None
 
-    def _polling_ms(self) -> float:
+    def _polling_ms(self, neighbours: Neighbours) -> float:
         """The same among several ranks."""
-        now, calm = monotonic(), self.is_calm()
-        pause = pause_between_looks(now - self.last_heard, calm, self.is_busy(), self.awaits())
+        now, calm = monotonic(), neighbours.is_calm()
+        pause = pause_between_looks(now - neighbours.last_heard, calm, neighbours.is_busy(), neighbours.awaits())
         if calm:
             return max(self._looked + pause - now, 0.0) * 1000
         if pause == HOT_PAUSE_S:
@@ -130,8 +170,10 @@ class PollPolicy:
 
     def is_look_due(self) -> bool:
         """Whether to look for other ranks now, whatever it was that ended the wait."""
+        if self._neighbours is None:
+            return False
         now = monotonic()
-        if now < self._looked + CALM_S and self.is_calm():
+        if now < self._looked + CALM_S and self._neighbours.is_calm():
             return False
         self._looked = now
         return True

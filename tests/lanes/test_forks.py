@@ -20,6 +20,7 @@ from job_stream.lanes.pool import ProcessPool
 from job_stream.lanes.threads import ThreadPool
 from job_stream.memory.words import SharedWords
 from job_stream.observe.statistics import Statistics
+from job_stream.runtime.pools import Pools
 from job_stream.runtime.prefetch import ThreadPrefetcher
 from job_stream.workers.protocol import Died
 from job_stream.workers.streams import Forwarding
@@ -275,7 +276,7 @@ def test_streams_run_where_the_system_has_no_descriptors_of_processes(monkeypatc
     ("kind", "step"),
     [
         *((ProcessPool, "close"), (ThreadPool, "close"), (ThreadPrefetcher, "close")),
-        *((Statistics, "note"), (Statistics, "gather")),
+        *((Pools, "spent_ns"), (Statistics, "gather")),
     ],
 )
 def test_what_goes_wrong_while_a_run_ends_is_raised(monkeypatch, kind, step):

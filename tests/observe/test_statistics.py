@@ -20,15 +20,19 @@ import job_stream
 from job_stream import Work
 from job_stream.errors import PlanError
 from job_stream.memory.codec import RankCodec
+from job_stream.observe.observer import RunBegun, RunEnded
 from job_stream.observe.statistics import Statistics, least_seconds, report
 from job_stream.ranks.cluster import Cluster
 from job_stream.ranks.protocol import KINDS as MESSAGES
 from job_stream.ranks.protocol import Figures, Hello
 from job_stream.ranks.transport import Left, Lost, Peer, Received
+from job_stream.stream.plan import Policy
+from job_stream.stream.recorder import Recording
 
 RANK = re.compile(r"(\d+) (\d+)% user time, (\d+)% user cpu, (\d+) messages")
 ALL = re.compile(r"C (\d+)% user time, (\d+)% user cpu, quality (\d+\.\d\d) cpus, ran (\d+\.\d\d\d)s")
 ALL_LANES = 2
+PLAN = Recording(True, Policy()).plan()
 
 
 class Shown(NamedTuple):
@@ -399,6 +403,15 @@ def figures(rank: int, epoch: int = 0) -> Received:
     return hears(rank, Figures(2, 1, 1, rank), epoch)
 
 
+def gathered(cluster: Cluster) -> Statistics:
+    """What the primary has to say of a run that is over."""
+    statistics = Statistics()
+    statistics.begun(RunBegun(PLAN, (), 0, (2, 1, 1), cluster))
+    statistics.ended(RunEnded(Figures(2, 1, 1, 7), None))
+    statistics.gather(lambda size: (memoryview(b""), None))
+    return statistics
+
+
 @pytest.mark.parametrize(
     ("news", "lines"),
     [
@@ -415,9 +428,7 @@ def test_the_primary_waits_for_figures_but_not_for_long(monkeypatch, news, lines
     cluster = Cluster(Others(hello(1), hello(2), *news))  # type: ignore[arg-type]
     for _ in range(2):
         cluster.news(lambda size: (memoryview(b""), None))
-    statistics = Statistics()
-    statistics.note(Figures(2, 1, 1, 7), cluster)
-    statistics.gather(lambda size: (memoryview(b""), None))
+    statistics = gathered(cluster)
     said = statistics.text.splitlines()
     assert len(said) == 4
     assert all(found.endswith(expected) for found, expected in zip(said[1:3], lines, strict=True)), said
@@ -425,9 +436,7 @@ def test_the_primary_waits_for_figures_but_not_for_long(monkeypatch, news, lines
 
 def test_ranks_that_have_not_come_to_the_run_are_not_waited_for(monkeypatch):
     monkeypatch.setattr("job_stream.observe.statistics.PATIENCE_S", 1e9)
-    statistics = Statistics()
-    statistics.note(Figures(2, 1, 1, 7), Cluster(Others()))  # type: ignore[arg-type]
-    statistics.gather(lambda size: (memoryview(b""), None))
+    statistics = gathered(Cluster(Others()))  # type: ignore[arg-type]
     assert statistics.text.splitlines()[1:3] == [f"{rank} had not come to this run when it was over" for rank in (1, 2)]
 
 
@@ -440,7 +449,5 @@ def test_figures_that_cannot_be_heard_do_not_spoil_a_run():
 
     cluster = Cluster(Broken(hello(1)))  # type: ignore[arg-type]
     cluster.news(lambda size: (memoryview(b""), None))
-    statistics = Statistics()
-    statistics.note(Figures(2, 1, 1, 7), cluster)
-    statistics.gather(lambda size: (memoryview(b""), None))
+    statistics = gathered(cluster)
     assert statistics.text == "job_stream: no statistics of this run: the network is gone"

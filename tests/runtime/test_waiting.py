@@ -8,7 +8,10 @@ import pytest
 from support import DEADLINE_S
 
 from job_stream.runtime import sleeping
+from job_stream.runtime.prefetch import LazyPrefetcher
 from job_stream.runtime.sleeping import CALM_S, LONGEST_MS, PollPolicy, Wake
+
+NO_SOURCE = LazyPrefetcher(lambda: pytest.fail("nobody has asked for items"))
 
 
 def test_a_signal_that_interrupts_a_call_may_wake_too(monkeypatch):
@@ -36,7 +39,7 @@ def test_what_is_due_in_a_very_long_time_is_no_trouble(due):
     wake = Wake()
     wake.set()
     wake.wait(due)
-    assert PollPolicy(None, [], lambda: due).ms() == LONGEST_MS
+    assert PollPolicy(None, [], lambda: due, NO_SOURCE, None).ms() == LONGEST_MS
     wake.close()
 
 
@@ -67,11 +70,28 @@ def clock(monkeypatch):
     return clock
 
 
+class Neighbours:
+    def __init__(self, heard, busy, calm):
+        self.last_heard = heard
+        self.busy = busy
+        self.calm = calm
+
+    def is_busy(self):
+        return self.busy
+
+    def is_calm(self):
+        return self.calm
+
+    def awaits(self):
+        return False
+
+
+def policy_with(neighbours, due=None):
+    return PollPolicy(None, [], lambda: due, NO_SOURCE, neighbours)
+
+
 def patience_of(clock, busy, calm, due=None):
-    poll_policy = PollPolicy(None, [], lambda: due)
-    poll_policy.polls, poll_policy.last_heard = True, clock.now
-    poll_policy.is_busy, poll_policy.is_calm = (lambda: busy), (lambda: calm)
-    return poll_policy
+    return policy_with(Neighbours(clock.now, busy, calm), due)
 
 
 def test_a_rank_with_plenty_to_do_looks_once_in_a_while_whatever_wakes_it(clock):
@@ -94,9 +114,10 @@ def test_a_rank_with_plenty_to_do_sleeps_until_it_is_time_to_look(clock):
 
 
 def test_a_rank_that_runs_out_of_work_looks_at_once(clock):
-    poll_policy = patience_of(clock, busy=True, calm=True)
+    neighbours = Neighbours(clock.now, busy=True, calm=True)
+    poll_policy = policy_with(neighbours)
     assert poll_policy.is_look_due()
-    poll_policy.is_calm = lambda: False
+    neighbours.calm = False
     assert poll_policy.is_look_due()
 
 

@@ -1,0 +1,198 @@
+"""How the threads of a run hear of each other, and how a run ends: who wakes whom, and in which order all is closed.
+
+**Who writes what, and wakes whom.** A run has a main thread (the script's), an engine thread, and where they are needed
+a source thread, lanes that are threads, and one that writes a checkpoint.
+
+=============  =====================================================  ==================================================
+who            writes                                                 and then wakes
+=============  =====================================================  ==================================================
+main           ``ResultsTaken`` into the events                       the engine, only if it may wait for that: the rank
+                                                                      is full or has halted
+main           that it leaves (``Shutdown.is_left``)                  the engine
+source         ``SourceGave`` or an exception into the events         the engine
+source         an item, as the first of a request                     the engine, which takes it when it is due
+lane (thread)  what it repays, into the events                        the engine
+writer         how it went, and then that nothing is being written    the engine; the main thread, if it waits for the
+                                                                      first checkpoint
+signal         what is asked for (of the saver)                       the engine
+engine         deliveries, errors, the end, into the deliveries       the main thread
+engine         a request for items                                    the source
+engine         why there will be no checkpoint (``Saver.fail``)       the main thread
+=============  =====================================================  ==================================================
+
+Lanes that are processes, the nursery and other ranks wake the engine through descriptors, or are looked for.
+
+1. *First write, then wake. First take the wake-up back, then look.* Otherwise what is written between the look and the
+   taking back would be slept over.
+2. *What is written without a wake-up is looked at before each sleep.* The main thread first writes ``ResultsTaken`` and
+   then asks whether the rank is full or has halted; the engine thread first makes it so and then looks at the events.
+   One of both sees what the other has done. (A rank that becomes full gives a delivery after that, so the main thread
+   asks once more. But one may halt with its last item giving no result, just after the main thread has asked: hence the
+   look before the engine thread lingers.) A wake-up for each result taken would be simpler, and cost two system calls
+   and a turn of the loop for each.
+3. *The engine thread alone touches the rank, the lanes and the transport.* Others read ``Rank.full`` and ``halted``,
+   nothing else.
+4. *The main thread never sleeps without bound*: a signal that comes just before such a sleep would be noticed only
+   after it. It looks up every half a second. The engine thread may sleep for ever, so what it waits for must wake it.
+
+**How a run comes to its end.** The engine thread leaves its loop when the rank has halted, when something has failed
+(``Shutdown.fail``; the first error counts), or when the main thread leaves (a result function has raised, or a
+signal). It then goes the steps of ``Closing``, in their order, each once, whatever those before it raised; what they
+raise is told to the main thread as any failure. The order is this for these reasons:
+
+- ``tell_others``: an error first of all, since other ranks compute for nothing meanwhile.
+- ``tell_watchers``: while there still are workers, whose figures are in memory that they share; and before they are
+  closed, which takes a moment in which rank 0 hears of the figures of others.
+- ``close_processes``, ``close_forwarding``: what workers have printed is forwarded to its end, so they end first.
+- ``close_threads``, ``close_source``: user code in these cannot be ended by force; each is waited for for a moment.
+- ``gather_figures``: what the others have told by now.
+- ``stay``: the work is done, but functions of the script may still be called on the primary, and nobody goes on before.
+- ``linger``: so long checkpoints are written, since result functions may take longer than all the work. As late as that
+  since no worker is needed for it; after ``stay``, which on the primary only starts a thread.
+- ``say_over``: the main thread may return. It waits for that in any case, so this is done whatever happens.
+
+The engine thread says so when it begins, by taking the right to go these steps. Where it never begins (there can be no
+more threads, or Ctrl-C came before), the main thread takes it and goes them.
+
+**What both threads use** (``Release``) is closed by the one of them that is through with the run last. That is the main
+thread, which joins the engine thread. But a second Ctrl-C may end its wait; then the engine thread does it. What is in
+the deliveries may lie in the buffers, and whoever wakes the engine may do so until the thread has ended.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from contextlib import ExitStack, suppress
+from queue import Empty, SimpleQueue
+from typing import Any, NamedTuple
+
+from .sleeping import Wake
+
+__all__ = ["PULL", "WAIT_S", "Closing", "Mailbox", "Release", "Shutdown"]
+
+WAIT_S = 0.5
+PULL = object()
+"""Among deliveries: items of the source are wanted that only the main thread can pull."""
+
+
+class Mailbox:
+    """What the threads of a run have for each other.
+
+    Attributes:
+        events: for the engine thread. Whoever appends something decides whether that is worth a wake-up; see above.
+        deliveries: for the main thread: results, ``PULL``, an exception to end with, and None when all is over.
+        wake: wakes the engine thread.
+    """
+
+    def __init__(self) -> None:
+        self.events: deque[Any] = deque()
+        self.deliveries: SimpleQueue[Any] = SimpleQueue()
+        self.wake = Wake()
+
+    def post(self, event: Any) -> None:
+        """Something for the engine thread, which is to hear of it now."""
+        self.events.append(event)
+        self.wake.set()
+
+    def next_delivery(self) -> Any:
+        """The next delivery; waits for it."""
+        while True:
+            with suppress(Empty):
+                return self.deliveries.get(timeout=WAIT_S)
+
+    def drop(self) -> None:
+        """Lets go of what nobody has taken."""
+        self.events.clear()
+        with suppress(Empty):
+            while True:
+                self.deliveries.get_nowait()
+
+
+class Closing(NamedTuple):
+    """What the engine thread does when its loop is over, in this order; why in this order is said above."""
+
+    tell_others: Callable[[], None]
+    tell_watchers: Callable[[], None]
+    close_processes: Callable[[], None]
+    close_forwarding: Callable[[], None]
+    close_threads: Callable[[], None]
+    close_source: Callable[[], None]
+    gather_figures: Callable[[], None]
+    stay: Callable[[], None]
+    linger: Callable[[], None]
+    say_over: Callable[[], None]
+
+
+class Release(NamedTuple):
+    """What is done, in this order, when both threads are through with the run."""
+
+    close_wake: Callable[[], None]
+    close_buffers: Callable[[], None]
+    end_family: Callable[[], None]
+    drop: Callable[[], None]
+
+
+class Shutdown:
+    """Whether a run is to end, why, and how far it has come with that.
+
+    Attributes:
+        is_left: the main thread has left, and takes nothing any more; it alone says so.
+        has_failed: the engine thread ends the run with an error; it alone says so.
+        is_complete: the stream has ended, and nothing had failed by then.
+        error: what the run ends with.
+    """
+
+    def __init__(self) -> None:
+        self.is_left = self.has_failed = self.is_complete = False
+        self.error: BaseException | None = None
+        self._closing, self._releasing = deque([True]), deque([True])
+        self._through: set[str] = set()
+
+    def fail(self, error: BaseException) -> bool:
+        """The engine thread ends the run with an error. Gives whether that counts: another one may have come before."""
+        if self.has_failed:
+            return False
+        self.has_failed = True
+        self.error = error
+        return True
+
+    def raised(self, error: BaseException) -> bool:
+        """The main thread raises an error. Gives whether it is its own, and not what the engine thread has given it."""
+        if self.error is not None:
+            return False
+        self.error = error
+        return True
+
+    def close(self, steps: Closing, fail: Callable[[BaseException], None]) -> None:
+        """Goes these steps, in order, whatever one of them raises; ``fail`` is told."""
+        with ExitStack() as stack:
+            for step in reversed(steps):
+                stack.callback(_attempt, step, fail)
+
+    def is_to_close(self) -> bool:
+        """Whether it is for this thread to go the steps of ``Closing``: for the first that asks."""
+        return _is_taken(self._closing)
+
+    def release(self, thread: str, steps: Release) -> None:
+        """A thread is through with the run: the last of the two goes these steps, in order, whatever one raises."""
+        self._through.add(thread)
+        if len(self._through) < 2 or not _is_taken(self._releasing):
+            return
+        with ExitStack() as stack:
+            for step in reversed(steps):
+                stack.callback(step)
+
+
+def _is_taken(token: deque[bool]) -> bool:
+    """Takes the only token there is; False: another thread has it. (``deque`` needs no lock for that.)"""
+    with suppress(IndexError):
+        return token.pop()
+    return False
+
+
+def _attempt(step: Callable[[], None], fail: Callable[[BaseException], None]) -> None:
+    try:
+        step()
+    except BaseException as error:
+        fail(error)
