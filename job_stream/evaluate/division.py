@@ -46,11 +46,12 @@ class UnderWay:
         end: the number of the first value of the entry that does not belong to it.
         first: the number of the value that gave the first of the outputs.
         counts: whether there is one output for each value.
+        copy: of its only value, if there is one.
         started: when it began.
         count: how many values are measured at its end.
     """
 
-    __slots__ = ("count", "counts", "end", "first", "iterator", "outputs", "run", "started")
+    __slots__ = ("copy", "count", "counts", "end", "first", "iterator", "outputs", "run", "started")
 
     def __init__(self) -> None:
         self.run: PendingValues | None = None
@@ -59,6 +60,7 @@ class UnderWay:
         self.end = 0
         self.first = 0
         self.counts = False
+        self.copy: Any = None
         self.started = 0.0
         self.count = 0
 

@@ -60,6 +60,7 @@ class Evaluator:
         keys: whether values travel with keys.
         multiples: what is left of long ones.
         rounds: of the frames that live here.
+        copy: gives copies of values that a function may change, for whoever has to tell how they were.
         cpus, all_cpus: how many lanes this rank has, and all ranks together.
         ending: the end of the run, where this process may go on after it.
     """
@@ -75,6 +76,7 @@ class Evaluator:
         self.keys = Unkeyed() if seed is None else Keys(seed)
         self.multiples = Multiples(plan.places, self.stack, self.failures, self.keys, self.turn)
         self.rounds = Rounds(plan, note, self.stack, self.multiples, self.failures, self.keys)
+        self.copy: Callable[[int, Any], Any] | None = None
         self.cpus = 1
         self.all_cpus = 1
         self.ending: Ending | None = None
@@ -134,6 +136,8 @@ class Evaluator:
         way.first, way.count, way.started = index, len(values), self.pace.now
         way.end = index + way.count
         way.iterator = iterator = batch_iterator(values)
+        alone = way.count == 1 and run.base is None and self.copy is not None
+        way.copy = self.copy(run.place, values[0]) if alone else None  # type: ignore[misc]
         return iterator
 
     def _call(self, loop: Loop, run: PendingValues, function: Callable[..., Any], values: Iterator[Any],

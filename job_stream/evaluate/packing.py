@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import sys
 from collections.abc import Callable
 from typing import Any, Protocol
@@ -26,6 +27,10 @@ class Packing(Protocol):
 
     def may_pack(self, value: Any) -> bool:
         """Whether a value can be packed as it was given to a function that has it now, and may change it."""
+        ...
+
+    def copy(self, value: Any) -> Any:
+        """A payload of this value alone that stays as it is; None: pickle refuses it."""
         ...
 
 
@@ -70,6 +75,12 @@ class PicklePacking:
     def may_pack(self, value: Any) -> bool:
         return is_frozen(value)
 
+    def copy(self, value: Any) -> Parts | Blob | None:
+        try:
+            return Parts([pickle.dumps([value], 5)])
+        except Exception:
+            return None
+
 
 class LivePacking:
     """For values that stay in the process."""
@@ -86,6 +97,9 @@ class LivePacking:
     def may_pack(self, value: Any) -> bool:
         return True  # who would have it again would have the very same object
 
+    def copy(self, value: Any) -> None:
+        return None
+
 
 class StowedPacking(PicklePacking):
     """For values that stay in the process, but are to be as they were when they were given, whatever is done to them.
@@ -99,6 +113,10 @@ class StowedPacking(PicklePacking):
 
     def pack(self, values: Any) -> Blob:  # type: ignore[override]
         return self._stow(pack(values))
+
+    def copy(self, value: Any) -> Parts | Blob | None:
+        copy = super().copy(value)
+        return self._stow(copy) if type(copy) is Parts else None
 
     def pack_error(self, error: BaseException) -> BaseException:
         return error

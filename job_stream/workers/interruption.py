@@ -8,11 +8,13 @@ step has taken more than 2 ms, and if so, whether
 - the state of the stream was asked for, or has not been reported for long: the same;
 - something is done that others wait for, and the step has taken 50 ms: that is repaid, and the rest handed over.
 
-Nobody waits for any of this but the value in user code, should it end meanwhile. There are two ways:
+Nobody waits for any of this but the value in user code, should it end meanwhile. There are three ways:
 
 - *Parting* repays all that is done, hands over all that is not begun, and keeps one unit: the value under way. The rank
   must be able to lend that again, so it needs it as it was before its call. The rank has the values of the unit itself;
-  others are packed now, which is right only if nobody can have changed them.
+  others are packed now, which is right only if nobody can have changed them, or have been copied before (``copies``).
+- *Leaving a frame* does the same around one that was opened by a value of the unit, and is still with the lane: nothing
+  that came of this value has left the frame. So that value is kept, and the frame stays as it is.
 - Otherwise the unit is *shortened*: its values that have not been begun are handed over, and it goes on as a unit of
   those that have. Nothing that has come of these is repaid, and frames and stores stay what and where they are, since
   user code may be changing them.
@@ -28,6 +30,7 @@ from typing import Any
 
 from ..evaluate.division import UnderWay
 from ..evaluate.evaluator import Evaluator
+from ..evaluate.failures import StageFailed
 from ..evaluate.outboxes import FrameScope, Outbox
 from ..memory.words import ENDING, WANTED
 from .divider import Divider
@@ -66,7 +69,7 @@ class Interruption:
         self._divider = Divider(self.look)
         self._thread = 0
         self._is_at_work = False
-        self._settled = 0.0
+        self._settled = self._whole = 0.0
         self._seen = (0.0, 0, 0.0)
 
     # the lane's thread ------------------------------------------------------------------------------------------------
@@ -99,6 +102,11 @@ class Interruption:
             return SOON_S
         try:
             return self._interrupt(now, since) if self._is_still_at(since) else TICK_S
+        except StageFailed:  # so will the lane, where it is to be told
+            return TICK_S
+        except Exception as error:
+            self._fail(error)
+            return TICK_S
         finally:
             evaluator.turn.release()
 
@@ -115,11 +123,9 @@ class Interruption:
     def _interrupt(self, now: float, since: float) -> float:
         way = self._evaluator.under_way
         is_asked = bool(self._flags[WANTED]) or self._reporting.is_due(now)
-        if way.run is None:
-            self._settled = since
-            if is_asked:
-                with self._reporting.under_way():
-                    self._shorten()
+        if way.run is None or (self._evaluator.stack.marks and not is_asked):
+            if is_asked or self._has_results(way):
+                self._leave(since, is_asked)
             return TICK_S
         (seen_since, seen, seen_at), begun = self._seen, way.begun
         self._seen = since, begun, now
@@ -136,8 +142,10 @@ class Interruption:
     def _has_results(self, way: UnderWay) -> bool:
         """Whether something is done that others wait for."""
         self._repayments.forget_unwanted()
-        assert way.run is not None
-        return self._repayments.has_products or (bool(way.outputs) and not self._surplus.is_unwanted(way.run.place))
+        run = way.run
+        if self._repayments.has_products or run is None or type(run.context) is FrameScope:
+            return self._repayments.has_products
+        return bool(way.outputs) and not self._surplus.is_unwanted(run.place)
 
     def _divide(self, way: UnderWay, now: float, since: float, each: float, is_asked: bool) -> float:
         """Cuts the batch, and parts with all of it but the value under way, or with what can be parted with."""
@@ -146,27 +154,29 @@ class Interruption:
         if way.cut(self._evaluator.stack):
             self._evaluator.pace.notice(run.place, each)
             way.started, way.count = now - each, 1
+            if self._surplus.is_origin(run):
+                self._repayments.notice(run.place, each)
         done = way.finished(self._thread)
         if done is None:  # it is between two values, or about to leave
             return SOON_S
-        self._settled = since
-        with self._reporting.under_way():
-            if self._is_all(way, done):
-                pass
-            elif not self._part(way, done) and is_asked:
-                self._shorten()
+        if self._is_all(way, done):
+            self._settled = since
+        elif not self._part(way, done, since):
+            self._leave(since, is_asked)
         return TICK_S
 
     def _is_all(self, way: UnderWay, done: int) -> bool:
         """Whether there is nothing but the value under way."""
         return not done and not self._evaluator.stack and self._repayments.is_bare
 
-    # the two ways -----------------------------------------------------------------------------------------------------
+    # the three ways ---------------------------------------------------------------------------------------------------
 
-    def _part(self, way: UnderWay, done: int) -> bool:
+    def _part(self, way: UnderWay, done: int, since: float) -> bool:
         """Repays what is done, and hands over all but the value under way. False: that cannot be; nothing is lost."""
         run = way.run
-        assert run is not None
+        if run is None or since == self._whole:
+            return False
+        self._whole = since
         try:
             self._surplus.take_plain()
             work = self._surplus.under_way(run)
@@ -185,7 +195,32 @@ class Interruption:
             stand_in = self._repayments.new_stand_in()
             run.context = Outbox(stand_in, self._evaluator.plan.bodies[run.context.place.inner].end)
         first = self._surplus.named(work)
-        self._commit(lambda: self._repayments.send((first, *kept), stand_in))
+        with self._reporting.under_way():
+            self._commit(lambda: self._repayments.send((first, *kept), stand_in))
+        self._settled = since
+        return True
+
+    def _leave(self, since: float, is_asked: bool) -> None:
+        """Leaves the frame under way, if it is one; otherwise shortens the unit, if somebody has asked for that."""
+        if self._leave_frame():
+            self._settled = since
+        elif is_asked:
+            self._settled = since
+            with self._reporting.under_way():
+                self._shorten()
+
+    def _leave_frame(self) -> bool:
+        """Repays all that is done but for the frame under way, and hands over all else but that."""
+        if not self._surplus.is_in_frame:
+            return False
+        try:
+            self._repayments.collect()
+            kept = self._surplus.leave_frame()
+        except Exception:
+            return False
+        self._commit(self._repayments.give_back)
+        with self._reporting.under_way():
+            self._commit(lambda: self._repayments.send((kept,)))
         return True
 
     def _shorten(self) -> None:

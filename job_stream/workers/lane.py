@@ -33,6 +33,7 @@ from ..evaluate.outboxes import Outbox
 from ..evaluate.packing import Packing
 from ..evaluate.products import Products
 from ..memory.words import ENDING, NOTE_LOAN, PAUSED, WANTED
+from .copies import Copies
 from .interruption import Interruption
 from .repayments import Repayments
 from .reporting import Reporting
@@ -78,6 +79,7 @@ class Lane:
         self._flags = flags
         self._ahead: deque[Any] = deque()
         self._reporting = Reporting(flags, saved)
+        evaluator.copy = Copies(evaluator.pace, packing).take
         self._interruption = Interruption(flags, evaluator, self._surplus, self._repayments, self._reporting,
                                           self._fail)  # fmt: skip
         self._look_at = 0.0

@@ -55,6 +55,7 @@ class Repayments:
         self._closing: list[int] = []
         self._retained: list[tuple[int, tuple[int, ...]]] = []
         self._samples: dict[int, list[float]] = {}
+        self._steps: list[tuple[int, int, float]] = []
         self._stand_ins: dict[int, int] = {}
         self._last_stand_in = HOME
 
@@ -92,6 +93,10 @@ class Repayments:
             sample = self._samples.setdefault(place, [0, 0.0])
             sample[0] += items
             sample[1] += seconds
+
+    def notice(self, place: int, seconds: float) -> None:
+        """An item takes so long: the rank is to see that by itself, and not in a mean with those before."""
+        self._steps.append((place, 1, seconds))
 
     # what there is ----------------------------------------------------------------------------------------------------
 
@@ -185,5 +190,7 @@ class Repayments:
         return self._last_stand_in
 
     def _take_samples(self) -> tuple[tuple[int, int, float], ...]:
-        samples, self._samples = self._samples, {}
-        return tuple((place, int(items), seconds) for place, (items, seconds) in samples.items())
+        means = [(place, int(items), seconds) for place, (items, seconds) in self._samples.items()]
+        samples = (*means, *self._steps)
+        self._samples, self._steps = {}, []
+        return samples

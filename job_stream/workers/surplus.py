@@ -17,7 +17,7 @@ from ..evaluate.entries import PendingMultiple, PendingValues, ScopeMark
 from ..evaluate.evaluator import Evaluator
 from ..evaluate.failures import StageFailed
 from ..evaluate.loading import GULP
-from ..evaluate.outboxes import Outbox
+from ..evaluate.outboxes import FrameScope, Outbox
 from ..evaluate.packing import Packing
 from ..evaluate.products import Products
 from ..evaluate.stack import Entry
@@ -145,6 +145,10 @@ class Surplus:
                           f"stage {place.name!r}: it has a time limit, or runs in threads")  # fmt: skip
         raise StageFailed(place.name, "<an element of the Multiple>", 1, error, place.number)
 
+    def is_origin(self, run: PendingValues) -> bool:
+        """Whether an entry is the unit under way."""
+        return run is self._origin
+
     def surrender(self, names: dict[int, int] | None = None) -> Kept:
         """Turns the whole stack into products, but for what is left of Multiples, which stays. Where that cannot be
         done, nothing has happened.
@@ -226,10 +230,36 @@ class Surplus:
         index = run.index - 1
         if run is self._origin and self._work is not None:
             return self._work._replace(count=1, payload=None, skip=self._work.skip + index)
-        if not self._packing.may_pack(run.values[index]):
+        copy = self._evaluator.under_way.copy
+        if copy is None and not self._packing.may_pack(run.values[index]):
             return None
         scope = run.context.scope if isinstance(run.context, Outbox) else 0
-        return WorkBatch(scope, run.place, 1, self._products.pack(run.place, [run.values[index]], "output"))
+        payload = self._products.pack(run.place, [run.values[index]], "output") if copy is None else copy
+        return WorkBatch(scope, run.place, 1, payload)
+
+    @property
+    def is_in_frame(self) -> bool:
+        """Whether all that is under way belongs to a frame that a value of the unit has opened, or is about to open."""
+        origin = self._origin
+        if origin is None or self._plan.places[origin.place].kind != Kind.FRAME:
+            return False
+        above = [entry for entry in self._stack.entries if entry is not origin]
+        return not above or (type(above[0]) is ScopeMark and _is_frame_of(above[0], origin))
+
+    def leave_frame(self) -> tuple[int, WorkBatch]:
+        """Makes products of all of the unit but the frame under way: the value that has opened it stays, as if it had
+        not been begun."""
+        origin, work = self._origin, self._work
+        assert origin is not None
+        assert work is not None
+        values = origin.values[origin.index :]
+        if values:
+            with self._products.undone_on_error():
+                self._products.file(origin.context, origin.place, values, base=self._base_of(origin))
+            self._stack.remove(origin)
+        self.gone += len(values)
+        self._origin = None
+        return self.named(work._replace(count=1, payload=None, skip=work.skip + origin.index - 1))
 
     def shorten(self) -> tuple[tuple[int, WorkBatch], tuple[Product, ...]] | None:
         """Cuts what has not been begun off the unit: what stays of it under a new name, and the products that leave;
@@ -244,3 +274,8 @@ class Surplus:
         self.gone += len(values)
         self._work = work._replace(count=origin.index, payload=None)
         return self.named(self._work), products
+
+
+def _is_frame_of(mark: ScopeMark, origin: PendingValues) -> bool:
+    frame = mark.scope
+    return isinstance(frame, FrameScope) and frame.context is origin.context and frame.place.number == origin.place
