@@ -99,7 +99,8 @@ class Same(NamedTuple):
 
 
 HOME = -(1 << 40)
-"""What another rank names as the scope of what it repays: that of the units which the same repayment closes."""
+"""What another rank names as the scope of what it repays: that of the units which the same repayment closes. Lanes
+name theirs by numbers below it: see ``Repaid.stand_ins``."""
 
 # products ------------------------------------------------------------------------------------------------------------
 
@@ -198,7 +199,8 @@ class Repaid(NamedTuple):
     ``closed``: pairs of a loan and the numbers of its units; a lane may owe several loans. ``returned`` units of
     ``loan`` were not begun. ``computed`` ones are done, but what came of them is still with the lane. ``kept``: pairs
     of a unit's new number and the work that the lane goes on with under it; no payload, from a lane: that of the unit
-    closed last.
+    closed last. ``stand_ins``: pairs of a scope that the lane does not know the number of, and the name of a unit of
+    ``loan`` in it, which this repayment closes.
     ``samples``: (place, items, seconds) of finished units.
     """
 
@@ -210,6 +212,7 @@ class Repaid(NamedTuple):
     computed: tuple[int, ...] = ()
     kept: tuple[tuple[int, WorkBatch], ...] = ()
     samples: tuple[tuple[int, int, float], ...] = ()
+    stand_ins: tuple[tuple[int, int], ...] = ()
 
 
 class Returned(NamedTuple):

@@ -187,7 +187,9 @@ class Rank:
             return
         self._blame.repaid()
         self._debts.learn(event.samples)
-        stand_ins = {HOME: state.ledger.scope_of(*_last_of(event.closed))} if event.lane < 0 else {}
+        stand_ins = {scope: state.ledger.scope_of(event.loan, name) for scope, name in event.stand_ins}
+        if event.lane < 0:
+            stand_ins[HOME] = state.ledger.scope_of(*_last_of(event.closed))
         kept = self._kept(event, self._router.file(event.products, stand_ins))
         closed = [piece for number, names in event.closed for piece in state.ledger.close(number, names)]
         if kept:

@@ -1,20 +1,22 @@
 """Calls of user functions: a batch of values goes in, what is to go on comes out.
 
 The loops here are the innermost of the whole project, so they do nothing but call, and look whether the answer is
-nothing, several values or one. Whatever is rare (a failure, a Multiple of unknown length) leaves the loop and comes
-back as a ``Stop``; the evaluator deals with it and goes on with the values that are left.
+nothing, several values or one. They count nothing: who wants to know how far they have come looks at the iterator, the
+outputs and the line that they are at (``division``). Whatever is rare (a failure, a Multiple of unknown length) leaves
+the loop and comes back as a ``Stop``; the evaluator deals with it and goes on with the values that are left.
 """
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 from ..values import Args, Multiple, Pair
 
 __all__ = [
-    "SMALL", "Lazy", "Stop", "answers", "apply", "apply_with_store", "bare", "call_end", "call_job", "call_map",
-    "elements", "key_of", "same", "small", "works",
+    "CALL_LINES", "SMALL", "Lazy", "Stop", "answers", "apply", "apply_with_store", "bare", "call_end", "call_job",
+    "call_map", "elements", "key_of", "same", "small", "works",
 ]  # fmt: skip
 
 SMALL = 64
@@ -74,6 +76,17 @@ def call_job(function: Callable[..., Any], values: Iterator[Any], outputs: list[
     return None
 
 
+def _lines_of_calls() -> frozenset[int]:
+    """The lines at which ``call_job`` is in a function, as functions see them that it calls."""
+    lines: list[int] = []
+    call_job(lambda *_: sys._getframe(1).f_lineno, iter((0, Args(0))), lines)
+    return frozenset(lines)
+
+
+CALL_LINES = _lines_of_calls()
+"""Where user code runs in ``call_job``."""
+
+
 def call_end(function: Callable[..., Any], store: Any, values: Iterator[Any], recurred: list[Any]) -> Stop | None:
     """Calls a frameEnd with each value; appends what it recurs to ``recurred``."""
     value = None
@@ -91,14 +104,14 @@ def call_end(function: Callable[..., Any], store: Any, values: Iterator[Any], re
     return None
 
 
-def call_map(function: Callable[..., Any], values: list[Any], outputs: list[Any]) -> Stop | None:
+def call_map(function: Callable[..., Any], values: Iterator[Any], outputs: list[Any]) -> Stop | None:
     """Appends ``function(value)`` for each value, whatever it is."""
-    add, iterator, value = outputs.append, iter(values), None
+    add, value = outputs.append, None
     try:
-        for value in iterator:
+        for value in values:
             add(function(value))
     except BaseException as error:
-        return Stop(value, iterator, error)
+        return Stop(value, values, error)
     return None
 
 

@@ -15,8 +15,9 @@ reductions that live here (``rounds``); and whether values travel with keys (``k
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from threading import Lock
 from time import perf_counter
 from typing import Any
 
@@ -25,6 +26,7 @@ from ..stream.plan import Kind, Place, Plan
 from ..values import Multiple
 from . import calls
 from .calls import Stop
+from .division import UnderWay, batch_iterator
 from .ending import Ending
 from .entries import PendingMultiple, PendingValues
 from .failures import Failures, ItemSkipped
@@ -36,6 +38,8 @@ from .rounds import Rounds
 from .stack import Stack
 
 __all__ = ["Evaluator"]
+
+Loop = Callable[[Callable[..., Any], Iterator[Any], list[Any]], Stop | None]
 
 
 class Evaluator:
@@ -49,11 +53,14 @@ class Evaluator:
 
     Attributes:
         stack: what is under way.
+        turn: is held but for the time in which user code runs; whoever holds it meanwhile may look at all this.
+        under_way: the batch that user code is called for, if it can be divided.
         pace: how fast it goes.
         failures: what was skipped.
         keys: whether values travel with keys.
         multiples: what is left of long ones.
         rounds: of the frames that live here.
+        copy: gives copies of values that a function may change, for whoever has to tell how they were.
         cpus, all_cpus: how many lanes this rank has, and all ranks together.
         ending: the end of the run, where this process may go on after it.
     """
@@ -62,10 +69,14 @@ class Evaluator:
         self.plan = plan
         self.stack = Stack()
         self.pace = Pace(len(plan.places))
-        self.failures = Failures(note)
+        self.turn = Lock()
+        self.turn.acquire()
+        self.under_way = UnderWay()
+        self.failures = Failures(note, self.turn)
         self.keys = Unkeyed() if seed is None else Keys(seed)
-        self.multiples = Multiples(plan.places, self.stack, self.failures, self.keys)
+        self.multiples = Multiples(plan.places, self.stack, self.failures, self.keys, self.turn)
         self.rounds = Rounds(plan, note, self.stack, self.multiples, self.failures, self.keys)
+        self.copy: Callable[[int, Any], Any] | None = None
         self.cpus = 1
         self.all_cpus = 1
         self.ending: Ending | None = None
@@ -107,20 +118,40 @@ class Evaluator:
     # jobs -------------------------------------------------------------------------------------------------------------
 
     def _job(self, run: PendingValues) -> None:
-        values = self._batch(run)
-        started = self.pace.now
-        place = self._places[run.place]
-        outputs: list[Any] = []
-        job, iterator = self.keys.job(place), iter(values)
-        if place.time_limited:
-            stop = self.failures.timed(calls.call_job, job, iterator, outputs)
-        else:
-            stop = calls.call_job(job, iterator, outputs)
+        way, place = self.under_way, self._places[run.place]
+        iterator, outputs = self._begin(run), way.outputs
+        way.counts = False
+        stop = self._call(calls.call_job, run, self.keys.job(place), iterator, outputs)
         if stop is not None:
             self._job_stopped(run, stop, outputs)
         elif outputs:
             self.stack.push(run.context, place.next, outputs)
-        self.pace.measure(run.place, started, len(values))
+        self.pace.measure(run.place, way.started, way.count)
+
+    def _begin(self, run: PendingValues) -> Iterator[Any]:
+        """Begins the next batch of an entry; gives its values."""
+        way, index = self.under_way, run.index
+        values = self._batch(run)
+        way.outputs = []
+        way.first, way.count, way.started = index, len(values), self.pace.now
+        way.end = index + way.count
+        way.iterator = iterator = batch_iterator(values)
+        alone = way.count == 1 and run.base is None and self.copy is not None
+        way.copy = self.copy(run.place, values[0]) if alone else None  # type: ignore[misc]
+        return iterator
+
+    def _call(self, loop: Loop, run: PendingValues, function: Callable[..., Any], values: Iterator[Any],
+              outputs: list[Any]) -> Stop | None:  # fmt: skip
+        """Has user code called for a batch; it may be divided meanwhile."""
+        self.under_way.run = run
+        self.turn.release()
+        try:
+            if self._places[run.place].time_limited:
+                return self.failures.timed(loop, function, values, outputs)  # type: ignore[no-any-return]
+            return loop(function, values, outputs)
+        finally:
+            self.turn.acquire()
+            self.under_way.run = None
 
     def _job_stopped(self, run: PendingValues, stop: Stop, outputs: list[Any]) -> None:
         """Goes on after a failure or in front of a long Multiple; what is left of the batch waits below."""
@@ -144,31 +175,41 @@ class Evaluator:
         elif values := calls.elements(answer):
             self.stack.push(context, place.next, values)
 
+    def part_with(self, done: int) -> None:
+        """The first outputs of the batch under way leave it: they are on the stack, or at home."""
+        way = self.under_way
+        run, outputs = way.run, way.outputs[:done]
+        assert run is not None
+        if way.counts:
+            assert isinstance(run.context, Outbox)
+            run.context.deliver((run.base or 0) + way.first, outputs)
+        elif outputs:
+            self.stack.push(run.context, self._places[run.place].next, outputs)
+        del way.outputs[:done]
+        way.first = way.end - 1
+
+    def contexts(self) -> list[ScopeContext]:
+        """Where what is under way belongs."""
+        run = self.under_way.run
+        return self.stack.contexts() if run is None else [*self.stack.contexts(), run.context]
+
     # maps and switches ------------------------------------------------------------------------------------------------
 
     def _map(self, run: PendingValues) -> None:
-        base = (run.base or 0) + run.index
-        values = self._batch(run)
-        started = self.pace.now
-        place = self._places[run.place]
-        outputs: list[Any] = []
-        stop = self._call_map(place, list(values), outputs)
+        way, place = self.under_way, self._places[run.place]
+        iterator, outputs = self._begin(run), way.outputs
+        way.counts = True
+        function = self.keys.map(place)
+        stop = self._call(calls.call_map, run, function, iterator, outputs)
         while stop is not None:
             outputs.append(self._map_again(place, stop))
-            stop = self._call_map(place, list(stop.left), outputs)
+            stop = self._call(calls.call_map, run, function, stop.left, outputs)
         context = run.context
         if isinstance(context, StreamScope):
             context.deliver(outputs)
         elif isinstance(context, Outbox):
-            context.outputs.extend(outputs)
-            context.positions.append((base, len(outputs)))
-        self.pace.measure(run.place, started, len(values))
-
-    def _call_map(self, place: Place, values: list[Any], outputs: list[Any]) -> Stop | None:
-        function = self.keys.map(place)
-        if place.time_limited:
-            return self.failures.timed(calls.call_map, function, values, outputs)  # type: ignore[no-any-return]
-        return calls.call_map(function, values, outputs)
+            context.deliver((run.base or 0) + way.first, outputs)
+        self.pace.measure(run.place, way.started, way.count)
 
     def _map_again(self, place: Place, stop: Stop) -> Any:
         """What a retry gives; None for an item that is skipped."""
@@ -246,7 +287,7 @@ class Evaluator:
         recurred: list[Any] = []
         if place.time_limited:
             return self._end_singly(frame, place, values)
-        stop = self.keys.end_all(frame, place, iter(values), recurred)
+        stop = self._end_all(frame, place, iter(values), recurred)
         while stop is not None:
             assert stop.error is not None
             try:
@@ -254,8 +295,15 @@ class Evaluator:
                                                 partial(self.keys.end, frame, place, stop.item))  # fmt: skip
             except ItemSkipped as skipped:
                 self.failures.record(skipped)
-            stop = self.keys.end_all(frame, place, stop.left, recurred)
+            stop = self._end_all(frame, place, stop.left, recurred)
         return recurred
+
+    def _end_all(self, frame: FrameScope, place: Place, values: Iterator[Any], recurred: list[Any]) -> Stop | None:
+        self.turn.release()
+        try:
+            return self.keys.end_all(frame, place, values, recurred)
+        finally:
+            self.turn.acquire()
 
     def _end_singly(self, frame: FrameScope, place: Place, values: Sequence[Any]) -> list[Any]:
         recurred: list[Any] = []

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Callable
+from threading import Lock
 from time import monotonic_ns
 from typing import Any, NamedTuple
 
@@ -80,26 +81,30 @@ class Failures:
 
     Args:
         note: where the start of a call with a time limit is written down.
+        turn: see ``Evaluator``; it is given away while user code runs.
 
     Attributes:
         scope: of the work that is being done; the lane keeps it up to date.
         attempts: how many it took when ``again`` was successful last.
     """
 
-    def __init__(self, note: Any) -> None:
+    def __init__(self, note: Any, turn: Lock) -> None:
         self.skipped: list[ItemSkipped] = []
         self.scope = 0
         self.attempts = 1
         self._note = note
+        self._turn = turn
 
     def call(self, place: Place, part: str, item: Any, function: Callable[..., Any], *arguments: Any) -> Any:
         """``function(*arguments)`` under the policy of the place; ``part`` names store or emit."""
+        self._turn.release()
         try:
-            if place.time_limited:
-                return self.timed(function, *arguments)
-            return function(*arguments)
+            answer = self.timed(function, *arguments) if place.time_limited else function(*arguments)
         except BaseException as error:
+            self._turn.acquire()
             return self.again(place, item, error, lambda: function(*arguments), part)
+        self._turn.acquire()
+        return answer
 
     def timed(self, function: Callable[..., Any], *arguments: Any) -> Any:
         """Calls with the start written down, for the one who enforces the limit."""
@@ -126,11 +131,14 @@ class Failures:
         """
         while retry is not None and attempts <= place.policy.retries:
             attempts += 1
+            self._turn.release()
             try:
                 answer = self.timed(retry) if place.time_limited else retry()
             except BaseException as latest:
+                self._turn.acquire()
                 error = latest
             else:
+                self._turn.acquire()
                 self.attempts = attempts
                 return answer
         stage = f"{place.name} ({part})" if part else place.name

@@ -47,11 +47,11 @@ class Loader:
         return origin
 
     def values(self, work: WorkBatch) -> Any:
-        """The values of a unit, without those that are done."""
+        """The values of a unit."""
         payload = work.payload
         values = self._source.values_of(payload) if type(payload) in COUNTED else self._unpack(work)
-        if work.skip:
-            values = values[work.skip :]
+        if work.skip or work.count < len(values):  # what was cut off it is done, or done by others
+            values = values[work.skip : work.skip + work.count]
         return self._evaluator.keys.source(values, None if work.base is None else work.base + work.skip)
 
     def _unpack(self, work: WorkBatch) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import islice
+from threading import Lock
 from typing import Any
 
 from ..stream.plan import Place
@@ -26,13 +27,16 @@ class Multiples:
         stack: where they lie.
         failures: what happens when their code raises.
         keys: of their elements.
+        turn: see ``Evaluator``; it is given away while their code runs.
     """
 
-    def __init__(self, places: tuple[Place, ...], stack: Stack, failures: Failures, keys: Unkeyed) -> None:
+    def __init__(self, places: tuple[Place, ...], stack: Stack, failures: Failures, keys: Unkeyed,
+                 turn: Lock) -> None:  # fmt: skip
         self._places = places
         self._stack = stack
         self._failures = failures
         self._keys = keys
+        self._turn = turn
 
     def spread(self, context: ScopeContext, place: Place, item: Any, work: Any, attempts: int = 1) -> None:
         """Puts the Multiple on the stack that a job has given for an item, with so many calls."""
@@ -75,7 +79,7 @@ class Multiples:
     def take(self, rest: PendingMultiple, count: int) -> tuple[list[Any], bool]:
         """What goes on of the next ``count`` elements of a Multiple, and whether there may be more."""
         try:
-            raw = self._next(rest, count)
+            raw = self._aside(rest, count)
         except BaseException as error:
             again = self._take_again(rest, count, error)
             if again is None:
@@ -84,6 +88,13 @@ class Multiples:
         values = self._keys.children(rest, raw, rest.taken)
         rest.taken += len(raw)
         return values, len(raw) == count
+
+    def _aside(self, rest: PendingMultiple, count: int) -> list[Any]:
+        self._turn.release()
+        try:
+            return self._next(rest, count)
+        finally:
+            self._turn.acquire()
 
     def _next(self, rest: PendingMultiple, count: int) -> list[Any]:
         """The next elements of a Multiple as they are: here its code runs, if it is a generator."""

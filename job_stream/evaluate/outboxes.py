@@ -33,6 +33,16 @@ class Outbox(ScopeContext):
         self.outputs: list[Any] = []
         self.positions: list[tuple[int, int]] = []
 
+    def clear(self) -> None:
+        """Forgets what it holds, which has been collected."""
+        self.stores.clear()
+        self.outputs, self.positions = [], []
+
+    def deliver(self, base: int, outputs: list[Any]) -> None:
+        """Takes in what belongs to the positions of the source from ``base`` on."""
+        self.outputs.extend(outputs)
+        self.positions.append((base, len(outputs)))
+
 
 class FrameScope(ScopeContext):
     """A frame that lives in this evaluator."""

@@ -45,6 +45,11 @@ class Pace:
         cost, before = took / max(count, 1), self.costs[place]
         self.costs[place] = cost if before is None else before + 0.3 * (cost - before)
 
+    def notice(self, place: int, seconds: float) -> None:
+        """A value takes so long as nobody expected: those after it may, too."""
+        self.costs[place] = max(self.costs[place] or 0.0, seconds)
+        self.batches[place] = max(1, min(self.batches[place], int(BATCH_S / seconds)))
+
     def resemble(self, switch: Place) -> None:
         """Has a switch, which costs nothing itself, look like the places behind it, as far as they are known."""
         known = [goal for goal in switch.routes.values() if self.costs[goal] is not None]

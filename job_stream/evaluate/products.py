@@ -5,6 +5,8 @@ Values are packed here, so here it shows when something cannot travel: the error
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from time import perf_counter
 from typing import Any
 
@@ -70,6 +72,25 @@ class Products:
         products, self._products = (*self._products, *skips_of(self._evaluator, self._packing)), []
         return products
 
+    @contextmanager
+    def undone_on_error(self) -> Iterator[None]:
+        """Within, products are collected all together or not at all."""
+        products, skipped = len(self._products), len(self._evaluator.failures.skipped)
+        try:
+            yield
+        except BaseException:
+            del self._products[products:], self._evaluator.failures.skipped[skipped:]
+            raise
+
+    def of(self, context: Any, place: int, values: Any, base: int | None) -> tuple[Product, ...]:
+        """Products of values at a place, apart from all others."""
+        others, self._products = self._products, []
+        try:
+            self.file(context, place, values, base=base)
+            return tuple(self._products)
+        finally:
+            self._products = others
+
     def collect(self, home: Outbox) -> None:
         """Empties a home: its outputs and stores become products."""
         if home.outputs and self._drop and self._is_result(home.end):
@@ -78,8 +99,7 @@ class Products:
             self._output(home)
         for number, store in home.stores.items():
             self._fold(home.scope, number, store)
-        home.stores.clear()
-        home.outputs, home.positions = [], []
+        home.clear()
 
     def drop(self, home: Outbox) -> None:
         """Forgets results that nobody wants. If a stage gives what has not run, it gives that for each item."""
@@ -117,7 +137,7 @@ class Products:
         """Makes products of values at a place, in groups that can be lent one by one."""
         scope, kind = self._scope_of(context, names or {}), self._plan.places[place].kind
         if kind == Kind.END:
-            if len(values) and not (self._is_result(place) and self._drop):
+            if len(values) and not self.is_unwanted(place):
                 values = self._evaluator.keys.bare(values) if self._is_result(place) else values
                 self._append(Output(scope, place, len(values), None), values)
             return
@@ -126,6 +146,10 @@ class Products:
             group = values[start : start + size]
             position = None if base is None else base + start
             self._append(WorkBatch(scope, place, len(group), None, position, one_by_one=one_by_one), group)
+
+    def is_unwanted(self, place: int) -> bool:
+        """Whether nobody is interested in what reaches this place."""
+        return self._drop and self._plan.places[place].kind == Kind.END and self._is_result(place)
 
     def _is_result(self, end: int) -> bool:
         """Whether what reaches this end leaves the stream; the scope may be another rank's."""

@@ -60,6 +60,7 @@ class Stack:
         values, index = run.values, run.index
         if len(values) - index <= size:
             self.entries.pop()
+            run.index = len(values)
             return values[index:] if index else values
         run.index = index + size
         return values[index : run.index]
@@ -112,5 +113,11 @@ class Stack:
         return next((entry for entry in entries if type(entry) is PendingMultiple and entry.again), None)
 
     def contexts(self) -> list[ScopeContext]:
-        """Where what is on it belongs; not, where scopes themselves do."""
-        return [entry.context for entry in self.entries if not isinstance(entry, ScopeMark)]
+        """Where what is on it belongs, and where frames do that live on it."""
+        return [_context_of(entry) for entry in self.entries]
+
+
+def _context_of(entry: Entry) -> ScopeContext:
+    if not isinstance(entry, ScopeMark):
+        return entry.context
+    return entry.scope.context if isinstance(entry.scope, FrameScope) else entry.scope

@@ -3,7 +3,7 @@
 Another run's nursery, a helper of ``multiprocessing``, whatever else a thread of the script forks: each would hold the
 sockets and the memory files of this run open, and keep them for as long as it lives. So a run says what it has, and
 every process that comes of ``os.fork`` lets go of it first of all. Nothing takes a lock there, since another thread may
-have held it at the fork.
+have held it at the fork. What can keep still around a fork, such as a thread of ours, does so.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from contextlib import AbstractContextManager, suppress
 from typing import Any, Protocol
 from weakref import WeakSet
 
-__all__ = ["MEMORY_FILE", "Belonging", "alone", "disown", "own"]
+__all__ = ["MEMORY_FILE", "Belonging", "Restless", "alone", "disown", "keep_still", "move_on", "own"]
 
 MEMORY_FILE = "job_stream"
 """The name of memory files, by which those that are on their way through this process are found."""
@@ -25,6 +25,16 @@ class Belonging(Protocol):
 
     def let_go(self) -> None:
         """In a forked process: closes it, and does nothing from then on; takes no lock."""
+
+
+class Restless(Belonging, Protocol):
+    """Something that does not stand still by itself when somebody forks."""
+
+    def pause(self) -> None:
+        """Before a fork of this process."""
+
+    def resume(self) -> None:
+        """After it, in this process."""
 
 
 class _ForkTurn:
@@ -40,6 +50,7 @@ class _ForkTurn:
 
 _turn = _ForkTurn()
 _belongings: WeakSet[Belonging] = WeakSet()
+_restless: WeakSet[Restless] = WeakSet()
 
 
 def alone() -> AbstractContextManager[Any]:
@@ -57,8 +68,34 @@ def disown(thing: Belonging) -> None:
     _belongings.discard(thing)
 
 
+def keep_still(thing: Restless) -> None:
+    """Has this keep still around forks from now on."""
+    _restless.add(thing)
+
+
+def move_on(thing: Restless) -> None:
+    """It keeps still for good."""
+    _restless.discard(thing)
+
+
+def _pause() -> None:
+    for thing in list(_restless):
+        with suppress(Exception):
+            thing.pause()
+
+
+def _resume() -> None:
+    for thing in list(_restless):
+        with suppress(Exception):
+            thing.resume()
+
+
 def _let_go() -> None:
     _turn.renew()
+    for restless in list(_restless):
+        with suppress(Exception):
+            restless.let_go()
+    _restless.clear()
     if not _belongings:
         return
     for thing in list(_belongings):
@@ -76,4 +113,4 @@ def _close_memory_files() -> None:
                 os.close(int(name))
 
 
-os.register_at_fork(after_in_child=_let_go)
+os.register_at_fork(before=_pause, after_in_parent=_resume, after_in_child=_let_go)

@@ -73,7 +73,7 @@ class SimulatedLane:
             values = list(range(payload.start, payload.stop))
         elif type(payload) is m.RangeSlice:
             values = [number // 3 for number in range(*payload)]
-        return values[work.skip :] if values is not None else [Store()]
+        return values[work.skip : work.skip + work.count] if values is not None else [Store()]
 
     def run(self, work: m.WorkBatch, values: list[Any]) -> None:
         place = self.plan.places[work.place]

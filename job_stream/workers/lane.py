@@ -1,16 +1,4 @@
-"""A lane: takes parcels from its link, runs them through the evaluator and repays them.
-
-A parcel is a loan of units. Whatever comes of a unit counts when the unit is *closed*, and not before; closing units
-and filing what came of them is one message (``Repaid``), so that a lane may die at any moment: either the rank has the
-unit still, or all that came of it. Three rules follow, which everything below keeps.
-
-- Products are never sent without closing all that they came from. Outputs of many units lie mixed in one home
-  (``Outbox``), so all units that have been worked on are closed at once.
-- What is not done of a unit that is closed must be in the same message: as products that wait at the rank, or as *kept*
-  units, which the lane goes on with under new names. The lane may keep only what the rank can describe without it:
-  values that the rank has the payload of, or that travel along; what is left of a Multiple, as the value that gave it.
-- The unit that the lane is in is noted on the board before the message goes. If the lane dies in between, the rank
-  knows no unit of that name, and suspects nobody; the other way round it would suspect one that is done.
+"""A lane: takes parcels from its link, runs them through the evaluator and repays them (``repayments`` says how).
 
 When it repays:
 
@@ -23,18 +11,19 @@ When it repays:
   between two steps; how much is left is the more work to find out the more there is, so the next look waits;
 - at the end of a slice after the state of the stream was asked for: the rest is handed over. Where checkpoints are
   written, also when it has not been for half a second: whoever asks does not wait for long items, and lanes that are
-  asked within one would be too late each time.
+  asked within one would be too late each time;
+- in the midst of a step that takes long, for the same reasons (``interruption``).
 """
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from math import inf
+from threading import get_ident
 from time import perf_counter
 from typing import Any
 
-from ..engine.messages import Flush, Lend, Repaid, Resume, WorkBatch
+from ..engine.messages import Flush, Lend, Resume, WorkBatch
 from ..evaluate.context import enter
 from ..evaluate.entries import PendingMultiple, ScopeMark
 from ..evaluate.evaluator import Evaluator
@@ -43,16 +32,17 @@ from ..evaluate.loading import Loader
 from ..evaluate.outboxes import Outbox
 from ..evaluate.packing import Packing
 from ..evaluate.products import Products
-from ..memory.words import ENDING, NOTE_LOAN, NOTE_PLACE, NOTE_UNIT, PAUSED, REPORTS, WANTED
+from ..memory.words import ENDING, NOTE_LOAN, PAUSED, WANTED
+from .copies import Copies
+from .interruption import Interruption
+from .repayments import Repayments
+from .reporting import Reporting
 from .stopwatch import Stopwatch
 from .surplus import Kept, Surplus
 
 __all__ = ["Lane"]
 
 SLICE_S = 4e-2
-REPORT_S = 0.5
-REPORT_SHARE = 50
-"""Reporting unasked may take one part in so many."""
 LOOK_SHARE = 10
 """How many times as long as it takes to look at all that is left, which may be much, is worked before the next look."""
 FOLD_SHARE = 150
@@ -75,30 +65,23 @@ class Lane:
 
     def __init__(self, number: int, link: Any, evaluator: Evaluator, packing: Packing, source: Any, note: Any,
                  flags: Any, drop: bool, saved: bool = False) -> None:  # fmt: skip
-        self._number = number
         self._link = link
         self._evaluator = evaluator
         self._stack = evaluator.stack
         self._pace = evaluator.pace
-        self._plan = evaluator.plan
         self._loader = Loader(evaluator, source, note)
         self._products = Products(evaluator, packing, drop)
-        self._surplus = Surplus(evaluator, self._products)
+        self._surplus = Surplus(evaluator, packing, self._products)
+        self._repayments = Repayments(number, link, evaluator, self._products, note)
         self._packing = packing
         self._note = note
         self._watch = Stopwatch(note)
         self._flags = flags
-        self._drop = drop
-        self._homes: dict[int, Outbox] = {}
         self._ahead: deque[Any] = deque()
-        self._waiting: deque[tuple[int, WorkBatch]] = deque()
-        self._loan = 0
-        self._closing: list[int] = []
-        self._retained: list[tuple[int, tuple[int, ...]]] = []
-        self._samples: dict[int, list[float]] = {}
-        self._reports = flags[REPORTS]
-        self._pause_s = REPORT_S if saved else inf
-        self._report_at = inf
+        self._reporting = Reporting(flags, saved)
+        evaluator.copy = Copies(evaluator.pace, packing).take
+        self._interruption = Interruption(flags, evaluator, self._surplus, self._repayments, self._reporting,
+                                          self._fail)  # fmt: skip
         self._look_at = 0.0
         self._worked = 0.0
         self._slice_start = 0.0
@@ -106,16 +89,19 @@ class Lane:
     def run(self) -> None:
         """Works until the rank closes the link."""
         enter(self._evaluator)
-        while True:
-            message = self._ahead.popleft() if self._ahead else self._link.receive()
-            if message is None:
-                return
-            try:
-                self._take(message)
-            except StageFailed as failed:
-                self._link.send(failure_of(failed, self._packing.pack_error))
-            except Exception as error:
-                self._link.send(failure_of(ours("a lane", error), self._packing.pack_error))
+        try:
+            while (message := self._ahead.popleft() if self._ahead else self._link.receive()) is not None:
+                try:
+                    self._take(message)
+                except StageFailed as failed:
+                    self._link.send(failure_of(failed, self._packing.pack_error))
+                except Exception as error:
+                    self._fail(error)
+        finally:
+            self._interruption.close()
+
+    def _fail(self, error: Exception) -> None:
+        self._link.send(failure_of(ours("a lane", error), self._packing.pack_error))
 
     def _take(self, message: Any) -> None:
         kind = type(message)
@@ -127,52 +113,38 @@ class Lane:
     # one parcel -------------------------------------------------------------------------------------------------------
 
     def _parcel(self, lend: Lend) -> None:
-        self._loan, self._closing = lend.loan, []
-        self._surplus.begin_parcel(len(lend.units))
         self._note[NOTE_LOAN] = lend.loan
-        self._slice_start = self._pace.now = perf_counter()
-        self._report_at = self._slice_start + self._pause_s
+        self._slice_start = self._pace.now = now = perf_counter()
+        self._surplus.begin_parcel(len(lend.units))
+        self._reporting.begin_parcel(now)
+        self._repayments.begin_parcel(lend)
+        if not lend.one_by_one:
+            self._interruption.begin_parcel(get_ident())
         self._watch.start()
-        self._waiting.extend(lend.units)
-        while self._waiting:
-            number, work = self._waiting.popleft()
-            self._unit(number, work, lend.one_by_one)
-            if self._waiting and self._pace.now >= self._report_at:
-                self._aside(self._hand_home)
+        try:
+            while (work := self._repayments.begin_unit()) is not None:
+                self._unit(work, lend.one_by_one)
+                if self._repayments.are_waiting and self._reporting.is_due(self._pace.now):
+                    self._aside(self._hand_home)
+        finally:
+            self._interruption.end_parcel()
         self._watch.stop()
         self._end_parcel()
         self._note[NOTE_LOAN] = 0
 
-    def _return_waiting(self) -> None:
-        """Gives back the units that have not been begun."""
-        names = tuple(number for number, _ in self._waiting)
-        self._waiting.clear()
-        self._link.send(Repaid(self._number, self._loan, (), returned=names))
-
-    def _unit(self, number: int, work: WorkBatch, one_by_one: bool) -> None:
+    def _unit(self, work: WorkBatch, one_by_one: bool) -> None:
         """Runs one unit to its end, or as far as it is to be run here."""
         started = self._pace.now
-        self._note[NOTE_UNIT] = number
-        self._note[NOTE_PLACE] = -1 - work.place
-        self._closing.append(number)
         self._evaluator.failures.scope = work.scope
-        home = self._home(work)
+        home = self._repayments.home_of(work)
+        self._surplus.begin(None, work)
         if one_by_one:
             return self._carefully(home, work)
         self._surplus.begin(self._loader.load(home, work), work)
         self._drain()
         self._pace.now = now = perf_counter()
         self._worked += now - started
-        sample = self._samples.setdefault(work.place, [0, 0.0])
-        sample[0] += work.count
-        sample[1] += now - started
-
-    def _home(self, work: WorkBatch) -> Outbox:
-        home = self._homes.get(work.scope)
-        if home is None:
-            end = self._plan.bodies[self._plan.places[work.place].body].end
-            home = self._homes[work.scope] = Outbox(work.scope, end)
-        return home
+        self._repayments.sample(work.place, work.count - self._surplus.gone, now - started)
 
     def _drain(self) -> None:
         stack, step, pace, flags = self._stack, self._evaluator.step, self._pace, self._flags
@@ -189,8 +161,7 @@ class Lane:
         """Others have nothing to do: hands over what is worth a journey."""
         if self._flags[ENDING]:
             raise SystemExit
-        if self._waiting:
-            self._return_waiting()
+        self._repayments.give_back()
         began = perf_counter()
         if began < self._look_at:
             return
@@ -199,7 +170,7 @@ class Lane:
         self._look_at = now + LOOK_SHARE * (now - began)
         if is_worth:
             self._aside(self._hand_over)
-        elif self._is_report_due:  # it may never be worth one: in a frame one thing follows the other
+        elif self._reporting.is_due(now):  # it may never be worth one: in a frame one thing follows the other
             self._aside(self._hand_home)
 
     def _aside(self, action: Callable[[], Any]) -> None:
@@ -235,44 +206,14 @@ class Lane:
     # leaving a parcel -------------------------------------------------------------------------------------------------
 
     def _end_parcel(self) -> None:
-        stores = sum(len(home.stores) for home in self._homes.values())
-        if stores and not self._has_products() and self._worked < FOLD_SHARE * self._products.fold_cost:
-            self._retain()
+        if self._repayments.may_retain and self._worked < FOLD_SHARE * self._products.fold_cost:
+            self._repayments.retain()
         else:
             self._repay()
 
-    def _has_products(self) -> bool:
-        outputs = any(home.outputs for home in self._homes.values())
-        return outputs or bool(self._products) or bool(self._evaluator.failures.skipped)
-
-    def _retain(self) -> None:
-        names = tuple(self._closing)
-        self._retained.append((self._loan, names))
-        self._closing = []
-        self._link.send(Repaid(self._number, self._loan, (), computed=names, samples=self._take_samples()))
-
     def _repay(self, kept: Kept = ()) -> None:
-        """Repays everything that has been closed, with all that came of it."""
-        self._collect()
-        closed = list(self._retained)
-        if self._closing:
-            closed.append((self._loan, tuple(self._closing)))
-        products = self._products.take()
-        self._retained, self._closing, self._worked = [], [name for name, _ in kept], 0.0
-        if kept:
-            self._note[NOTE_UNIT] = kept[0][0]  # of what is on top of the stack
-        self._link.send(Repaid(self._number, self._loan, tuple(closed), products, (), (), kept,
-                               self._take_samples()))  # fmt: skip
-
-    def _take_samples(self) -> tuple[tuple[int, int, float], ...]:
-        samples, self._samples = self._samples, {}
-        return tuple((place, int(items), seconds) for place, (items, seconds) in samples.items())
-
-    def _collect(self) -> None:
-        """Turns what the homes hold into products."""
-        for home in self._homes.values():
-            self._products.collect(home)
-        self._homes = {home.scope: home for home in self._stack.contexts() if isinstance(home, Outbox)}
+        self._worked = 0.0
+        self._repayments.repay(kept)
 
     # leaving in the middle --------------------------------------------------------------------------------------------
 
@@ -288,25 +229,17 @@ class Lane:
     def _report(self) -> None:
         """At the end of a slice: repays what has come so far and goes on with the rest."""
         self._slice_start = self._pace.now
-        if self._is_report_due and self._hand_home():
+        if self._reporting.is_due(self._pace.now) and self._hand_home():
             return
-        if self._drop:
-            self._forget_results()
-        if self._has_products() and self._may_stay():
+        self._repayments.forget_unwanted()
+        if self._repayments.has_products and self._may_stay():
             self._repay(self._surplus.stay())
             self._await_room()
-
-    def _forget_results(self) -> None:
-        for home in self._homes.values():
-            if self._plan.places[home.end].body == 0:
-                self._products.drop(home)
 
     def _may_stay(self) -> bool:
         """Whether all that is left can be kept, and what has come of the rest can leave without it."""
         stack = self._stack
-        if stack.marks or not stack or stack.private():
-            return False
-        return not any(home.stores for home in self._homes.values())
+        return bool(stack) and not (stack.marks or stack.private() or self._repayments.has_stores)
 
     def _await_room(self) -> None:
         """Waits while results pile up."""
@@ -318,17 +251,10 @@ class Lane:
                 break
             self._ahead.append(message)
 
-    @property
-    def _is_report_due(self) -> bool:
-        return self._reports != self._flags[REPORTS] or self._pace.now >= self._report_at
-
     def _hand_home(self) -> bool:
         """For a checkpoint: all that is left goes to the rank, open frames too; False: there is too much of it."""
-        began = perf_counter()
-        self._reports = self._flags[REPORTS]
-        found = self._surplus.loosen()
-        if found:
-            self._hand_over()
-        now = perf_counter()
-        self._report_at = now + max(self._pause_s, REPORT_SHARE * (now - began))
+        with self._reporting.under_way():
+            found = self._surplus.loosen()
+            if found:
+                self._hand_over()
         return found

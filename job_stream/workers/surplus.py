@@ -9,13 +9,16 @@ all of its elements are taken first (``loosen``), which bounds how long it may b
 
 from __future__ import annotations
 
-from ..engine.messages import WorkBatch
+from itertools import islice
+
+from ..engine.messages import Product, WorkBatch
 from ..errors import PlanError
 from ..evaluate.entries import PendingMultiple, PendingValues, ScopeMark
 from ..evaluate.evaluator import Evaluator
 from ..evaluate.failures import StageFailed
 from ..evaluate.loading import GULP
-from ..evaluate.outboxes import Outbox
+from ..evaluate.outboxes import FrameScope, Outbox
+from ..evaluate.packing import Packing
 from ..evaluate.products import Products
 from ..evaluate.stack import Entry
 from ..stream.plan import Kind
@@ -30,6 +33,8 @@ DRAW_ITEMS = 8
 DRAW_BYTES = 32 << 20
 LOOSEN_MOST = 1 << 16
 
+_PLAIN: tuple[type, ...] = (type(iter([])), type(iter(())), type(iter(range(0))), type(iter(range(1 << 70))))
+
 Kept = tuple[tuple[int, WorkBatch], ...]
 """What stays with the lane, by the names of its new units."""
 
@@ -39,11 +44,17 @@ class Surplus:
 
     Args:
         evaluator: that runs it.
+        packing: of values that others are given.
         products: takes what leaves.
+
+    Attributes:
+        gone: how many values of the unit have left before they were begun.
     """
 
-    def __init__(self, evaluator: Evaluator, products: Products) -> None:
+    def __init__(self, evaluator: Evaluator, packing: Packing, products: Products) -> None:
+        self.gone = 0
         self._evaluator = evaluator
+        self._packing = packing
         self._stack = evaluator.stack
         self._costs = evaluator.pace.costs
         self._plan = evaluator.plan
@@ -58,7 +69,7 @@ class Surplus:
 
     def begin(self, origin: PendingValues | None, work: WorkBatch) -> None:
         """A unit is on the stack; ``origin`` is the entry where that is all of it, as plain values."""
-        self._origin, self._work = origin, work
+        self._origin, self._work, self.gone = origin, work, 0
 
     # how much ---------------------------------------------------------------------------------------------------------
 
@@ -134,9 +145,22 @@ class Surplus:
                           f"stage {place.name!r}: it has a time limit, or runs in threads")  # fmt: skip
         raise StageFailed(place.name, "<an element of the Multiple>", 1, error, place.number)
 
-    def surrender(self) -> Kept:
-        """Turns the whole stack into products, but for what is left of Multiples, which stays."""
-        names: dict[int, int] = {}
+    def is_origin(self, run: PendingValues) -> bool:
+        """Whether an entry is the unit under way."""
+        return run is self._origin
+
+    def surrender(self, names: dict[int, int] | None = None) -> Kept:
+        """Turns the whole stack into products, but for what is left of Multiples, which stays. Where that cannot be
+        done, nothing has happened.
+
+        Args:
+            names: is told what stands for the frames that leave, by their identity.
+        """
+        with self._products.undone_on_error():
+            return self._surrender({} if names is None else names)
+
+    def _surrender(self, names: dict[int, int]) -> Kept:
+        gone = 0
         stay: list[PendingMultiple] = []
         for entry in [*self._stack.entries, *self._stack.parked]:
             if type(entry) is ScopeMark:
@@ -144,11 +168,14 @@ class Surplus:
             elif type(entry) is PendingValues:
                 values = entry.values[entry.index :]
                 self._products.file(entry.context, entry.place, values, names, base=self._base_of(entry))
+                gone += len(values) if entry is self._origin else 0
             elif type(entry) is PendingMultiple:
                 stay.append(entry)
+        kept = tuple(self.named(self._products.work_of(rest)) for rest in reversed(stay))
         self._stack.clear(stay)
         self._origin = None
-        return tuple(self._named(self._products.work_of(rest)) for rest in reversed(stay))
+        self.gone += gone
+        return kept
 
     def _base_of(self, run: PendingValues) -> int | None:
         work = self._work
@@ -163,15 +190,92 @@ class Surplus:
 
     def _keep(self, entry: Entry) -> tuple[int, WorkBatch]:
         if type(entry) is PendingMultiple:
-            return self._named(self._products.work_of(entry))
+            return self.named(self._products.work_of(entry))
         assert type(entry) is PendingValues
         left, work = len(entry.values) - entry.index, self._work
         if entry is self._origin and work is not None:
-            return self._named(work._replace(count=left, payload=None, skip=work.skip + entry.index))
+            return self.named(work._replace(count=left, payload=None, skip=work.skip + entry.index))
         assert isinstance(entry.context, Outbox)
         payload = self._products.pack(entry.place, entry.values[entry.index :], "output")
-        return self._named(WorkBatch(entry.context.scope, entry.place, left, payload))
+        return self.named(WorkBatch(entry.context.scope, entry.place, left, payload))
 
-    def _named(self, work: WorkBatch) -> tuple[int, WorkBatch]:
+    def named(self, work: WorkBatch) -> tuple[int, WorkBatch]:
+        """A new name for work that stays here."""
         self._last_name += 1
         return self._last_name, work
+
+    # while user code runs ---------------------------------------------------------------------------------------------
+
+    def is_unwanted(self, place: int) -> bool:
+        """Whether what comes of a stage is a result that nobody wants."""
+        return self._products.is_unwanted(self._plan.places[place].next)
+
+    def take_plain(self) -> None:
+        """Takes the elements of Multiples that lie there already: no code of the user's runs for them."""
+        for rest in [entry for entry in self._stack.entries if type(entry) is PendingMultiple]:
+            if type(rest.iterator) in _PLAIN:
+                raw = list(islice(rest.iterator, LOOSEN_MOST))
+                values = self._evaluator.keys.children(rest, raw, rest.taken)
+                rest.taken += len(raw)
+                if len(raw) < LOOSEN_MOST:
+                    self._stack.remove(rest)
+                if values:
+                    self._stack.push(rest.context, rest.target, values)
+
+    def under_way(self, run: PendingValues) -> WorkBatch | None:
+        """The value that user code has now, as it was before that; None: nobody can tell how it was, or something is
+        left that only this lane has."""
+        if self._stack.private():
+            return None
+        index = run.index - 1
+        if run is self._origin and self._work is not None:
+            return self._work._replace(count=1, payload=None, skip=self._work.skip + index)
+        copy = self._evaluator.under_way.copy
+        if copy is None and not self._packing.may_pack(run.values[index]):
+            return None
+        scope = run.context.scope if isinstance(run.context, Outbox) else 0
+        payload = self._products.pack(run.place, [run.values[index]], "output") if copy is None else copy
+        return WorkBatch(scope, run.place, 1, payload)
+
+    @property
+    def is_in_frame(self) -> bool:
+        """Whether all that is under way belongs to a frame that a value of the unit has opened, or is about to open."""
+        origin = self._origin
+        if origin is None or self._plan.places[origin.place].kind != Kind.FRAME:
+            return False
+        above = [entry for entry in self._stack.entries if entry is not origin]
+        return not above or (type(above[0]) is ScopeMark and _is_frame_of(above[0], origin))
+
+    def leave_frame(self) -> tuple[int, WorkBatch]:
+        """Makes products of all of the unit but the frame under way: the value that has opened it stays, as if it had
+        not been begun."""
+        origin, work = self._origin, self._work
+        assert origin is not None
+        assert work is not None
+        values = origin.values[origin.index :]
+        if values:
+            with self._products.undone_on_error():
+                self._products.file(origin.context, origin.place, values, base=self._base_of(origin))
+            self._stack.remove(origin)
+        self.gone += len(values)
+        self._origin = None
+        return self.named(work._replace(count=1, payload=None, skip=work.skip + origin.index - 1))
+
+    def shorten(self) -> tuple[tuple[int, WorkBatch], tuple[Product, ...]] | None:
+        """Cuts what has not been begun off the unit: what stays of it under a new name, and the products that leave;
+        None: there is nothing of that."""
+        origin, work = self._origin, self._work
+        if origin is None or work is None or origin not in self._stack.entries or not origin.index:
+            return None
+        values = origin.values[origin.index :]
+        with self._products.undone_on_error():
+            products = self._products.of(origin.context, origin.place, values, self._base_of(origin))
+        self._stack.remove(origin)
+        self.gone += len(values)
+        self._work = work._replace(count=origin.index, payload=None)
+        return self.named(self._work), products
+
+
+def _is_frame_of(mark: ScopeMark, origin: PendingValues) -> bool:
+    frame = mark.scope
+    return isinstance(frame, FrameScope) and frame.context is origin.context and frame.place.number == origin.place

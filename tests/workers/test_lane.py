@@ -17,7 +17,7 @@ from job_stream.memory.words import REPORTS, WANTED, SharedWords
 from job_stream.stream.plan import LAST, Builder, Kind, Stage
 from job_stream.values import Sent
 from job_stream.workers import lane as lanes
-from job_stream.workers import surplus
+from job_stream.workers import reporting, surplus
 from job_stream.workers.lane import Lane
 from job_stream.workers.surplus import DRAW_BYTES, DRAW_ITEMS
 
@@ -136,7 +136,7 @@ def test_with_checkpoints_a_frame_is_handed_over_now_and_then_without_being_aske
     saved: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(lanes, "SLICE_S", 0)
-    monkeypatch.setattr(lanes, "REPORT_S", 0)
+    monkeypatch.setattr(reporting, "REPORT_S", 0)
     assert is_handed_over(looping(SharedWords(shared=False), lambda: None, saved)) == saved
 
 
@@ -144,8 +144,8 @@ def test_with_checkpoints_a_frame_is_handed_over_now_and_then_without_being_aske
 def test_with_checkpoints_what_is_done_of_a_long_parcel_is_repaid_before_its_end(
     saved: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lanes, "REPORT_S", 0)
-    monkeypatch.setattr(lanes, "REPORT_SHARE", 0)
+    monkeypatch.setattr(reporting, "REPORT_S", 0)
+    monkeypatch.setattr(reporting, "REPORT_SHARE", 0)
     builder = Builder()
     job = builder.add(Stage(Kind.JOB, "work", abs))
     board = SharedWords(shared=False)
