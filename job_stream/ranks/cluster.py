@@ -26,9 +26,10 @@ from ..ground.texts import told
 from ..memory.buffers import plain_room
 from ..memory.codec import RankCodec
 from ..memory.exceptions import pack_error, unpack_error
-from ..stream.fingerprint import fingerprint
+from ..memory.payload import pack, unpack
+from ..stream.fingerprint import Stages, fingerprint
 from ..stream.plan import Plan
-from .protocol import KINDS, Hello, Ping, Pong, RunFailed, Through
+from .protocol import KINDS, Hello, Ping, Pong, RunFailed, Shared, Through
 from .transport import Left, Received, Transport
 from .world import world
 
@@ -47,6 +48,10 @@ GATHER_S = 2e-4
 _EPOCH = struct.Struct("<I")
 _LEFT = b"left"
 """Stands, in place of a head, for the end of a rank's script."""
+
+
+_SHARING: Stages = (("call of", "share", 0),)
+"""What stands for ``share`` among the streams of a script."""
 
 
 class Gone(NamedTuple):
@@ -80,7 +85,7 @@ class Cluster:
         self._clock = 0.0
         self._tick = time.monotonic()
         self._next_look = 0.0
-        self._stages: tuple[tuple[str, str, int], ...] = ()
+        self._stages: Stages = ()
         self._primary_has_begun = False
         self.has_told = False
         self._is_open = self._is_through = False
@@ -94,10 +99,13 @@ class Cluster:
         Raises:
             WorldError: this rank has been given up by the others.
         """
+        return self._begin(fingerprint(plan))
+
+    def _begin(self, stages: Stages) -> list[Gone]:
         if self.transport.expelled:
             raise _expulsion(self.rank)
         self._epoch += 1
-        self._stages = fingerprint(plan)
+        self._stages = stages
         self._heard.clear()
         self._pinged.clear()
         self._primary_has_begun = False
@@ -159,6 +167,44 @@ class Cluster:
             for rank in range(1, self.size):
                 self.send(rank, Through())
         self._is_open, self.has_told, self._failure = False, False, None
+
+    def share(self, value: Any) -> Any:
+        """A value of the primary on all ranks, which come here at the same point of their scripts.
+
+        Raises:
+            PayloadError: it cannot be pickled.
+            WorldError: the primary is lost.
+        """
+        self._begin(_SHARING)
+        try:
+            return self._give(value) if self.rank == 0 else self._receive()
+        finally:
+            self._is_open = False
+
+    def _give(self, value: Any) -> Any:
+        try:
+            message = Shared(pack(value))
+        except BaseException as error:
+            self.tell(error)
+            raise
+        for rank in range(1, self.size):
+            self.send(rank, message)
+        since = time.monotonic()
+        while self.transport.under_way:
+            _messages(self.news(plain_room))
+            time.sleep(_pause(since))
+        return value
+
+    def _receive(self) -> Any:
+        since = time.monotonic()
+        while True:
+            for _, message in _messages(self.news(plain_room)):
+                if type(message) is Shared:
+                    return unpack(message.value.frames())
+            if 0 in self._gone:
+                raise self.without_primary(self._gone[0])
+            self.silent(set)
+            time.sleep(_pause(since))
 
     def await_primary(self, room: Callable[[int], tuple[memoryview, Any]], is_stopped: Callable[[], bool]) -> None:
         """Waits until the primary is through with the stream.
@@ -252,12 +298,15 @@ class Cluster:
             self.send(rank, Pong())
         elif kind is Hello:
             self._begun.add(rank)
-            self._compare(found, rank, message.stages)
+            if message.stages != self._stages:
+                found.append(_difference(self._stages, message.stages, rank))
         elif kind is RunFailed:
             self._failure = _unpacked(message.error)
             found.append(self._failure)
         elif kind is Through:
             self._is_through = True
+        elif kind is Shared and self._stages != _SHARING:
+            found.append(_difference(_SHARING, self._stages, self.rank))
         elif kind is not Pong:
             found.append((rank, message))
 
@@ -269,21 +318,6 @@ class Cluster:
                 f"what {self.name_of(rank)} has sent cannot be read ({error}): start the same version of job_stream "
                 "and of Python on all ranks"
             ) from error
-
-    def _compare(self, found: list[Any], rank: int, theirs: tuple[tuple[str, str, int], ...]) -> None:
-        ours = self._stages
-        if theirs == ours:
-            return
-        number = next((i for i, (a, b) in enumerate(zip(ours, theirs, strict=False)) if a != b),
-                      min(len(ours), len(theirs)))  # fmt: skip
-        here, there = (_name_stage(stages, number) for stages in (ours, theirs))
-        what = f"{here} on rank 0 and {there} on rank {rank}"
-        if here == there:
-            what = f"{here}, whose code or targets are others on rank {rank} than on rank 0"
-        found.append(PlanError(
-            f"the ranks run different streams: stage number {number + 1} is {what}; start the same script with the "
-            "same stages and the same version of Python everywhere"
-        ))  # fmt: skip
 
     def silent(self, debtors: Callable[[], set[int]]) -> list[Gone]:
         """Ranks that should answer and have not for long; asks those that might.
@@ -341,6 +375,14 @@ def cluster() -> Cluster:
     return Cluster(world())
 
 
+def _messages(news: list[Any]) -> list[tuple[int, Any]]:
+    """The messages of what has come, with their ranks; an error is raised."""
+    for each in news:
+        if isinstance(each, BaseException):
+            raise each
+    return [each for each in news if not isinstance(each, Gone)]
+
+
 def _pause(since: float) -> float:
     """How long to sleep where nothing is expected soon."""
     return pause_between_looks(time.monotonic() - since, calm=False, busy=False, awaits=False)
@@ -350,7 +392,21 @@ def _expulsion(rank: int) -> WorldError:
     return WorldError(f"rank {rank} was given up by the others after {SILENT_S:g} s of silence: has it been stopped?")
 
 
-def _name_stage(stages: tuple[tuple[str, str, int], ...], number: int) -> str:
+def _difference(ours: Stages, theirs: Stages, rank: int) -> PlanError:
+    """What is to be said where rank 0 and another one do not run the same."""
+    number = next((i for i, (a, b) in enumerate(zip(ours, theirs, strict=False)) if a != b),
+                  min(len(ours), len(theirs)))  # fmt: skip
+    here, there = (_name_stage(stages, number) for stages in (ours, theirs))
+    what = f"{here} on rank 0 and {there} on rank {rank}"
+    if here == there:
+        what = f"{here}, whose code or targets are others on rank {rank} than on rank 0"
+    return PlanError(
+        f"the ranks run different streams: stage number {number + 1} is {what}; start the same script with the "
+        "same stages and the same version of Python everywhere"
+    )
+
+
+def _name_stage(stages: Stages, number: int) -> str:
     return f"{stages[number][0]} {stages[number][1]!r}" if number < len(stages) else "missing"
 
 

@@ -16,10 +16,13 @@ from typing import Any
 
 from .plan import Place, Plan
 
-__all__ = ["fingerprint"]
+__all__ = ["Stages", "fingerprint"]
+
+Stages = tuple[tuple[str, str, int], ...]
+"""A fingerprint: for each place its kind, its name, and a number for its code and routes."""
 
 
-def fingerprint(plan: Plan) -> tuple[tuple[str, str, int], ...]:
+def fingerprint(plan: Plan) -> Stages:
     """For each place of a plan its kind, its name, and a number for its code and routes."""
     return tuple((place.kind, place.name, _place_crc(place)) for place in plan.places)
 
