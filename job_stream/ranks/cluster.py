@@ -178,19 +178,19 @@ class Cluster:
         self._begin(_SHARING)
         try:
             return self._give(value) if self.rank == 0 else self._receive()
+        except BaseException as error:
+            if self.rank == 0:
+                self.tell(error)
+            raise
         finally:
             self._is_open = False
 
     def _give(self, value: Any) -> Any:
-        try:
-            message = Shared(pack(value))
-        except BaseException as error:
-            self.tell(error)
-            raise
+        message = Shared(pack(value))
         for rank in range(1, self.size):
             self.send(rank, message)
         since = time.monotonic()
-        while self.transport.under_way:
+        while self.transport.under_way or not self.is_complete:  # who runs a stream instead is found out here
             _messages(self.news(plain_room))
             time.sleep(_pause(since))
         return value
@@ -305,9 +305,7 @@ class Cluster:
             found.append(self._failure)
         elif kind is Through:
             self._is_through = True
-        elif kind is Shared and self._stages != _SHARING:
-            found.append(_difference(_SHARING, self._stages, self.rank))
-        elif kind is not Pong:
+        elif kind is not Pong and (kind is not Shared or self._stages == _SHARING):
             found.append((rank, message))
 
     def _decoded(self, rank: int, head: bytes, body: Any) -> Any:
