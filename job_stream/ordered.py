@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from .checkpoints.saver import Saver
 from .errors import JobStreamError, PlanError
@@ -14,9 +14,48 @@ from .stream.plan import Plan
 from .stream.recorder import Function
 from .work import Work
 
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from .keywords import WorkKeywords
+    from .values import Args
+
 __all__ = ["map"]
 
+A = TypeVar("A")
+B = TypeVar("B")
+C = TypeVar("C")
+R = TypeVar("R")
 
+
+@overload
+def map(func: Callable[[A], R], one: Iterable[A], /, **workKwargs: Unpack[WorkKeywords]) -> list[R]: ...
+@overload
+def map(func: Callable[..., R], spread: Iterable[Args], /, **workKwargs: Unpack[WorkKeywords]) -> list[R]: ...
+@overload
+def map(
+    func: Callable[[A, B], R], one: Iterable[A], two: Iterable[B], /, **workKwargs: Unpack[WorkKeywords]
+) -> list[R]: ...
+@overload
+def map(
+    func: Callable[[A, B, C], R],
+    one: Iterable[A],
+    two: Iterable[B],
+    three: Iterable[C],
+    /,
+    **workKwargs: Unpack[WorkKeywords],
+) -> list[R]: ...
+@overload
+def map(
+    func: Callable[..., R],
+    one: Iterable[Any],
+    two: Iterable[Any],
+    three: Iterable[Any],
+    four: Iterable[Any],
+    /,
+    *sequences: Iterable[Any],
+    **workKwargs: Unpack[WorkKeywords],
+) -> list[R]: ...
 def map(func: Function, *sequences: Iterable[Any], **workKwargs: Any) -> list[Any]:
     """Like the built-in ``map``, in parallel, and giving a list.
 

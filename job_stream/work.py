@@ -6,7 +6,8 @@ import os
 import sys
 from collections.abc import Callable, Iterable
 from contextlib import closing, nullcontext
-from typing import Any
+from functools import wraps
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 
 from .checkpoints.options import INTERVAL_S, Checkpointing, ignoring_stop_signals
 from .checkpoints.saver import Handle, Saver
@@ -25,7 +26,34 @@ from .stream.suggestions import did_you_mean
 from .values import Failure, is_iterable
 from .workers.streams import occupy
 
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from typing_extensions import Self, Unpack
+
+    from .keywords import FrameKeywords, JobKeywords, MainKeywords, OnError, StageKeywords, StoreKeywords
+
 __all__ = ["Work"]
+
+F = TypeVar("F", bound=Function)
+"""What is decorated: a function, or a class that stands for a stage. It is given back as it is."""
+
+
+def refusing_unknown(init: F) -> F:
+    """Has a keyword that ``init`` does not take refused with the one that was probably meant.
+
+    A type checker sees the keywords as they are, which ``**unknown`` among them would keep it from.
+    """
+    known = init.__code__.co_varnames[1 : init.__code__.co_argcount + init.__code__.co_kwonlyargcount]
+
+    @wraps(init)
+    def checked(work: Work, *given: Any, **keywords: Any) -> None:
+        for keyword in keywords:
+            if keyword not in known:
+                raise PlanError(f"Work does not know the keyword {keyword!r}{did_you_mean(keyword, known)}")
+        init(work, *given, **keywords)
+
+    return checked  # type: ignore[return-value]
 
 
 class Work:
@@ -43,15 +71,18 @@ class Work:
         onError: what to do with an item whose stage raised: 'raise' stops the run, 'skip' leaves the item out and
             records it in ``failures``.
         retries: how often a call that raised is repeated.
+        deaths: how often an item may end its worker until it is given up.
         timeout: seconds that a call of a job, frame, frameEnd or reduce may take; None: any time. It counts from the
             call's begin, and ends the worker process with the programs that it has started.
         cpus: how many workers to use; by default one for each CPU that this process may use.
         checkpointFile: where checkpoints are written, and gone on from if there is one; by default what the environment
-            variable JOBS_CHECKPOINT says; none: no checkpoints. Each stream of a script needs a file of its own.
+            variable JOBS_CHECKPOINT says; none: no checkpoints. False: none, whatever that says. Each stream of a
+            script needs a file of its own.
         checkpointInterval: seconds between two checkpoints.
         checkpointSyncInterval: without effect; nothing has to be brought to a stop here.
         timeLimit: seconds after which the run is to be over: shortly before, a checkpoint is written and the script
             ends with exit code 75. By default what JOBS_TIME_LIMIT or SLURM_JOB_END_TIME says. Needs a checkpoint.
+        stats: False: no lines at the end of the run say how the time was spent; by default JOBS_STATS decides.
 
     Attributes:
         failures: list of the items that were skipped, each with item, stage, attempts and reason.
@@ -67,39 +98,44 @@ class Work:
         [0, 2, 4, 6]
     """
 
+    @refusing_unknown
     def __init__(
         self,
         initialWork: Iterable[Any] = (),
         useMultiprocessing: bool = True,
         *,
         seed: int | None = None,
-        onError: str | None = None,
+        onError: OnError | None = None,
         retries: int | None = None,
         timeout: float | None = None,
+        deaths: int | None = None,
         cpus: int | None = None,
-        checkpointFile: str | os.PathLike[str] | None = None,
+        checkpointFile: str | os.PathLike[str] | Literal[False] | None = None,
         checkpointInterval: float = INTERVAL_S,
         checkpointSyncInterval: float | None = None,
         timeLimit: float | None = None,
-        **unknown: Any,
+        stats: bool | None = None,
     ) -> None:
-        if unknown:
-            raise _unknown(next(iter(unknown)))
         if not is_iterable(initialWork):
             kind = type(initialWork).__name__
             raise PlanError(f"initialWork must be iterable, not {kind}: {shorten(initialWork, 80)}")
         self._checkpoint = Checkpointing(checkpointFile, checkpointInterval, timeLimit)
         self.failures: list[Failure] = []
         self._initial_work = initialWork
-        policy = policy_of("Work", Policy(), onError, retries, timeout)
+        policy = policy_of("Work", Policy(), onError, retries, timeout, deaths)
         self._recording = Recording(bool(useMultiprocessing), policy)
         self._seed = seed_of(seed)
         self._cpus = cpus_of(cpus)
         self._has_run = False
         self._is_taken = False
+        self._is_silent = stats is False
 
     # recording --------------------------------------------------------------------------------------------------------
 
+    @overload
+    def init(self, func: F, **keywords: Unpack[MainKeywords]) -> F: ...
+    @overload
+    def init(self, func: None = None, **keywords: Unpack[MainKeywords]) -> Callable[[F], F]: ...
     def init(self, func: Function | None = None, **keywords: Any) -> Any:
         """Decorates a function without arguments that runs once in this process, before anything else.
 
@@ -109,19 +145,30 @@ class Work:
         """
         return decorator(self._recording.init, func, keywords)
 
+    @overload
+    def job(self, func: F, **keywords: Unpack[JobKeywords]) -> F: ...
+    @overload
+    def job(self, func: None = None, **keywords: Unpack[JobKeywords]) -> Callable[[F], F]: ...
     def job(self, func: Function | None = None, **keywords: Any) -> Any:
         """Decorates a function that is called with each item; what it returns goes on to the next stage.
 
         None: nothing goes on. ``Multiple``: each element goes on. Anything else is one item.
 
         Args:
-            useMultiprocessing, onError, retries, timeout: as for ``Work``, for this stage.
+            alone: a worker is given one item at a time, and tells at once when it is done. That costs a message for
+                each, so it is for items that take long, or that others wait for.
+            where: 'primary': it runs in workers of the primary only, wherever its items come from.
+            useMultiprocessing, onError, retries, timeout, deaths: as for ``Work``, for this stage.
 
         Raises:
             PlanError: the function takes no argument, a keyword is unknown, or the stream has ended already.
         """
         return decorator(self._recording.job, func, keywords)
 
+    @overload
+    def frame(self, func: F, **keywords: Unpack[FrameKeywords]) -> F: ...
+    @overload
+    def frame(self, func: None = None, **keywords: Unpack[FrameKeywords]) -> Callable[[F], F]: ...
     def frame(self, func: Function | None = None, **keywords: Any) -> Any:
         """Decorates a function ``frame(store, first)`` that begins a parallel while loop for each item.
 
@@ -134,10 +181,17 @@ class Work:
             emit: turns the store into what goes on; by default the store itself.
             key: a function of the item that gives a whole number. With ``Work(seed=...)``, what ``rng()`` gives in this
                 frame then depends on that number, and no longer on the item's way through the stream.
-            useMultiprocessing, onError, retries, timeout: as for ``Work``, for this stage.
+            alone, where: as for ``job``. With ``where='primary'`` and ``useMultiprocessing=False`` frame and frameEnd
+                run in threads of the primary's own process, and see its variables. A frame inside a frame can stay on
+                the primary only if that does. The stages between the two run everywhere.
+            useMultiprocessing, onError, retries, timeout, deaths: as for ``Work``, for this stage.
         """
         return decorator(self._recording.frame, func, keywords)
 
+    @overload
+    def frameEnd(self, func: F, **keywords: Unpack[StageKeywords]) -> F: ...
+    @overload
+    def frameEnd(self, func: None = None, **keywords: Unpack[StageKeywords]) -> Callable[[F], F]: ...
     def frameEnd(self, func: Function | None = None, **keywords: Any) -> Any:
         """Decorates a function ``frameEnd(store, next)`` that takes in what came through a frame's stages.
 
@@ -149,6 +203,10 @@ class Work:
         """
         return decorator(self._recording.frameEnd, func, keywords)
 
+    @overload
+    def reduce(self, func: F, **keywords: Unpack[StoreKeywords]) -> F: ...
+    @overload
+    def reduce(self, func: None = None, **keywords: Unpack[StoreKeywords]) -> Callable[[F], F]: ...
     def reduce(self, func: Function | None = None, **keywords: Any) -> Any:
         """Decorates a function ``reduce(store, works, others)`` that gathers everything from the stages before it.
 
@@ -163,6 +221,10 @@ class Work:
         """
         return decorator(self._recording.reduce, func, keywords)
 
+    @overload
+    def result(self, func: F, **keywords: Unpack[MainKeywords]) -> F: ...
+    @overload
+    def result(self, func: None = None, **keywords: Unpack[MainKeywords]) -> Callable[[F], F]: ...
     def result(self, func: Function | None = None, **keywords: Any) -> Any:
         """Decorates a function that is called in the script's main thread with each result. It ends the stream.
 
@@ -171,6 +233,10 @@ class Work:
         """
         return decorator(self._recording.result, func, keywords)
 
+    @overload
+    def finish(self, func: F, **keywords: Unpack[MainKeywords]) -> F: ...
+    @overload
+    def finish(self, func: None = None, **keywords: Unpack[MainKeywords]) -> Callable[[F], F]: ...
     def finish(self, func: Function | None = None, **keywords: Any) -> Any:
         """Decorates a function that is called once with the list of all results. It ends the stream.
 
@@ -183,10 +249,12 @@ class Work:
 
     # running ----------------------------------------------------------------------------------------------------------
 
-    def __enter__(self) -> Work:
+    def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         if kind is None and not self._has_run:
             self._run(drop=self._recording.last is None)
 
@@ -263,7 +331,8 @@ class Work:
         runtime = Runtime(plan, source, self._cpus, self._seed, drop, saver, saver is not None, self._joining)
         runtime.failures = self.failures
         runtime.run(handle)
-        runtime.statistics.show()
+        if not self._is_silent:
+            runtime.statistics.show()
 
     def _run_elsewhere(self, plan: Plan, drop: bool) -> None:
         """Takes part in a stream whose primary is another rank, where its work comes from and its results go."""
@@ -286,9 +355,3 @@ class Work:
         if drop:
             handlers.check_dropped()
         return self._outcome(handlers)
-
-
-def _unknown(keyword: str) -> PlanError:
-    from inspect import signature  # slow to load, and only needed when something is wrong
-
-    return PlanError(f"Work does not know the keyword {keyword!r}{did_you_mean(keyword, signature(Work).parameters)}")

@@ -7,6 +7,7 @@ import os
 import signal
 import textwrap
 import time
+from pathlib import Path
 
 import pytest
 from support import DEADLINE_S, PROMPT_S, QUIET, Counter, Gate, Once, Script, Tally, descendants, describe
@@ -99,6 +100,18 @@ def counter():
 @pytest.fixture
 def once(tmp_path):
     return Once(tmp_path)
+
+
+@pytest.fixture
+def script(tmp_path):
+    """``script(source)`` writes a script and gives its path."""
+
+    def write(source: str) -> Path:
+        path = tmp_path / "script.py"
+        path.write_text(textwrap.dedent(source), encoding="utf-8")
+        return path
+
+    return write
 
 
 @pytest.fixture

@@ -68,7 +68,7 @@ def check_keywords(names: Collection[str], own: Collection[str]) -> None:
     Raises:
         PlanError: it does not; says what may be meant.
     """
-    known = [name for name, each in inspect.signature(Work).parameters.items() if each.kind != each.VAR_KEYWORD]
+    known = list(inspect.signature(Work).parameters)
     known.remove("initialWork")
     for name in names:
         if name not in known:

@@ -8,7 +8,7 @@ from contextlib import nullcontext
 from functools import wraps
 from pathlib import Path
 from textwrap import dedent
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, overload
 
 from job_stream import Multiple, Work, getRank
 from job_stream.errors import PlanError
@@ -25,14 +25,20 @@ from .triallog import TrialLog
 from .variables import Parameters, Variables, combinations_of, described, plain
 
 if TYPE_CHECKING:
+    from types import TracebackType
+
     from pandas import DataFrame
+    from typing_extensions import Unpack
+
+    from job_stream.keywords import FrameKeywords, JobKeywords, MainKeywords, StoreKeywords, WorkKeywords
 
 __all__ = ["Sweep", "sweep"]
 
 Function = Callable[..., Any]
 FilePath = str | os.PathLike[str]
+F = TypeVar("F", bound=Function)
 
-ITS_OWN = {"onError": "raise", "retries": 0}
+ITS_OWN: MainKeywords = {"onError": "raise", "retries": 0}
 """How the stages of the sweep itself are recorded, whatever the user wants for his own."""
 
 
@@ -46,7 +52,7 @@ def sweep(
     log: FilePath | None = None,
     resume: bool = False,
     plot: FilePath | None = None,
-    **work_keywords: Any,
+    **work_keywords: Unpack[WorkKeywords],
 ) -> Sweep:
     """Tries all combinations of parameters, each as often as it takes to know the means of what comes of it.
 
@@ -142,7 +148,7 @@ class Sweep(Work):
         table: after the run on the primary, the table as a DataFrame; else None.
     """
 
-    def __init__(self, stream: SweepStream, report: _Report, showProgress: bool, keywords: dict[str, Any]) -> None:
+    def __init__(self, stream: SweepStream, report: _Report, showProgress: bool, keywords: WorkKeywords) -> None:
         super().__init__(**keywords)
         self.table: DataFrame | None = None
         self._stream = stream
@@ -159,6 +165,10 @@ class Sweep(Work):
 
     # recording --------------------------------------------------------------------------------------------------------
 
+    @overload
+    def job(self, func: F, **keywords: Unpack[JobKeywords]) -> F: ...
+    @overload
+    def job(self, func: None = None, **keywords: Unpack[JobKeywords]) -> Callable[[F], F]: ...
     def job(self, func: Function | None = None, **keywords: Any) -> Any:
         if func is None:
             return lambda function: self.job(function, **keywords)
@@ -167,6 +177,10 @@ class Sweep(Work):
         self._added(func, keywords, stage)
         return func
 
+    @overload
+    def frame(self, func: F, **keywords: Unpack[FrameKeywords]) -> F: ...
+    @overload
+    def frame(self, func: None = None, **keywords: Unpack[FrameKeywords]) -> Callable[[F], F]: ...
     def frame(self, func: Function | None = None, **keywords: Any) -> Any:
         if func is None:
             return lambda function: self.frame(function, **keywords)
@@ -175,6 +189,10 @@ class Sweep(Work):
         self._added(func, keywords)
         return func
 
+    @overload
+    def frameEnd(self, func: F, **keywords: Unpack[JobKeywords]) -> F: ...
+    @overload
+    def frameEnd(self, func: None = None, **keywords: Unpack[JobKeywords]) -> Callable[[F], F]: ...
     def frameEnd(self, func: Function | None = None, **keywords: Any) -> Any:
         if func is None:
             return lambda function: self.frameEnd(function, **keywords)
@@ -185,6 +203,10 @@ class Sweep(Work):
         self._added(func, keywords)
         return func
 
+    @overload
+    def reduce(self, func: F, **keywords: Unpack[StoreKeywords]) -> F: ...
+    @overload
+    def reduce(self, func: None = None, **keywords: Unpack[StoreKeywords]) -> Callable[[F], F]: ...
     def reduce(self, func: Function | None = None, **keywords: Any) -> Any:
         if func is None:
             return lambda function: self.reduce(function, **keywords)
@@ -192,13 +214,13 @@ class Sweep(Work):
         self._added(func, keywords)
         return func
 
-    def result(self, func: Function | None = None, **keywords: Any) -> Any:
+    def result(self, func: Function | None = None, **keywords: Any) -> NoReturn:
         raise PlanError("a sweep makes a table of its results: there is no result in it. Look at w.table afterwards")
 
-    def finish(self, func: Function | None = None, **keywords: Any) -> Any:
+    def finish(self, func: Function | None = None, **keywords: Any) -> NoReturn:
         raise PlanError("a sweep makes a table of its results: there is no finish in it. Look at w.table afterwards")
 
-    def run(self) -> Any:
+    def run(self) -> NoReturn:
         raise PlanError("a sweep runs at the end of its with block: there is no run()")
 
     def _added(self, func: Function, keywords: Mapping[str, Any], job: Function | None = None) -> None:
@@ -226,7 +248,9 @@ class Sweep(Work):
 
     # running ----------------------------------------------------------------------------------------------------------
 
-    def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         if kind is not None:
             return
         self._close()

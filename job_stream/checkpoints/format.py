@@ -24,9 +24,10 @@ from typing import Any, BinaryIO, NamedTuple
 
 import msgpack
 
+from ..ground.environment import CHECKPOINT_KEY
 from .disk import DISK, Disk
 from .encoding import load
-from .trust import DIGEST_BYTES, KEY_VARIABLE, CheckpointError, DamagedError, Secret
+from .trust import DIGEST_BYTES, CheckpointError, DamagedError, Secret
 
 __all__ = ["FORMAT", "Header", "Reading", "Stages", "write_checkpoint"]
 
@@ -166,10 +167,10 @@ class Reading:
 
     def _check_key(self, is_keyed: bool) -> None:
         if is_keyed and not self._secret.is_set:
-            raise CheckpointError(f"{self._path} was written with a key: set {KEY_VARIABLE} to the name of its file")
+            raise CheckpointError(f"{self._path} was written with a key: set {CHECKPOINT_KEY} to the name of its file")
         if self._secret.is_set and not is_keyed:
             raise CheckpointError(f"{self._path} was written without a key, so anybody may have done it: unset "
-                                  f"{KEY_VARIABLE} if you trust it, or remove it")  # fmt: skip
+                                  f"{CHECKPOINT_KEY} if you trust it, or remove it")  # fmt: skip
 
     def _check_digest(self, digest: Any) -> None:
         found = self._file.read(DIGEST_BYTES)
@@ -179,7 +180,7 @@ class Reading:
         if not hmac.compare_digest(found, digest.digest()):
             if self._secret.is_set and digest is self._head:
                 raise CheckpointError(f"{self._path} was written with another key, or changed since: set "
-                                      f"{KEY_VARIABLE} to the file it was written with, or remove it")  # fmt: skip
+                                      f"{CHECKPOINT_KEY} to the file it was written with, or remove it")  # fmt: skip
             raise self._damaged("it has been changed (digest)")
 
     def _understood(self, body: bytes) -> Header:

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import threading
 from collections.abc import Iterator
 from functools import cache
 from time import monotonic, time
 
-from ..errors import PlanError
 from ..ground.contexts import context
-from ..stream.checks import is_seconds
+from ..ground.environment import END_TIME, TIME_LIMIT
 
 __all__ = ["STOPPED", "TimeLimit", "terminating"]
 
@@ -33,10 +31,10 @@ class TimeLimit:
     """
 
     def __init__(self, seconds: float | None) -> None:
-        if seconds is None and (text := os.environ.get("JOBS_TIME_LIMIT")):
-            seconds = _number("JOBS_TIME_LIMIT", text) - (monotonic() - _begin())
-        if seconds is None and (text := os.environ.get("SLURM_JOB_END_TIME")):
-            seconds = _number("SLURM_JOB_END_TIME", text) - time()
+        if seconds is None and (limit := TIME_LIMIT.read()) is not None:
+            seconds = limit - (monotonic() - _begin())
+        if seconds is None and (end := END_TIME.read()) is not None:
+            seconds = end - time()
         self._end = None if seconds is None else monotonic() + seconds
         self._margin_s = 0.0 if seconds is None else min(MARGIN_S, MARGIN_SHARE * max(seconds, 0.0))
 
@@ -49,16 +47,6 @@ class TimeLimit:
 def _begin() -> float:
     """When the first stream that has a time limit began."""
     return monotonic()
-
-
-def _number(name: str, text: str) -> float:
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = 0.0
-    if not is_seconds(seconds):
-        raise PlanError(f"{name} must be a number of seconds above 0, not {text!r}")
-    return seconds
 
 
 @context

@@ -14,14 +14,14 @@ from hashlib import blake2b
 from typing import Any
 
 from ..errors import CheckpointError
+from ..ground.environment import CHECKPOINT_KEY
 from .disk import DISK, Disk
 
 __all__ = [
-    "DIGEST_BYTES", "KEY_VARIABLE", "CheckpointError", "DamagedError", "Secret", "check_ours", "is_ours", "named",
+    "DIGEST_BYTES", "CheckpointError", "DamagedError", "Secret", "check_ours", "is_ours", "named",
     "open_trusted",
 ]  # fmt: skip
 
-KEY_VARIABLE = "JOBS_CHECKPOINT_KEY"
 DIGEST_BYTES = 32
 _OF_OTHERS = stat.S_IRWXG | stat.S_IRWXO
 
@@ -42,7 +42,7 @@ class Secret:
     """
 
     def __init__(self) -> None:
-        path = os.environ.get(KEY_VARIABLE, "")
+        path = CHECKPOINT_KEY.read()
         self._key = _key_of(path) if path else b""
 
     @property
@@ -60,12 +60,12 @@ def _key_of(path: str) -> bytes:
             mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
             content = file.read()
     except OSError as error:
-        raise CheckpointError(f"{KEY_VARIABLE} names {path}, which cannot be read: {error.strerror}") from error
+        raise CheckpointError(f"{CHECKPOINT_KEY} names {path}, which cannot be read: {error.strerror}") from error
     if mode & _OF_OTHERS:
-        raise CheckpointError(f"{KEY_VARIABLE} names {path}, which is no secret, since others can read it (mode "
+        raise CheckpointError(f"{CHECKPOINT_KEY} names {path}, which is no secret, since others can read it (mode "
                               f"{mode:o}): chmod go= it, and make a new one if anybody may have")  # fmt: skip
     if not content:
-        raise CheckpointError(f"{KEY_VARIABLE} names {path}, which is empty: put some random bytes into it")
+        raise CheckpointError(f"{CHECKPOINT_KEY} names {path}, which is empty: put some random bytes into it")
     return blake2b(content).digest()
 
 

@@ -4,36 +4,41 @@ Rules:
 
 1. The stack holds entries; the top entry is worked on, one batch a step, and what comes of it is pushed above it. So
    work under way goes on before new work begins, and few values wait at any moment.
-2. Between two steps the stack says everything: it can be stopped there, looked at, and handed over (``rest``).
+2. Between two steps the stack says everything: it can be stopped there, looked at, and handed over (``surplus``).
 3. A scope that lives in here (a frame, or a whole stream when it runs serially) puts a ``ScopeMark`` under its work.
    When the mark is on top, everything above it has been done: the scope has drained.
-4. Batches grow until they take about half a millisecond, so that the time between two steps stays short for slow
-   functions and the cost of a step is spread over many values for fast ones.
+4. Batches grow until they take about half a millisecond (``pace``).
 
-It is built in layers: the stack and what is left of long Multiples (``stack``), frames and reductions that live here
-(``rounds``), the steps (this module), and for streams with a seed the keys of values (``keyed``).
+It has parts: the stack, which alone knows what lies where; what is left of long Multiples (``multiples``); frames and
+reductions that live here (``rounds``); and whether values travel with keys (``keys``). It makes the steps itself.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import partial
+from time import perf_counter
 from typing import Any
 
 from ..memory.words import NOTE_PLACE
 from ..stream.plan import Kind, Place, Plan
-from ..values import Multiple, Sent
+from ..values import Multiple
 from . import calls
 from .calls import Stop
+from .ending import Ending
 from .entries import PendingMultiple, PendingValues
-from .failures import ItemSkipped
+from .failures import Failures, ItemSkipped
+from .keys import Keys, Unkeyed
+from .multiples import Multiples
 from .outboxes import FrameScope, Outbox, ScopeContext, StreamScope
+from .pace import Pace
 from .rounds import Rounds
+from .stack import Stack
 
 __all__ = ["Evaluator"]
 
 
-class Evaluator(Rounds):
+class Evaluator:
     """Runs values through a plan.
 
     Args:
@@ -41,143 +46,171 @@ class Evaluator(Rounds):
         processes: which stages are run here: those for processes, those for threads, or (None) all.
         note: where the place under work is written down, for whoever looks when this process has died.
         seed: of ``rng()``; None: not reproducible.
+        elsewhere: this is another rank than the primary, and leaves to that what stays there.
+
+    Attributes:
+        stack: what is under way.
+        pace: how fast it goes.
+        failures: what was skipped.
+        keys: whether values travel with keys.
+        multiples: what is left of long ones.
+        rounds: of the frames that live here.
+        cpus, all_cpus: how many lanes this rank has, and all ranks together.
+        ending: the end of the run, where this process may go on after it.
     """
 
-    keyed = False
-
-    def __init__(self, plan: Plan, processes: bool | None, note: Any, seed: int | None = None) -> None:
-        super().__init__(plan, note, seed)
-        steps = {Kind.JOB: self._job, Kind.MAP: self._map, Kind.SWITCH: self._switch, Kind.FRAME: self._frame,
+    def __init__(
+        self, plan: Plan, processes: bool | None, note: Any, seed: int | None = None, elsewhere: bool = False
+    ) -> None:
+        self.plan = plan
+        self.stack = Stack()
+        self.pace = Pace(len(plan.places))
+        self.failures = Failures(note)
+        self.keys = Unkeyed() if seed is None else Keys(seed)
+        self.multiples = Multiples(plan.places, self.stack, self.failures, self.keys)
+        self.rounds = Rounds(plan, note, self.stack, self.multiples, self.failures, self.keys)
+        self.cpus = 1
+        self.all_cpus = 1
+        self.ending: Ending | None = None
+        self._places = plan.places
+        self._note = note
+        steps = {Kind.JOB: self._job, Kind.MAP: self._map, Kind.SWITCH: self._switch, Kind.FRAME: self.rounds.open,
                  Kind.FOLD: self._fold, Kind.END: self._end}  # fmt: skip
         self._steps = [steps[place.kind] for place in plan.places]
         self._foreign = [
-            processes is not None and place.kind not in (Kind.END, Kind.SWITCH) and place.processes != processes
+            (processes is not None and place.kind not in (Kind.END, Kind.SWITCH) and place.processes != processes)
+            or (elsewhere and place.primary)
             for place in plan.places
         ]
-        self._alone = [place.time_limited and processes is not None for place in plan.places]
+        self._alone = [place.alone and processes is not None for place in plan.places]
 
     def step(self) -> None:
         """Works on the top entry for one batch. The stack must not be empty."""
-        entry = self.stack[-1]
+        entry = self.stack.entries[-1]
         if type(entry) is PendingValues:
             place = entry.place
             self._note[NOTE_PLACE] = place
             if self._foreign[place] or (self._alone[place] and entry.base is None):
-                self.stack.pop()
-                self.parked.append(entry)
+                self.stack.park(entry)
             else:
                 self._steps[place](entry)
         elif type(entry) is PendingMultiple:
             self._pull(entry)
         else:
-            self._drained(entry.scope)  # type: ignore[union-attr]
+            self.rounds.end(entry.scope)  # type: ignore[union-attr]
+            self.pace.now = perf_counter()
 
     def _pull(self, rest: PendingMultiple) -> None:
         """Takes the next elements of a Multiple."""
-        count = self._batches[rest.target] if not self._foreign[rest.target] else 256
-        self.pull(rest, count)
+        count = self.pace.batches[rest.target] if not self._foreign[rest.target] else 256
+        self.multiples.pull(rest, count)
 
-    # steps ------------------------------------------------------------------------------------------------------------
+    def _batch(self, run: PendingValues) -> Sequence[Any]:
+        return self.stack.batch(run, self.pace.batches[run.place])
+
+    # jobs -------------------------------------------------------------------------------------------------------------
 
     def _job(self, run: PendingValues) -> None:
         values = self._batch(run)
-        started = self.now
+        started = self.pace.now
+        place = self._places[run.place]
         outputs: list[Any] = []
-        iterator = iter(values)
-        stop = self.call_job(run, iterator, outputs)
+        job, iterator = self.keys.job(place), iter(values)
+        if place.time_limited:
+            stop = self.failures.timed(calls.call_job, job, iterator, outputs)
+        else:
+            stop = calls.call_job(job, iterator, outputs)
         if stop is not None:
             self._job_stopped(run, stop, outputs)
         elif outputs:
-            self.stack.append(PendingValues(run.context, self.places[run.place].next, outputs))
-        self._measure(run.place, started, len(values))
-
-    def call_job(self, run: PendingValues, values: Iterator[Any], outputs: list[Any]) -> Stop | None:
-        place = self.places[run.place]
-        if place.time_limited:
-            return self.failures.timed(calls.call_job, place.function, values, outputs)  # type: ignore[no-any-return]
-        return calls.call_job(place.function, values, outputs)
+            self.stack.push(run.context, place.next, outputs)
+        self.pace.measure(run.place, started, len(values))
 
     def _job_stopped(self, run: PendingValues, stop: Stop, outputs: list[Any]) -> None:
         """Goes on after a failure or in front of a long Multiple; what is left of the batch waits below."""
-        place, context = self.places[run.place], run.context
+        place, context = self._places[run.place], run.context
         left = list(stop.left)
         if left:
-            self.stack.append(PendingValues(context, run.place, left, 0 if place.time_limited else None))
+            self.stack.push(context, run.place, left, 0 if place.alone else None)
         if outputs:
-            self.stack.append(PendingValues(context, place.next, outputs))
+            self.stack.push(context, place.next, outputs)
         if stop.error is None:
             assert stop.multiple is not None
-            self.spread(context, place, stop.item, stop.multiple.workList)
+            self.multiples.spread(context, place, stop.item, stop.multiple.workList)
             return
         try:
-            answer = self.failures.again(place, stop.item, stop.error, partial(self.retry_job, place, stop.item))
+            answer = self.failures.again(place, stop.item, stop.error, partial(self.keys.answer, place, stop.item))
         except ItemSkipped as skipped:
             self.failures.record(skipped)
             return
         if type(answer) is Multiple and not calls.small(answer):
-            self.spread(context, place, stop.item, answer.workList, self.failures.attempts)
+            self.multiples.spread(context, place, stop.item, answer.workList, self.failures.attempts)
         elif values := calls.elements(answer):
-            self.stack.append(PendingValues(context, place.next, values))
+            self.stack.push(context, place.next, values)
 
-    def _switch(self, run: PendingValues) -> None:
-        """Passes values on to the targets that they name."""
-        place = self.places[run.place]
-        parts: dict[int, list[Any]] = {}
-        for value in self._batch(run):
-            goal, bare = self.routed(place, value)
-            parts.setdefault(goal, []).append(bare)
-        for goal, values in parts.items():
-            self.stack.append(PendingValues(run.context, goal, values))
-        self._resemble(place)
-
-    def routed(self, place: Place, value: Any) -> tuple[int, Any]:
-        """Where a value goes from a switch, and what arrives there."""
-        return (place.routes[value.target], value.work) if type(value) is Sent else (place.next, value)
+    # maps and switches ------------------------------------------------------------------------------------------------
 
     def _map(self, run: PendingValues) -> None:
         base = (run.base or 0) + run.index
         values = self._batch(run)
-        started = self.now
+        started = self.pace.now
+        place = self._places[run.place]
         outputs: list[Any] = []
-        stop = self.call_map(run, list(values), outputs)
+        stop = self._call_map(place, list(values), outputs)
         while stop is not None:
-            outputs.append(self._map_again(self.places[run.place], stop))
-            stop = self.call_map(run, list(stop.left), outputs)
+            outputs.append(self._map_again(place, stop))
+            stop = self._call_map(place, list(stop.left), outputs)
         context = run.context
         if isinstance(context, StreamScope):
             context.deliver(outputs)
         elif isinstance(context, Outbox):
             context.outputs.extend(outputs)
             context.positions.append((base, len(outputs)))
-        self._measure(run.place, started, len(values))
+        self.pace.measure(run.place, started, len(values))
+
+    def _call_map(self, place: Place, values: list[Any], outputs: list[Any]) -> Stop | None:
+        function = self.keys.map(place)
+        if place.time_limited:
+            return self.failures.timed(calls.call_map, function, values, outputs)  # type: ignore[no-any-return]
+        return calls.call_map(function, values, outputs)
 
     def _map_again(self, place: Place, stop: Stop) -> Any:
         """What a retry gives; None for an item that is skipped."""
         assert stop.error is not None
         try:
-            return self.failures.again(place, stop.item, stop.error, partial(self.retry_job, place, stop.item))
+            return self.failures.again(place, stop.item, stop.error, partial(self.keys.answer, place, stop.item))
         except ItemSkipped as skipped:
             self.failures.record(skipped)
             return None
 
-    def call_map(self, run: PendingValues, values: list[Any], outputs: list[Any]) -> Stop | None:
-        place = self.places[run.place]
-        if place.time_limited:
-            return self.failures.timed(calls.call_map, place.function, values, outputs)  # type: ignore[no-any-return]
-        return calls.call_map(place.function, values, outputs)
+    def _switch(self, run: PendingValues) -> None:
+        """Passes values on to the targets that they name."""
+        place = self._places[run.place]
+        parts: dict[int, list[Any]] = {}
+        for value in self._batch(run):
+            goal, bare = self.keys.routed(place, value)
+            parts.setdefault(goal, []).append(bare)
+        for goal, values in parts.items():
+            self.stack.push(run.context, goal, values)
+        self.pace.resemble(place)
+
+    # reductions -------------------------------------------------------------------------------------------------------
 
     def _fold(self, run: PendingValues) -> None:
         values = list(self._batch(run))
-        started = self.now
-        recurred = self.fold(run.context, self.places[run.place], values)
+        started = self.pace.now
+        place, context = self._places[run.place], run.context
+        recurred: list[Any] = []
+        for key, works in self.keys.portions(place, values):
+            recurred += self.keys.recurred(key, self._fold_portion(context, place, works))
         if recurred:
-            self.go(run.context, run.place, self.places[run.place].first, recurred, values)
-        self._measure(run.place, started, len(values))
+            self.multiples.go(context, run.place, place.first, recurred, values)
+        self.pace.measure(run.place, started, len(values))
 
-    def fold(self, context: ScopeContext, place: Place, values: list[Any]) -> list[Any]:
+    def _fold_portion(self, context: ScopeContext, place: Place, values: list[Any]) -> list[Any]:
         """Gives values to a reduce; returns what it recurs."""
         context.active.add(place.segment)
-        store = self.store_of(context, place)
+        store = self.rounds.store_of(context, place)
         if place.policy.skip or place.policy.retries or place.time_limited:
             return self._fold_singly(place, store, values)
         answer: list[Any] = self.failures.call(place, "", values, calls.answers, place.function, store, values, [])
@@ -192,61 +225,47 @@ class Evaluator(Rounds):
                 self.failures.record(skipped)
         return recurred
 
+    # ends of bodies ---------------------------------------------------------------------------------------------------
+
     def _end(self, run: PendingValues) -> None:
         context = run.context
         if type(context) is Outbox:
             self.stack.pop()
-            started = self.now
+            started = self.pace.now
             context.outputs.extend(run.values[run.index :] if run.index else run.values)
-            self._measure(run.place, started, len(run.values))
+            self.pace.measure(run.place, started, len(run.values))
         elif type(context) is FrameScope:
             values = self._batch(run)
-            started = self.now
-            recurred = self.end_frame(context, self.places[run.place], values)
+            started = self.pace.now
+            recurred = self.end_frame(context, self._places[run.place], values)
             if recurred:
-                self._recur(context, recurred)
-            self._measure(run.place, started, len(values))
+                self.rounds.recur(context, recurred)
+            self.pace.measure(run.place, started, len(values))
         else:
             self.stack.pop()
-            context.deliver(self.bare(run.values[run.index :]))  # type: ignore[attr-defined]
-
-    def bare(self, values: Sequence[Any]) -> list[Any]:
-        return list(values)
-
-    def _recur(self, frame: FrameScope, values: list[Any]) -> None:
-        body = self.plan.bodies[frame.place.inner]
-        if body.segments[0].folds:
-            frame.active.add(0)
-        self.go(frame, body.end, body.segments[0].first, values, frame)
+            context.deliver(self.keys.bare(run.values[run.index :]))  # type: ignore[attr-defined]
 
     def end_frame(self, frame: FrameScope, place: Place, values: Sequence[Any]) -> list[Any]:
         """Gives values to a frameEnd; returns what it recurs."""
         recurred: list[Any] = []
         if place.time_limited:
             return self._end_singly(frame, place, values)
-        stop = self.call_end(frame, place, iter(values), recurred)
+        stop = self.keys.end_all(frame, place, iter(values), recurred)
         while stop is not None:
             assert stop.error is not None
             try:
                 recurred += self.failures.again(place, stop.item, stop.error,
-                                                partial(self.end_one, frame, place, stop.item))  # fmt: skip
+                                                partial(self.keys.end, frame, place, stop.item))  # fmt: skip
             except ItemSkipped as skipped:
                 self.failures.record(skipped)
-            stop = self.call_end(frame, place, stop.left, recurred)
+            stop = self.keys.end_all(frame, place, stop.left, recurred)
         return recurred
 
     def _end_singly(self, frame: FrameScope, place: Place, values: Sequence[Any]) -> list[Any]:
         recurred: list[Any] = []
         for value in values:
             try:
-                recurred += self.failures.call(place, "", value, self.end_one, frame, place, value)
+                recurred += self.failures.call(place, "", value, self.keys.end, frame, place, value)
             except ItemSkipped as skipped:
                 self.failures.record(skipped)
         return recurred
-
-    def call_end(self, frame: FrameScope, place: Place, values: Iterator[Any], recurred: list[Any]) -> Stop | None:
-        return calls.call_end(place.function, frame.store, values, recurred)
-
-    def end_one(self, frame: FrameScope, place: Place, item: Any) -> list[Any]:
-        """What a frameEnd recurs for one value."""
-        return calls.answers(calls.apply_with_store, place.function, frame.store, item)

@@ -7,7 +7,6 @@ from typing import Any
 from ..engine.messages import COUNTED, WorkBatch
 from ..memory.words import NOTE_PLACE
 from ..stream.plan import Kind
-from ..values import Pair
 from .calls import works
 from .entries import PendingMultiple, PendingValues
 from .evaluator import Evaluator
@@ -44,7 +43,7 @@ class Loader:
             return None
         origin = PendingValues(home, work.place, self.values(work), (work.base or 0) + work.skip)
         self._note[NOTE_PLACE] = work.place
-        self._evaluator.stack.append(origin)
+        self._evaluator.stack.add(origin)
         return origin
 
     def values(self, work: WorkBatch) -> Any:
@@ -53,10 +52,7 @@ class Loader:
         values = self._source.values_of(payload) if type(payload) in COUNTED else self._unpack(work)
         if work.skip:
             values = values[work.skip :]
-        if self._evaluator.keyed and work.base is not None:
-            base = work.base + work.skip
-            return [value if type(value) is Pair else Pair(base + i, value) for i, value in enumerate(values)]
-        return values
+        return self._evaluator.keys.source(values, None if work.base is None else work.base + work.skip)
 
     def _unpack(self, work: WorkBatch) -> Any:
         try:
@@ -82,8 +78,8 @@ class Loader:
         (item,) = self.values(work)
         self._note[NOTE_PLACE] = work.place
         evaluator.failures.attempts = 1
-        answer = evaluator.failures.call(place, "", item, evaluator.retry_job, place, item)
-        evaluator.spread(home, place, item, works(answer), evaluator.failures.attempts)
+        answer = evaluator.failures.call(place, "", item, evaluator.keys.answer, place, item)
+        evaluator.multiples.spread(home, place, item, works(answer), evaluator.failures.attempts)
         self._pass_over(work)
 
     def _load_frame(self, home: Outbox, work: WorkBatch) -> None:
@@ -91,10 +87,10 @@ class Loader:
         frame = FrameScope.restored(home, self._plan.places[work.place], self._unpack(work))
         self._note[NOTE_PLACE] = work.place
         if work.inner:
-            self._evaluator.emit_frame(frame)
+            self._evaluator.rounds.emit_again(frame)
             self._pass_over(work)
         else:
-            self._evaluator.enter(frame)
+            self._evaluator.stack.enter(frame)
 
     def _load_emission(self, home: Outbox, work: WorkBatch) -> None:
         """Emits the store of a reduction that has drained."""
@@ -104,16 +100,16 @@ class Loader:
         if work.payload is not None:
             (context.stores[place.number],) = self._unpack(work)
         self._note[NOTE_PLACE] = work.place
-        values = evaluator.emit_fold(context, place, home)
-        evaluator.go(home, work.place, place.next, values, Emitted(work), again=True)
+        values = evaluator.rounds.emit_fold(context, place, home)
+        evaluator.multiples.go(home, work.place, place.next, values, Emitted(work), again=True)
         self._pass_over(work)
 
     def _pass_over(self, work: WorkBatch) -> None:
         """Drops the elements that have gone on already, where a Multiple was made again."""
         stack = self._evaluator.stack
-        rest = stack[-1] if stack else None
+        rest = stack.top
         while type(rest) is PendingMultiple and rest.taken < work.inner:
-            _, more = self._evaluator.take(rest, min(GULP, work.inner - rest.taken))
+            _, more = self._evaluator.multiples.take(rest, min(GULP, work.inner - rest.taken))
             if not more:
                 stack.remove(rest)
                 return

@@ -15,7 +15,6 @@ from .calls import bare
 from .entries import PendingMultiple
 from .evaluator import Evaluator
 from .failures import ItemSkipped, cannot_travel, describe, has_not_run
-from .keyed import round_key
 from .outboxes import FrameScope, Outbox
 from .packing import Packing
 
@@ -96,7 +95,7 @@ class Products:
             self._output_in_order(home, end)
             return
         if self._is_result(end):
-            values = self._evaluator.bare(values)
+            values = self._evaluator.keys.bare(values)
         self._append(Output(home.scope, end, len(values), None), values)
 
     def _output_in_order(self, home: Outbox, end: int) -> None:
@@ -119,7 +118,7 @@ class Products:
         scope, kind = self._scope_of(context, names or {}), self._plan.places[place].kind
         if kind == Kind.END:
             if len(values) and not (self._is_result(place) and self._drop):
-                values = self._evaluator.bare(values) if self._is_result(place) else values
+                values = self._evaluator.keys.bare(values) if self._is_result(place) else values
                 self._append(Output(scope, place, len(values), None), values)
             return
         size = -(-len(values) // parts) if parts else self._group_size(place, len(values))
@@ -133,8 +132,8 @@ class Products:
         return self._plan.places[end].body == 0
 
     def _group_size(self, place: int, count: int) -> int:
-        cost = self._evaluator.costs[place]
-        if self._plan.places[place].time_limited:
+        cost = self._evaluator.pace.costs[place]
+        if self._plan.places[place].alone:
             return 1
         size = 1 if cost is None else int(GROUP_S / max(cost, 1e-9))
         return max(1, size, -(-count // GROUPS_MOST)) if count else 1
@@ -186,7 +185,7 @@ class Products:
     def open_frame(self, frame: Any, names: dict[int, int]) -> int:
         name = -1 - len(names)
         payload = self.pack(frame.place.number, frame.state, "store")
-        key = round_key(frame) if self._evaluator.keyed else 0
+        key = self._evaluator.keys.round_key(frame)
         self._products.append(Open(name, self._scope_of(frame.context, names), frame.place.number, payload,
                                    tuple(sorted(frame.active)), key))  # fmt: skip
         for number, store in frame.stores.items():

@@ -4,24 +4,55 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from time import perf_counter
 from typing import Any
 
 from ..memory.words import NOTE_PLACE
-from ..stream.plan import Place
+from ..stream.plan import Place, Plan
 from ..values import Again, Object
 from . import calls
 from .calls import Lazy
 from .entries import PendingMultiple, PendingValues, ScopeMark
-from .failures import ItemSkipped, StageFailed
+from .failures import Failures, ItemSkipped, StageFailed
+from .keys import Unkeyed
+from .multiples import Multiples
 from .outboxes import FrameScope, ScopeContext, StreamScope
 from .stack import Stack
 
 __all__ = ["Rounds"]
 
 
-class Rounds(Stack):
-    """Opens frames, begins their rounds, and ends scopes that have drained."""
+class Rounds:
+    """Opens frames, begins their rounds, and ends scopes that have drained.
+
+    Args:
+        plan: the stream.
+        note: where the place under work is written down, for whoever looks when this process has died.
+        stack: where scopes and what they recur are put.
+        multiples: what they recur or emit, where that is long.
+        failures: what happens when user code raises.
+        keys: of what they recur and emit.
+    """
+
+    def __init__(self, plan: Plan, note: Any, stack: Stack, multiples: Multiples, failures: Failures,
+                 keys: Unkeyed) -> None:  # fmt: skip
+        self._plan = plan
+        self._note = note
+        self._stack = stack
+        self._multiples = multiples
+        self._failures = failures
+        self._keys = keys
+
+    def end(self, scope: FrameScope | StreamScope) -> None:
+        """A scope has drained, whose mark is on top: its next reduction is emitted, or its next round begins."""
+        body = self._plan.bodies[scope.place.inner if type(scope) is FrameScope else 0]
+        if scope.active:
+            segment = min(scope.active)
+            scope.active.discard(segment)
+            self._emit_fold(scope, self._plan.places[body.segments[segment].last], body.segments[segment + 1].folds)
+        elif type(scope) is FrameScope:
+            self._next_round(scope)
+        else:
+            self._stack.leave()
 
     # reductions -------------------------------------------------------------------------------------------------------
 
@@ -29,128 +60,99 @@ class Rounds(Stack):
         """The store of a reduction, made when it is needed first."""
         store = context.stores.get(place.number, self)
         if store is self:
-            store = context.stores[place.number] = self.failures.call(place, "store", None, _maker(place))
+            self._keys.about_store(place, context)
+            store = context.stores[place.number] = self._failures.call(place, "store", None, _maker(place))
         return store
-
-    def _drained(self, scope: FrameScope | StreamScope) -> None:
-        body = self.plan.bodies[scope.place.inner if type(scope) is FrameScope else 0]
-        if scope.active:
-            segment = min(scope.active)
-            scope.active.discard(segment)
-            self._emit_fold(scope, self.places[body.segments[segment].last], body.segments[segment + 1].folds)
-        elif type(scope) is FrameScope:
-            self._next_round(scope)
-        else:
-            self._leave()
 
     def _emit_fold(self, scope: ScopeContext, place: Place, next_folds: bool) -> None:
         if next_folds:
             scope.active.add(place.segment + 1)
-        self.go(scope, place.number, place.next, self.emit_fold(scope, place))
+        self._multiples.go(scope, place.number, place.next, self.emit_fold(scope, place))
 
     def emit_fold(self, scope: ScopeContext, place: Place, home: ScopeContext | None = None) -> list[Any]:
         """What a drained reduction emits; if it goes on, it does so in ``home``, or where it is."""
         try:
             store = self.store_of(scope, place)
             del scope.stores[place.number]
-            values = self.failures.call(place, "emit", store, self.emit_store, scope, place, store)
+            values = self._failures.call(place, "emit", store, self._emit_store, scope, place, store)
         except ItemSkipped as skipped:
-            self.failures.record(skipped)
+            self._failures.record(skipped)
             return []
         if values and type(values[0]) is Again:
             return self._fold_on(scope, place, store, values[0], home or scope)
-        return self.emitted(scope, place, _remade(values, partial(self.emit_store, scope, place, store)))
+        return self._keys.emitted(place, scope, _remade(values, partial(self._emit_store, scope, place, store)))
 
-    def emit_store(self, scope: ScopeContext, place: Place, store: Any) -> list[Any]:
+    def _emit_store(self, scope: ScopeContext, place: Place, store: Any) -> list[Any]:
         """What the store of a reduction stands for, by a call of the user's function."""
+        self._keys.about_emission(place, scope, store)
         return calls.answers(calls.same if place.emit is None else place.emit, store)
 
     def _fold_on(self, scope: ScopeContext, place: Place, store: Any, again: Again, home: ScopeContext) -> list[Any]:
         """Goes on with a reduction whose end has recurred something; gives what it has emitted already."""
         home.stores[place.number] = store
         home.active.add(place.segment)
-        recurred = self.emitted(scope, place, calls.elements(again.recurred), store.rounds)
-        self.go(home, place.number, place.first, recurred)
-        return self.emitted(scope, place, again.emitted, store.rounds, 0)
-
-    def emitted(self, scope: ScopeContext, place: Place, values: list[Any], *number: int) -> list[Any]:
-        """What is to go on of values that the end of a reduction gave; ``number`` tells one set of them from others."""
-        return values
+        recurred = self._keys.emitted(place, scope, calls.elements(again.recurred), store.rounds)
+        self._multiples.go(home, place.number, place.first, recurred)
+        return self._keys.emitted(place, scope, again.emitted, store.rounds, 0)
 
     # frames -----------------------------------------------------------------------------------------------------------
 
-    def _frame(self, run: PendingValues) -> None:
+    def open(self, run: PendingValues) -> None:
         """Opens the frame of one item."""
-        first = run.values[run.index]
-        run.index += 1
-        if run.index >= len(run.values):
-            self.stack.pop()
-        place = self.places[run.place]
+        (first,) = self._stack.batch(run, 1)
+        place = self._plan.places[run.place]
         try:
-            store = self.store_of_frame(place, first)
-            frame = self.new_frame(run.context, place, store, first)
+            self._stack.enter(self._new_frame(run.context, place, first))
         except ItemSkipped as skipped:
-            self.failures.record(skipped)
-            return
-        self.enter(frame)
+            self._failures.record(skipped)
 
-    def store_of_frame(self, place: Place, first: Any) -> Any:
-        return self.failures.call(place, "store", first, _maker(place))
-
-    def new_frame(self, context: ScopeContext, place: Place, store: Any, first: Any) -> FrameScope:
-        return FrameScope(context, place, store, first, 0)
-
-    def enter(self, scope: FrameScope | StreamScope) -> None:
-        """Puts a scope on the stack; its next round begins with the next step."""
-        self.stack.append(ScopeMark(scope))
-        self.marks += 1
-
-    def _leave(self) -> None:
-        self.stack.pop()
-        self.marks -= 1
+    def _new_frame(self, context: ScopeContext, place: Place, first: Any) -> FrameScope:
+        if place.key is not None:
+            first = self._failures.call(place, "key", first, self._keys.first, place, first)
+        self._keys.about_frame_store(place, first)
+        store = self._failures.call(place, "store", first, _maker(place))
+        return self._keys.frame(context, place, store, first)
 
     def _next_round(self, frame: FrameScope) -> None:
         place = frame.place
         self._note[NOTE_PLACE] = place.number
         try:
-            answer = self.failures.call(place, "", frame.first, self.call_frame, frame)
+            answer = self._failures.call(place, "", frame.first, self._call_frame, frame)
             if answer is None or not self._begins(frame, answer):
                 self._finish(frame)
         except ItemSkipped as skipped:
-            self._abandon(frame)
-            self.failures.record(skipped)
-        self.now = perf_counter()
+            self._stack.abandon(frame)
+            self._failures.record(skipped)
+
+    def _call_frame(self, frame: FrameScope) -> Any:
+        self._keys.about_round(frame)
+        return calls.apply_with_store(frame.place.function, frame.store, frame.first)
 
     def _finish(self, frame: FrameScope) -> None:
         """Emits a frame that recurred nothing; its mark is on top."""
-        values = self.emission(frame)
-        self._leave()
+        values = self._emission(frame)
+        self._stack.leave()
         self._go_on(frame, values)
 
-    def emission(self, frame: FrameScope) -> list[Any]:
+    def _emission(self, frame: FrameScope) -> list[Any]:
         place = frame.place
-        values: list[Any] = self.failures.call(place, "emit", frame.first, self.emit_frame_store, frame)
-        return _remade(values, partial(self.emit_frame_store, frame))
+        values: list[Any] = self._failures.call(place, "emit", frame.first, self._emit_frame, frame)
+        return _remade(values, partial(self._emit_frame, frame))
 
-    def emit_frame_store(self, frame: FrameScope) -> list[Any]:
+    def _emit_frame(self, frame: FrameScope) -> list[Any]:
         """What the store of a frame stands for, by a call of the user's function."""
+        self._keys.about_frame_emission(frame)
         emit = frame.place.emit
         return calls.answers(calls.same if emit is None else emit, frame.store)
 
     def _go_on(self, frame: FrameScope, values: list[Any]) -> None:
         place = frame.place
-        self.go(frame.context, place.number, place.next, self.frame_outputs(frame, values), frame, again=True)
+        outputs = self._keys.outputs(frame, values)
+        self._multiples.go(frame.context, place.number, place.next, outputs, frame, again=True)
 
-    def emit_frame(self, frame: FrameScope) -> None:
+    def emit_again(self, frame: FrameScope) -> None:
         """Emits a frame once more, to get at the rest of a long Multiple."""
-        self._go_on(frame, self.emission(frame))
-
-    def _abandon(self, frame: FrameScope) -> None:
-        while True:
-            entry = self.stack[-1]
-            if type(entry) is ScopeMark and entry.scope is frame:
-                return self._leave()
-            self.stack.pop()
+        self._go_on(frame, self._emission(frame))
 
     def _begins(self, frame: FrameScope, answer: Any) -> bool:
         try:
@@ -158,17 +160,14 @@ class Rounds(Stack):
         except (StageFailed, ItemSkipped):
             raise
         except Exception as error:
-            self.failures.again(frame.place, frame.first, error, None)
+            self._failures.again(frame.place, frame.first, error, None)
             return False
-
-    def call_frame(self, frame: FrameScope) -> Any:
-        return calls.apply_with_store(frame.place.function, frame.store, frame.first)
 
     def _begin_round(self, frame: FrameScope, answer: Any) -> bool:
         """Puts what a frame recurred on the stack. False: it recurred nothing."""
-        body = self.plan.bodies[frame.place.inner]
-        values = self.round_values(frame, calls.elements(answer))
-        self.go(frame, frame.place.number, body.segments[0].first, values, frame)
+        body = self._plan.bodies[frame.place.inner]
+        values = self._keys.begun(frame, calls.elements(answer))
+        self._multiples.go(frame, frame.place.number, body.segments[0].first, values, frame)
         if values and type(values[0]) is Lazy and not self._has_elements():
             values = []
         if not values:
@@ -180,18 +179,19 @@ class Rounds(Stack):
 
     def _has_elements(self) -> bool:
         """Whether a long Multiple that a frame recurred has an element at all; takes the first ones."""
-        rest = self.stack[-1]
+        rest = self._stack.top
         assert type(rest) is PendingMultiple
-        while self.pull(rest, 256):
-            if self.stack[-1] is not rest:
+        while self._multiples.pull(rest, 256):
+            if self._stack.top is not rest:
                 break
-        return type(self.stack[-1]) is not ScopeMark
+        return type(self._stack.top) is not ScopeMark
 
-    def round_values(self, frame: FrameScope, values: list[Any]) -> list[Any]:
-        return values
-
-    def frame_outputs(self, frame: FrameScope, values: list[Any]) -> list[Any]:
-        return values
+    def recur(self, frame: FrameScope, values: list[Any]) -> None:
+        """Puts what a frameEnd recurred on the stack."""
+        body = self._plan.bodies[frame.place.inner]
+        if body.segments[0].folds:
+            frame.active.add(0)
+        self._multiples.go(frame, body.end, body.segments[0].first, values, frame)
 
 
 def _remade(values: list[Any], emit: Callable[[], list[Any]]) -> list[Any]:

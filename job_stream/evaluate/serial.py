@@ -7,10 +7,9 @@ from itertools import islice
 from typing import Any
 
 from ..stream.plan import Plan
-from ..values import Pair
 from .context import current, enter, leave
+from .evaluator import Evaluator
 from .failures import ItemSkipped, StageFailed
-from .keyed import new_evaluator
 from .outboxes import StreamScope
 
 __all__ = ["run_serially"]
@@ -25,7 +24,7 @@ def run_serially(plan: Plan, source: Any, seed: int | None, deliver: Callable[[l
         the exception of user code that failed, as it was raised.
     """
     outer = current()
-    evaluator = new_evaluator(plan, None, [0] * 8, seed)
+    evaluator = Evaluator(plan, None, [0] * 8, seed)
     if outer is not None:
         evaluator.cpus, evaluator.all_cpus, evaluator.ending = outer.cpus, outer.all_cpus, outer.ending
     before = enter(evaluator)
@@ -38,18 +37,17 @@ def run_serially(plan: Plan, source: Any, seed: int | None, deliver: Callable[[l
     return evaluator.failures.drain()
 
 
-def _run(evaluator: Any, plan: Plan, source: Any, deliver: Callable[[list[Any]], None]) -> None:
+def _run(evaluator: Evaluator, plan: Plan, source: Any, deliver: Callable[[list[Any]], None]) -> None:
     stream = StreamScope(deliver)
     if plan.bodies[0].segments[0].folds:
         stream.active.add(0)
-    evaluator.enter(stream)
+    evaluator.stack.enter(stream)
     iterator, position = iter(source), 0
     while True:
         values = list(islice(iterator, CHUNK))
         if not values:
             break
-        pairs = [Pair(position + i, v) for i, v in enumerate(values)] if evaluator.keyed else values
-        evaluator.push(stream, 0, pairs, position)
+        evaluator.stack.push(stream, 0, evaluator.keys.source(values, position), position)
         position += len(values)
         while len(evaluator.stack) > 1:
             evaluator.step()

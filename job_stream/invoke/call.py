@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 from ..errors import ProgramError
 from ..evaluate.context import current
 from ..evaluate.ending import Ending
+from ..ground.environment import CHECKPOINT, COMMAND_LINE, RANKS, TIME_LIMIT, USHER, WORLD_PID
 from ..ranks.world import launched
 
 __all__ = ["invoke"]
@@ -34,7 +35,7 @@ _OF_SLURM_STEPS = (
     *("SLURM_PROCID", "SLURM_LOCALID", "SLURM_NODEID", "SLURM_GTIDS", "SLURM_TASK_PID", "SLURM_STEP", "SLURM_SRUN_"),
     *("SLURM_LAUNCH_NODE_IPADDR", "SLURM_CPU_BIND", "SLURM_MEM_BIND", "SLURM_DISTRIBUTION", "SLURM_PMI"),
 )
-_OURS = ("JOBS_WORLD_PID", "JOBS_USHER", "JOBS_CHECKPOINT", "JOBS_TIME_LIMIT")
+_OURS = tuple(each.name for each in (WORLD_PID, USHER, COMMAND_LINE, CHECKPOINT, TIME_LIMIT))
 """Which process is the rank, and what belongs to this stream: a stream in the program would take it for its own."""
 
 _SETTINGS = ("_MCA_", "_ALLOW_RUN_AS_ROOT", "_PREFIX")
@@ -204,7 +205,7 @@ def _where_from(name: str) -> str:
 
 def _cleaned(environment: Mapping[str, str]) -> dict[str, str]:
     """An environment without what makes a process a rank, or part of this stream."""
-    launch = launched({**environment, "JOBS_RANKS": ""})
+    launch = launched({**environment, RANKS.name: ""})
     is_rank = launch is not None and launch.launcher != "Slurm"
 
     def goes(name: str) -> bool:

@@ -22,10 +22,10 @@ from contextlib import suppress
 from time import monotonic
 from typing import IO, NamedTuple
 
-__all__ = ["MARK", "Ended", "Program"]
+from ..ground.environment import INVOKED
 
-MARK = "JOBS_INVOKED"
-"""The variable in a program's environment by which it and all that comes of it is known."""
+__all__ = ["Ended", "Program"]
+
 
 CHUNK = 1 << 20
 LOOK_S = 0.1
@@ -76,7 +76,7 @@ class Program:
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
-                env={**environment, MARK: mark},
+                env={**environment, INVOKED.name: mark},
                 start_new_session=True,
             )
         except OSError:

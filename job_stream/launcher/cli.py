@@ -13,11 +13,12 @@ import click
 
 from .. import __version__
 from ..checkpoints.trust import CheckpointError, open_trusted
+from ..ground.environment import CHECKPOINT
 from . import settings
 from .doctor import checks, examine
 from .error import LauncherError, shorten
 from .restarts import say
-from .start import CHECKPOINT, USUAL_CHECKPOINT, Options, start
+from .start import USUAL_CHECKPOINT, Options, start
 from .verdict import INTERRUPTED
 
 __all__ = ["main"]
@@ -164,7 +165,7 @@ def git_results_progress(options: Options) -> None:
     What says where to run may stand before it, and is of no interest.
     """
     _refuse_options("git-results-progress", options._replace(checkpoint=None, host=(), hostfile=None))
-    path = options.checkpoint or os.environ.get(CHECKPOINT)
+    path = options.checkpoint or CHECKPOINT.read()
     if not path:
         raise LauncherError("git-results-progress needs --checkpoint PATH, or -c, before it")
     click.echo(_last_written(path))

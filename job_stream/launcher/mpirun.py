@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
+from ..ground.environment import MPIRUN
 from .environment_modules import installed
 from .error import LauncherError
 
@@ -65,10 +66,10 @@ def find_mpirun(environment: Mapping[str, str] = os.environ) -> tuple[Mpirun, st
     Raises:
         LauncherError: there is none; says how to get one.
     """
-    if named := environment.get("JOBS_MPIRUN"):
+    if named := MPIRUN.read(environment):
         path = shutil.which(named)
         if path is None:
-            raise LauncherError(f"JOBS_MPIRUN={named}: there is no such program; name an mpirun, mpiexec or srun")
+            raise LauncherError(f"{MPIRUN}={named}: there is no such program; name an mpirun, mpiexec or srun")
         return _judged([identify(path)], library())
     found = [mpirun for path in _candidates() if (mpirun := _identified(path)) is not None]
     if not found:

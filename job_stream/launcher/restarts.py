@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from time import monotonic
 from typing import NamedTuple, Protocol
 
+from ..ground.environment import TIME_LIMIT
 from .signal_queue import SignalQueue
 from .verdict import Outcome, exit_code
 
@@ -21,7 +22,6 @@ FIRST_PAUSE_S = 1.0
 LONGEST_PAUSE_S = 60.0
 LEAST_S = 5.0
 """Time that has to be left for another try."""
-LIMIT = "JOBS_TIME_LIMIT"
 UNLUCKY = 213
 """What mpirun ends with when its own server could not begin, because of what others do or have left on this machine."""
 
@@ -61,7 +61,7 @@ def keep_running(start: Callable[[Mapping[str, str]], Running], limits: Limits, 
     end = None if limits.seconds is None else monotonic() + limits.seconds
     came_up = False
     for attempt in range(limits.restarts + 1):
-        run, outcome = _tried(lambda: start({} if end is None else {LIMIT: f"{end - monotonic():.1f}"}), signal_queue)
+        run, outcome = _tried(lambda: start(_what_is_left(end)), signal_queue)
         came_up = came_up or run.came_up
         if signal_queue.ending is not None:
             return outcome.code if run.came_up else exit_code(-signal_queue.ending)
@@ -78,6 +78,11 @@ def keep_running(start: Callable[[Mapping[str, str]], Running], limits: Limits, 
         if signal_queue.ending is not None:
             return exit_code(-signal_queue.ending)
     return outcome.code
+
+
+def _what_is_left(end: float | None) -> dict[str, str]:
+    """The time limit of a try, as an addition to its environment."""
+    return {} if end is None else {TIME_LIMIT.name: f"{end - monotonic():.1f}"}
 
 
 def _tried(start: Callable[[], Running], signal_queue: SignalQueue) -> tuple[Running, Outcome]:

@@ -3,29 +3,30 @@
 from __future__ import annotations
 
 import os
-import re
 import shlex
 import shutil
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from difflib import get_close_matches
 from typing import NamedTuple
 
-from ..ranks.world import OWNER, launched
+from ..errors import PlanError
+from ..ground.environment import CHECKPOINT, COMMAND_LINE, LAUNCHER, RANKS, TIME_LIMIT, WORLD_PID
+from ..ranks.world import launched
 from . import settings
 from .command import LaunchPlan, additions, alone, command, is_remote
 from .error import LauncherError
 from .hosts import Host, allocation, node_names, parse_hosts, read_hostfile
 from .mpirun import Mpirun, find_mpirun, folder_variable, own_folder, within
-from .restarts import LIMIT, Limits, keep_running, say
+from .restarts import Limits, keep_running, say
 from .run import LaunchedRun
 from .signal_queue import SignalQueue
 from .switchboard import LOOPBACK, addresses_towards
-from .usher import LAUNCHER, NOT_FOUND
+from .usher import NOT_FOUND
 
-__all__ = ["CHECKPOINT", "USUAL_CHECKPOINT", "Options", "start"]
+__all__ = ["USUAL_CHECKPOINT", "Options", "start"]
 
-CHECKPOINT = "JOBS_CHECKPOINT"
 USUAL_CHECKPOINT = "job_stream.chkpt"
 """The checkpoint where the user wants one and does not say which."""
 
@@ -71,7 +72,7 @@ def start(options: Options, program: Sequence[str], words: Sequence[str] = ()) -
     mpirun, warning = find_mpirun() if needs_mpirun else (None, None)
     if warning:
         say(warning)
-    added = {**(additions(mpirun, job) if mpirun else {}), **_checkpoint_addition(options)}
+    added = {**(additions(mpirun, job) if mpirun else {}), **_checkpoint_addition(options), COMMAND_LINE.name: "1"}
     line = alone(job) if mpirun is None else command(job, mpirun, {**os.environ, **_passed(options, added)})
     if options.dry_run:
         _show(options, job, mpirun, line, added)
@@ -147,7 +148,7 @@ def _check_options(options: Options) -> None:
         raise LauncherError("--host and --hostfile both say where to run: give one of them")
     if options.ranks is not None and (options.host or options.hostfile is not None):
         raise LauncherError("-n is for ranks on this machine; a host has one rank, so leave -n out")
-    if not (options.checkpoint or os.environ.get(CHECKPOINT)):
+    if not (options.checkpoint or CHECKPOINT.is_set()):
         for option, given, purpose in (("--restarts", options.restarts, "to go on from"),
                                        ("--time-limit", options.time_limit, "to stop with")):  # fmt: skip
             if given:
@@ -158,39 +159,40 @@ def _check_options(options: Options) -> None:
 
 def _be_outside() -> None:
     """Sees to it that the ranks to be started can be ranks, whatever this process is."""
-    if os.environ.get("JOBS_RANKS"):
-        raise LauncherError("JOBS_RANKS=1 has each process work alone, so several ranks make no sense: unset it")
+    if RANKS.is_set():
+        raise LauncherError(f"{RANKS}=1 has each process work alone, so several ranks make no sense: unset it")
     launch = launched()
     if launch is not None and launch.size > 1:
         raise LauncherError(
             f"{launch.launcher} has started this command {launch.size} times, and each would start all ranks: start it "
             "once, without mpirun or srun before it"
         )
-    os.environ.pop(OWNER, None)
+    os.environ.pop(WORLD_PID.name, None)
 
 
 # environment ----------------------------------------------------------------------------------------------------------
 
 
 def _checkpoint_addition(options: Options) -> dict[str, str]:
-    return {} if options.checkpoint is None else {CHECKPOINT: os.path.abspath(options.checkpoint)}
+    return {} if options.checkpoint is None else {CHECKPOINT.name: os.path.abspath(options.checkpoint)}
 
 
 def _limit_addition(options: Options) -> dict[str, str]:
-    return {} if options.time_limit is None else {LIMIT: f"{options.time_limit:.10g}"}
+    return {} if options.time_limit is None else {TIME_LIMIT.name: f"{options.time_limit:.10g}"}
 
 
 def _passed(options: Options, added: Mapping[str, str]) -> dict[str, str]:
     """What is in a rank's environment beyond that of this process."""
-    return {**added, **_limit_addition(options), LAUNCHER: ""}
+    return {**added, **_limit_addition(options), LAUNCHER.name: ""}
 
 
 def _limits(options: Options) -> Limits:
     """The time limit counts for all tries together, wherever it was set."""
     if options.time_limit is not None or not options.restarts:
         return Limits(options.restarts, options.time_limit)
-    text = os.environ.get(LIMIT, "")
-    return Limits(options.restarts, float(text) if re.fullmatch(r"\d+(\.\d+)?", text) else None)
+    with suppress(PlanError):  # then the program says what is wrong with it
+        return Limits(options.restarts, TIME_LIMIT.read())
+    return Limits(options.restarts, None)
 
 
 # starting -------------------------------------------------------------------------------------------------------------

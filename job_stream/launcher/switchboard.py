@@ -14,7 +14,8 @@ from contextlib import suppress
 from time import monotonic
 from typing import Any
 
-from .usher import LAUNCHER, NOTED, WELCOME, keep_watch
+from ..ground.environment import LAUNCHER
+from .usher import NOTED, WELCOME, keep_watch
 from .verdict import End
 
 __all__ = ["Switchboard", "addresses_towards"]
@@ -66,7 +67,7 @@ class Switchboard:
     def environment(self) -> dict[str, str]:
         """What tells ushers where to call."""
         port = self._server.getsockname()[1]
-        return {LAUNCHER: " ".join([str(port), self._token, *self._addresses])}
+        return {LAUNCHER.name: " ".join([str(port), self._token, *self._addresses])}
 
     @property
     def running(self) -> int:

@@ -4,7 +4,9 @@ What mpirun says at the end is not enough to know whether a program failed or wa
 may end with 0 though rank 0 was killed, and some launchers crash or hang when a rank fails early. An usher knows, since
 the program is its child. It also passes on signals, and ends the program when the launcher is gone.
 
-It is a script of its own, and imports nothing of job_stream: what a rank is, is found out when that is imported. Usage:
+It is a script of its own, and imports nothing of job_stream: what a rank is, is found out when that is imported. So it
+stands alone, and has once more what others have, too: the names of three variables (``ground/environment.py``), and how
+a process dies with its parent (``workers/child.py``). Usage:
 ``usher.py CPUS PROGRAM ARGUMENTS...``; CPUS is a number of lanes, or - to leave that open.
 
 The environment variable JOBS_LAUNCHER says where the launcher is: ``PORT TOKEN ADDRESS...``. Told are lines:

@@ -11,22 +11,21 @@ time of the run.
 
 from __future__ import annotations
 
-import os
+import math
 import sys
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from time import monotonic
 from typing import Any
 
-from ..errors import PlanError
+from ..ground.environment import COMMAND_LINE, STATS
 from ..ranks.cluster import Cluster, Gone
 from ..ranks.protocol import Figures
 
 __all__ = ["Statistics", "least_seconds", "report"]
 
-VARIABLE = "JOBS_STATS"
 NOTEWORTHY_S = 0.1
-"""From how many seconds on a run is reported where nothing else is said."""
+"""From how many seconds on a run is reported where somebody looks and nothing else is said."""
 
 PATIENCE_S = 0.25
 """How long the end of a run waits for ranks that don't tell their figures."""
@@ -87,20 +86,26 @@ def _why_none(fate: Gone | bool) -> str:
     return f"did not tell its figures within {PATIENCE_S:g} s" if fate else "had not come to this run when it was over"
 
 
-def least_seconds(environment: Mapping[str, str] = os.environ) -> float:
-    """How many seconds a run must take to be reported, by the environment variable JOBS_STATS.
+def least_seconds() -> float:
+    """How many seconds a run must take to be reported.
+
+    A library says nothing unasked: without JOBS_STATS, runs are reported to who sits at a terminal, or has used the
+    command ``job_stream``, which tells how things went anyway.
 
     Raises:
-        PlanError: it is something else than 0 (never) or 1 (always).
+        PlanError: JOBS_STATS is something else than 0 (never) or 1 (always).
     """
-    limits = {"": NOTEWORTHY_S, "0": float("inf"), "1": 0.0}
-    wanted = environment.get(VARIABLE, "")
-    if wanted not in limits:
-        raise PlanError(
-            f"{VARIABLE} must be 0 (no statistics) or 1 (statistics of every run), not {wanted!r}; "
-            f"without it, runs of {NOTEWORTHY_S:g} s and more have them"
-        )
-    return limits[wanted]
+    wanted = STATS.read()
+    if wanted is None:
+        return NOTEWORTHY_S if COMMAND_LINE.is_set() or _is_watched() else math.inf
+    return 0.0 if wanted else math.inf
+
+
+def _is_watched() -> bool:
+    try:
+        return sys.stderr.isatty()
+    except (AttributeError, ValueError):  # there is none, it is something else, or it is closed
+        return False
 
 
 def report(ran_s: float, ranks: Mapping[int, Figures | str]) -> str:

@@ -11,11 +11,11 @@ import socket
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from ..errors import PlanError
+from ..ground.environment import CPUS, number_in
 
 __all__ = [
-    "CGROUP_MEMBERSHIP", "CGROUP_ROOT", "Grant", "host_cpu_count", "memory_bytes", "narrow_binding", "number_in",
-    "own_grant", "shares",
+    "CGROUP_MEMBERSHIP", "CGROUP_ROOT", "Grant", "host_cpu_count", "memory_bytes", "narrow_binding", "own_grant",
+    "shares",
 ]  # fmt: skip
 
 CGROUP_ROOT = "/sys/fs/cgroup"
@@ -65,7 +65,7 @@ def own_grant() -> Grant:
         mask=_mask(),
         available=_available(CGROUP_ROOT, CGROUP_MEMBERSHIP),
         quota=_quota(CGROUP_ROOT, CGROUP_MEMBERSHIP),
-        wanted=_wanted(),
+        wanted=CPUS.read(),
         memory=memory_bytes(CGROUP_ROOT, CGROUP_MEMBERSHIP),
     )
 
@@ -123,7 +123,7 @@ def narrow_binding(grants: Sequence[Grant], option: str) -> str | None:
     more = f" (and {len(narrow) - 1} more hosts)" if len(narrow) > 1 else ""
     return (
         f"job_stream: the launcher has bound the ranks on {host}{more} to {used} of {usable} CPUs; to use them all, "
-        f"start with {option}, or set JOBS_CPUS={usable} to run as many lanes in each rank regardless"
+        f"start with {option}, or set {CPUS}={usable} to run as many lanes in each rank regardless"
     )
 
 
@@ -137,24 +137,6 @@ def _bound(grants: Sequence[Grant]) -> tuple[int, int] | None:
 
 
 # what the system says ------------------------------------------------------------------------------------------------
-
-
-def _wanted() -> int | None:
-    wanted = os.environ.get("JOBS_CPUS")
-    if not wanted:
-        return None
-    count = number_in(wanted)
-    if not count:
-        raise PlanError(f"JOBS_CPUS must be a number of CPUs above 0, not {wanted!r:.60}")
-    return count
-
-
-def number_in(text: str) -> int | None:
-    """The number that is written in a variable; None: none, or one that nobody means."""
-    return int(text) if text.isascii() and text.isdigit() and len(text) <= _MOST_DIGITS else None
-
-
-_MOST_DIGITS = 9
 
 
 def _mask() -> frozenset[int]:

@@ -10,16 +10,14 @@ import os
 import socket
 import sys
 import threading
-from collections.abc import Mapping
 from contextlib import suppress
 from time import sleep
 from types import TracebackType
 
-from ..errors import WorldError
+from ..ground.environment import JOIN_LIMIT
 
-__all__ = ["JOIN_LIMIT", "RollCall", "join_limit"]
+__all__ = ["RollCall"]
 
-JOIN_LIMIT = "JOBS_JOIN_LIMIT"
 USUAL_S = 60.0
 FAREWELL_S = 1.0
 """How long to be seen after that: others are about to lose patience, too, and are not to name this one."""
@@ -27,20 +25,6 @@ CRASHED = 137
 """As if killed, which it would be by who waits longer: a command line with restarts starts all again."""
 JOB = "PMIX_NAMESPACE"
 """Names the job of a launcher; no other on this host has this name."""
-
-
-def join_limit(environment: Mapping[str, str] = os.environ) -> float:
-    """How many seconds to wait for the others.
-
-    Raises:
-        WorldError: JOBS_JOIN_LIMIT is not a number above 0.
-    """
-    text = environment.get(JOIN_LIMIT, "")
-    with suppress(ValueError):
-        seconds = float(text) if text else USUAL_S
-        if 0 < seconds < threading.TIMEOUT_MAX:
-            return seconds
-    raise WorldError(f"{JOIN_LIMIT} has to be a number of seconds above 0, not {text!r}")
 
 
 class RollCall:
@@ -59,7 +43,7 @@ class RollCall:
         self._rank = rank
         self._size = size
         self._local_size = local_size
-        self._limit = join_limit()
+        self._limit = JOIN_LIMIT.read() or USUAL_S
         self._is_over = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="job_stream-join", daemon=True)
         self._presence = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)

@@ -18,20 +18,15 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..errors import JobStreamError, WorldError
-from .cpus import Grant, narrow_binding, number_in, own_grant, shares
+from ..ground.environment import RANKS, USHER, WORLD_PID, number_in
+from .cpus import Grant, narrow_binding, own_grant, shares
 from .local import LocalTransport
 from .transport import Transport
 
 if TYPE_CHECKING:
     from .base import RanksTransport
 
-__all__ = ["OWNER", "Launch", "launched", "rank_of", "size_of", "world"]
-
-OWNER = "JOBS_WORLD_PID"
-"""Names the process that is the rank: children inherit the launcher's variables, but are no ranks."""
-
-USHER = "JOBS_USHER"
-"""Names the socket of who started this process for ``job_stream``."""
+__all__ = ["Launch", "is_the_rank", "launched", "rank_of", "size_of", "world"]
 
 GRACE_S = 1.0
 """How long rank 0 waits for the others to end when all have failed with the same exception."""
@@ -80,9 +75,7 @@ def launched(environment: Mapping[str, str] = os.environ) -> Launch | None:
     Raises:
         WorldError: JOBS_RANKS is not 1.
     """
-    if (ranks := environment.get("JOBS_RANKS", "")) not in ("", "1"):
-        raise WorldError(f"JOBS_RANKS can only be 1 (this process alone), not {ranks!r:.60}; use mpirun -n for more")
-    if ranks:
+    if RANKS.read(environment):
         return None
     for launcher, rank_name, size_name, local_rank, local_size in _LAUNCHERS:
         numbers = (number_in(environment.get(name, "")) for name in (rank_name, size_name, local_rank, local_size))
@@ -90,6 +83,11 @@ def launched(environment: Mapping[str, str] = os.environ) -> Launch | None:
         if rank is not None and size:
             return Launch(launcher, rank, size, *local)
     return None
+
+
+def is_the_rank() -> bool:
+    """Whether this process is the one that was launched: its children inherit what says so, but are no ranks."""
+    return WORLD_PID.read() == str(os.getpid())
 
 
 def rank_of() -> int:
@@ -118,8 +116,8 @@ class _World:
         self._transport: Transport | None = None
         self._ending: _Ending | None = None
         self._asked = False
-        if launched(dict(os.environ, JOBS_RANKS="")):
-            os.environ.setdefault(OWNER, str(os.getpid()))
+        if launched({**os.environ, RANKS.name: ""}):
+            os.environ.setdefault(WORLD_PID.name, str(os.getpid()))
             atexit.register(self._attend)
 
     def _renew(self) -> None:
@@ -139,7 +137,7 @@ class _World:
 
         Open MPI's launcher ends them at once if this rank has failed. A script that uses MPI itself is left alone.
         """
-        if self._asked or os.environ.get(OWNER) != str(os.getpid()) or "mpi4py.MPI" in sys.modules:
+        if self._asked or not is_the_rank() or "mpi4py.MPI" in sys.modules:
             return
         error = getattr(sys, "last_value", None)
         if not _others_wait(failed=error is not None):
@@ -153,7 +151,7 @@ class _World:
 
     def _join(self) -> Transport:
         launch, grant = launched(), own_grant()
-        if launch is None or os.environ.get(OWNER) != str(os.getpid()):
+        if launch is None or not is_the_rank():
             return LocalTransport(shares([grant])[0])
         if launch.size == 1:
             _warn(narrow_binding([grant], UNBOUND[launch.launcher]))
@@ -174,7 +172,7 @@ Raises:
 
 def _others_wait(failed: bool) -> bool:
     """Whether there are others that would wait inside MPI for a process that ends without having joined them."""
-    if os.environ.get("JOBS_RANKS"):
+    if RANKS.is_set():
         return False
     launch = launched()
     if launch is None or launch.size == 1 or (failed and launch.launcher == "Open MPI"):
@@ -222,7 +220,7 @@ def _through_mpi(mpi: Any, grant: Grant) -> RanksTransport[Any]:
 
 def _tell_usher() -> None:
     """Tells who started this rank for ``job_stream`` that it has joined the others, which can do without it now."""
-    if name := os.environ.get(USHER):
+    if name := USHER.read():
         with suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as link:
             link.sendto(b"joined", socket.MSG_DONTWAIT, f"\0{name}")
 

@@ -45,7 +45,7 @@ from .prefetch import Prefetcher, ThreadPrefetcher
 from .reports import Reporter, mark_shared, tell_stalled
 from .sleeping import PollPolicy, Wake
 from .source import InitialWork
-from .together import quietly
+from .together import is_elsewhere, quietly
 
 __all__ = ["Runtime"]
 
@@ -93,7 +93,8 @@ class Runtime:
         roots = [part for place in plan.places for part in (place.function, place.store, place.emit, place.key)]
         self._family = kin.begin([*roots, *source.sequences], survives_sigterm or size_of() > 1, by_value)
         self._forwarding = Forwarding() if plan.uses_processes else None
-        setup = Setup(plan, source, seed, drop, self._board, survives_sigterm, forwarding=self._forwarding)
+        setup = Setup(plan, source, seed, drop, self._board, survives_sigterm, elsewhere=is_elsewhere(),
+                      forwarding=self._forwarding)  # fmt: skip
         self._processes = self._fork(setup) if plan.uses_processes else None
         self._buffers = Buffers()
         packing = LivePacking() if self._is_live else StowedPacking(self._buffers.stow)

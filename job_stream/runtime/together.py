@@ -9,7 +9,6 @@ with the primary, which has workers, too.
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext, suppress
@@ -21,7 +20,7 @@ from ..ground.contexts import context
 from ..ranks.cluster import Cluster, cluster
 from ..ranks.cpus import host_cpu_count
 from ..ranks.local import LocalTransport
-from ..ranks.world import OWNER, rank_of, size_of
+from ..ranks.world import is_the_rank, rank_of, size_of
 from ..stream.plan import Plan
 from .reports import mark_shared
 
@@ -42,7 +41,7 @@ def _is_of_all() -> bool:
 
 def _is_rank() -> bool:
     """Whether this process is one of several ranks. Their children are none, and work alone."""
-    return size_of() > 1 and os.environ.get(OWNER) == str(os.getpid())
+    return size_of() > 1 and is_the_rank()
 
 
 def _joining() -> Callable[[], Cluster]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+import math
 import random
 from collections import Counter, deque
 from collections.abc import Callable
@@ -93,26 +94,39 @@ class SimulatedCluster:
 
     def run(self) -> list[int] | str:
         """The results, sorted; or why there are none."""
-        while self._heap and not self.ranks[0].halted:
-            self.now, _, number, event = heapq.heappop(self._heap)
-            self.counts["events"] += 1
-            self._news_of_pauses -= _changes_pauses(event)
-            if self.counts["events"] > EVENTS_MOST:
-                return "endless"
-            if number in self.dead:
-                continue
-            if event == "die":
-                self._die(number)
-            elif event == "crash":
-                self._crash()
-            elif event == "snapshot":
-                self.counts["snapshots"] += 1
-                self._save(self.ranks[0].capture())
-            elif type(event) is tuple:
-                self._lane_worked(number, *event)
-            else:
-                self._handle(number, event)
-        return sorted(self.results) if self.ranks[0].halted else "stuck"
+        while self.counts["events"] <= EVENTS_MOST:
+            if not self.step():
+                return sorted(self.results) if self.ranks[0].halted else "stuck"
+        return "endless"
+
+    def step(self, until_s: float = math.inf) -> bool:
+        """Has the next event happen, unless it is over or nothing is to happen before ``until_s``; whether one did."""
+        if not self._heap or self.ranks[0].halted or self._heap[0][0] > until_s:
+            return False
+        self.now, _, number, event = heapq.heappop(self._heap)
+        self.counts["events"] += 1
+        self._news_of_pauses -= _changes_pauses(event)
+        if number not in self.dead:
+            self._happen(number, event)
+        return True
+
+    def happen(self, number: int, event: Any, at_s: float) -> None:
+        """Has an event happen to a rank at a time that has come."""
+        self.now = at_s
+        self._happen(number, event)
+
+    def _happen(self, number: int, event: Any) -> None:
+        if event == "die":
+            self._die(number)
+        elif event == "crash":
+            self._crash()
+        elif event == "snapshot":
+            self.counts["snapshots"] += 1
+            self._save(self.ranks[0].capture())
+        elif type(event) is tuple:
+            self._lane_worked(number, *event)
+        else:
+            self._handle(number, event)
 
     def _later(self, delay: float, number: int, event: Any) -> None:
         self._sequence += 1

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 from ..errors import PlanError
 from ..ground.texts import shorten
 from ..values import Object
+from .adapting import adapt, is_stage
 from .checks import MULTIPLE, check_answers, check_parameters, name_of, policy_of
-from .classes import adapt, is_stage
 from .plan import Builder, Kind, Plan, Policy, Stage
 from .suggestions import did_you_mean
 
@@ -160,6 +160,8 @@ class Recording:
         where = f"{role} {name_of(function)!r}"
         if keywords.get("timeout") is not None:
             raise PlanError(f"{where}: it runs in the script's own process, which timeout= cannot end")
+        if keywords.get("deaths") is not None:
+            raise PlanError(f"{where}: it runs in the script's own process, whose end is the run's: leave out deaths=")
         policy = self._policy_from(where, keywords)._replace(timeout_s=None)
         return Stage(role, name_of(function), function, False, policy)
 

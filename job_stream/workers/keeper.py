@@ -11,7 +11,6 @@ from ..evaluate.context import enter
 from ..evaluate.entries import PendingMultiple
 from ..evaluate.evaluator import Evaluator
 from ..evaluate.failures import ItemSkipped, StageFailed, Unreadable, cannot_be_read, cannot_travel, failure_of, ours
-from ..evaluate.keyed import pairs
 from ..evaluate.outboxes import FrameScope, ScopeContext
 from ..evaluate.packing import Packing, unpack_any
 from ..evaluate.products import skips_of
@@ -131,14 +130,12 @@ class Keeper:
         except ItemSkipped as skipped:
             evaluator.failures.record(skipped)
             recurred = []
-        if evaluator.keyed:
-            recurred = pairs(recurred, call.call, place.number)
-        return self._work(call, place, recurred), None
+        return self._work(call, place, evaluator.keys.merged(place, call.call, recurred)), None
 
     def _more(self, call: Call, place: Place) -> tuple[list[Product], Any]:
         """The next elements of the long Multiples that call number ``payload`` gave."""
         rests = self._rests[call.payload]
-        values, more = self._evaluator.take(rests[-1], ELEMENTS)
+        values, more = self._evaluator.multiples.take(rests[-1], ELEMENTS)
         if not more:
             rests.pop()
         if not rests:
@@ -169,7 +166,7 @@ class Keeper:
             return []
         if self._plan.places[first].kind == Kind.END:
             return [Output(call.store[0], first, len(values), self._pack(values, origin, "output"))]
-        size = 1 if self._plan.places[first].time_limited else -(-len(values) // GROUPS)
+        size = 1 if self._plan.places[first].alone else -(-len(values) // GROUPS)
         groups = [values[start : start + size] for start in range(0, len(values), size)]
         return [WorkBatch(call.store[0], first, len(group), self._pack(group, origin, "output")) for group in groups]
 

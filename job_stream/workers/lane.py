@@ -1,11 +1,26 @@
 """A lane: takes parcels from its link, runs them through the evaluator and repays them.
 
+A parcel is a loan of units. Whatever comes of a unit counts when the unit is *closed*, and not before; closing units
+and filing what came of them is one message (``Repaid``), so that a lane may die at any moment: either the rank has the
+unit still, or all that came of it. Three rules follow, which everything below keeps.
+
+- Products are never sent without closing all that they came from. Outputs of many units lie mixed in one home
+  (``Outbox``), so all units that have been worked on are closed at once.
+- What is not done of a unit that is closed must be in the same message: as products that wait at the rank, or as *kept*
+  units, which the lane goes on with under new names. The lane may keep only what the rank can describe without it:
+  values that the rank has the payload of, or that travel along; what is left of a Multiple, as the value that gave it.
+- The unit that the lane is in is noted on the board before the message goes. If the lane dies in between, the rank
+  knows no unit of that name, and suspects nobody; the other way round it would suspect one that is done.
+
 When it repays:
 
 - at the end of a parcel, all of it at once; but if stores that were folded into are dear to pickle beside the work they
-  cover, they stay here over several parcels, which remain lent until they are repaid (``Repaid.computed``);
-- at the end of a slice (40 ms) of a parcel that goes on, what has come of it so far, keeping the rest;
-- as soon as others have nothing to do (``wanted``): the rest is handed over, if it is worth a journey;
+  cover, they stay here over several parcels, which remain lent until they are repaid (``Repaid.computed``). A store
+  covers all that was folded into it, so nothing of that can be closed without it;
+- at the end of a slice (40 ms) of a parcel that goes on, what has come of it so far, keeping the rest. Handing the rest
+  over each time would turn a fine-grained frame into a chain of messages;
+- as soon as others have nothing to do (``WANTED``): the rest is handed over, if it is worth a journey. It is looked at
+  between two steps; how much is left is the more work to find out the more there is, so the next look waits;
 - at the end of a slice after the state of the stream was asked for: the rest is handed over. Where checkpoints are
   written, also when it has not been for half a second: whoever asks does not wait for long items, and lanes that are
   asked within one would be too late each time.
@@ -20,33 +35,26 @@ from time import perf_counter
 from typing import Any
 
 from ..engine.messages import Flush, Lend, Repaid, Resume, WorkBatch
-from ..errors import PlanError
 from ..evaluate.context import enter
-from ..evaluate.entries import PendingMultiple, PendingValues, ScopeMark
+from ..evaluate.entries import PendingMultiple, ScopeMark
 from ..evaluate.evaluator import Evaluator
 from ..evaluate.failures import StageFailed, failure_of, ours
-from ..evaluate.loading import GULP, Loader
+from ..evaluate.loading import Loader
 from ..evaluate.outboxes import Outbox
 from ..evaluate.packing import Packing
 from ..evaluate.products import Products
 from ..memory.words import ENDING, NOTE_LOAN, NOTE_PLACE, NOTE_UNIT, PAUSED, REPORTS, WANTED
-from ..stream.plan import Kind
-from ..values import bytes_of
 from .stopwatch import Stopwatch
+from .surplus import Kept, Surplus
 
 __all__ = ["Lane"]
 
 SLICE_S = 4e-2
-WORTH_S = 1e-3
 REPORT_S = 0.5
 REPORT_SHARE = 50
+"""Reporting unasked may take one part in so many."""
 LOOK_SHARE = 10
 """How many times as long as it takes to look at all that is left, which may be much, is worked before the next look."""
-"""Reporting unasked may take one part in so many."""
-DRAW_S = 20e-3
-DRAW_ITEMS = 8
-DRAW_BYTES = 32 << 20
-LOOSEN_MOST = 1 << 16
 FOLD_SHARE = 150
 
 
@@ -70,8 +78,13 @@ class Lane:
         self._number = number
         self._link = link
         self._evaluator = evaluator
+        self._stack = evaluator.stack
+        self._pace = evaluator.pace
         self._plan = evaluator.plan
         self._loader = Loader(evaluator, source, note)
+        self._products = Products(evaluator, packing, drop)
+        self._surplus = Surplus(evaluator, self._products)
+        self._packing = packing
         self._note = note
         self._watch = Stopwatch(note)
         self._flags = flags
@@ -83,17 +96,12 @@ class Lane:
         self._closing: list[int] = []
         self._retained: list[tuple[int, tuple[int, ...]]] = []
         self._samples: dict[int, list[float]] = {}
-        self._packing = packing
-        self._products = Products(evaluator, packing, drop)
-        self._kept = 0
         self._reports = flags[REPORTS]
         self._pause_s = REPORT_S if saved else inf
         self._report_at = inf
         self._look_at = 0.0
         self._worked = 0.0
         self._slice_start = 0.0
-        self._origin: Any = None
-        self._origin_work: WorkBatch | None = None
 
     def run(self) -> None:
         """Works until the rank closes the link."""
@@ -119,16 +127,17 @@ class Lane:
     # one parcel -------------------------------------------------------------------------------------------------------
 
     def _parcel(self, lend: Lend) -> None:
-        self._loan, self._closing, self._kept = lend.loan, [], len(lend.units)
+        self._loan, self._closing = lend.loan, []
+        self._surplus.begin_parcel(len(lend.units))
         self._note[NOTE_LOAN] = lend.loan
-        self._slice_start = self._evaluator.now = perf_counter()
+        self._slice_start = self._pace.now = perf_counter()
         self._report_at = self._slice_start + self._pause_s
         self._watch.start()
         self._waiting.extend(lend.units)
         while self._waiting:
             number, work = self._waiting.popleft()
             self._unit(number, work, lend.one_by_one)
-            if self._waiting and self._evaluator.now >= self._report_at:
+            if self._waiting and self._pace.now >= self._report_at:
                 self._aside(self._hand_home)
         self._watch.stop()
         self._end_parcel()
@@ -142,7 +151,7 @@ class Lane:
 
     def _unit(self, number: int, work: WorkBatch, one_by_one: bool) -> None:
         """Runs one unit to its end, or as far as it is to be run here."""
-        started = self._evaluator.now
+        started = self._pace.now
         self._note[NOTE_UNIT] = number
         self._note[NOTE_PLACE] = -1 - work.place
         self._closing.append(number)
@@ -150,9 +159,9 @@ class Lane:
         home = self._home(work)
         if one_by_one:
             return self._carefully(home, work)
-        self._origin, self._origin_work = self._loader.load(home, work), work
+        self._surplus.begin(self._loader.load(home, work), work)
         self._drain()
-        self._evaluator.now = now = perf_counter()
+        self._pace.now = now = perf_counter()
         self._worked += now - started
         sample = self._samples.setdefault(work.place, [0, 0.0])
         sample[0] += work.count
@@ -166,15 +175,14 @@ class Lane:
         return home
 
     def _drain(self) -> None:
-        evaluator, flags = self._evaluator, self._flags
-        stack, step = evaluator.stack, evaluator.step
-        while stack:
+        stack, step, pace, flags = self._stack, self._evaluator.step, self._pace, self._flags
+        while stack.entries:
             step()
-            if evaluator.parked:
+            if stack.parked:
                 self._aside(self._part_with_parked)
-            elif flags[WANTED] and stack:
+            elif flags[WANTED] and stack.entries:
                 self._give()
-            elif evaluator.now - self._slice_start > SLICE_S:
+            elif pace.now - self._slice_start > SLICE_S:
                 self._aside(self._report)
 
     def _give(self) -> None:
@@ -186,7 +194,7 @@ class Lane:
         began = perf_counter()
         if began < self._look_at:
             return
-        is_worth = self._worth()
+        is_worth = self._surplus.is_worth_a_journey(self._slice_start)
         now = perf_counter()
         self._look_at = now + LOOK_SHARE * (now - began)
         if is_worth:
@@ -206,22 +214,22 @@ class Lane:
             base = None if work.base is None else work.base + work.skip
             self._products.file(home, work.place, self._loader.values(work), parts=8, base=base, one_by_one=True)
             return
-        self._origin, self._origin_work = self._loader.load(home, work), work
-        evaluator = self._evaluator
-        if evaluator.stack:
-            evaluator.step()
-        if evaluator.stack and type(evaluator.stack[-1]) is ScopeMark and not work.resume:
-            evaluator.step()
+        stack = self._stack
+        self._surplus.begin(self._loader.load(home, work), work)
+        if stack:
+            self._evaluator.step()
+        if type(stack.top) is ScopeMark and not work.resume:
+            self._evaluator.step()
         self._aside(self._hand_over)
-        while evaluator.stack:
-            self._file_elements(evaluator.stack[-1])  # type: ignore[arg-type]
+        while stack:
+            self._file_elements(stack.top)  # type: ignore[arg-type]
 
     def _file_elements(self, rest: PendingMultiple) -> None:
         """Takes the next elements of a Multiple and repays them without running them."""
-        values, more = self._evaluator.take(rest, 256)
+        values, more = self._evaluator.multiples.take(rest, 256)
         self._products.file(rest.context, rest.target, values)
         if not more:
-            self._evaluator.stack.pop()
+            self._stack.pop()
         self._aside(self._hand_over)
 
     # leaving a parcel -------------------------------------------------------------------------------------------------
@@ -243,7 +251,7 @@ class Lane:
         self._closing = []
         self._link.send(Repaid(self._number, self._loan, (), computed=names, samples=self._take_samples()))
 
-    def _repay(self, kept: tuple[tuple[int, WorkBatch], ...] = ()) -> None:
+    def _repay(self, kept: Kept = ()) -> None:
         """Repays everything that has been closed, with all that came of it."""
         self._collect()
         closed = list(self._retained)
@@ -264,131 +272,44 @@ class Lane:
         """Turns what the homes hold into products."""
         for home in self._homes.values():
             self._products.collect(home)
-        contexts = [entry.context for entry in self._evaluator.stack if not isinstance(entry, ScopeMark)]
-        self._homes = {context.scope: context for context in contexts if isinstance(context, Outbox)}
+        self._homes = {home.scope: home for home in self._stack.contexts() if isinstance(home, Outbox)}
 
     # leaving in the middle --------------------------------------------------------------------------------------------
 
-    def _worth(self) -> bool:
-        """Whether what is left is worth a journey to another lane."""
-        items, seconds = self._left()
-        if seconds < DRAW_S and self._draw():
-            items, seconds = self._left()
-        return items > 1 and seconds >= WORTH_S and self._loosen()
-
-    def _left(self) -> tuple[int, float]:
-        """How many items are left, and about how long they will take."""
-        evaluator = self._evaluator
-        items, seconds = 0, 0.0
-        for entry in evaluator.stack:
-            if type(entry) is PendingValues:
-                left = len(entry.values) - entry.index
-                cost = evaluator.costs[entry.place]
-                if entry is self._origin and entry.index:
-                    cost = (evaluator.now - self._slice_start) / entry.index
-                items += left
-                seconds += left * (WORTH_S if cost is None else cost)
-            elif type(entry) is PendingMultiple and not entry.again:
-                items += 2
-                seconds += WORTH_S
-        return items, seconds
-
-    def _draw(self) -> bool:
-        """Takes some elements of a Multiple, so that others can be given them while it goes on here."""
-        evaluator = self._evaluator
-        entries = reversed(evaluator.stack)
-        rest = next((entry for entry in entries if type(entry) is PendingMultiple and entry.again), None)
-        if rest is None or self._plan.places[rest.target].kind == Kind.END:
-            return False
-        each = evaluator.costs[rest.target] or WORTH_S
-        wanted = min(int(DRAW_S / each) + 1, GULP)
-        if wanted * each < WORTH_S:
-            return False
-        end = rest.taken + wanted
-        nbytes = 0
-        while rest.taken < end and nbytes < DRAW_BYTES and evaluator.pull(rest, min(DRAW_ITEMS, end - rest.taken)):
-            drawn = evaluator.stack[-1]
-            nbytes += sum(map(bytes_of, drawn.values)) if type(drawn) is PendingValues else 0
-        return True
-
-    def _loosen(self) -> bool:
-        """Takes all that is left of Multiples that only this lane has; False: there is too much of it."""
-        evaluator = self._evaluator
-        for rest in [entry for entry in evaluator.stack if type(entry) is PendingMultiple and not entry.again]:
-            if rest.bound:
-                return False
-            most = rest.taken + LOOSEN_MOST
-            while rest.taken < most and evaluator.pull(rest, GULP):
-                pass
-            rest.bound = rest in evaluator.stack
-            if rest.bound:
-                return False
-        return True
-
     def _part_with_parked(self) -> None:
         """Hands over values whose next stage is not run here; a frame they belong to goes with them."""
-        evaluator = self._evaluator
-        if evaluator.marks and self._loosen():
+        if not self._surplus.part_with_parked():
             self._hand_over()
-            return
-        if evaluator.marks:
-            name = self._plan.places[evaluator.parked[0].place].name
-            error = PlanError(f"a frame recurred a Multiple of more than {LOOSEN_MOST} elements, which is too long for "
-                              f"stage {name!r}: it has a time limit, or runs in threads")  # fmt: skip
-            raise StageFailed(name, "<an element of the Multiple>", 1, error, evaluator.parked[0].place)
-        parked, evaluator.parked = evaluator.parked, []
-        for run in parked:
-            self._products.file(run.context, run.place, run.values[run.index :])
 
     def _hand_over(self) -> None:
         """Repays the unit under way with everything that is left of it."""
-        kept = self._surrender()
-        self._repay(kept=kept)
-
-    def _surrender(self) -> tuple[tuple[int, WorkBatch], ...]:
-        """Turns the whole stack into products, but for what is left of Multiples, which stays and is returned."""
-        evaluator = self._evaluator
-        names: dict[int, int] = {}
-        stay: list[Any] = []
-        for entry in [*evaluator.stack, *evaluator.parked]:
-            if type(entry) is ScopeMark:
-                names[id(entry.scope)] = self._products.open_frame(entry.scope, names)
-            elif type(entry) is PendingValues:
-                values = entry.values[entry.index :]
-                self._products.file(entry.context, entry.place, values, names, base=self._base_of(entry))
-            else:
-                stay.append(entry)
-        evaluator.stack[:] = stay
-        evaluator.parked, evaluator.marks, self._origin = [], 0, None
-        return tuple(self._keep(self._products.work_of(rest)) for rest in reversed(stay))
-
-    def _base_of(self, run: Any) -> int | None:
-        work = self._origin_work
-        if run is not self._origin or work is None or work.base is None:
-            return None
-        return int(work.base + work.skip + run.index)
-
-    def _keep(self, work: WorkBatch) -> tuple[int, WorkBatch]:
-        self._kept += 1
-        return self._kept, work
+        self._repay(self._surplus.surrender())
 
     def _report(self) -> None:
         """At the end of a slice: repays what has come so far and goes on with the rest."""
-        self._slice_start = self._evaluator.now
+        self._slice_start = self._pace.now
         if self._is_report_due and self._hand_home():
             return
         if self._drop:
-            for home in self._homes.values():
-                if self._plan.places[home.end].body == 0:
-                    self._products.drop(home)
-        evaluator = self._evaluator
-        if evaluator.marks or not evaluator.stack or not self._has_products():
-            return
-        if any(type(entry) is PendingMultiple and not entry.again for entry in evaluator.stack):
-            return
-        if any(home.stores for home in self._homes.values()):
-            return
-        self._repay(kept=tuple(self._keep_entry(entry) for entry in reversed(evaluator.stack)))
+            self._forget_results()
+        if self._has_products() and self._may_stay():
+            self._repay(self._surplus.stay())
+            self._await_room()
+
+    def _forget_results(self) -> None:
+        for home in self._homes.values():
+            if self._plan.places[home.end].body == 0:
+                self._products.drop(home)
+
+    def _may_stay(self) -> bool:
+        """Whether all that is left can be kept, and what has come of the rest can leave without it."""
+        stack = self._stack
+        if stack.marks or not stack or stack.private():
+            return False
+        return not any(home.stores for home in self._homes.values())
+
+    def _await_room(self) -> None:
+        """Waits while results pile up."""
         while self._flags[PAUSED]:
             message = self._link.receive()
             if message is None:
@@ -399,26 +320,15 @@ class Lane:
 
     @property
     def _is_report_due(self) -> bool:
-        return self._reports != self._flags[REPORTS] or self._evaluator.now >= self._report_at
+        return self._reports != self._flags[REPORTS] or self._pace.now >= self._report_at
 
     def _hand_home(self) -> bool:
         """For a checkpoint: all that is left goes to the rank, open frames too; False: there is too much of it."""
         began = perf_counter()
         self._reports = self._flags[REPORTS]
-        found = self._loosen()
+        found = self._surplus.loosen()
         if found:
             self._hand_over()
         now = perf_counter()
         self._report_at = now + max(self._pause_s, REPORT_SHARE * (now - began))
         return found
-
-    def _keep_entry(self, entry: Any) -> tuple[int, WorkBatch]:
-        if type(entry) is PendingMultiple:
-            return self._keep(self._products.work_of(entry))
-        scope, left = entry.context.scope, len(entry.values) - entry.index
-        work = self._origin_work
-        if entry is self._origin and work is not None:
-            skip = work.skip + entry.index
-            return self._keep(work._replace(count=left, payload=None, skip=skip))
-        payload = self._products.pack(entry.place, entry.values[entry.index :], "output")
-        return self._keep(WorkBatch(scope, entry.place, left, payload))

@@ -15,10 +15,11 @@ from functools import cache
 from time import monotonic, sleep
 from typing import Any
 
+from ..ground.environment import WORKER
+
 __all__ = ["adopt", "brand", "end_adopted", "kill_tree", "prctl"]
 
 _SUBREAPER = 36
-_MARK = "JOBS_WORKER"
 _SHORT_S, _LONG_S = 0.25, 1.0
 _SHORTEST_S, _LONGEST_S = 2e-4, 1e-2
 
@@ -38,7 +39,7 @@ def prctl() -> Any:
 
 def brand() -> None:
     """Marks what this process will start as its own, for ``kill_tree``."""
-    os.environ[_MARK] = str(os.getpid())
+    os.environ[WORKER.name] = str(os.getpid())
 
 
 # one worker -----------------------------------------------------------------------------------------------------------
@@ -46,7 +47,7 @@ def brand() -> None:
 
 def kill_tree(root: int) -> None:
     """Kills a child of this process, and all that it has started; stopped first, so that nothing escapes by a fork."""
-    mark = f"{_MARK}={root}".encode()
+    mark = f"{WORKER}={root}".encode()
     known = {root}
     _tell(root, signal.SIGSTOP)
     while found := {pid for pid, parent in _table() if parent in known or _is_lost(pid, parent, mark)} - known:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from ..evaluate.ending import Ending
-from ..evaluate.keyed import new_evaluator
+from ..evaluate.evaluator import Evaluator
 from ..evaluate.packing import Packing
 from ..memory.words import ALL_CPUS, OWN_CPUS, SharedWords
 from ..stream.plan import Plan
@@ -32,6 +32,9 @@ class Setup(NamedTuple):
     ending: Ending | None = None
     """Comes when the run is over, for workers that are threads."""
 
+    elsewhere: bool = False
+    """This is another rank than the primary."""
+
     forwarding: Any = None
     """Brings what is printed to the script, for workers that are processes; see ``streams``."""
 
@@ -39,7 +42,7 @@ class Setup(NamedTuple):
 def new_worker(setup: Setup, number: int, processes: bool, link: Any, packing: Packing, note: Any) -> Lane | Keeper:
     """The lane or keeper of this number; ``processes``: it runs the stages that are for processes."""
     flags = setup.board.flags
-    evaluator = new_evaluator(setup.plan, processes, note, setup.seed)
+    evaluator = Evaluator(setup.plan, processes, note, setup.seed, setup.elsewhere)
     evaluator.cpus, evaluator.all_cpus = flags[OWN_CPUS], flags[ALL_CPUS]
     evaluator.ending = setup.ending
     if number == KEEPER:

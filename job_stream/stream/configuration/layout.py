@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ...values import Object, whole
-from ..classes import Targets, adapt, as_answer
+from ..adapting import Targets, adapt, as_answer
 from ..plan import LAST, Builder, Kind, Policy, Stage
 from .modules import Leaf, Module
 from .ways import Goal, Ways

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ...errors import PlanError
-from ..classes import Targets
+from ..adapting import Targets
 from .modules import OUTPUT, Leaf, Module
 
 __all__ = ["Ways"]

@@ -1,0 +1,123 @@
+"""What is left of long Multiples: their elements are taken piece by piece, and made again where they have to be."""
+
+from __future__ import annotations
+
+from itertools import islice
+from typing import Any
+
+from ..stream.plan import Place
+from . import calls
+from .calls import Lazy
+from .entries import PendingMultiple, elements_of
+from .failures import Failures, ItemSkipped
+from .keys import Unkeyed
+from .outboxes import FrameScope, ScopeContext
+from .pace import BATCH_MOST
+from .stack import Stack
+
+__all__ = ["Multiples"]
+
+
+class Multiples:
+    """Puts Multiples on a stack, and takes their elements.
+
+    Args:
+        places: of the plan.
+        stack: where they lie.
+        failures: what happens when their code raises.
+        keys: of their elements.
+    """
+
+    def __init__(self, places: tuple[Place, ...], stack: Stack, failures: Failures, keys: Unkeyed) -> None:
+        self._places = places
+        self._stack = stack
+        self._failures = failures
+        self._keys = keys
+
+    def spread(self, context: ScopeContext, place: Place, item: Any, work: Any, attempts: int = 1) -> None:
+        """Puts the Multiple on the stack that a job has given for an item, with so many calls."""
+
+        def remake() -> Any:
+            return calls.works(self._keys.answer(place, item))
+
+        rest = PendingMultiple(
+            context, place.number, place.next, item, work, again=True, remake=remake, attempts=attempts
+        )
+        self._hold(rest, calls.key_of(item))
+
+    def _hold(self, rest: PendingMultiple, key: int) -> None:
+        """Puts a Multiple on the stack that the last call has given."""
+        rest.key = key
+        self._keys.leave_multiple(rest)
+        self._stack.add(rest)
+
+    def go(self, context: ScopeContext, origin: int, target: int, values: list[Any], item: Any = None,
+           again: bool = False) -> None:  # fmt: skip
+        """Puts values on the stack, some of which may be lazy."""
+        plain = [value for value in values if type(value) is not Lazy]
+        if len(plain) < len(values):
+            for lazy in values:
+                if type(lazy) is Lazy:
+                    rest = PendingMultiple(context, origin, target, item, lazy.work, again, lazy.remake)
+                    self._hold(rest, lazy.key)
+        if plain:
+            self._stack.push(context, target, plain)
+
+    def pull(self, rest: PendingMultiple, count: int) -> bool:
+        """Puts the next ``count`` elements of a Multiple on the stack; False: there are no more."""
+        values, more = self.take(rest, count)
+        if not more:
+            self._stack.remove(rest)
+        if values:
+            self._stack.push(rest.context, rest.target, values)
+        return more
+
+    def take(self, rest: PendingMultiple, count: int) -> tuple[list[Any], bool]:
+        """What goes on of the next ``count`` elements of a Multiple, and whether there may be more."""
+        try:
+            raw = self._next(rest, count)
+        except BaseException as error:
+            again = self._take_again(rest, count, error)
+            if again is None:
+                return [], False
+            raw = again
+        values = self._keys.children(rest, raw, rest.taken)
+        rest.taken += len(raw)
+        return values, len(raw) == count
+
+    def _next(self, rest: PendingMultiple, count: int) -> list[Any]:
+        """The next elements of a Multiple as they are: here its code runs, if it is a generator."""
+        self._keys.about_multiple(rest)
+        try:
+            return list(islice(rest.iterator, count))
+        finally:
+            self._keys.leave_multiple(rest)
+
+    def _take_again(self, rest: PendingMultiple, count: int, error: BaseException) -> list[Any] | None:
+        """The next elements after some that raised, from a Multiple that is made again; None: it is given up."""
+        place, item = self._places[rest.place], rest.item
+
+        def retry() -> list[Any]:
+            rest.attempts += 1
+            self._remake(rest)
+            return self._next(rest, count)
+
+        try:
+            raw: list[Any] = self._failures.again(place, item.first if type(item) is FrameScope else item, error,
+                                                  retry if rest.remake else None, attempts=rest.attempts)  # fmt: skip
+            return raw
+        except ItemSkipped as skipped:
+            self._failures.record(skipped)
+            return None
+
+    def _remake(self, rest: PendingMultiple) -> None:
+        """Starts a Multiple again, and passes over the elements that have gone on."""
+        assert rest.remake is not None
+        try:
+            again = rest.remake()
+        finally:
+            self._keys.leave_multiple(rest)
+        rest.iterator = elements_of(again)
+        left = rest.taken
+        while left and (passed := len(self._next(rest, min(left, BATCH_MOST)))):
+            left -= passed

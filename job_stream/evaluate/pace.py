@@ -1,0 +1,52 @@
+"""How many values an evaluator works on at a step: as many as take about half a millisecond.
+
+So the time between two steps stays short for slow functions, and the cost of a step is spread over many values for
+fast ones.
+"""
+
+from __future__ import annotations
+
+from time import perf_counter
+
+from ..stream.plan import Place
+
+__all__ = ["BATCH_MOST", "Pace"]
+
+BATCH_S = 5e-4
+BATCH_MOST = 4096
+
+
+class Pace:
+    """What has been measured, by place.
+
+    Args:
+        places: how many there are.
+
+    Attributes:
+        costs: seconds that a value takes at each place, where that is known.
+        batches: how many values are the next batch at each place.
+        now: when the last step ended.
+    """
+
+    def __init__(self, places: int) -> None:
+        self.costs: list[float | None] = [None] * places
+        self.batches = [1] * places
+        self.now = perf_counter()
+
+    def measure(self, place: int, started: float, count: int) -> None:
+        """Takes the time of a batch and adapts the next one's size."""
+        self.now = now = perf_counter()
+        took = now - started
+        if took < BATCH_S / 2:
+            if count >= self.batches[place] < BATCH_MOST:
+                self.batches[place] *= 2
+        elif took > 2 * BATCH_S:
+            self.batches[place] = max(1, int(BATCH_S * count / took))
+        cost, before = took / max(count, 1), self.costs[place]
+        self.costs[place] = cost if before is None else before + 0.3 * (cost - before)
+
+    def resemble(self, switch: Place) -> None:
+        """Has a switch, which costs nothing itself, look like the places behind it, as far as they are known."""
+        known = [goal for goal in switch.routes.values() if self.costs[goal] is not None]
+        self.batches[switch.number] = min((self.batches[goal] for goal in known), default=1)
+        self.costs[switch.number] = max((self.costs[goal] or 0.0 for goal in known), default=None)

@@ -1,0 +1,177 @@
+"""What a lane could leave to others: how much that is, whether it is worth a journey, and how it leaves.
+
+What is left of a unit lies on the evaluator's stack, in three forms. Values leave as they are, in groups that can be
+lent one by one. A frame leaves with its store, and all above it on the stack goes along: at the rank it is a scope like
+any other. What is left of a Multiple cannot leave, since only its iterator knows it. Either the rank can have it made
+again (it has the value that gave it, and how many elements have gone on), and it stays here under a name of its own; or
+all of its elements are taken first (``loosen``), which bounds how long it may be.
+"""
+
+from __future__ import annotations
+
+from ..engine.messages import WorkBatch
+from ..errors import PlanError
+from ..evaluate.entries import PendingMultiple, PendingValues, ScopeMark
+from ..evaluate.evaluator import Evaluator
+from ..evaluate.failures import StageFailed
+from ..evaluate.loading import GULP
+from ..evaluate.outboxes import Outbox
+from ..evaluate.products import Products
+from ..evaluate.stack import Entry
+from ..stream.plan import Kind
+from ..values import bytes_of
+
+__all__ = ["Kept", "Surplus"]
+
+WORTH_S = 1e-3
+"""Less work than this is not worth a journey."""
+DRAW_S = 20e-3
+DRAW_ITEMS = 8
+DRAW_BYTES = 32 << 20
+LOOSEN_MOST = 1 << 16
+
+Kept = tuple[tuple[int, WorkBatch], ...]
+"""What stays with the lane, by the names of its new units."""
+
+
+class Surplus:
+    """Knows the unit under way.
+
+    Args:
+        evaluator: that runs it.
+        products: takes what leaves.
+    """
+
+    def __init__(self, evaluator: Evaluator, products: Products) -> None:
+        self._evaluator = evaluator
+        self._stack = evaluator.stack
+        self._costs = evaluator.pace.costs
+        self._plan = evaluator.plan
+        self._products = products
+        self._origin: PendingValues | None = None
+        self._work: WorkBatch | None = None
+        self._last_name = 0
+
+    def begin_parcel(self, units: int) -> None:
+        """A parcel of so many units begins; what is kept of them is named by the numbers after theirs."""
+        self._last_name = units
+
+    def begin(self, origin: PendingValues | None, work: WorkBatch) -> None:
+        """A unit is on the stack; ``origin`` is the entry where that is all of it, as plain values."""
+        self._origin, self._work = origin, work
+
+    # how much ---------------------------------------------------------------------------------------------------------
+
+    def is_worth_a_journey(self, since: float) -> bool:
+        """Whether what is left is; ``since`` then the parcel has been worked on."""
+        items, seconds = self._left(since)
+        if seconds < DRAW_S and self._draw():
+            items, seconds = self._left(since)
+        return items > 1 and seconds >= WORTH_S and self.loosen()
+
+    def _left(self, since: float) -> tuple[int, float]:
+        """How many items are left, and about how long they will take."""
+        items, seconds = 0, 0.0
+        for entry in self._stack.entries:
+            if type(entry) is PendingValues:
+                left = len(entry.values) - entry.index
+                cost = self._costs[entry.place]
+                if entry is self._origin and entry.index:
+                    cost = (self._evaluator.pace.now - since) / entry.index
+                items += left
+                seconds += left * (WORTH_S if cost is None else cost)
+            elif type(entry) is PendingMultiple and not entry.again:
+                items += 2
+                seconds += WORTH_S
+        return items, seconds
+
+    # Multiples --------------------------------------------------------------------------------------------------------
+
+    def _draw(self) -> bool:
+        """Takes some elements of a Multiple, so that others can be given them while it goes on here."""
+        rest = self._stack.newest_shared()
+        if rest is None or self._plan.places[rest.target].kind == Kind.END:
+            return False
+        each = self._costs[rest.target] or WORTH_S
+        wanted = min(int(DRAW_S / each) + 1, GULP)
+        if wanted * each < WORTH_S:
+            return False
+        end = rest.taken + wanted
+        nbytes = 0
+        pull = self._evaluator.multiples.pull
+        while rest.taken < end and nbytes < DRAW_BYTES and pull(rest, min(DRAW_ITEMS, end - rest.taken)):
+            drawn = self._stack.top
+            nbytes += sum(map(bytes_of, drawn.values)) if type(drawn) is PendingValues else 0
+        return True
+
+    def loosen(self) -> bool:
+        """Takes all that is left of Multiples that only this lane has; False: there is too much of it."""
+        pull = self._evaluator.multiples.pull
+        for rest in self._stack.private():
+            if rest.bound:
+                return False
+            most = rest.taken + LOOSEN_MOST
+            while rest.taken < most and pull(rest, GULP):
+                pass
+            rest.bound = rest in self._stack.entries
+            if rest.bound:
+                return False
+        return True
+
+    # leaving ----------------------------------------------------------------------------------------------------------
+
+    def part_with_parked(self) -> bool:
+        """Makes products of values whose next stage is not run here. False: a frame that they belong to has to leave
+        with them, and can."""
+        if not self._stack.marks:
+            for run in self._stack.take_parked():
+                self._products.file(run.context, run.place, run.values[run.index :])
+            return True
+        if self.loosen():
+            return False
+        place = self._plan.places[self._stack.parked[0].place]
+        error = PlanError(f"a frame recurred a Multiple of more than {LOOSEN_MOST} elements, which is too long for "
+                          f"stage {place.name!r}: it has a time limit, or runs in threads")  # fmt: skip
+        raise StageFailed(place.name, "<an element of the Multiple>", 1, error, place.number)
+
+    def surrender(self) -> Kept:
+        """Turns the whole stack into products, but for what is left of Multiples, which stays."""
+        names: dict[int, int] = {}
+        stay: list[PendingMultiple] = []
+        for entry in [*self._stack.entries, *self._stack.parked]:
+            if type(entry) is ScopeMark:
+                names[id(entry.scope)] = self._products.open_frame(entry.scope, names)
+            elif type(entry) is PendingValues:
+                values = entry.values[entry.index :]
+                self._products.file(entry.context, entry.place, values, names, base=self._base_of(entry))
+            elif type(entry) is PendingMultiple:
+                stay.append(entry)
+        self._stack.clear(stay)
+        self._origin = None
+        return tuple(self._named(self._products.work_of(rest)) for rest in reversed(stay))
+
+    def _base_of(self, run: PendingValues) -> int | None:
+        work = self._work
+        if run is not self._origin or work is None or work.base is None:
+            return None
+        return work.base + work.skip + run.index
+
+    def stay(self) -> Kept:
+        """Names for all that is on the stack, which stays here: there must be neither frames nor Multiples on it that
+        only this lane has."""
+        return tuple(self._keep(entry) for entry in reversed(self._stack.entries))
+
+    def _keep(self, entry: Entry) -> tuple[int, WorkBatch]:
+        if type(entry) is PendingMultiple:
+            return self._named(self._products.work_of(entry))
+        assert type(entry) is PendingValues
+        left, work = len(entry.values) - entry.index, self._work
+        if entry is self._origin and work is not None:
+            return self._named(work._replace(count=left, payload=None, skip=work.skip + entry.index))
+        assert isinstance(entry.context, Outbox)
+        payload = self._products.pack(entry.place, entry.values[entry.index :], "output")
+        return self._named(WorkBatch(entry.context.scope, entry.place, left, payload))
+
+    def _named(self, work: WorkBatch) -> tuple[int, WorkBatch]:
+        self._last_name += 1
+        return self._last_name, work

@@ -1,0 +1,172 @@
+"""Every example runs as a user would run it, and prints what its docstring says."""
+
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from support import REPOSITORY
+
+EXAMPLES = REPOSITORY / "examples"
+TIMEOUT_S = 60
+
+
+def command_of(name: str, *arguments: object) -> list[str]:
+    return [sys.executable, "-W", "error", str(EXAMPLES / name), *map(str, arguments)]
+
+
+def run_example(name: str, *arguments: object) -> list[str]:
+    """The lines that the example prints; it must end well, and without a warning."""
+    done = subprocess.run(command_of(name, *arguments), capture_output=True, text=True, timeout=TIMEOUT_S)
+    assert done.returncode == 0, done.stderr
+    assert "Traceback" not in done.stderr
+    return done.stdout.splitlines()
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Two source files, one of them in a folder below, and a file that is none."""
+    (tmp_path / "below").mkdir()
+    (tmp_path / "one.py").write_text("spam = eggs\n\nspam = Spam + 1\n", encoding="utf-8")
+    (tmp_path / "below" / "two.py").write_text("import ham, eggs\n", encoding="utf-8")
+    (tmp_path / "notes.txt").write_text("spam spam spam\n", encoding="utf-8")
+    return tmp_path
+
+
+def test_word_count_counts_the_words_of_all_files(folder: Path) -> None:
+    printed = [line.split() for line in run_example("word_count.py", folder)]
+    assert printed == [["3", "spam"], ["2", "eggs"], ["1", "ham"], ["1", "import"]]
+
+
+def test_word_count_reads_the_standard_library() -> None:
+    printed = [line.split() for line in run_example("word_count.py")]
+    counts = [int(count) for count, _ in printed]
+    words = [word for _, word in printed]
+    assert len(printed) == 20
+    assert counts == sorted(counts, reverse=True)
+    assert {"self", "def", "if", "the"} <= set(words)
+
+
+def test_primes() -> None:
+    assert run_example("primes.py", 1000) == ["168 primes below 1000", "the largest: 971 977 983 991 997"]
+    assert run_example("primes.py")[0] == "5133 primes below 50000"
+
+
+def test_line_statistics(folder: Path) -> None:
+    assert run_example("line_statistics.py", folder) == [
+        "files:        1",
+        "lines:        3",
+        "blank lines:  1",
+        "longest line: 15 characters",
+    ]
+
+
+def test_line_statistics_of_the_examples() -> None:
+    count = len(list(EXAMPLES.glob("*.py")))
+    assert run_example("line_statistics.py")[0] == f"files:        {count}"
+
+
+def test_mean_word_length() -> None:
+    assert run_example("mean_word_length.py", "a", "bcd") == ["2 words, 2.000 letters each on average"]
+    assert run_example("mean_word_length.py") == ["9 words, 3.667 letters each on average"]
+
+
+def test_sum_to_n() -> None:
+    assert run_example("sum_to_n.py") == [
+        "1 + ... + 4 = 10",
+        "1 + ... + 5 = 15",
+        "1 + ... + 8 = 36",
+        "1 + ... + 100 = 5050",
+    ]
+
+
+def test_nested_frames() -> None:
+    assert run_example("nested_frames.py") == [
+        "the cube root of 2 is 1.259921",
+        "the cube root of 27 is 3.000000",
+        "the cube root of 1000 is 10.000000",
+    ]
+
+
+def test_collatz() -> None:
+    assert run_example("collatz.py", 3000) == [
+        "   871 takes 178 steps",
+        "  1161 takes 181 steps",
+        "  2919 takes 216 steps",
+    ]
+    assert run_example("collatz.py")[-1] == "  9257 takes 259 steps"
+
+
+def test_parallel_map() -> None:
+    assert run_example("parallel_map.py") == ["17647 takes 278 steps, more than any other start below 20000"]
+
+
+def test_shared_data(tmp_path: Path) -> None:
+    file = tmp_path / "text"
+    file.write_text("Tea for two\nand two for tea\n", encoding="utf-8")
+    assert run_example("shared_data.py", file, "tea", "and", "coffee") == [
+        "and: lines 2",
+        "coffee: nowhere",
+        "tea: lines 1 2",
+        "times the index was loaded: 1",
+    ]
+
+
+def test_shared_data_without_arguments() -> None:
+    assert run_example("shared_data.py")[-1] == "times the index was loaded: 1"
+
+
+def test_sweep_pi(tmp_path: Path) -> None:
+    pytest.importorskip("scipy", reason="the libraries of sweep are not installed")
+    table, plot = tmp_path / "pi.csv", tmp_path / "pi.png"
+    printed = run_example("sweep_pi.py", table, plot)
+    assert printed[0].split() == ["id", "trials", "darts", "pi", "pi_dev", "pi_err"]
+    rows = [[float(word) for word in line.split()] for line in printed[1:]]
+    assert [row[2] for row in rows] == [100, 300, 1000, 3000, 10_000]
+    assert all(abs(row[3] - math.pi) < 0.04 for row in rows)
+    assert all(row[5] <= 0.02 for row in rows)
+    assert table.read_text(encoding="utf-8").startswith("id,trials,darts,pi,pi_dev,pi_err\n")
+    assert plot.read_bytes().startswith(b"\x89PNG")
+
+
+def test_sweep_sklearn(tmp_path: Path) -> None:
+    pytest.importorskip("scipy", reason="the libraries of sweep are not installed")
+    pytest.importorskip("sklearn", reason="scikit-learn is not installed")
+    plot = tmp_path / "digits.png"
+    printed = run_example("sweep_sklearn.py", plot)
+    assert len(printed) == 1 + 12 + 1
+    assert printed[-1].startswith("the best: C = ")
+    assert plot.read_bytes().startswith(b"\x89PNG")
+
+
+def stop_when_there_is(file: Path, command: list[str]) -> int:
+    """Runs a command on one CPU, asks it to end as soon as the file is there, and gives its exit code."""
+    cpu = min(os.sched_getaffinity(0))
+    with subprocess.Popen(command, preexec_fn=lambda: os.sched_setaffinity(0, {cpu})) as process:
+        try:
+            deadline = time.monotonic() + TIMEOUT_S
+            while not file.exists() and process.poll() is None and time.monotonic() < deadline:
+                time.sleep(1e-3)
+            process.send_signal(signal.SIGTERM)
+            return process.wait(TIMEOUT_S)
+        finally:
+            process.kill()
+
+
+def test_random_walks_go_on_where_they_were_stopped(tmp_path: Path) -> None:
+    stopped, whole = tmp_path / "stopped", tmp_path / "whole"
+    assert stop_when_there_is(stopped, command_of("random_walks.py", stopped, 300)) == 75
+    printed = run_example("random_walks.py", stopped, 300)
+    assert printed[0].startswith("300 walks of 1000000 steps: ")
+    assert printed == run_example("random_walks.py", whole, 300)
+    assert run_example("random_walks.py", whole, 300) == []
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["stopped.done", "whole.done"]
+
+
+def test_every_example_is_tested() -> None:
+    tests = Path(__file__).read_text(encoding="utf-8")
+    assert not {path.name for path in EXAMPLES.glob("*.py") if f'run_example("{path.name}"' not in tests}

@@ -1,0 +1,156 @@
+"""A lane by itself: what it takes from its link, and what it repays."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import pytest
+from support import DEADLINE_S
+
+from job_stream import Multiple, Object
+from job_stream.engine.messages import Lend, Open, Repaid, WorkBatch
+from job_stream.evaluate.evaluator import Evaluator
+from job_stream.evaluate.packing import LivePacking
+from job_stream.memory.payload import Live
+from job_stream.memory.words import REPORTS, WANTED, SharedWords
+from job_stream.stream.plan import LAST, Builder, Kind, Stage
+from job_stream.values import Sent
+from job_stream.workers import lane as lanes
+from job_stream.workers import surplus
+from job_stream.workers.lane import Lane
+from job_stream.workers.surplus import DRAW_BYTES, DRAW_ITEMS
+
+
+class Large:
+    """Says that it is large."""
+
+    nbytes = DRAW_BYTES
+
+
+class Link:
+    """Gives a lane one parcel, while another lane has nothing to do; ends it with its first answer."""
+
+    def __init__(self, lend: Lend, flags: Any) -> None:
+        self._waiting: list[Any] = [lend, None]
+        self._flags = flags
+        self.answer: Any = None
+        flags[WANTED] = 1
+
+    def receive(self) -> Any:
+        return self._waiting.pop(0)
+
+    def send(self, message: Any) -> None:
+        self._flags[WANTED] = 0
+        self.answer = self.answer or message
+
+
+def run(lane: Lane) -> None:
+    """Runs a lane to its end, in a thread of its own: it makes that one in which jobs run."""
+    thread = threading.Thread(target=lane.run)
+    thread.start()
+    thread.join(DEADLINE_S)
+    assert not thread.is_alive()
+
+
+@pytest.mark.parametrize("seed", [None, 1])
+@pytest.mark.parametrize("wrapped", [lambda element: element, lambda element: Sent("on", element)], ids=["", "sent"])
+def test_no_more_of_a_large_multiple_is_taken_for_others_than_fits(seed: int | None, wrapped: Any) -> None:
+    def elements(_: Any) -> Multiple:
+        return Multiple(wrapped(Large()) for _ in range(10 * DRAW_ITEMS))
+
+    builder = Builder()
+    fan = builder.add(Stage(Kind.JOB, "fan", elements))
+    work = builder.add(Stage(Kind.JOB, "work", lambda element: None))
+    builder.route(fan, {"on": work, "out": LAST})
+    board = SharedWords(shared=False)
+    link = Link(Lend(1, 1, ((0, WorkBatch(0, fan, 1, Live([0]), base=0)),)), board.flags)
+    evaluator = Evaluator(builder.plan(), None, board.note(1), seed)
+    run(Lane(1, link, evaluator, LivePacking(), None, board.note(1), board.flags, False))
+    assert sum(product.count for product in link.answer.products) == DRAW_ITEMS
+    assert [rest.inner for _, rest in link.answer.kept] == [DRAW_ITEMS]
+
+
+# what is under way, for a checkpoint ----------------------------------------------------------------------------------
+
+
+class Notes:
+    """A link that gives a lane parcels, and notes what it answers."""
+
+    def __init__(self, *lends: Lend) -> None:
+        self._waiting: list[Any] = [*lends, None]
+        self.answers: list[Repaid] = []
+
+    def receive(self) -> Any:
+        return self._waiting.pop(0)
+
+    def send(self, message: Any) -> None:
+        self.answers.append(message)
+
+
+ROUNDS = 200
+
+
+def looping(board: SharedWords, event: Any, saved: bool) -> list[Repaid]:
+    """What a lane repays that runs one frame of many rounds, with one item each; something happens in the second."""
+
+    def head(store: Object, first: int) -> int | None:
+        store.rounds += 1
+        if store.rounds == 2:
+            event()
+        return store.rounds if store.rounds <= ROUNDS else None
+
+    builder = Builder()
+    stage = Stage(Kind.FRAME, "head", head, store=lambda: Object(rounds=0), emit=lambda store: store)
+    frame = builder.open_frame(stage)
+    builder.add(Stage(Kind.JOB, "work", abs))
+    builder.close_frame(Stage(Kind.END, "end", lambda store, number: None))
+    link = Notes(Lend(1, 1, ((0, WorkBatch(0, frame, 1, Live([0]), base=0)),)))
+    evaluator = Evaluator(builder.plan(), None, board.note(1), None)
+    run(Lane(1, link, evaluator, LivePacking(), None, board.note(1), board.flags, False, saved))
+    return link.answers
+
+
+def is_handed_over(answers: list[Repaid]) -> bool:
+    return any(type(product) is Open for answer in answers for product in answer.products)
+
+
+@pytest.mark.parametrize("wanted", [0, 1])
+def test_a_frame_is_handed_over_when_the_state_is_asked_for_whether_or_not_others_want_work(
+    wanted: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lanes, "SLICE_S", 0)
+    monkeypatch.setattr(surplus, "WORTH_S", 1e9)  # what is left of it is never worth a journey
+    board = SharedWords(shared=False)
+
+    def ask() -> None:
+        board.flags[WANTED] = wanted
+        board.flags[REPORTS] = 1
+
+    assert is_handed_over(looping(board, ask, saved=False))
+    assert not is_handed_over(looping(board, lambda: None, saved=False))
+
+
+@pytest.mark.parametrize("saved", [True, False])
+def test_with_checkpoints_a_frame_is_handed_over_now_and_then_without_being_asked_for(
+    saved: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lanes, "SLICE_S", 0)
+    monkeypatch.setattr(lanes, "REPORT_S", 0)
+    assert is_handed_over(looping(SharedWords(shared=False), lambda: None, saved)) == saved
+
+
+@pytest.mark.parametrize("saved", [True, False])
+def test_with_checkpoints_what_is_done_of_a_long_parcel_is_repaid_before_its_end(
+    saved: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lanes, "REPORT_S", 0)
+    monkeypatch.setattr(lanes, "REPORT_SHARE", 0)
+    builder = Builder()
+    job = builder.add(Stage(Kind.JOB, "work", abs))
+    board = SharedWords(shared=False)
+    link = Notes(Lend(1, 1, tuple((unit, WorkBatch(0, job, 1, Live([unit]), base=unit)) for unit in range(3))))
+    evaluator = Evaluator(builder.plan(), None, board.note(1), None)
+    run(Lane(1, link, evaluator, LivePacking(), None, board.note(1), board.flags, False, saved))
+    closed = [names for answer in link.answers for _, names in answer.closed]
+    assert closed == ([(0,), (1,), (2,)] if saved else [(0, 1, 2)])
