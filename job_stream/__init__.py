@@ -1,7 +1,7 @@
 """Inline, decorator-based data flow over all cores, written in the order in which it runs.
 
 Public names: ``Work``, ``map``, ``Args``, ``Multiple``, ``Object``, ``rng``, ``getRank``, ``getCpuCount``,
-``getHostCpuCount``, ``invoke``, ``checkpointInfo``; exceptions are in ``job_stream.errors``.
+``getHostCpuCount``, ``hosts``, ``share``, ``invoke``, ``checkpointInfo``; exceptions are in ``job_stream.errors``.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import os
 from typing import TYPE_CHECKING
 
 from . import common, errors
-from .inline import Args, Multiple, Object, Work, getCpuCount, getHostCpuCount, getRank, map, rng
+from .inline import Args, Multiple, Object, Work, getCpuCount, getHostCpuCount, getRank, hosts, map, rng, share
 from .invoke import invoke
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 __all__ = [
     "Args", "Multiple", "Object", "Work", "checkpointInfo", "common", "errors", "getCpuCount", "getHostCpuCount",
-    "getRank", "invoke", "map", "rng",
+    "getRank", "hosts", "invoke", "map", "rng", "share",
 ]  # fmt: skip
 
 

@@ -17,20 +17,27 @@ Example:
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from .errors import JobStreamError
 from .evaluate.context import current
 from .ordered import map
 from .ranks.cpus import host_cpu_count
+from .ranks.hosts import Host, hosts_of_world
 from .ranks.world import rank_of, size_of, world
+from .runtime.together import shared
 from .values import Args, Multiple, Object
 from .work import Work
 
 if TYPE_CHECKING:
     from numpy.random import Generator
 
-__all__ = ["Args", "Multiple", "Object", "Work", "getCpuCount", "getHostCpuCount", "getRank", "map", "rng"]
+T = TypeVar("T")
+
+__all__ = [
+    "Args", "Host", "Multiple", "Object", "Work", "getCpuCount", "getHostCpuCount", "getRank", "hosts", "map",
+    "rng", "share",
+]  # fmt: skip
 
 
 def getRank() -> int:
@@ -52,6 +59,48 @@ def getCpuCount() -> int:
     if evaluator is not None:
         return evaluator.all_cpus
     return sum(peer.cpus for peer in world().peers) if size_of() > 1 else host_cpu_count()
+
+
+def hosts() -> list[Host]:
+    """The machines that this script runs on, each with name, cpus (workers), memory (bytes) and ranks.
+
+    They come in the order of their lowest ranks; the first has the primary. Without ``mpirun`` there is one.
+
+    Raises:
+        JobStreamError: called in a job, frame, frameEnd or reduce.
+
+    Example:
+        >>> sum(host.cpus for host in hosts()) == getCpuCount()
+        True
+    """
+    if current() is not None:
+        raise JobStreamError("hosts() works in the script, not in its jobs: call it before them")
+    return hosts_of_world()
+
+
+def share(value: T) -> T:
+    """The primary's value, on every rank.
+
+    All ranks call it at the same point of the script, as they run streams. What the others give is not looked at, so
+    that only the primary need have the value. Inside a job, and without ``mpirun``, it is the value that was given.
+
+    Args:
+        value: anything that can be pickled.
+
+    Returns:
+        the value itself on the primary, a copy on other ranks.
+
+    Raises:
+        PayloadError: it cannot be pickled; on every rank.
+        WorldError: the primary is lost.
+        PlanError: the ranks are at different points of the script.
+
+    Example:
+        >>> options = share({"size": 3} if getRank() == 0 else None)
+        >>> options["size"]
+        3
+    """
+    return value if current() is not None else shared(value)
 
 
 def rng() -> Generator:

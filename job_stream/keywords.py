@@ -20,7 +20,8 @@ from collections.abc import Callable
 from typing import Any, Literal, TypedDict
 
 __all__ = [
-    "FrameKeywords", "MainKeywords", "OnError", "RunKeywords", "StageKeywords", "StoreKeywords", "WorkKeywords",
+    "FrameKeywords", "JobKeywords", "MainKeywords", "OnError", "RunKeywords", "StageKeywords", "StoreKeywords",
+    "WorkKeywords",
 ]  # fmt: skip
 
 OnError = Literal["raise", "skip"]
@@ -35,10 +36,18 @@ class MainKeywords(TypedDict, total=False):
 
 
 class StageKeywords(MainKeywords, total=False):
-    """Of ``job`` and ``frameEnd``."""
+    """Of ``frameEnd``, and of all stages that run in workers."""
 
     useMultiprocessing: bool | None
     timeout: float | None
+    deaths: int | None
+
+
+class JobKeywords(StageKeywords, total=False):
+    """Of ``job``."""
+
+    alone: bool | None
+    where: Literal["primary"] | None
 
 
 class StoreKeywords(StageKeywords, total=False):
@@ -48,7 +57,7 @@ class StoreKeywords(StageKeywords, total=False):
     emit: Callable[[Any], Any] | None
 
 
-class FrameKeywords(StoreKeywords, total=False):
+class FrameKeywords(StoreKeywords, JobKeywords, total=False):
     """Of ``frame``."""
 
     key: Callable[..., int] | None
@@ -63,10 +72,12 @@ class RunKeywords(MainKeywords, total=False):
     cpus: int | None
     checkpointSyncInterval: float | None
     timeLimit: float | None
+    deaths: int | None
+    stats: bool | None
 
 
 class WorkKeywords(RunKeywords, total=False):
     """Of ``Work``, of ``map`` and of ``sweep``."""
 
-    checkpointFile: str | os.PathLike[str] | None
+    checkpointFile: str | os.PathLike[str] | Literal[False] | None
     checkpointInterval: float

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Iterable
 from contextlib import closing, nullcontext
 from functools import wraps
-from typing import TYPE_CHECKING, Any, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 
 from .checkpoints.options import INTERVAL_S, Checkpointing, ignoring_stop_signals
 from .checkpoints.saver import Handle, Saver
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self, Unpack
 
-    from .keywords import FrameKeywords, MainKeywords, OnError, StageKeywords, StoreKeywords
+    from .keywords import FrameKeywords, JobKeywords, MainKeywords, OnError, StageKeywords, StoreKeywords
 
 __all__ = ["Work"]
 
@@ -71,15 +71,18 @@ class Work:
         onError: what to do with an item whose stage raised: 'raise' stops the run, 'skip' leaves the item out and
             records it in ``failures``.
         retries: how often a call that raised is repeated.
+        deaths: how often an item may end its worker until it is given up.
         timeout: seconds that a call of a job, frame, frameEnd or reduce may take; None: any time. It counts from the
             call's begin, and ends the worker process with the programs that it has started.
         cpus: how many workers to use; by default one for each CPU that this process may use.
         checkpointFile: where checkpoints are written, and gone on from if there is one; by default what the environment
-            variable JOBS_CHECKPOINT says; none: no checkpoints. Each stream of a script needs a file of its own.
+            variable JOBS_CHECKPOINT says; none: no checkpoints. False: none, whatever that says. Each stream of a
+            script needs a file of its own.
         checkpointInterval: seconds between two checkpoints.
         checkpointSyncInterval: without effect; nothing has to be brought to a stop here.
         timeLimit: seconds after which the run is to be over: shortly before, a checkpoint is written and the script
             ends with exit code 75. By default what JOBS_TIME_LIMIT or SLURM_JOB_END_TIME says. Needs a checkpoint.
+        stats: False: no lines at the end of the run say how the time was spent; by default JOBS_STATS decides.
 
     Attributes:
         failures: list of the items that were skipped, each with item, stage, attempts and reason.
@@ -105,11 +108,13 @@ class Work:
         onError: OnError | None = None,
         retries: int | None = None,
         timeout: float | None = None,
+        deaths: int | None = None,
         cpus: int | None = None,
-        checkpointFile: str | os.PathLike[str] | None = None,
+        checkpointFile: str | os.PathLike[str] | Literal[False] | None = None,
         checkpointInterval: float = INTERVAL_S,
         checkpointSyncInterval: float | None = None,
         timeLimit: float | None = None,
+        stats: bool | None = None,
     ) -> None:
         if not is_iterable(initialWork):
             kind = type(initialWork).__name__
@@ -117,12 +122,13 @@ class Work:
         self._checkpoint = Checkpointing(checkpointFile, checkpointInterval, timeLimit)
         self.failures: list[Failure] = []
         self._initial_work = initialWork
-        policy = policy_of("Work", Policy(), onError, retries, timeout)
+        policy = policy_of("Work", Policy(), onError, retries, timeout, deaths)
         self._recording = Recording(bool(useMultiprocessing), policy)
         self._seed = seed_of(seed)
         self._cpus = cpus_of(cpus)
         self._has_run = False
         self._is_taken = False
+        self._is_silent = stats is False
 
     # recording --------------------------------------------------------------------------------------------------------
 
@@ -140,16 +146,19 @@ class Work:
         return decorator(self._recording.init, func, keywords)
 
     @overload
-    def job(self, func: F, **keywords: Unpack[StageKeywords]) -> F: ...
+    def job(self, func: F, **keywords: Unpack[JobKeywords]) -> F: ...
     @overload
-    def job(self, func: None = None, **keywords: Unpack[StageKeywords]) -> Callable[[F], F]: ...
+    def job(self, func: None = None, **keywords: Unpack[JobKeywords]) -> Callable[[F], F]: ...
     def job(self, func: Function | None = None, **keywords: Any) -> Any:
         """Decorates a function that is called with each item; what it returns goes on to the next stage.
 
         None: nothing goes on. ``Multiple``: each element goes on. Anything else is one item.
 
         Args:
-            useMultiprocessing, onError, retries, timeout: as for ``Work``, for this stage.
+            alone: a worker is given one item at a time, and tells at once when it is done. That costs a message for
+                each, so it is for items that take long, or that others wait for.
+            where: 'primary': it runs in workers of the primary only, wherever its items come from.
+            useMultiprocessing, onError, retries, timeout, deaths: as for ``Work``, for this stage.
 
         Raises:
             PlanError: the function takes no argument, a keyword is unknown, or the stream has ended already.
@@ -172,7 +181,10 @@ class Work:
             emit: turns the store into what goes on; by default the store itself.
             key: a function of the item that gives a whole number. With ``Work(seed=...)``, what ``rng()`` gives in this
                 frame then depends on that number, and no longer on the item's way through the stream.
-            useMultiprocessing, onError, retries, timeout: as for ``Work``, for this stage.
+            alone, where: as for ``job``. With ``where='primary'`` and ``useMultiprocessing=False`` frame and frameEnd
+                run in threads of the primary's own process, and see its variables. A frame inside a frame can stay on
+                the primary only if that does. The stages between the two run everywhere.
+            useMultiprocessing, onError, retries, timeout, deaths: as for ``Work``, for this stage.
         """
         return decorator(self._recording.frame, func, keywords)
 
@@ -318,7 +330,8 @@ class Work:
                 saver.restore(handle)
         runtime = Runtime(plan, source, self.failures, self._cpus, self._seed, drop, saver, joining=self._joining)
         runtime.run(handle)
-        runtime.statistics.show()
+        if not self._is_silent:
+            runtime.statistics.show()
 
     def _run_elsewhere(self, plan: Plan, drop: bool) -> None:
         """Takes part in a stream whose primary is another rank, where its work comes from and its results go."""

@@ -144,6 +144,18 @@ def once(tmp_path):
 
 
 @pytest.fixture
+def script(tmp_path):
+    """``script(source)`` writes a script and gives its path."""
+
+    def write(source: str) -> Path:
+        path = tmp_path / "script.py"
+        path.write_text(textwrap.dedent(source), encoding="utf-8")
+        return path
+
+    return write
+
+
+@pytest.fixture
 def start(tmp_path):
     """``start(source, *arguments)`` starts a script; it is killed at the end of the test if it still runs."""
     started = []

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from pandas import DataFrame
     from typing_extensions import Unpack
 
-    from job_stream.keywords import FrameKeywords, MainKeywords, StageKeywords, StoreKeywords, WorkKeywords
+    from job_stream.keywords import FrameKeywords, JobKeywords, MainKeywords, StoreKeywords, WorkKeywords
 
 __all__ = ["Sweep", "sweep"]
 
@@ -166,9 +166,9 @@ class Sweep(Work):
     # recording --------------------------------------------------------------------------------------------------------
 
     @overload
-    def job(self, func: F, **keywords: Unpack[StageKeywords]) -> F: ...
+    def job(self, func: F, **keywords: Unpack[JobKeywords]) -> F: ...
     @overload
-    def job(self, func: None = None, **keywords: Unpack[StageKeywords]) -> Callable[[F], F]: ...
+    def job(self, func: None = None, **keywords: Unpack[JobKeywords]) -> Callable[[F], F]: ...
     def job(self, func: Function | None = None, **keywords: Any) -> Any:
         if func is None:
             return lambda function: self.job(function, **keywords)
@@ -190,9 +190,9 @@ class Sweep(Work):
         return func
 
     @overload
-    def frameEnd(self, func: F, **keywords: Unpack[StageKeywords]) -> F: ...
+    def frameEnd(self, func: F, **keywords: Unpack[JobKeywords]) -> F: ...
     @overload
-    def frameEnd(self, func: None = None, **keywords: Unpack[StageKeywords]) -> Callable[[F], F]: ...
+    def frameEnd(self, func: None = None, **keywords: Unpack[JobKeywords]) -> Callable[[F], F]: ...
     def frameEnd(self, func: Function | None = None, **keywords: Any) -> Any:
         if func is None:
             return lambda function: self.frameEnd(function, **keywords)

@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
-from typing import Any, ClassVar
+from types import NoneType
+from typing import Any, ClassVar, Literal
 
 from ..errors import PlanError
 from ..ground.contexts import context
 from ..ground.environment import CHECKPOINT
+from ..ground.texts import shorten
 from ..stream.checks import is_seconds
 from ..stream.plan import Plan
 from .saver import Saver
@@ -27,7 +29,7 @@ class Checkpointing:
     A file belongs to one stream while that runs. The system's lock keeps other processes from it, but not this one.
 
     Args:
-        path: the checkpoint; None: what JOBS_CHECKPOINT says.
+        path: the checkpoint; None: what JOBS_CHECKPOINT says; False: none.
         interval_s: between two checkpoints.
         limit_s: of the run's time; None: what the environment says.
 
@@ -38,13 +40,16 @@ class Checkpointing:
     _running: ClassVar[dict[str, object]] = {}
     _ended: ClassVar[set[str]] = set()
 
-    def __init__(self, path: str | os.PathLike[str] | None, interval_s: float, limit_s: float | None) -> None:
+    def __init__(
+        self, path: str | os.PathLike[str] | Literal[False] | None, interval_s: float, limit_s: float | None
+    ) -> None:
         check_seconds("checkpointInterval", interval_s)
         if limit_s is not None:
             check_seconds("timeLimit", limit_s)
-        given = os.fsdecode(path) if path is not None else CHECKPOINT.read()
+        check_path(path)
+        given = CHECKPOINT.read() if path is None else None if path is False else os.fsdecode(path)
         self.path = _whole(given) if given else None
-        self.is_keyword = path is not None
+        self.is_keyword = path is not None and path is not False
         if limit_s is not None and self.path is None:
             raise PlanError(f"timeLimit needs a checkpoint to go on from: give checkpointFile= or set {CHECKPOINT}")
         self._interval_s = float(interval_s)
@@ -92,6 +97,11 @@ class Checkpointing:
 
 
 _OWN_FILES = "give each stream a checkpointFile= of its own"
+
+
+def check_path(path: Any) -> None:
+    if path is True or not isinstance(path, (str, bytes, os.PathLike, bool, NoneType)):
+        raise PlanError(f"checkpointFile must be a path, None or False, not {shorten(path, 80)}")
 
 
 def check_seconds(name: str, value: Any) -> None:

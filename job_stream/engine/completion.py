@@ -126,7 +126,7 @@ class Progress:
         if not self._more:
             return
         state = self._state
-        while self._more and not full and sum(map(len, state.backlogs.values())) <= 2 * state.lanes:
+        while self._more and not full and sum(map(len, state.waiting)) <= 2 * state.lanes:
             entry = self._more.pop()
             scope = state.scopes.get(entry.store[0])
             if scope is not None:

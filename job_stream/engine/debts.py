@@ -101,7 +101,7 @@ class Debts:
         for stores in state.stores.values():
             for number in dropped:
                 stores.forget(number)
-        for backlog in state.backlogs.values():
+        for backlog in state.waiting:
             backlog.discard(dropped)
         for rank in tuple(state.ledger.debtors):
             for number, loan in state.ledger.of(holder_of(rank)):

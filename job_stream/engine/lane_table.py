@@ -48,6 +48,7 @@ class LaneTable:
         self._state = state
         self._plan: Plan = state.plan
         self._lanes: dict[int, _LaneEntry] = {}
+        self._pins = any(place.primary for place in state.plan.places)
         self._last = 0
         self._signal = Signal(False, False)
 
@@ -142,12 +143,20 @@ class LaneTable:
             idle = [(number, lane) for number, lane in own if not lane.running]
             busy = [(number, lane) for number, lane in own if lane.running]
             self._flush(idle)
-            idling = idle or len(own) < self._state.lanes or wanted
-            if not busy or available[processes] or not idling:
+            idling = bool(idle) or len(own) < self._state.lanes
+            if not busy or available[processes] or not (idling or wanted):
                 continue
             hungry = True
-            self._take_back(busy)
+            self._take_back(busy if idling else [(number, lane) for number, lane in busy if self._may_leave(number)])
         return hungry
+
+    def _may_leave(self, number: int) -> bool:
+        """Whether another rank could do anything of what a lane has been lent, and has not begun."""
+        if not self._pins:
+            return True
+        places = self._state.plan.places
+        running = [loan for _, loan in self._state.ledger.of(number) if loan.running]
+        return any(not places[piece.work.place].primary for loan in running[1:] for piece in loan.units.values())
 
     def _take_back(self, busy: list[tuple[int, _LaneEntry]]) -> None:
         for number, lane in busy:

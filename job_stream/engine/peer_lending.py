@@ -138,7 +138,7 @@ class PeerLending:
         self._measures = bool(self._needs) and self._is_measuring()
         if not self._needs or self._measures:
             return
-        if any(self._state.backlogs.values()) or (self._source.ready and not full):
+        if any(self._state.backlogs.values()) or (self._lends_source and not full):
             self._lend_to_all(full)
         for rank, need in list(self._needs.items()):
             self._answer(rank, need, busy)
@@ -166,9 +166,14 @@ class PeerLending:
     def _is_urgent(self, need: _Need) -> bool:
         return need.idle_at <= self._state.now + ANSWER_S
 
+    @property
+    def _lends_source(self) -> bool:
+        """Whether there is initial work that other ranks may do."""
+        return self._source.ready and not self._plan.places[0].primary
+
     def _is_measuring(self) -> bool:
         """Whether the first items are about to tell what they cost, so that the first loans may be large."""
-        if self._costs.known(0) or not self._source.ready or self._state.now >= self._begin + MEASURE_S:
+        if self._costs.known(0) or not self._lends_source or self._state.now >= self._begin + MEASURE_S:
             return False
         self.remind(self._begin + MEASURE_S)
         return True
@@ -219,7 +224,7 @@ class PeerLending:
 
     def _from_source(self, lanes: int) -> list[Piece]:
         """A share of what is left."""
-        if not self._source.ready:
+        if not self._lends_source:
             return []
         left = self._source.left
         if left is None:
@@ -253,7 +258,7 @@ class PeerLending:
         size = 1
         if self._source.counted:  # the borrower can cut it as it likes
             size = items
-        elif not self._plan.places[0].time_limited:
+        elif not self._plan.places[0].alone:
             size = max(self._costs.size(0, items, lanes), items // (UNITS_PER_LANE * lanes))
         pieces: list[Piece] = []
         while items > 0 and self._source.ready:

@@ -1,8 +1,8 @@
 """Whose fault it was that a lane died, and what is given up for it.
 
 What a dead lane held is lent again. The piece that it was in is a suspect: it is lent alone, in parts where it can be
-cut, with calls made one by one, until the very item is found; an item that has killed its lane three times, or that
-exceeds its time limit more often than its stage allows, is given up.
+cut, with calls made one by one, until the very item is found; an item that has killed its lane, or exceeded its time
+limit, more often than its stage allows is given up.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ from .rank_state import RankState
 
 __all__ = ["Poison"]
 
-DEATHS = 3
 SPLIT = 8
 VAIN_DEATHS = 100
 """So many deaths in a row with nothing repaid in between end the run."""
@@ -64,7 +63,7 @@ class Poison:
                 return self._give_up(piece, event, piece.attempts)
         elif piece.one_by_one or self._is_exact(work, event):
             piece.deaths += 1
-            if piece.deaths >= DEATHS:
+            if piece.deaths >= self._plan.places[event.place].policy.deaths:
                 return self._give_up(piece, event, piece.deaths)
         if is_counted(work) and work.count > 1:
             self._split(piece)

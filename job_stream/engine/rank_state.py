@@ -70,6 +70,7 @@ class RankState:
         self.kinds = tuple(sorted({place.processes for place in plan.places}, reverse=True))
         self.costs = Costs(len(plan.places))
         self.backlogs = {True: Backlog(self.costs), False: Backlog(self.costs)}
+        self.pinned = {True: Backlog(self.costs), False: Backlog(self.costs)}
         self.stores = {True: Stores(plan, True), False: Stores(plan, False)}
         self.source = Source(parts)
         self.scopes = Scopes(plan, primary=number == 0)
@@ -107,12 +108,21 @@ class RankState:
         """Pieces wait again, or from now on, unless nobody waits for them."""
         for piece in pieces:
             if piece.work.scope in self.scopes:
-                self.backlogs[self.kind(piece.work)].push(piece)
+                self._backlog(piece.work).push(piece)
 
     @property
     def pieces(self) -> list[Piece]:
         """Every piece, whether it waits or is lent."""
-        return [piece for backlog in self.backlogs.values() for piece in backlog.pieces] + self.ledger.pieces
+        return [piece for backlog in self.waiting for piece in backlog.pieces] + self.ledger.pieces
+
+    @property
+    def waiting(self) -> list[Backlog]:
+        """All that waits: what may be lent to anybody, and what stays on this rank (``pinned``)."""
+        return [*self.backlogs.values(), *self.pinned.values()]
+
+    def _backlog(self, work: WorkBatch) -> Backlog:
+        place = self.plan.places[work.place]
+        return (self.pinned if place.primary else self.backlogs)[place.processes]
 
     def kind(self, work: WorkBatch) -> bool:
         """Whether it is done by processes."""
@@ -124,14 +134,18 @@ class RankState:
         """A piece is about to come from the source."""
         self.scopes[STREAM].enter(0)
 
+    def has_waiting(self, processes: bool) -> bool:
+        """Whether anything waits for lanes of this kind."""
+        return bool(self.pinned[processes] or self.backlogs[processes])
+
     def take_parcel(self, processes: bool) -> list[Piece]:
-        """The pieces of the next parcel from the backlog."""
-        backlog = self.backlogs[processes]
+        """The pieces of the next parcel: first of those that only this rank can do."""
+        backlog = self.pinned[processes] or self.backlogs[processes]
         wide = backlog.wide
         if wide is None:
             return backlog.take(self.lanes)
         work = wide.work
-        size = 1 if self.plan.places[work.place].time_limited else self.costs.size(work.place, work.count, self.lanes)
+        size = 1 if self.plan.places[work.place].alone else self.costs.size(work.place, work.count, self.lanes)
         return [self.cut_off(wide, size) if size < work.count else backlog.pop()]
 
     def lasts(self, seconds: float) -> bool:
@@ -146,7 +160,7 @@ class RankState:
         """Cuts so many items off a counted piece that waits."""
         assert is_counted(piece.work)
         first, rest = cut(piece.work, count)
-        backlog = self.backlogs[self.kind(first)]
+        backlog = self._backlog(first)
         backlog.replace(piece, remainder := Piece(rest))
         for part in (taken := Piece(first), remainder):
             self.open(part.work)

@@ -96,6 +96,10 @@ class Router:
         place = self._plan.places[work.place]
         if place.kind == Kind.END:
             raise EngineError(f"work at {place!r}, where there is nothing left to do")
+        debt = self._state.scopes[work.scope].debt
+        if place.primary and debt is not None:
+            self._debts.owe(debt, work)
+            return
         self._state.open(work)
         self._state.push(work)
 

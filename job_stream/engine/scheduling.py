@@ -69,7 +69,7 @@ class Scheduling:
         self._lane_table.signal(Signal(hungry, full))
 
     def _available(self, processes: bool, full: bool) -> bool:
-        if self._state.backlogs[processes]:
+        if self._state.has_waiting(processes):
             return True
         return processes == self._source_kind and self._state.source.ready and not full
 
@@ -79,14 +79,13 @@ class Scheduling:
         number = self._lane_table.idlest(processes, depth)
         if number is None:
             return False
-        waiting = self._state.backlogs[processes]
+        waiting = self._state.has_waiting(processes)
         self._lane_table.lend(number, self._state.take_parcel(processes) if waiting else [self._take_source()])
         return True
 
     def _take_source(self) -> Piece:
         state = self._state
-        time_limited = self._state.plan.places[0].time_limited
-        items = 1 if time_limited else state.costs.size(0, state.source.left, state.lanes)
+        items = 1 if state.plan.places[0].alone else state.costs.size(0, state.source.left, state.lanes)
         state.enter_source()
         return state.source.take(items)
 
@@ -117,5 +116,5 @@ class Scheduling:
         if full or not source.wants_pull or not self._peer_lending.pulls:
             return
         source.pulling = True
-        limited = state.plan.places[0].time_limited
-        state.actions.append(Pull(1 if limited else state.costs.size(0, None, state.lanes)))
+        alone = state.plan.places[0].alone
+        state.actions.append(Pull(1 if alone else state.costs.size(0, None, state.lanes)))

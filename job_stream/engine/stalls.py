@@ -104,7 +104,7 @@ class Stalls:
 def story_of(state: RankState, lane_table: LaneTable, asking: Asking, pauses: Pauses) -> Stalled:
     """What a rank waits for, in words."""
     ledger, size = state.ledger, len(state.pieces)
-    waiting = sum(map(len, state.backlogs.values()))
+    waiting = sum(map(len, state.waiting))
     parts = [f"{size} pieces are open, of which {waiting} wait here and {lane_table.held} are with workers"]
     parts += [f"{_pieces(state, rank)} are with rank {rank}" for rank in sorted(ledger.debtors)]
     lenders = sorted({scope.debt.lender for scope in state.scopes.owing() if scope.debt is not None})

@@ -25,7 +25,6 @@ COPY_AFTER_CALLS = 200
 COPY_AFTER_BYTES = 16 << 20
 CALL_BYTES = 512
 """About what it takes to remember a call, beside its payload."""
-DEATHS = 3
 THREADS = 1 << 32
 """The calls of a keeper that is a thread have numbers from here on, so that every answer is known by its number."""
 
@@ -248,7 +247,7 @@ class Stores:
         blame = self._blame.setdefault(_suspect(entry), _Blamed())
         blame.deaths[index] = deaths = blame.deaths.get(index, 0) + 1
         policy = self._plan.places[entry.place].policy
-        if deaths <= policy.retries if timed else deaths < DEATHS + 1:
+        if deaths <= policy.retries if timed else deaths <= policy.deaths:
             return None
         blame.without.append(index)
         return entry, index, deaths

@@ -50,6 +50,7 @@ class Evaluator:
         processes: which stages are run here: those for processes, those for threads, or (None) all.
         note: where the place under work is written down, for whoever looks when this process has died.
         seed: of ``rng()``; None: not reproducible.
+        elsewhere: this is another rank than the primary, and leaves to that what stays there.
 
     Attributes:
         stack: what is under way.
@@ -65,7 +66,9 @@ class Evaluator:
         ending: the end of the run, where this process may go on after it.
     """
 
-    def __init__(self, plan: Plan, processes: bool | None, note: Any, seed: int | None = None) -> None:
+    def __init__(
+        self, plan: Plan, processes: bool | None, note: Any, seed: int | None = None, elsewhere: bool = False
+    ) -> None:
         self.plan = plan
         self.stack = Stack()
         self.pace = Pace(len(plan.places))
@@ -86,10 +89,11 @@ class Evaluator:
                  Kind.FOLD: self._fold, Kind.END: self._end}  # fmt: skip
         self._steps = [steps[place.kind] for place in plan.places]
         self._foreign = [
-            processes is not None and place.kind not in (Kind.END, Kind.SWITCH) and place.processes != processes
+            (processes is not None and place.kind not in (Kind.END, Kind.SWITCH) and place.processes != processes)
+            or (elsewhere and place.primary)
             for place in plan.places
         ]
-        self._alone = [place.time_limited and processes is not None for place in plan.places]
+        self._alone = [place.alone and processes is not None for place in plan.places]
 
     def step(self) -> None:
         """Works on the top entry for one batch. The stack must not be empty."""
@@ -158,7 +162,7 @@ class Evaluator:
         place, context = self._places[run.place], run.context
         left = list(stop.left)
         if left:
-            self.stack.push(context, run.place, left, 0 if place.time_limited else None)
+            self.stack.push(context, run.place, left, 0 if place.alone else None)
         if outputs:
             self.stack.push(context, place.next, outputs)
         if stop.error is None:

@@ -157,7 +157,7 @@ class Products:
 
     def _group_size(self, place: int, count: int) -> int:
         cost = self._evaluator.pace.costs[place]
-        if self._plan.places[place].time_limited:
+        if self._plan.places[place].alone:
             return 1
         size = 1 if cost is None else int(GROUP_S / max(cost, 1e-9))
         return max(1, size, -(-count // GROUPS_MOST)) if count else 1

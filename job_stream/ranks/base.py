@@ -92,7 +92,7 @@ class RanksTransport(ABC, Generic[C]):
         self.rank: int = comm.Get_rank()
         self.size: int = comm.Get_size()
         cpus = shares(grants)
-        self.peers = tuple(Peer(each.host, cpus[rank], each.pid) for rank, each in enumerate(grants))
+        self.peers = tuple(Peer(each.host, cpus[rank], each.pid, each.memory) for rank, each in enumerate(grants))
         self.expelled = False
         self._channels = channels
         self._channels[self.rank].ended = True

@@ -26,9 +26,10 @@ from ..ground.texts import told
 from ..memory.buffers import plain_room
 from ..memory.codec import RankCodec
 from ..memory.exceptions import pack_error, unpack_error
+from ..memory.payload import pack, unpack
 from ..stream.fingerprint import Stages, differences, fingerprint
 from ..stream.plan import Plan
-from .protocol import KINDS, Hello, Ping, Pong, RunFailed, Through
+from .protocol import KINDS, Hello, Ping, Pong, RunFailed, Shared, Through
 from .transport import Left, Received, Transport
 from .world import world
 
@@ -47,6 +48,10 @@ GATHER_S = 2e-4
 _EPOCH = struct.Struct("<I")
 _LEFT = b"left"
 """Stands, in place of a head, for the end of a rank's script."""
+
+
+_SHARING: Stages = (("call of", "share", 0),)
+"""What stands for ``share`` among the streams of a script."""
 
 
 class Gone(NamedTuple):
@@ -94,10 +99,13 @@ class Cluster:
         Raises:
             WorldError: this rank has been given up by the others.
         """
+        return self._begin(fingerprint(plan))
+
+    def _begin(self, stages: Stages) -> list[Gone]:
         if self.transport.expelled:
             raise _expulsion(self.rank)
         self._epoch += 1
-        self._stages = fingerprint(plan)
+        self._stages = stages
         self._heard.clear()
         self._pinged.clear()
         self._primary_has_begun = False
@@ -159,6 +167,44 @@ class Cluster:
             for rank in range(1, self.size):
                 self.send(rank, Through())
         self._is_open, self.has_told, self._failure = False, False, None
+
+    def share(self, value: Any) -> Any:
+        """A value of the primary on all ranks, which come here at the same point of their scripts.
+
+        Raises:
+            PayloadError: it cannot be pickled.
+            WorldError: the primary is lost.
+        """
+        self._begin(_SHARING)
+        try:
+            return self._give(value) if self.rank == 0 else self._receive()
+        except BaseException as error:
+            if self.rank == 0:
+                self.tell(error)
+            raise
+        finally:
+            self._is_open = False
+
+    def _give(self, value: Any) -> Any:
+        message = Shared(pack(value))
+        for rank in range(1, self.size):
+            self.send(rank, message)
+        since = time.monotonic()
+        while self.transport.under_way or not self.is_complete:  # who runs a stream instead is found out here
+            _messages(self.news(plain_room))
+            time.sleep(_pause(since))
+        return value
+
+    def _receive(self) -> Any:
+        since = time.monotonic()
+        while True:
+            for _, message in _messages(self.news(plain_room)):
+                if type(message) is Shared:
+                    return unpack(message.value.frames())
+            if 0 in self._gone:
+                raise self.without_primary(self._gone[0])
+            self.silent(set)
+            time.sleep(_pause(since))
 
     def await_primary(self, room: Callable[[int], tuple[memoryview, Any]], is_stopped: Callable[[], bool]) -> None:
         """Waits until the primary is through with the stream.
@@ -258,7 +304,7 @@ class Cluster:
             found.append(self._failure)
         elif kind is Through:
             self._is_through = True
-        elif kind is not Pong:
+        elif kind is not Pong and (kind is not Shared or self._stages == _SHARING):
             found.append((rank, message))
 
     def _decoded(self, rank: int, head: bytes, body: Any) -> Any:
@@ -337,6 +383,14 @@ class Cluster:
 def cluster() -> Cluster:
     """The cluster of this process; joins it the first time."""
     return Cluster(world())
+
+
+def _messages(news: list[Any]) -> list[tuple[int, Any]]:
+    """The messages of what has come, with their ranks; an error is raised."""
+    for each in news:
+        if isinstance(each, BaseException):
+            raise each
+    return [each for each in news if not isinstance(each, Gone)]
 
 
 def _pause(since: float) -> float:

@@ -13,7 +13,10 @@ from typing import NamedTuple
 
 from ..ground.environment import CPUS, number_in
 
-__all__ = ["Grant", "host_cpu_count", "narrow_binding", "own_grant", "shares"]
+__all__ = [
+    "CGROUP_MEMBERSHIP", "CGROUP_ROOT", "Grant", "host_cpu_count", "memory_bytes", "narrow_binding", "own_grant",
+    "shares",
+]  # fmt: skip
 
 CGROUP_ROOT = "/sys/fs/cgroup"
 CGROUP_MEMBERSHIP = "/proc/self/cgroup"
@@ -29,6 +32,7 @@ class Grant(NamedTuple):
         available: CPUs of the host that its user was given, bound or not.
         quota: CPUs' worth of time that its control groups grant; None: no limit.
         wanted: what JOBS_CPUS says; None: nothing.
+        memory: bytes that its host has, or that its control groups grant.
     """
 
     host: str
@@ -37,6 +41,7 @@ class Grant(NamedTuple):
     available: int
     quota: int | None
     wanted: int | None
+    memory: int = 0
 
 
 def host_cpu_count() -> int:
@@ -61,6 +66,7 @@ def own_grant() -> Grant:
         available=_available(CGROUP_ROOT, CGROUP_MEMBERSHIP),
         quota=_quota(CGROUP_ROOT, CGROUP_MEMBERSHIP),
         wanted=CPUS.read(),
+        memory=memory_bytes(CGROUP_ROOT, CGROUP_MEMBERSHIP),
     )
 
 
@@ -179,6 +185,19 @@ def _groups(root: str, membership: str, controller: str) -> Iterator[list[str]]:
             yield _upwards(root, path)
         elif controller in controllers.split(","):
             yield from (_upwards(os.path.join(root, name), path) for name in {controllers, controller})
+
+
+def memory_bytes(root: str, membership: str) -> int:
+    """Memory of this host, or less where the control groups of this process, or those around it, grant less."""
+    limits = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
+    for group in _groups(root, membership, "memory"):
+        texts = (_text(os.path.join(folder, name)) or "" for folder in group for name in _MEMORY_LIMITS)
+        limits += [int(text) for text in texts if text.isdecimal()]
+    return min(limits)
+
+
+_MEMORY_LIMITS = ("memory.max", "memory.limit_in_bytes")
+"""Where a control group says how much memory it has, or ``max``: in version 2, and in version 1."""
 
 
 def _upwards(top: str, path: str) -> list[str]:

@@ -24,7 +24,7 @@ FT_VARIABLE = "OMPI_MCA_mpi_ft_enable"
 BTL_VARIABLE = "OMPI_MCA_btl"
 MPICH_MEMORY = "/dev/shm/mpich_shm_"
 
-GRANT = struct.Struct("<256s256sqqqq")
+GRANT = struct.Struct("<256s256sqqqqq")
 _MASK_BITS = 256 * 8
 
 
@@ -148,12 +148,13 @@ def _why_not_together(mpi: Any, error: Exception) -> str:
 def pack_grant(grant: Grant) -> bytes:
     mask = sum(1 << cpu for cpu in grant.mask if cpu < _MASK_BITS)
     host = grant.host.encode()[:256]
-    numbers = (grant.pid, grant.available, grant.quota or 0, grant.wanted or 0)
+    numbers = (grant.pid, grant.available, grant.quota or 0, grant.wanted or 0, grant.memory)
     return GRANT.pack(host, mask.to_bytes(_MASK_BITS // 8, "little"), *numbers)
 
 
 def unpack_grant(fields: tuple[Any, ...]) -> Grant:
-    host, mask, pid, available, quota, wanted = fields
+    host, mask, pid, available, quota, wanted, memory = fields
     bits = int.from_bytes(mask, "little")
     cpus = frozenset(cpu for cpu in range(bits.bit_length()) if bits >> cpu & 1)
-    return Grant(host.rstrip(b"\0").decode(errors="replace"), pid, cpus, available, quota or None, wanted or None)
+    name = host.rstrip(b"\0").decode(errors="replace")
+    return Grant(name, pid, cpus, available, quota or None, wanted or None, memory)

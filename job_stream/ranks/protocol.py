@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from ..engine.messages import TRAVELLING
 from ..evaluate.failures import UserFailure
 from ..memory.codec import Kinds
 from ..stream.fingerprint import Stages
 
-__all__ = ["KINDS", "Figures", "Hello", "Ping", "Pong", "RunFailed", "Through"]
+__all__ = ["KINDS", "Figures", "Hello", "Ping", "Pong", "RunFailed", "Shared", "Through"]
 
 
 class Hello(NamedTuple):
@@ -36,6 +36,12 @@ class Through(NamedTuple):
     """Between ranks: the primary's ``run()`` has come to its end, and gone well."""
 
 
+class Shared(NamedTuple):
+    """Between ranks: the primary's value, packed."""
+
+    value: Any
+
+
 class Figures(NamedTuple):
     """Between ranks: what a rank has done in the run that is over.
 
@@ -51,4 +57,4 @@ class Figures(NamedTuple):
     messages: int
 
 
-KINDS = Kinds((*TRAVELLING, UserFailure, Hello, RunFailed, Ping, Pong, Figures, Through))
+KINDS = Kinds((*TRAVELLING, UserFailure, Hello, RunFailed, Ping, Pong, Figures, Through, Shared))

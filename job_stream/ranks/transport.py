@@ -29,11 +29,13 @@ class Peer(NamedTuple):
         host: name of its machine.
         cpus: lanes it may use.
         pid: its process.
+        memory: bytes of memory that its host has, or that it was granted there.
     """
 
     host: str
     cpus: int
     pid: int
+    memory: int = 0
 
 
 class Received(NamedTuple):

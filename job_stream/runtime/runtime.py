@@ -44,7 +44,7 @@ from .reports import Reporter, mark_shared
 from .shell import Shell
 from .shutdown import PULL, WAIT_S, Closing, Mailbox, Release, Shutdown
 from .source import InitialWork
-from .together import quietly
+from .together import is_elsewhere, quietly
 
 __all__ = ["Runtime"]
 
@@ -90,7 +90,8 @@ class Runtime:
         roots = [part for place in plan.places for part in (place.function, place.store, place.emit, place.key)]
         self._family = kin.begin([*roots, *source.sequences], self._is_saved or size_of() > 1, by_value)
         self._forwarding = Forwarding() if plan.uses_processes else None
-        setup = Setup(plan, source, seed, drop, self._board, self._is_saved, forwarding=self._forwarding)
+        setup = Setup(plan, source, seed, drop, self._board, self._is_saved, elsewhere=is_elsewhere(),
+                      forwarding=self._forwarding)  # fmt: skip
         processes = self._fork(setup) if plan.uses_processes else None
         self._buffers = Buffers()
         packing = StowedPacking(self._buffers.stow) if self._is_saved else LivePacking()

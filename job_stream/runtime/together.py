@@ -13,6 +13,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext, suppress
 from contextvars import ContextVar
+from typing import Any
 
 from ..errors import JobStreamError, PlanError, WorldError
 from ..ground.contexts import context
@@ -23,7 +24,7 @@ from ..ranks.world import is_the_rank, rank_of, size_of
 from ..stream.plan import Plan
 from .reports import mark_shared
 
-__all__ = ["is_elsewhere", "quietly", "throughout"]
+__all__ = ["is_elsewhere", "quietly", "shared", "throughout"]
 
 _within: ContextVar[bool] = ContextVar("job_stream.within", default=False)
 
@@ -123,6 +124,14 @@ def throughout(plan: Plan) -> Iterator[Callable[[], Cluster]]:
             _end(plan, None)
         finally:
             _within.reset(token)
+
+
+def shared(value: Any) -> Any:
+    """The primary's value, on every rank."""
+    if not _is_of_all():
+        return value
+    with _turn.taken():
+        return cluster().share(value)
 
 
 def _end(plan: Plan, error: BaseException | None) -> None:

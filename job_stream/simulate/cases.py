@@ -56,7 +56,18 @@ def case_of(seed: int) -> Case:
     case = Case(builder.plan(), items, pulled, size, lanes, deaths, chance.choice([0.0, 0.0, 0.05]), slow,
                 chance.random() < 0.5)  # fmt: skip
     case = _of_large_values(case, random.Random(~seed))
+    _pin(case.plan, random.Random(f"{seed} pinned"))
     return case if seed % 3 else _that_crashes(case, chance)
+
+
+def _pin(plan: Plan, chance: random.Random) -> None:
+    """In some cases a few stages run on the primary only, as they may where the frame around them does."""
+    if chance.random() < 0.7:
+        return
+    for place in plan.places:
+        frame = plan.bodies[place.body].frame
+        if place.kind in (Kind.JOB, Kind.FRAME) and (frame is None or plan.places[frame].primary):
+            place.primary = chance.random() < 0.5
 
 
 def _of_large_values(case: Case, chance: random.Random) -> Case:

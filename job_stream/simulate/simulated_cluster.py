@@ -165,7 +165,7 @@ class SimulatedCluster:
         if kind is m.Send:
             self._send(number, action)
         elif kind is m.StartLane:
-            self._lanes[number][action.lane] = SimulatedLane(self.plan, self.chance, self.case.value_bytes)
+            self._lanes[number][action.lane] = SimulatedLane(self.plan, self.chance, self.case.value_bytes, number > 0)
         elif kind is m.Lend:
             lane = self._lanes[number][action.lane]
             lane.inbox.append(action)

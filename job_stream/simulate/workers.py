@@ -25,10 +25,14 @@ __all__ = ["SimulatedKeeper", "SimulatedLane"]
 
 
 class SimulatedLane:
-    """Does units, and leaves some of the work to others; its values pass for ``each`` bytes."""
+    """Does units, and leaves some of the work to others; its values pass for ``each`` bytes.
 
-    def __init__(self, plan: Plan, chance: random.Random, each: int = 64) -> None:
+    Whether it is ``elsewhere``, on another rank than the primary, decides what it may do.
+    """
+
+    def __init__(self, plan: Plan, chance: random.Random, each: int = 64, elsewhere: bool = False) -> None:
         self.plan = plan
+        self.elsewhere = elsewhere
         self.each = each
         self.chance = chance
         self.inbox: list[m.Lend] = []
@@ -77,6 +81,7 @@ class SimulatedLane:
 
     def run(self, work: m.WorkBatch, values: list[Any]) -> None:
         place = self.plan.places[work.place]
+        assert not (place.primary and self.elsewhere), f"{place!r} is of the primary"
         if work.resume and place.kind == Kind.FOLD:
             self.put(work.scope, place.next, fold_emit(place, values[0]))
             return
@@ -89,10 +94,13 @@ class SimulatedLane:
     def put(self, scope: int, number: int, value: int) -> None:
         """A value arrives at a place: it goes on here, or is handed back."""
         place = self.plan.places[number]
-        if place.kind not in (Kind.END, Kind.FOLD) and self.chance.random() < 0.4:
+        if place.kind not in (Kind.END, Kind.FOLD) and (self.chance.random() < 0.4 or self._is_foreign(place)):
             self.products.append(m.WorkBatch(scope, number, 1, Values([value], self.each)))
         else:
             self.do(scope, place, value)
+
+    def _is_foreign(self, place: Place) -> bool:
+        return place.primary and self.elsewhere
 
     def do(self, scope: int, place: Place, value: int) -> None:
         if place.kind == Kind.JOB:

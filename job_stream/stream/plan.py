@@ -39,15 +39,21 @@ class Kind:
 
 
 class Policy(NamedTuple):
-    """What to do when a call fails."""
+    """What to do when a call fails, or ends its worker: that many times, until the item is given up."""
 
     skip: bool = False
     retries: int = 0
     timeout_s: float | None = None
+    deaths: int = 3
 
 
 class Stage(NamedTuple):
-    """One decorated function as the recorder saw it."""
+    """One decorated function as the recorder saw it.
+
+    Attributes:
+        alone: an item is lent by itself, and its end is told at once.
+        primary: it runs on the primary only.
+    """
 
     kind: str
     name: str
@@ -57,6 +63,8 @@ class Stage(NamedTuple):
     store: Function | None = None
     emit: Function | None = None
     key: Function | None = None
+    alone: bool = False
+    primary: bool = False
 
 
 class Place:
@@ -67,10 +75,12 @@ class Place:
         routes: of a switch, the places where values go, by target.
         first: the first place of its segment.
         inner: of a frame, the number of the body inside it.
+        alone: an item is lent by itself; one with a time limit always is.
+        primary: what is here is lent to no other rank.
     """
 
-    __slots__ = ("body", "emit", "first", "function", "inner", "key", "kind", "name", "next", "number", "policy",
-                 "processes", "routes", "segment", "store", "time_limited")  # fmt: skip
+    __slots__ = ("alone", "body", "emit", "first", "function", "inner", "key", "kind", "name", "next", "number",
+                 "policy", "primary", "processes", "routes", "segment", "store", "time_limited")  # fmt: skip
 
     def __init__(self, number: int, kind: str, stage: Stage | None, body: int, segment: int, first: int) -> None:
         self.number = number
@@ -89,6 +99,8 @@ class Place:
         self.emit = stage.emit if stage else None
         self.key = stage.key if stage else None
         self.time_limited = self.policy.timeout_s is not None
+        self.alone = self.time_limited or (stage is not None and stage.alone)
+        self.primary = stage is not None and stage.primary
 
     def __repr__(self) -> str:
         return f"Place({self.number}, {self.kind}, {self.name!r})"
@@ -210,6 +222,11 @@ class Builder:
     @property
     def open_frame_name(self) -> str | None:
         return self._open.frame.name if self._open.frame else None
+
+    @property
+    def is_bound_to_primary(self) -> bool:
+        """Whether what stands in the open body may be promised to run on the primary: the frame around it is there."""
+        return self._open.frame is None or self._open.frame.primary
 
     @property
     def open_frame_processes(self) -> bool | None:

@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 __all__ = ["Function", "Recording"]
 
 Function = Callable[..., Any]
-KEYWORDS = ("store", "emit", "key", "useMultiprocessing", "onError", "retries", "timeout")
+KEYWORDS = (
+    "store", "emit", "key", "useMultiprocessing", "onError", "retries", "timeout", "deaths", "alone", "where",
+)  # fmt: skip
 
 
 class Recording:
@@ -118,10 +120,24 @@ class Recording:
         processes = keywords.pop("useMultiprocessing", None)
         processes = self._processes if processes is None else bool(processes)
         store, emit = _store_and_emit(where, stores, keywords)
+        alone, primary = self._ways_to_lend(where, kind, keywords)
         policy = self._stage_policy(where, processes, keywords)
         if store is None and stores:
             store = Object
-        return Stage(kind, name, function, processes, policy, store, emit)
+        return Stage(kind, name, function, processes, policy, store, emit, alone=alone, primary=primary)
+
+    def _ways_to_lend(self, where: str, kind: str, keywords: dict[str, Any]) -> tuple[bool, bool]:
+        """Takes out of the keywords whether items are lent one by one, and to nobody but the primary's own workers."""
+        alone, place = keywords.pop("alone", None), keywords.pop("where", None)
+        if kind not in (Kind.JOB, Kind.FRAME) and not (alone is None and place is None):
+            raise PlanError(f"{where}: only job and frame take alone= and where=")
+        if place not in (None, "primary"):
+            raise PlanError(f"{where}: where must be 'primary' or None, not {shorten(place, 80)}")
+        if place is not None and not self._builder.is_bound_to_primary:
+            around = self._builder.open_frame_name
+            raise PlanError(f"{where} is to stay on the primary, but frame {around!r} around it may run on any rank: "
+                            f"give that where='primary', too")  # fmt: skip
+        return bool(alone), place is not None
 
     def _adapt_class(self, role: str, kind: type[StageClass], keywords: dict[str, Any]) -> Function:
         """The function that a class stands for in a role; the keywords are completed."""
@@ -145,6 +161,8 @@ class Recording:
         where = f"{role} {name_of(function)!r}"
         if keywords.get("timeout") is not None:
             raise PlanError(f"{where}: it runs in the script's own process, which timeout= cannot end")
+        if keywords.get("deaths") is not None:
+            raise PlanError(f"{where}: it runs in the script's own process, whose end is the run's: leave out deaths=")
         policy = self._policy_from(where, keywords)._replace(timeout_s=None)
         return Stage(role, name_of(function), function, False, policy)
 
@@ -159,7 +177,7 @@ class Recording:
         return policy._replace(timeout_s=None)
 
     def _policy_from(self, where: str, keywords: dict[str, Any]) -> Policy:
-        given = {name: keywords.pop(name, None) for name in ("onError", "retries", "timeout")}
+        given = {name: keywords.pop(name, None) for name in ("onError", "retries", "timeout", "deaths")}
         if keywords:
             unknown = next(iter(keywords))
             raise PlanError(f"{where} does not know the keyword {unknown!r}{did_you_mean(unknown, KEYWORDS)}")

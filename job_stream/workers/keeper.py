@@ -167,7 +167,7 @@ class Keeper:
             return []
         if self._plan.places[first].kind == Kind.END:
             return [Output(call.store[0], first, len(values), self._pack(values, origin, "output"))]
-        size = 1 if self._plan.places[first].time_limited else -(-len(values) // GROUPS)
+        size = 1 if self._plan.places[first].alone else -(-len(values) // GROUPS)
         groups = [values[start : start + size] for start in range(0, len(values), size)]
         return [WorkBatch(call.store[0], first, len(group), self._pack(group, origin, "output")) for group in groups]
 

@@ -34,6 +34,9 @@ class Setup(NamedTuple):
     ending: Ending | None = None
     """Comes when the run is over, for workers that are threads."""
 
+    elsewhere: bool = False
+    """This is another rank than the primary."""
+
     forwarding: Any = None
     """Brings what is printed to the script, for workers that are processes; see ``streams``."""
 
@@ -41,7 +44,7 @@ class Setup(NamedTuple):
 def new_worker(setup: Setup, number: int, processes: bool, link: Link, packing: Packing, note: Words) -> Lane | Keeper:
     """The lane or keeper of this number; ``processes``: it runs the stages that are for processes."""
     flags = setup.board.flags
-    evaluator = Evaluator(setup.plan, processes, note, setup.seed)
+    evaluator = Evaluator(setup.plan, processes, note, setup.seed, setup.elsewhere)
     evaluator.cpus, evaluator.all_cpus = flags[OWN_CPUS], flags[ALL_CPUS]
     evaluator.ending = setup.ending
     if number == KEEPER:
