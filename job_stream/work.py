@@ -5,19 +5,19 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Iterable
-from contextlib import closing, nullcontext
+from contextlib import closing, nullcontext, suppress
 from functools import wraps
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 
 from .checkpoints.options import INTERVAL_S, Checkpointing, ignoring_stop_signals
 from .checkpoints.saver import Handle, Saver
-from .errors import PlanError
+from .errors import JobStreamError, PlanError
 from .evaluate.context import current
 from .evaluate.failures import describe
 from .ground.suggestions import did_you_mean
 from .ground.texts import shorten
 from .runtime.handlers import Handlers
-from .runtime.reports import summary
+from .runtime.reports import RunCancelled, summary
 from .runtime.source import InitialWork, fresh
 from .runtime.together import is_elsewhere, throughout
 from .stream.checks import cpus_of, decorator, policy_of, seed_of
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self, Unpack
 
     from .keywords import FrameKeywords, JobKeywords, MainKeywords, OnError, StageKeywords, StoreKeywords
+    from .runtime.runtime import Runtime
 
 __all__ = ["Work"]
 
@@ -129,6 +130,7 @@ class Work:
         self._has_run = False
         self._is_taken = False
         self._is_silent = stats is False
+        self._runtime: Runtime | None = None
 
     # recording --------------------------------------------------------------------------------------------------------
 
@@ -263,7 +265,7 @@ class Work:
 
         Returns:
             The list of results; with ``finish``, what that returned; with ``result``, None. On ranks other than the
-            primary, None.
+            primary, and where the run was cancelled, None.
 
         Raises:
             PlanError: a frame has no end; the initial work is an iterator that has been used up.
@@ -272,15 +274,44 @@ class Work:
         """
         return self._run(drop=False)
 
+    def cancel(self) -> bool:
+        """Ends the run that is under way, from another thread, a result function or a signal handler, on any rank.
+
+        What workers are at is dropped, functions of the script are not called any more, and ``run()`` returns None; so
+        it does on all ranks. A checkpoint stays as it was written last, and another run goes on from there.
+
+        Returns:
+            Whether a run was under way.
+
+        Raises:
+            JobStreamError: it is called in a job, which raises an exception to end the run.
+
+        Example:
+            >>> import threading
+            >>> w = Work(iter(int, 1))  # it has no end
+            >>> zeros = w.job(lambda x: x)
+            >>> @w.result
+            ... def first(zero):
+            ...     w.cancel()
+            >>> w.run()
+        """
+        if current() is not None:
+            raise JobStreamError("cancel() works in the script: in a job, raise an exception to end the run")
+        runtime = self._runtime
+        if runtime is not None:
+            self._handlers.is_cancelled = True
+            runtime.cancel()
+        return runtime is not None
+
     def _run(self, drop: bool) -> Any:
         plan = self._recording.plan()
         occupy()
         self._has_run = True
         self.failures = []
-        handlers = Handlers(self._recording.inits, self._recording.last, self.failures)
+        self._handlers = handlers = Handlers(self._recording.inits, self._recording.last, self.failures)
         if current() is not None:
             return self._run_in_job(plan, handlers, drop)
-        with self._checkpoint.claimed(), throughout(plan) as self._joining:
+        with suppress(RunCancelled), self._checkpoint.claimed(), throughout(plan) as self._joining:
             return self._run_elsewhere(plan, drop) if is_elsewhere() else self._run_here(plan, handlers, drop)
 
     def _run_here(self, plan: Plan, handlers: Handlers, drop: bool) -> Any:
@@ -329,7 +360,7 @@ class Work:
             with saver.stoppable():
                 saver.restore(handle)
         runtime = Runtime(plan, source, self.failures, self._cpus, self._seed, drop, saver, joining=self._joining)
-        runtime.run(handle)
+        self._perform(runtime, handle)
         if not self._is_silent:
             runtime.statistics.show()
 
@@ -341,7 +372,14 @@ class Work:
         with ignoring_stop_signals() if saved else nullcontext():
             runtime = Runtime(plan, InitialWork([]), self.failures, self._cpus, self._seed, drop, saved_elsewhere=saved,
                               joining=self._joining)  # fmt: skip
-            runtime.run(lambda values, base: None)
+            self._perform(runtime, lambda values, base: None)
+
+    def _perform(self, runtime: Runtime, handle: Handle) -> None:
+        self._runtime = runtime
+        try:
+            runtime.run(handle)
+        finally:
+            self._runtime = None
 
     def _run_in_job(self, plan: Plan, handlers: Handlers, drop: bool) -> Any:
         from .evaluate.serial import run_serially

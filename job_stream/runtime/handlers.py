@@ -12,7 +12,7 @@ from ..ground.texts import shorten
 from ..stream.plan import Stage
 from ..stream.recorder import Function
 from ..values import Failure, Multiple, is_unrun
-from .reports import caused
+from .reports import RunCancelled, caused
 
 __all__ = ["Handlers"]
 
@@ -24,6 +24,9 @@ class Handlers:
         inits: the init functions.
         last: the result or finish function; None: there is none.
         failures: where items are noted that were skipped.
+
+    Attributes:
+        is_cancelled: the result function is not to be called any more; any thread may say so.
     """
 
     def __init__(self, inits: list[Stage], last: Stage | None, failures: list[Failure]) -> None:
@@ -31,6 +34,7 @@ class Handlers:
         self._last = last
         self._failures = failures
         self._results: list[Any] = []
+        self.is_cancelled = False
 
     def initial_parts(self) -> list[Any]:
         """Runs the init functions; what they return comes before the initial work."""
@@ -63,6 +67,8 @@ class Handlers:
         def handle(values: list[Any]) -> None:
             function, answer = stage.function, None
             for value in values:
+                if self.is_cancelled:
+                    raise RunCancelled("the run was cancelled")
                 try:
                     answer = apply(function, value)
                 except Exception as error:

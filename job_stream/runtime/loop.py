@@ -22,7 +22,7 @@ from ..ranks.cluster import Cluster, Gone
 from ..ranks.protocol import Figures
 from ..workers.worker import KEEPER
 from .actions import Actions
-from .reports import Reporter
+from .reports import Reporter, RunCancelled
 from .shell import Shell
 from .sleeping import OtherRanks, PollPolicy
 
@@ -149,7 +149,7 @@ class Loop:
             event = self._events.popleft()
             if type(event) is UserFailure:
                 self._fail(self.reporter.user_error(event))
-            elif isinstance(event, (SystemExit, CheckpointError)):
+            elif isinstance(event, (SystemExit, CheckpointError, RunCancelled)):
                 self._fail(event)
             elif isinstance(event, BaseException):
                 self._fail(self.reporter.source_error(event))

@@ -10,7 +10,7 @@ from typing import Any
 
 from ..engine.messages import COUNTED, Fail, Skip
 from ..engine.stalls import STALL_S
-from ..errors import LaneDied, StageError, StageTimeout
+from ..errors import JobStreamError, LaneDied, StageError, StageTimeout
 from ..evaluate.calls import bare
 from ..evaluate.failures import UserFailure, describe
 from ..evaluate.packing import unpack_any
@@ -21,9 +21,13 @@ from ..stream.plan import Kind, Plan
 from ..values import Failure
 from .source import InitialWork
 
-__all__ = ["Reporter", "caused", "mark_shared", "summary", "tell_stalled"]
+__all__ = ["Reporter", "RunCancelled", "caused", "mark_shared", "summary", "tell_stalled"]
 
 LINE_CHARACTERS = 500
+
+
+class RunCancelled(JobStreamError):
+    """Ends a run that was cancelled, on all ranks; ``run()`` returns where it comes."""
 
 
 def summary(failures: list[Failure]) -> str:

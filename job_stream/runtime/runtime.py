@@ -40,7 +40,7 @@ from .loop import Loop
 from .outgoing import Outgoing
 from .pools import Pools
 from .prefetch import LazyPrefetcher, Prefetcher, ThreadPrefetcher
-from .reports import Reporter, mark_shared
+from .reports import Reporter, RunCancelled, mark_shared
 from .shell import Shell
 from .shutdown import PULL, WAIT_S, Closing, Mailbox, Release, Shutdown
 from .source import InitialWork
@@ -145,6 +145,10 @@ class Runtime:
         finally:
             self._leave()
             delivery = None
+
+    def cancel(self) -> None:
+        """Has the run end with ``RunCancelled``. Any thread may call it, and a signal handler."""
+        self._mailbox.post(RunCancelled("the run was cancelled"))
 
     def _begin(self) -> None:
         try:
