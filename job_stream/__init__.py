@@ -1,7 +1,8 @@
 """Inline, decorator-based data flow over all cores, written in the order in which it runs.
 
 Public names: ``Work``, ``map``, ``Args``, ``Multiple``, ``Object``, ``rng``, ``getRank``, ``getCpuCount``,
-``getHostCpuCount``, ``hosts``, ``share``, ``invoke``, ``checkpointInfo``; exceptions are in ``job_stream.errors``.
+``getHostCpuCount``, ``getWorker``, ``hosts``, ``share``, ``alive``, ``invoke``, ``checkpointInfo``; exceptions are in
+``job_stream.errors``.
 """
 
 from __future__ import annotations
@@ -10,7 +11,21 @@ import os
 from typing import TYPE_CHECKING
 
 from . import common, errors
-from .inline import Args, Multiple, Object, Work, getCpuCount, getHostCpuCount, getRank, hosts, map, rng, share
+from .inline import (
+    Args,
+    Multiple,
+    Object,
+    Work,
+    alive,
+    getCpuCount,
+    getHostCpuCount,
+    getRank,
+    getWorker,
+    hosts,
+    map,
+    rng,
+    share,
+)
 from .invoke import invoke
 
 if TYPE_CHECKING:
@@ -18,8 +33,8 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 __all__ = [
-    "Args", "Multiple", "Object", "Work", "checkpointInfo", "common", "errors", "getCpuCount", "getHostCpuCount",
-    "getRank", "hosts", "invoke", "map", "rng", "share",
+    "Args", "Multiple", "Object", "Work", "alive", "checkpointInfo", "common", "errors", "getCpuCount",
+    "getHostCpuCount", "getRank", "getWorker", "hosts", "invoke", "map", "rng", "share",
 ]  # fmt: skip
 
 

@@ -35,8 +35,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 __all__ = [
-    "Args", "Host", "Multiple", "Object", "Work", "getCpuCount", "getHostCpuCount", "getRank", "hosts", "map",
-    "rng", "share",
+    "Args", "Host", "Multiple", "Object", "Work", "alive", "getCpuCount", "getHostCpuCount", "getRank", "getWorker",
+    "hosts", "map", "rng", "share",
 ]  # fmt: skip
 
 
@@ -59,6 +59,39 @@ def getCpuCount() -> int:
     if evaluator is not None:
         return evaluator.all_cpus
     return sum(peer.cpus for peer in world().peers) if size_of() > 1 else host_cpu_count()
+
+
+def getWorker() -> int:
+    """The number of the worker that runs this, from 1 on; 0 in the script itself.
+
+    No two workers of a rank have the same in one run: one that takes the place of a worker that has died has a number
+    of its own. Together with ``getRank()`` it names a worker among those of all ranks. (``frameEnd`` and ``reduce`` may
+    run in one process more, which has number 0: the keeper of stores.)
+
+    Example:
+        >>> getWorker()
+        0
+    """
+    evaluator = current()
+    return 0 if evaluator is None else evaluator.worker
+
+
+def alive() -> None:
+    """Says, in a long call with a time limit, that it goes on: its ``timeout`` counts from now.
+
+    Without a time limit, and in the script itself, it does nothing.
+
+    Example:
+        >>> with Work(range(2), timeout=60) as w:
+        ...     @w.job
+        ...     def train(x):
+        ...         for _ in range(3):
+        ...             alive()  # each round may take a minute
+        ...         return x
+    """
+    evaluator = current()
+    if evaluator is not None:
+        evaluator.failures.alive()
 
 
 def hosts() -> list[Host]:

@@ -20,6 +20,7 @@ from .runtime.handlers import Handlers
 from .runtime.reports import RunCancelled, summary
 from .runtime.source import InitialWork, fresh
 from .runtime.together import is_elsewhere, throughout
+from .stream.adapting import close_instances
 from .stream.checks import cpus_of, decorator, policy_of, seed_of
 from .stream.plan import Plan, Policy
 from .stream.recorder import Function, Recording
@@ -380,6 +381,7 @@ class Work:
             runtime.run(handle)
         finally:
             self._runtime = None
+            close_instances(runtime.plan)  # of stages that ran in threads of this process
 
     def _run_in_job(self, plan: Plan, handlers: Handlers, drop: bool) -> Any:
         from .evaluate.serial import run_serially
@@ -387,7 +389,11 @@ class Work:
         if self._checkpoint.is_keyword:
             raise PlanError("a Work inside a job cannot have checkpoints of its own: leave out checkpointFile=")
         source = InitialWork([*handlers.initial_parts(), self._fresh_work()])
-        for skipped in run_serially(plan, source, self._seed, handlers.taker()):
+        try:
+            all_skipped = run_serially(plan, source, self._seed, handlers.taker())
+        finally:
+            close_instances(plan)
+        for skipped in all_skipped:
             reason = describe(skipped.error)
             self.failures.append(Failure(skipped.item, skipped.stage, skipped.attempts, reason))
         if drop:

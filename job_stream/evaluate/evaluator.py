@@ -63,6 +63,7 @@ class Evaluator:
         rounds: of the frames that live here.
         copy: gives copies of values that a function may change, for whoever has to tell how they were.
         cpus, all_cpus: how many lanes this rank has, and all ranks together.
+        worker: number of the lane; 0: none, or the keeper.
         ending: the end of the run, where this process may go on after it.
     """
 
@@ -82,6 +83,7 @@ class Evaluator:
         self.copy: Callable[[int, Any], Any] | None = None
         self.cpus = 1
         self.all_cpus = 1
+        self.worker = 0
         self.ending: Ending | None = None
         self._places = plan.places
         self._note = note

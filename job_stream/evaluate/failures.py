@@ -114,6 +114,11 @@ class Failures:
         finally:
             self._note[NOTE_STARTED] = 0
 
+    def alive(self) -> None:
+        """The call under way has its whole time from now on, if it has a limit."""
+        if self._note[NOTE_STARTED]:
+            self._note[NOTE_STARTED] = monotonic_ns()
+
     def again(
         self,
         place: Place,

@@ -27,6 +27,7 @@ def run_serially(plan: Plan, source: Any, seed: int | None, deliver: Callable[[l
     evaluator = Evaluator(plan, None, [0] * 8, seed)
     if outer is not None:
         evaluator.cpus, evaluator.all_cpus, evaluator.ending = outer.cpus, outer.all_cpus, outer.ending
+        evaluator.worker = outer.worker
     before = enter(evaluator)
     try:
         _run(evaluator, plan, source, deliver)

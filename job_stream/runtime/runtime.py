@@ -69,13 +69,14 @@ class Runtime:
         observers: watch the run.
 
     Attributes:
+        plan: the stream.
         statistics: of the run, once it is over.
     """
 
     def __init__(self, plan: Plan, source: InitialWork, failures: list[Failure], cpus: int | None, seed: int | None,
                  drop: bool, saver: Saver | None = None, saved_elsewhere: bool = False,
                  joining: Callable[[], Cluster] = cluster, observers: Sequence[Observer] = ()) -> None:  # fmt: skip
-        self._plan = plan
+        self.plan = plan
         self._source = source
         self._cpus = cpus
         self._joining = joining
@@ -209,7 +210,7 @@ class Runtime:
         try:
             joined = self._joining()
             self._loop = loop = self._new_loop(joined)
-            loop.run(joined.begin(self._plan) if joined.size > 1 else [])
+            loop.run(joined.begin(self.plan) if joined.size > 1 else [])
             self._shutdown.is_complete = loop.rank.halted and not self._shutdown.has_failed
         except BaseException as error:
             self._fail(explained(error, "the run cannot go on"))
@@ -223,16 +224,16 @@ class Runtime:
         own = lanes_of[joined.rank]
         self._board.flags[OWN_CPUS], self._board.flags[ALL_CPUS] = own, sum(lanes_of)
         parts = self._source.parts_for(joined.size) if joined.rank == 0 else ()
-        rank = Rank(self._plan, parts, own, joined.rank, lanes_of, self._saver.state if self._saver else None)
+        rank = Rank(self.plan, parts, own, joined.rank, lanes_of, self._saver.state if self._saver else None)
         self._cluster = joined if joined.size > 1 else None
-        reporter = Reporter(self._plan, self._source, joined.rank if joined.size > 1 else None)
+        reporter = Reporter(self.plan, self._source, joined.rank if joined.size > 1 else None)
         outgoing = Outgoing(self._source, self._buffers, reporter)
         loop = Loop(self._shell, rank, self._cluster, Actions(self._shell, self._cluster, outgoing, reporter), reporter)
-        self._shell.watchers.begun(RunBegun(self._plan, parts, joined.rank, lanes_of, self._cluster))
+        self._shell.watchers.begun(RunBegun(self.plan, parts, joined.rank, lanes_of, self._cluster))
         return loop
 
     def _new_prefetcher(self) -> Prefetcher:
-        live = not (self._is_saved or self._plan.places[0].processes)
+        live = not (self._is_saved or self.plan.places[0].processes)
         mailbox = self._mailbox
         arguments = self._iterators, live, self._buffers.stow, mailbox.post, mailbox.wake.set, self._passed
         if self._source.is_bound:

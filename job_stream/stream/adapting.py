@@ -15,8 +15,9 @@ from ..ground.suggestions import did_you_mean, listed
 from ..values import Again, Multiple, Object, Reduction, Sent
 from .checks import check_answers
 from .classes import Frame, Job, Reducer, StageClass
+from .plan import Plan
 
-__all__ = ["Targets", "adapt", "as_answer", "is_stage"]
+__all__ = ["Targets", "adapt", "as_answer", "close_instances", "is_stage"]
 
 
 class Targets(NamedTuple):
@@ -167,6 +168,13 @@ class _Instances:
         instance.postSetup()
         return instance
 
+    def close(self) -> None:
+        """Ends the instance of this process, if there is one."""
+        with self._lock:
+            instance, self._instance = self._instance, None
+        if instance is not None:
+            instance.postRun()
+
 
 _SENDING = {
     Job: ("handleWork", ""),
@@ -177,7 +185,8 @@ _SENDING = {
 
 
 _METHODS = (
-    "postSetup", "handleWork", "handleInit", "handleAdd", "handleJoin", "handleDone", "handleFirst", "handleNext",
+    "postSetup", "postRun", "handleWork", "handleInit", "handleAdd", "handleJoin", "handleDone", "handleFirst",
+    "handleNext",
 )  # fmt: skip
 
 
@@ -207,10 +216,26 @@ def adapt(role: str, kind: type[Any], name: str, config: Mapping[Any, Any], emit
         raise PlanError(f"{role} takes a class derived from common.{base.__name__}; {kind.__name__} is not")
     for method in _METHODS:
         check_answers(f"{role} {name!r}: {method}", getattr(kind, method, None), "call self.emit(...) instead")
-    parts = _ADAPTERS[role](_Instances(kind, name, config, emits, recurs))
+    instances = _Instances(kind, name, config, emits, recurs)
+    parts = _ADAPTERS[role](instances)
     for part in parts.values():
         part.__dict__["standsFor"] = kind  # so that a change of the class's code can be noticed
+        part.__dict__["instances"] = instances
     return parts
+
+
+def close_instances(plan: Plan) -> None:
+    """The run is over for this process: ends the instances that it has made of classes. Errors are told."""
+    for place in plan.places:
+        instances = getattr(place.function, "__dict__", {}).get("instances")
+        if type(instances) is not _Instances:
+            continue
+        try:
+            instances.close()
+        except BaseException:
+            import traceback  # not at once: it is slow to load
+
+            traceback.print_exc()
 
 
 def _adapt_job(instances: _Instances) -> dict[str, Callable[..., Any]]:

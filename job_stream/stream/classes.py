@@ -1,8 +1,9 @@
 """Stages as classes: ``Job``, ``Frame`` and ``Reducer``, for stages that need to set something up in their process.
 
 Derive from one of them, and say what is to be done in its methods. Each process makes an instance of its own when the
-first item comes, and calls its ``postSetup`` before anything else; where a stage runs in threads, they share it. What a
-call emits is gathered, and goes on when the call has returned: nothing of a call that failed goes on.
+first item comes, and calls its ``postSetup`` before anything else; where a stage runs in threads, they share it. When
+the process has nothing more to do, it calls ``postRun``. What a call emits is gathered, and goes on when the call has
+returned: nothing of a call that failed goes on.
 
 ``adapting`` makes functions of them.
 """
@@ -35,6 +36,13 @@ class StageClass:
 
     def postSetup(self) -> None:
         """Called once for each instance, in the process that runs it, before any work."""
+
+    def postRun(self) -> None:
+        """Called once for each instance when its worker ends in order: closes what ``postSetup`` has opened.
+
+        It is not called where a worker dies or is killed, or is still inside a call when a run fails. Nothing can be
+        emitted any more. An error is told on stderr and changes nothing else: all work is done by then.
+        """
 
     def emit(self, work: Any, target: str | None = None) -> None:
         """Sends work on.

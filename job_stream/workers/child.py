@@ -14,6 +14,7 @@ from ..evaluate.packing import PicklePacking
 from ..memory.arena import Arena
 from ..memory.mappings import mappings
 from ..memory.words import NOTE_LEAVING, OWN_CPUS, Words
+from ..stream.adapting import close_instances
 from .exits import disown, leave
 from .links import ProcessLink
 from .nested import keep_sequential
@@ -60,6 +61,7 @@ def work(setup: Setup, order: Fork, inbox: socket.socket, outbox: socket.socket)
         with suppress(SystemExit, BrokenPipeError):  # it was to end between two calls, or nobody hears it any more
             _run(setup, order.lane, link, note)
         note[NOTE_LEAVING] = 1
+        close_instances(setup.plan)
         leave()
 
 

@@ -47,6 +47,7 @@ def new_worker(setup: Setup, number: int, processes: bool, link: Link, packing: 
     evaluator = Evaluator(setup.plan, processes, note, setup.seed, setup.elsewhere)
     evaluator.cpus, evaluator.all_cpus = flags[OWN_CPUS], flags[ALL_CPUS]
     evaluator.ending = setup.ending
+    evaluator.worker = number
     if number == KEEPER:
         return Keeper(link, evaluator, packing, note)
     return Lane(number, link, evaluator, packing, setup.source, note, flags, setup.drop, setup.survives_sigterm)
