@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ..engine.messages import COUNTED, WorkBatch
-from ..memory.words import NOTE_PLACE
+from ..memory.words import NOTE_PLACE, Words
 from ..stream.plan import Kind
 from ..values import Pair
 from .calls import works
@@ -15,6 +15,7 @@ from .failures import ItemSkipped, cannot_be_read
 from .outboxes import FrameScope, Outbox
 from .packing import unpack_any
 from .products import Emitted
+from .seams import InitialItems
 
 __all__ = ["GULP", "Loader"]
 
@@ -31,7 +32,7 @@ class Loader:
         note: where the place under work is written down, once the values have been unpickled.
     """
 
-    def __init__(self, evaluator: Evaluator, source: Any, note: Any) -> None:
+    def __init__(self, evaluator: Evaluator, source: InitialItems, note: Words) -> None:
         self._evaluator = evaluator
         self._plan = evaluator.plan
         self._source = source
