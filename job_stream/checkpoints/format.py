@@ -42,7 +42,6 @@ _KEYED = 1
 _PURPOSES = (b"js checkpt head", b"js checkpt file")
 
 
-
 class Header(NamedTuple):
     """What a checkpoint says of itself.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ..engine.messages import COUNTED, WorkBatch
-from ..memory.words import NOTE_PLACE
+from ..memory.words import NOTE_PLACE, Words
 from ..stream.plan import Kind
 from .calls import works
 from .entries import PendingMultiple, PendingValues
@@ -14,6 +14,7 @@ from .failures import ItemSkipped, cannot_be_read
 from .outboxes import FrameScope, Outbox
 from .packing import unpack_any
 from .products import Emitted
+from .seams import InitialItems
 
 __all__ = ["GULP", "Loader"]
 
@@ -30,7 +31,7 @@ class Loader:
         note: where the place under work is written down, once the values have been unpickled.
     """
 
-    def __init__(self, evaluator: Evaluator, source: Any, note: Any) -> None:
+    def __init__(self, evaluator: Evaluator, source: InitialItems, note: Words) -> None:
         self._evaluator = evaluator
         self._plan = evaluator.plan
         self._source = source

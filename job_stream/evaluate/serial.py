@@ -11,13 +11,16 @@ from .context import current, enter, leave
 from .evaluator import Evaluator
 from .failures import ItemSkipped, StageFailed
 from .outboxes import StreamScope
+from .seams import InitialItems
 
 __all__ = ["run_serially"]
 
 CHUNK = 256
 
 
-def run_serially(plan: Plan, source: Any, seed: int | None, deliver: Callable[[list[Any]], None]) -> list[ItemSkipped]:
+def run_serially(
+    plan: Plan, source: InitialItems, seed: int | None, deliver: Callable[[list[Any]], None]
+) -> list[ItemSkipped]:
     """Runs a stream to its end; returns what was skipped.
 
     Raises:

@@ -42,7 +42,10 @@ def are_files_scarce(fd: int) -> bool:
 
 def _size_of_files() -> str:
     most = resource.getrlimit(resource.RLIMIT_FSIZE)[0]
-    return f"a file of this process may have {most:,} bytes (ulimit -f), shared memory too: raise the limit"
+    return (
+        f"a file of this process, and so its shared memory, may have {most:,} bytes (ulimit -f): raise the limit, or "
+        "pass smaller values"
+    )
 
 
 _PROCESSES = (

@@ -127,7 +127,7 @@ class Arena:
 
 def _allowed(size: int) -> AbstractContextManager[None]:
     """Within, memory files grow to a size, which the limit for files may not allow: it counts for these, too."""
-    return named(f"{size:,} bytes cannot travel between processes at once: pass smaller values")
+    return named(f"{size:,} bytes cannot travel between processes at once")
 
 
 def _new_file() -> int:

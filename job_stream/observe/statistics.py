@@ -109,8 +109,8 @@ def least_seconds() -> float:
 
 def _is_watched() -> bool:
     try:
-        return sys.stderr.isatty()
-    except (AttributeError, ValueError):  # there is none, it is something else, or it is closed
+        return bool(sys.stderr.isatty())
+    except Exception:  # there is none, it is closed, or it is the script's own and raises what it likes
         return False
 
 

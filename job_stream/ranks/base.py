@@ -111,7 +111,7 @@ class RanksTransport(ABC, Generic[C]):
     def under_way(self) -> dict[int, int]:
         return {channel.rank: channel.count for channel in self._moving}
 
-    def send(self, rank: int, head: bytes, buffers: Sequence[Buffer] = (), keep: Any = None) -> None:
+    def send(self, rank: int, head: bytes, buffers: Sequence[Buffer] = (), keep: object = None) -> None:
         with self._lock:
             if self._state != _OPEN:
                 return
@@ -147,7 +147,7 @@ class RanksTransport(ABC, Generic[C]):
     # how bytes travel -------------------------------------------------------------------------------------------------
 
     @abstractmethod
-    def _send(self, channel: C, kind: int, head: bytes, views: list[memoryview], keep: Any) -> None:
+    def _send(self, channel: C, kind: int, head: bytes, views: list[memoryview], keep: object) -> None:
         """Starts to send a message; the views are not empty."""
 
     @abstractmethod
@@ -178,7 +178,7 @@ class RanksTransport(ABC, Generic[C]):
 
     # what the messages mean -------------------------------------------------------------------------------------------
 
-    def _tell(self, channel: C, kind: int, head: bytes, buffers: Sequence[Buffer] = (), keep: Any = None) -> None:
+    def _tell(self, channel: C, kind: int, head: bytes, buffers: Sequence[Buffer] = (), keep: object = None) -> None:
         farewell = kind == LEAVING and channel.left  # it has left, and waits for the others to leave, too
         if not channel.ended or farewell:
             views = [memoryview(buffer).cast("B") for buffer in buffers if memoryview(buffer).nbytes]

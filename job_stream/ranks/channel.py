@@ -8,10 +8,13 @@ wait, in their order.
 from __future__ import annotations
 
 from collections import deque
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..memory.payload import Buffer
 from .base import Channel
+
+if TYPE_CHECKING:
+    from mpi4py import MPI
 
 __all__ = ["BODY", "HEAD", "Arriving", "MpiChannel", "Sending"]
 
@@ -29,7 +32,7 @@ class Sending:
 
     __slots__ = ("data", "keep", "request", "tag")
 
-    def __init__(self, tag: int, data: Buffer, keep: Any) -> None:
+    def __init__(self, tag: int, data: Buffer, keep: object) -> None:
         self.tag = tag
         self.data = data
         self.keep = keep
@@ -45,7 +48,7 @@ class Arriving:
 
     __slots__ = ("head", "kind", "requests", "token")
 
-    def __init__(self, kind: int, head: bytes, token: Any, requests: deque[Any]) -> None:
+    def __init__(self, kind: int, head: bytes, token: Any, requests: deque[MPI.Request]) -> None:
         self.kind = kind
         self.head = head
         self.token = token
@@ -69,7 +72,7 @@ class MpiChannel(Channel):
         self.waiting: deque[Sending] = deque()
         self.sending: deque[Sending] = deque()
         self.limited = 0
-        self.heads: deque[tuple[bytearray, Any]] = deque()
+        self.heads: deque[tuple[bytearray, MPI.Request]] = deque()
         self.arriving: deque[Arriving] = deque()
 
     @property

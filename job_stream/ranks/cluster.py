@@ -30,7 +30,7 @@ from ..memory.payload import pack, unpack
 from ..stream.fingerprint import Stages, differences, fingerprint
 from ..stream.plan import Plan
 from .protocol import KINDS, Hello, Ping, Pong, RunFailed, Shared, Through
-from .transport import Left, Received, Transport
+from .transport import Left, Received, Room, Transport
 from .world import world
 
 __all__ = ["Cluster", "Gone", "cluster"]
@@ -206,7 +206,7 @@ class Cluster:
             self.silent(set)
             time.sleep(_pause(since))
 
-    def await_primary(self, room: Callable[[int], tuple[memoryview, Any]], is_stopped: Callable[[], bool]) -> None:
+    def await_primary(self, room: Room, is_stopped: Callable[[], bool]) -> None:
         """Waits until the primary is through with the stream.
 
         Raises:
@@ -230,7 +230,7 @@ class Cluster:
 
     # what comes -------------------------------------------------------------------------------------------------------
 
-    def news(self, room: Callable[[int], tuple[memoryview, Any]]) -> list[Any]:
+    def news(self, room: Room) -> list[Any]:
         """What has come: ranks that are gone, an error to end with, and pairs of a rank and a message."""
         found: list[Any] = []
         for _ in range(len(self._early)):
@@ -261,7 +261,7 @@ class Cluster:
             print(f"job_stream: {self.name_of(gone.rank)} is lost; the others go on", file=sys.stderr, flush=True)
         return gone
 
-    def gather(self, kind: type, room: Callable[[int], tuple[memoryview, Any]], patience_s: float) -> dict[int, Any]:
+    def gather(self, kind: type, room: Room, patience_s: float) -> dict[int, Any]:
         """The message of this kind that each rank which is in the stream sends at its end, if it comes in time."""
         found: dict[int, Any] = {}
         deadline = time.monotonic() + patience_s

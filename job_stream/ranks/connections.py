@@ -236,7 +236,7 @@ class Line:
         """How many pieces have not been sent."""
         return len(self._waiting)
 
-    def put(self, kind: int, head: bytes, views: list[memoryview], keep: Any) -> None:
+    def put(self, kind: int, head: bytes, views: list[memoryview], keep: object) -> None:
         size = sum(view.nbytes for view in views)
         prefix = _PREFIX.pack(kind, len(head), size)
         if size <= JOIN_BYTES:

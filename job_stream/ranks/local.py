@@ -35,7 +35,7 @@ class LocalTransport:
     def under_way(self) -> dict[int, int]:
         return {}
 
-    def send(self, rank: int, head: bytes, buffers: Sequence[Buffer] = (), keep: Any = None) -> None:
+    def send(self, rank: int, head: bytes, buffers: Sequence[Buffer] = (), keep: object = None) -> None:
         raise EngineError(f"rank {rank} is sent a message in a world of one process")
 
     def poll(self, room: Room) -> list[News]:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import struct
 from collections import deque
 from contextlib import suppress
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..memory.codec import INLINE_BYTES
 from .base import GIVEN_UP, RanksTransport
@@ -22,6 +22,9 @@ from .cpus import Grant
 from .meeting import meet
 from .pieces import cut_up
 from .transport import News, Room
+
+if TYPE_CHECKING:
+    from mpi4py import MPI
 
 __all__ = ["MpiTransport"]
 
@@ -54,7 +57,7 @@ class MpiTransport(RanksTransport[MpiChannel]):
 
     # sending ----------------------------------------------------------------------------------------------------------
 
-    def _send(self, channel: MpiChannel, kind: int, head: bytes, views: list[memoryview], keep: Any) -> None:
+    def _send(self, channel: MpiChannel, kind: int, head: bytes, views: list[memoryview], keep: object) -> None:
         if sum(view.nbytes for view in views) <= INLINE_BYTES:
             inline = b"".join(views)
             data = b"".join((_PREFIX.pack(kind | _INLINE, len(inline)), inline, head))
@@ -122,7 +125,7 @@ class MpiTransport(RanksTransport[MpiChannel]):
             return Arriving(kind ^ _INLINE, bytes(view[count:]), _filled(view[:count], room), deque())
         sizes = struct.unpack_from(f"<{count}Q", view)
         body, token = room(sum(sizes))
-        requests: deque[Any] = deque()
+        requests: deque[MPI.Request] = deque()
         start = 0
         for size in sizes:
             piece = body[start : start + size]
@@ -150,7 +153,7 @@ class MpiTransport(RanksTransport[MpiChannel]):
         channel.waiting.clear()
         self._stop_receiving(channel)
 
-    def _bury(self, request: Any, data: Any) -> None:
+    def _bury(self, request: MPI.Request, data: object) -> None:
         """Keeps the memory of a request that MPI may still use."""
         with suppress(self._mpi.Exception):
             if not request.Test():
@@ -161,7 +164,7 @@ class MpiTransport(RanksTransport[MpiChannel]):
         channel.arriving.clear()
 
 
-def _is_whole(requests: deque[Any]) -> bool:
+def _is_whole(requests: deque[MPI.Request]) -> bool:
     while requests and requests[0].Test():
         requests.popleft()
     return not requests

@@ -118,7 +118,7 @@ class SocketTransport(RanksTransport[SocketChannel]):
 
     # sending ----------------------------------------------------------------------------------------------------------
 
-    def _send(self, channel: SocketChannel, kind: int, head: bytes, views: list[memoryview], keep: Any) -> None:
+    def _send(self, channel: SocketChannel, kind: int, head: bytes, views: list[memoryview], keep: object) -> None:
         if channel.broken is None:
             channel.outgoing.put(kind, head, views, keep)
             self._push(channel)

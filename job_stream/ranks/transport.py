@@ -98,7 +98,7 @@ class Transport(Protocol):
         """How many messages are on their way to or from each rank, where there are any."""
         ...
 
-    def send(self, rank: int, head: bytes, buffers: Sequence[Buffer] = (), keep: Any = None) -> None:
+    def send(self, rank: int, head: bytes, buffers: Sequence[Buffer] = (), keep: object = None) -> None:
         """Starts to send a message. What goes to a rank that has ended is dropped.
 
         Args:

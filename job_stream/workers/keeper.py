@@ -14,8 +14,9 @@ from ..evaluate.failures import ItemSkipped, StageFailed, Unreadable, cannot_be_
 from ..evaluate.outboxes import FrameScope, ScopeContext
 from ..evaluate.packing import Packing, unpack_any
 from ..evaluate.products import skips_of
-from ..memory.words import NOTE_LOAN, NOTE_PLACE, NOTE_UNIT
+from ..memory.words import NOTE_LOAN, NOTE_PLACE, NOTE_UNIT, Words
 from ..stream.plan import Kind, Place
+from .links import Link
 from .stopwatch import Stopwatch
 
 __all__ = ["Keeper"]
@@ -34,7 +35,7 @@ class Keeper:
         note: see ``Lane``; the unit is the number of the value under work.
     """
 
-    def __init__(self, link: Any, evaluator: Evaluator, packing: Packing, note: Any) -> None:
+    def __init__(self, link: Link, evaluator: Evaluator, packing: Packing, note: Words) -> None:
         self._link = link
         self._evaluator = evaluator
         self._plan = evaluator.plan

@@ -111,7 +111,12 @@ def closed() -> io.StringIO:
     return stream
 
 
-@pytest.mark.parametrize("stream", [None, object(), closed()], ids=["none", "no file", "closed"])
+class Odd:
+    def isatty(self) -> bool:
+        raise LookupError
+
+
+@pytest.mark.parametrize("stream", [None, object(), closed(), Odd()], ids=["none", "no file", "closed", "odd"])
 def test_a_script_without_a_standard_error_is_not_looked_at(monkeypatch, stream):
     monkeypatch.delenv("JOBS_STATS")
     monkeypatch.setattr("sys.stderr", stream)

@@ -14,7 +14,7 @@ from support import REPOSITORY
 
 from job_stream import common
 from job_stream.stream.adapting import adapt
-from job_stream.stream.fingerprint import fingerprint
+from job_stream.stream.fingerprint import Difference, differences, fingerprint
 from job_stream.stream.plan import Builder, Kind, Stage
 
 WITH_SETS = """
@@ -110,3 +110,29 @@ def test_a_function_that_wraps_itself_has_a_fingerprint() -> None:
 
 def test_what_has_no_code_has_a_fingerprint() -> None:
     assert of(len) == of(abs)
+
+
+# --- where two plans differ -------------------------------------------------------------------------------------------
+
+A, B = ("job", "a", 1), ("fold", "b", 2)
+
+
+def test_equal_plans_do_not_differ() -> None:
+    assert list(differences((A, B), (A, B))) == []
+
+
+def test_every_place_that_differs_is_told_in_words_of_both_sides() -> None:
+    changed, other = ("job", "a", 3), ("job", "c", 2)
+    assert list(differences((A, B), (changed, other))) == [
+        Difference(1, "a", "job 'a'", "job 'a'"),
+        Difference(2, "b", "fold 'b'", "job 'c'"),
+    ]
+
+
+def test_places_that_differ_in_code_alone_are_told_apart() -> None:
+    assert [each.is_of_code for each in differences((A, B), (("job", "a", 3), A))] == [True, False]
+
+
+def test_a_place_that_one_plan_lacks_is_missing_there() -> None:
+    assert list(differences((A, B), (A,))) == [Difference(2, "b", "fold 'b'", "missing")]
+    assert list(differences((A,), (A, B))) == [Difference(2, "", "missing", "fold 'b'")]
