@@ -60,8 +60,8 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
 
 
 def _compile() -> None:
-    """Compiles what programs import, once: where Python is to leave no bytecode each would do so anew, and else one with
-    a limit for the size of files might leave half of it."""
+    """Compiles what programs import, once. Where Python is to leave no bytecode, each would do so anew; elsewhere, one
+    with a limit for the size of files might leave half of it."""
     for folder, depth in (("job_stream", 9), ("baked", 9), ("tests", 0)):
         compileall.compile_dir(REPOSITORY / folder, maxlevels=depth, quiet=2)
 
