@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import compileall
 import ctypes
 import os
 import signal
@@ -11,10 +12,12 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 from support import (
     DEADLINE_S,
     PROMPT_S,
     QUIET,
+    REPOSITORY,
     Counter,
     Gate,
     Once,
@@ -31,6 +34,9 @@ from job_stream.evaluate.context import current, leave
 PR_SET_CHILD_SUBREAPER = 36
 TEST_LIMIT_S = 2 * DEADLINE_S
 
+settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("busy")
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--rewrite", action="store_true", help="write the conversations of ranks anew")
@@ -38,6 +44,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     os.environ.update(QUIET)
+    if not hasattr(config, "workerinput"):
+        _compile()
     # An orphan comes back to this process instead of to init, and so is still found below it.
     ctypes.CDLL(None, use_errno=True).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     _hear_the_keyboard()
@@ -51,20 +59,18 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     return min(2 * len(os.sched_getaffinity(0)), 16)
 
 
+def _compile() -> None:
+    """Compiles what programs import, once. Where Python is to leave no bytecode, each would do so anew; elsewhere, one
+    with a limit for the size of files might leave half of it."""
+    for folder, depth in (("job_stream", 9), ("baked", 9), ("tests", 0)):
+        compileall.compile_dir(REPOSITORY / folder, maxlevels=depth, quiet=2)
+
+
 def _hear_the_keyboard() -> None:
     """A shell has what it starts in the background ignore Ctrl-C, and so all that tests start from there."""
     for number, handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGQUIT, signal.SIG_DFL)):
         if signal.getsignal(number) is signal.SIG_IGN:
             signal.signal(number, handler)
-
-
-@pytest.fixture(autouse=True, scope="session")
-def _keeps_bytecode(tmp_path_factory):
-    """Where Python is to leave no bytecode behind, each of the many programs would compile all that it imports anew."""
-    if os.environ.pop("PYTHONDONTWRITEBYTECODE", None):
-        base = tmp_path_factory.getbasetemp()
-        shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
-        os.environ["PYTHONPYCACHEPREFIX"] = str(shared / "bytecode")
 
 
 @pytest.fixture(autouse=True)

@@ -10,6 +10,7 @@ import sys
 import textwrap
 import threading
 from collections import Counter
+from pathlib import Path
 
 import pytest
 from support import DEADLINE_S, QUIET, REPOSITORY, die, wait_until
@@ -187,7 +188,7 @@ PRINTS = """
 @pytest.mark.parametrize("target", ['"$@" {0} 2>&1 | cat', '"$@" {0} >file 2>&1; cat file'])
 @pytest.mark.parametrize("kind", ["processes", "threads"])
 def test_lines_of_workers_do_not_mix(kind, target, tmp_path):
-    path = f"{REPOSITORY / 'tests'}:{REPOSITORY}"
+    path = f"{Path(__file__).parent}:{REPOSITORY / 'tests'}:{REPOSITORY}"
     ended = run_script(tmp_path, PRINTS, f"PYTHONPATH={path}; {target.format(kind)}", cwd=tmp_path)
     assert Counter(ended.stdout.splitlines()) == (OF_PROCESSES if kind == "processes" else OF_THREADS)
 
