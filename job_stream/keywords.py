@@ -24,7 +24,7 @@ __all__ = [
     "WorkKeywords",
 ]  # fmt: skip
 
-OnError = Literal["raise", "skip"]
+OnError = Literal["raise", "skip", "pass"]
 """What to do with an item whose stage raised."""
 
 

@@ -62,7 +62,8 @@ def map(func: Function, *sequences: Iterable[Any], **workKwargs: Any) -> list[An
     Args:
         func: any callable, lambdas and closures too.
         sequences: iterables; the shortest one counts. With several, ``func`` gets an element of each.
-        workKwargs: as for ``Work``. With ``onError='skip'`` the place of an item that failed holds None.
+        workKwargs: as for ``Work``. With ``onError='skip'`` the place of an item that failed holds
+            None, with 'pass' a ``Failure``.
 
     Returns:
         The list of ``func(...)`` in the order of the sequences, None and lists as they are. On ranks other than the

@@ -153,19 +153,23 @@ class Reduction:
 
 
 class Failure(NamedTuple):
-    """An item that was skipped.
+    """An item that was skipped, or that failed and goes on as this.
 
     Attributes:
         item: the value that the stage was given; its ``repr`` where it could not be brought back.
         stage: name of the function that failed.
         attempts: how often it was called.
         reason: the traceback, or the signal or time limit that ended the worker.
+        exception: what the stage raised, where this goes on in the item's place (``onError='pass'``): the user's own
+            exception, or a ``JobStreamError`` with its text where that cannot be pickled; a ``LaneDied`` or
+            ``StageTimeout`` where the item has ended its worker. In ``Work.failures``, None.
     """
 
     item: Any
     stage: str
     attempts: int
     reason: str
+    exception: BaseException | None = None
 
 
 class Object:

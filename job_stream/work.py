@@ -71,7 +71,8 @@ class Work:
         useMultiprocessing: whether stages run in worker processes. Otherwise they run in threads of this process.
         seed: of the generators that ``rng()`` gives, a whole number from 0 on; None: not reproducible.
         onError: what to do with an item whose stage raised: 'raise' stops the run, 'skip' leaves the item out and
-            records it in ``failures``.
+            records it in ``failures``, 'pass' has a ``Failure`` go on in its place, where the stage is a job; other
+            stages raise.
         retries: how often a call that raised is repeated.
         deaths: how often an item may end its worker until it is given up.
         timeout: seconds that a call of a job, frame, frameEnd or reduce may take; None: any time. It counts from the

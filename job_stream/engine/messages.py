@@ -110,7 +110,8 @@ class WorkBatch(NamedTuple):
 
     The first ``skip`` values of the payload are done; of the Multiple that the first one gives, ``inner`` elements are.
     ``resume``: the payload is a frame between two rounds or, at the end of a segment, a store that is to be emitted, in
-    a scope with this ``key``. ``base``: the position in the source, of what comes straight from there.
+    a scope with this ``key``. ``base``: the position in the source, of what comes straight from there. ``failed``: it
+    has ended its worker, and a failure is to go on in its place: the cause, how often, and whether its time was up.
     """
 
     scope: int
@@ -123,6 +124,7 @@ class WorkBatch(NamedTuple):
     resume: bool = False
     one_by_one: bool = False
     key: int = 0
+    failed: tuple[str, int, bool] | tuple[()] = ()
 
 
 class Output(NamedTuple):

@@ -37,7 +37,11 @@ class Poison:
         self._vain = 0
 
     def died(self, event: LaneLost) -> list[Fail]:
-        """Has the work of a dead lane lent again; gives what is to be given up instead."""
+        """Has the work of a dead lane lent again; gives what is to be given up instead.
+
+        What is given up by a stage that passes failures on is lent once more, marked as failed: a lane makes the
+        failure of it that goes on in its place.
+        """
         fails = [fail for number, loan in self._state.drop_loans(event.lane)
                  for fail in self._lend_again(number, loan, event)]  # fmt: skip
         self._vain += 1
@@ -91,8 +95,19 @@ class Poison:
             self._state.push(part)
         self._state.close_piece(piece)
 
-    def _give_up(self, piece: Piece, event: LaneLost, attempts: int) -> Fail:
+    def _give_up(self, piece: Piece, event: LaneLost, attempts: int) -> Fail | None:
         work = piece.work
+        if self._passes(work, event):
+            passed = work._replace(one_by_one=False, failed=(event.cause, attempts, event.timed))
+            self._state.open(passed)
+            self._state.push(passed)
+            self._state.close_piece(piece)
+            return None
         self._state.close_piece(piece)
         return Fail(event.place, work.payload, work.skip, work.count, attempts, event.cause, event.timed,
                     event.during_unpickling, final=False, scope=work.scope)  # fmt: skip
+
+    def _passes(self, work: WorkBatch, event: LaneLost) -> bool:
+        """Whether a failure can go on in the place of an item: not where that kills whoever unpickles it."""
+        is_known = work.count == 1 and event.place == work.place and not event.during_unpickling
+        return is_known and not work.failed and self._plan.places[event.place].policy.passes

@@ -23,7 +23,7 @@ from typing import Any
 
 from ..memory.words import NOTE_PLACE
 from ..stream.plan import Kind, Place, Plan
-from ..values import Multiple
+from ..values import Failure, Multiple
 from . import calls
 from .calls import Stop
 from .division import UnderWay, batch_iterator
@@ -176,6 +176,8 @@ class Evaluator:
         except ItemSkipped as skipped:
             self.failures.record(skipped)
             return
+        if type(answer) is Failure:  # never what the job gave, where that has a key
+            answer = self.keys.passed(stop.item, answer)
         if type(answer) is Multiple and not calls.small(answer):
             self.multiples.spread(context, place, stop.item, answer.workList, self.failures.attempts)
         elif values := calls.elements(answer):

@@ -13,11 +13,21 @@ from threading import Lock
 from time import monotonic_ns
 from typing import Any, NamedTuple
 
-from ..errors import EngineError, LimitError, PayloadError, PlanError
+from ..errors import (
+    EngineError,
+    JobStreamError,
+    LaneDied,
+    LimitError,
+    PayloadError,
+    PlanError,
+    StageTimeout,
+)
 from ..ground.limits import explained
 from ..ground.texts import said, shorten, story, told
+from ..memory.payload import pack, unpack
 from ..memory.words import NOTE_STARTED
 from ..stream.plan import Place
+from ..values import Failure
 from .calls import bare
 
 __all__ = [
@@ -30,6 +40,7 @@ __all__ = [
     "cannot_travel",
     "describe",
     "failure_of",
+    "given_up",
     "has_not_run",
     "ours",
 ]  # fmt: skip
@@ -128,7 +139,8 @@ class Failures:
         part: str = "",
         attempts: int = 1,
     ) -> Any:
-        """What a retry gives; ``attempts`` have been made.
+        """What a retry gives; ``attempts`` have been made. If none succeeds, and the policy is to pass that on, a
+        ``Failure``.
 
         Raises:
             Skipped: no retry succeeded, and the policy is to skip.
@@ -147,6 +159,8 @@ class Failures:
                 self.attempts = attempts
                 return answer
         stage = f"{place.name} ({part})" if part else place.name
+        if place.policy.passes and isinstance(error, Exception):
+            return Failure(bare(item), stage, attempts, describe(error), _portable(error))
         raise (ItemSkipped if place.policy.skip else StageFailed)(stage, item, attempts, error, place.number) from error
 
     def record(self, skipped: ItemSkipped) -> None:
@@ -157,6 +171,23 @@ class Failures:
         """What was skipped since the last call."""
         skipped, self.skipped = self.skipped, []
         return skipped
+
+
+def _portable(error: Exception) -> Exception:
+    """The exception, or one with its text where it would not arrive in another process."""
+    try:
+        if type(unpack(pack(error).frames)) is type(error):
+            return error
+    except Exception:
+        pass
+    return JobStreamError(told(error))
+
+
+def given_up(place: Place, item: Any, cause: str, attempts: int, timed: bool) -> Failure:
+    """What goes on in the place of an item that has ended its worker."""
+    kind = StageTimeout if timed else LaneDied
+    error = kind(place.name, shorten(item), f"{kind.__name__}: {cause}", host=socket.gethostname())
+    return Failure(item, place.name, attempts, cause, error)
 
 
 def describe(error: BaseException) -> str:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import PlanError
 from ..ground.texts import shorten
 from ..stream.plan import Kind, Place
-from ..values import Multiple, Pair, Reduction, Sent
+from ..values import Failure, Multiple, Pair, Reduction, Sent
 from . import calls
 from .calls import Stop
 from .entries import PendingMultiple
@@ -85,6 +85,10 @@ class Unkeyed:
     def answer(self, place: Place, item: Any) -> Any:
         """What a job or the function of a map gives for an item."""
         return place.function(item) if place.kind == Kind.MAP else calls.apply(place.function, item)
+
+    def passed(self, item: Any, failure: Failure) -> Any:
+        """What goes on in the place of an item that has failed."""
+        return failure
 
     def portions(self, place: Place, values: list[Any]) -> Iterable[tuple[int, list[Any]]]:
         """How values are given to a reduce: in one call, or one by one, each with its key."""
@@ -218,6 +222,9 @@ class Keys(Unkeyed):
 
     def answer(self, place: Place, item: Any) -> Any:
         return self._map_answer(place, item) if place.kind == Kind.MAP else self._job_answer(place, item)
+
+    def passed(self, item: Any, failure: Failure) -> Any:
+        return Pair(item.key, failure)
 
     def portions(self, place: Place, values: list[Any]) -> Iterator[tuple[int, list[Any]]]:
         for key, value in values:

@@ -7,10 +7,10 @@ from typing import Any
 from ..engine.messages import COUNTED, WorkBatch
 from ..memory.words import NOTE_PLACE, Words
 from ..stream.plan import Kind
-from .calls import works
+from .calls import bare, works
 from .entries import PendingMultiple, PendingValues
 from .evaluator import Evaluator
-from .failures import ItemSkipped, cannot_be_read
+from .failures import ItemSkipped, cannot_be_read, given_up
 from .outboxes import FrameScope, Outbox
 from .packing import unpack_any
 from .products import Emitted
@@ -39,6 +39,9 @@ class Loader:
 
     def load(self, home: Outbox, work: WorkBatch) -> PendingValues | None:
         """Puts a unit on the stack; returns the entry where that is all of it, as plain values."""
+        if work.failed:
+            self._load_failure(home, work)
+            return None
         if work.resume or work.inner:
             self._resume(home, work)
             return None
@@ -46,6 +49,17 @@ class Loader:
         self._note[NOTE_PLACE] = work.place
         self._evaluator.stack.add(origin)
         return origin
+
+    def _load_failure(self, home: Outbox, work: WorkBatch) -> None:
+        """What goes on in the place of an item that has ended workers; nothing is called for it any more."""
+        evaluator, place = self._evaluator, self._plan.places[work.place]
+        (item,) = self.values(work)
+        self._note[NOTE_PLACE] = work.place
+        failure = given_up(place, bare(item), *work.failed)
+        if place.kind == Kind.MAP:
+            home.deliver((work.base or 0) + work.skip, [failure])
+        else:
+            evaluator.stack.push(home, place.next, [evaluator.keys.passed(item, failure)])
 
     def values(self, work: WorkBatch) -> Any:
         """The values of a unit."""

@@ -114,9 +114,12 @@ class Multiples:
             return self._next(rest, count)
 
         try:
-            raw: list[Any] = self._failures.again(place, item.first if type(item) is FrameScope else item, error,
-                                                  retry if rest.remake else None, attempts=rest.attempts)  # fmt: skip
-            return raw
+            raw: Any = self._failures.again(place, item.first if type(item) is FrameScope else item, error,
+                                            retry if rest.remake else None, attempts=rest.attempts)  # fmt: skip
+            if type(raw) is list:
+                return raw
+            rest.iterator = iter(())  # a failure goes on in the place of its last elements
+            return [raw]
         except ItemSkipped as skipped:
             self._failures.record(skipped)
             return None

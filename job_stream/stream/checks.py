@@ -120,8 +120,8 @@ def policy_of(
     where: str, default: Policy, onError: Any, retries: Any, timeout: Any, deaths: Any = None
 ) -> Policy:
     """The policy that keywords ask for; None leaves the default."""
-    if onError not in (None, "raise", "skip"):
-        raise PlanError(f"{where}: onError must be 'raise' or 'skip', not {onError!r}")
+    if onError not in (None, "raise", "skip", "pass"):
+        raise PlanError(f"{where}: onError must be 'raise', 'skip' or 'pass', not {onError!r}")
     if retries is not None and not is_whole(retries, 0):
         raise PlanError(f"{where}: retries must be a whole number from 0 on, not {retries!r}")
     if timeout is not None and not is_seconds(timeout):
@@ -129,10 +129,11 @@ def policy_of(
     if deaths is not None and not is_whole(deaths, 1):
         raise PlanError(f"{where}: deaths must be a whole number above 0, not {deaths!r}")
     return Policy(
-        default.skip if onError is None else onError == "skip",
+        default.skip if onError is None else onError != "raise",
         default.retries if retries is None else int(retries),
         default.timeout_s if timeout is None else float(timeout),
         default.deaths if deaths is None else int(deaths),
+        default.passes if onError is None else onError == "pass",
     )
 
 

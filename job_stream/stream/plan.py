@@ -39,12 +39,16 @@ class Kind:
 
 
 class Policy(NamedTuple):
-    """What to do when a call fails, or ends its worker: that many times, until the item is given up."""
+    """What to do when a call fails, or ends its worker: that many times, until the item is given up.
+
+    ``passes``: a ``Failure`` goes on in its place; where that is not possible, the item is skipped.
+    """
 
     skip: bool = False
     retries: int = 0
     timeout_s: float | None = None
     deaths: int = 3
+    passes: bool = False
 
 
 class Stage(NamedTuple):

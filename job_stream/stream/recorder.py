@@ -121,7 +121,11 @@ class Recording:
         processes = self._processes if processes is None else bool(processes)
         store, emit = _store_and_emit(where, stores, keywords)
         alone, primary = self._ways_to_lend(where, kind, keywords)
+        if kind != Kind.JOB and keywords.get("onError") == "pass":
+            raise PlanError(f"{where}: onError='pass' is for jobs, in the place of whose output a Failure can go on")
         policy = self._stage_policy(where, processes, keywords)
+        if policy.passes and kind != Kind.JOB:
+            policy = policy._replace(skip=False, passes=False)
         if store is None and stores:
             store = Object
         return Stage(kind, name, function, processes, policy, store, emit, alone=alone, primary=primary)
@@ -163,7 +167,11 @@ class Recording:
             raise PlanError(f"{where}: it runs in the script's own process, which timeout= cannot end")
         if keywords.get("deaths") is not None:
             raise PlanError(f"{where}: it runs in the script's own process, whose end is the run's: leave out deaths=")
+        if keywords.get("onError") == "pass":
+            raise PlanError(f"{where}: onError='pass' is for jobs, in the place of whose output a Failure can go on")
         policy = self._policy_from(where, keywords)._replace(timeout_s=None)
+        if policy.passes:
+            policy = policy._replace(skip=False, passes=False)
         return Stage(role, name_of(function), function, False, policy)
 
     def _stage_policy(self, where: str, processes: bool, keywords: dict[str, Any]) -> Policy:
