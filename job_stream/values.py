@@ -1,8 +1,9 @@
 """The values with a meaning of their own in a stream: ``Args``, ``Multiple``, ``Object`` and ``Failure``; within it
 ``Sent`` and ``Pair``, and what a reduction is that may go on at its end.
 
-Checkpoints and journals hold them pickled, by the name of this module and theirs, and hold nothing else of job_stream
-so: whatever is renamed or moved here needs another number of the format of both (``checkpoints.format``).
+Checkpoints and journals hold them pickled, by the name of this module and theirs. But for exceptions (``errors``) they
+hold nothing else of job_stream so: whatever is renamed or moved here needs another number of the format of both
+(``checkpoints.format``).
 """
 
 from __future__ import annotations
