@@ -36,7 +36,7 @@ def test_random_plans_on_random_ranks_give_the_serial_results(first: int) -> Non
 
 def test_the_same_seed_gives_the_same_run() -> None:
     def story(seed: int) -> tuple[Any, Counter[str]]:
-        cluster = simulate.Cluster(seed)
+        cluster = simulate.SimulatedCluster(seed)
         return cluster.run(), cluster.counts
 
     assert [story(seed) for seed in range(20)] == [story(seed) for seed in range(20)]
