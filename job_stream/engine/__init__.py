@@ -17,12 +17,13 @@ dictionary to this text.
 5. Between any two events, ``Rank.capture()`` of rank 0 is a complete and consistent state of the stream.
 6. Results pile up to a bound only. Rank 0 has everybody pause meanwhile, and a pause ends with its cause.
 7. A stream in which nothing moves although it is not over is found out and told of, never waited for.
+8. What goes wrong in here is an ``EngineError``, which tells what had happened last (``history``).
 
 **What whoever drives it owes.** ``job_stream.runtime`` does so in reality; what else does must keep to the same.
 
 - One event at a time, from one thread, with a clock that never goes back. All actions are performed, in their order.
 - Messages of one rank to another arrive in the order in which they were sent, or the sender is reported as dead.
-- ``RankLost`` comes once, after all that the dead rank had sent; ``LaneDied`` and ``KeeperLost`` after all that the
+- ``RankLost`` comes once, after all that the dead rank had sent; ``LaneLost`` and ``KeeperLost`` after all that the
   dead process had repaid.
 - Whoever has been lent something repays it or is reported as dead. ``Deliver`` is answered by ``ResultsTaken``,
   ``Pull`` by ``SourceGave``, ``Call`` by ``Answered``, ``TakeBack`` by ``Returned``.

@@ -1,4 +1,43 @@
-"""Lending between ranks: who waits for work here, what they are given, and whom this rank asks itself."""
+"""Lending between ranks: who waits for work here, what they are given, and whom this rank asks itself.
+
+**What has to come out.** All lanes of all ranks busy until the last moment, at the price of few messages: one costs as
+much as some hundred microseconds of work, is looked for by polling, and arrives late where the receiver is busy.
+
+**The way of a loan.** Work spreads from whoever has it to whoever has told that it *needs* some (``Ask``). A need is
+kept here until it is met; meeting it is part of each turn of the engine (``serve``, called by ``scheduling``), after
+each lane here has been given one loan and before any is given a second one. So nobody has to ask twice, and nothing is
+sent where nothing has changed.
+An ask is of one of two kinds:
+
+- *I wait* (``wait``): lend when you have something. It is told along the tree and to lifelines (``victims``), which may
+  be hours before anything is lent. It is answered by a loan or never.
+- *I am idle* (not ``wait``): lend now or say no. One such ask is on its way at a time, so the answer has to come: a
+  loan, or a ``Refuse`` after 2 ms at most. These 2 ms are for lanes that may hand over what they have (they see a flag
+  while a need is *urgent*); an immediate "no" would be true and useless.
+
+**How much.** Of what waits here, so much that both sides will be busy for equally long, by what items took and not by
+their number: the side that asks has said until when its lanes have something to do (``left``). Why not half, as is
+usual in stealing: a rank with two lanes asks one with sixteen. Why at least 4 ms: a loan costs an ask, a loan and a
+repayment, and whoever is lent less asks again at once. Why from the source no more than a second a lane: what is folded
+comes home once for each loan, and what a rank holds is lost with it. Why three quarters of a fair share: costs are
+estimates, and late comers find something.
+
+**What must not happen.**
+
+- *Ping-pong*: work lent to and fro. Hence who owes something here is not asked (``Asking``), lanes are not disturbed
+  before the other runs dry in 10 ms, and handing over is worth it only when the other would be given something
+  (``urgent`` is False while ``_measures``).
+- *Everybody asks rank 0.* A thousand asks a millisecond would be all that it does. Hence the tree, and no random asks
+  of rank 0; and in the first 30 ms, when nobody else can have work, no random asks at all.
+- *A large first loan of unknown cost.* Until the first items have told what they cost (20 ms at most), nobody is lent
+  anything from the source.
+- *Waiting for each other.* A need that is kept obliges nobody to anything, so ranks that wait at each other in a circle
+  are no deadlock: the first that has work lends it. A dead rank's needs are dropped; what was asked of it counts as
+  answered.
+
+What is due later is not waited for by anybody: ``remind`` sets the time at which the engine wants to be called again,
+and everything is decided anew then. There is no state "about to lend".
+"""
 
 from __future__ import annotations
 
@@ -275,11 +314,11 @@ class PeerLending:
         asking, own = self.asking, self._lanes_of[self._number]
         if self.alone:
             return
-        self._wait_at(tree_parent(self._number), self.behind)
+        self._wait_at(tree_parent(self._number), self.behind)  # for all behind it, idle or not: they wait at this rank
         if not idle or asking.asked is not None or self._is_early():
             return
         victim = asking.next()
-        if victim is None:
+        if victim is None:  # enough have said no: now it waits, and asks nobody until it is lent something
             for other in (*asking.lifelines(), *asking.retry(self._state.now)):
                 self._wait_at(other, own)
             self.remind(asking.retry_at)

@@ -17,6 +17,7 @@ from .backlog import Part
 from .capture import State, capture, restore
 from .completion import Progress
 from .debts import Debts
+from .history import HEADS, History
 from .lane_table import LaneTable
 from .ledger import holder_of
 from .messages import (
@@ -63,6 +64,7 @@ from .stalls import Stalls, story_of
 
 __all__ = ["Rank"]
 
+
 class Rank:
     """The state of one rank.
 
@@ -89,6 +91,7 @@ class Rank:
         self._pauses = Pauses()
         self._stalls = Stalls(number, self._is_at_rest)
         self._scheduling = Scheduling(self._state, self._lane_table, self._peer_lending, self._progress, self._pauses)
+        self._history = History()
         self._halted = False
         self._listeners = self._new_listeners()
         if state is not None:
@@ -148,26 +151,33 @@ class Rank:
         Args:
             event: what happened.
             now: seconds on any clock.
+
+        Raises:
+            EngineError: the engine has made a mistake; tells what had happened last.
         """
         state = self._state
         state.now = now
-        self._stalls.saw(event, now)
-        if type(event) is ResultsTaken and (self._halted or not self.full):
-            self._on_results_taken(event)  # and nobody had waited for that
-        elif not self._halted:
-            _HANDLERS[type(event)](self, event)
-            if self._snapshots.active:
-                self._snapshots.advance()
-            self._progress.advance()
-            if self._progress.stream_ended:
-                self._end()
-            if not self._halted:
-                if self._stalls.is_due(now):
-                    self._look_for_stalls()
-                if state.number == 0:
-                    self._pauses.note(self.full)
-                self._scheduling.advance()
+        try:
+            self._stalls.saw(event, now)
+            if type(event) is ResultsTaken and (self._halted or not self.full):
+                self._on_results_taken(event)  # and nobody had waited for that
+            elif not self._halted:
+                _HANDLERS[type(event)](self, event)
+                if self._snapshots.active:
+                    self._snapshots.advance()
+                self._progress.advance()
+                if self._progress.stream_ended:
+                    self._end()
+                if not self._halted:
+                    if self._stalls.is_due(now):
+                        self._look_for_stalls()
+                    if state.number == 0:
+                        self._pauses.note(self.full)
+                    self._scheduling.advance()
+        except Exception as error:
+            raise self._history.mistake(state.number, event, state.actions, now, error) from error
         actions, state.actions = state.actions, []
+        self._history.last.append((now, type(event), HEADS[type(event)](event), tuple(map(type, actions))))
         return actions
 
     def _end(self) -> None:

@@ -1,10 +1,25 @@
-"""Whom to ask for work, and how much to lend.
+"""Whom to ask for work, and at whom to wait for it.
 
-A rank without work tells the one before it in a binomial tree around rank 0 that it is waiting, for itself and for all
-that are behind it, so that work spreads from rank 0 in large loans, and nobody has to hear of everybody. Then it asks
-whoever lent to it last and some others by chance; then it tells its *lifelines*, and sleeps. These are its neighbours
-in a hypercube (ranks whose numbers differ in one bit), so that everybody can be reached from everybody in few steps and
-nothing is sent when nothing is left (after Saraswat et al., "Lifeline-based global load balancing", 2011).
+**In three steps.** A rank without work tells the one before it in a binomial tree around rank 0 that it is waiting, for
+itself and for all that are behind it, so that work spreads from rank 0 in large loans, and nobody has to hear of
+everybody. Then it asks whoever lent to it last and some others by chance; then it tells its *lifelines*, and sleeps.
+These are its neighbours in a hypercube (ranks whose numbers differ in one bit), so that everybody can be reached from
+everybody in few steps and nothing is sent when nothing is left (after Saraswat et al., "Lifeline-based global load
+balancing", 2011).
+
+**Why not otherwise.** By chance alone, thousands of idle ranks would ask for ever: at the end of a stream, when most
+are idle, that is most of the traffic. By a tree alone, work that arises in one branch would not get to another. By
+asking the whole hypercube first, neighbours would be asked by all of theirs at once when a branch runs dry; random
+victims spread that.
+
+**Who is left out.** Rank 0 and the one before in the tree are never asked by chance: these know already. Nor are the
+dead; nor, among many ranks, those that owe this one something: what they have came from here. Where a lifeline is dead,
+its neighbours take its place, so that the living stay connected (``lifelines`` walks on through the dead).
+
+**What ends the waiting.** Being lent something (``lent``): then all tries are forgotten, and the lender is the first to
+be asked next time. Lifelines may all be busy for long; so who waits does so at one more rank from time to time, after
+20 ms and then twice as long each time, up to a second: by then somebody far away may have too much. All chance comes
+from a number of the rank itself: the engine must be reproducible.
 """
 
 from __future__ import annotations

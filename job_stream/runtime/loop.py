@@ -67,7 +67,7 @@ class Loop:
         """Until the run is to end. ``gone``: ranks that were gone before it began."""
         for one in gone:
             self._lose(one)
-        self.handle(m.Nothing())
+        self._handle(m.Nothing())
         if self._save is not None:
             self._save(self.rank.capture())  # from here on, what has become of results is on record
         wake, policy = self._shell.mailbox.wake, self._poll_policy
@@ -81,13 +81,13 @@ class Loop:
                 self._take_from_ranks(self._joined)
             if wake.fd in ready:
                 wake.clear()  # before looking: what is posted from now on wakes again
-            self.take_posted()
+            self._take_posted()
             self._take_overdue()
             self._take_due()
             if self._processes:
                 self._take_from_processes(self._processes, ready)
 
-    def handle(self, event: m.Event) -> None:
+    def _handle(self, event: m.Event) -> None:
         """Tells the engine, and performs what it decides."""
         for action in self._decide(event, monotonic()):
             if self._shutdown.has_failed:
@@ -100,10 +100,10 @@ class Loop:
     def _take_due(self) -> None:
         now = monotonic()
         if self._saver is not None and self._saver.is_due(now):
-            self.handle(m.Save())
+            self._handle(m.Save())
         deadline = self.rank.deadline
         if deadline is not None and now >= deadline:
-            self.handle(m.Nothing())
+            self._handle(m.Nothing())
 
     def _due(self) -> float | None:
         """When there is something to do even if nothing comes."""
@@ -124,7 +124,7 @@ class Loop:
             elif isinstance(news, BaseException):
                 self._fail(news)
             else:
-                self.handle(m.Heard(*news))
+                self._handle(m.Heard(*news))
         if joined.transport.busy:
             self._neighbours.last_heard = monotonic()
         for gone in joined.silent(self._debtors):
@@ -139,11 +139,11 @@ class Loop:
             assert self._joined is not None
             self._fail(self._joined.without_primary(gone), shared=not self._joined.is_spokesman)
         else:
-            self.handle(m.RankLost(gone.rank))
+            self._handle(m.RankLost(gone.rank))
 
     # this process -----------------------------------------------------------------------------------------------------
 
-    def take_posted(self) -> None:
+    def _take_posted(self) -> None:
         """Takes what other threads have posted."""
         while self._events and not self._shutdown.is_left:
             event = self._events.popleft()
@@ -154,13 +154,13 @@ class Loop:
             elif isinstance(event, BaseException):
                 self._fail(self.reporter.source_error(event))
             else:
-                self.handle(event)
+                self._handle(event)
 
     def _take_overdue(self) -> None:
         prefetcher = self._shell.source.made
         gave = prefetcher.overdue() if prefetcher is not None else None
         if gave is not None:
-            self.handle(gave)
+            self._handle(gave)
 
     # lanes that are processes -----------------------------------------------------------------------------------------
 
@@ -171,7 +171,7 @@ class Loop:
             if type(message) is UserFailure:
                 self._fail(self.reporter.user_error(message))
             else:
-                self.handle(message)
+                self._handle(message)
         for died in deaths:
             self._died(pool.bury(died))
         pool.make_room()
@@ -184,9 +184,9 @@ class Loop:
         place = -1 - place if during_unpickling else place
         cause = f"{death.cause} while unpickling" if during_unpickling else death.cause
         if death.lane == KEEPER:
-            self.handle(m.KeeperLost(True, unit, place, cause, death.timed, during_unpickling))
+            self._handle(m.KeeperLost(True, unit, place, cause, death.timed, during_unpickling))
             return
-        self.handle(m.LaneLost(death.lane, loan, unit, place, cause, death.timed, during_unpickling))
+        self._handle(m.LaneLost(death.lane, loan, unit, place, cause, death.timed, during_unpickling))
 
     # when it is over --------------------------------------------------------------------------------------------------
 
@@ -201,10 +201,10 @@ class Loop:
         assert self._save is not None
         wake = self._shell.mailbox.wake
         try:
-            self.take_posted()  # before each sleep: who posts before the rank has halted wakes nobody
+            self._take_posted()  # before each sleep: who posts before the rank has halted wakes nobody
             while self.rank.awaits and not (self._shutdown.is_left or self._shutdown.has_failed):
                 wake.wait(saver.due)
-                self.take_posted()
+                self._take_posted()
                 if saver.is_due(monotonic()):
                     self._save(self.rank.capture())
             saver.last = self.rank.capture()

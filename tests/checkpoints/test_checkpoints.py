@@ -302,7 +302,7 @@ def test_a_run_ends_with_its_last_result_and_not_when_a_checkpoint_is_due(saved:
         from job_stream.runtime.runtime import Runtime
 
         handling, ending, taken = (threading.Event() for _ in range(3))
-        deliver, tell = Runtime._deliver, Loop.handle
+        deliver, tell = Runtime._deliver, Loop._handle
 
         def delivered(self, *arguments):
             deliver(self, *arguments)
@@ -314,7 +314,7 @@ def test_a_run_ends_with_its_last_result_and_not_when_a_checkpoint_is_due(saved:
                 taken.wait(60)
             tell(self, event)
 
-        Runtime._deliver, Loop.handle = delivered, told
+        Runtime._deliver, Loop._handle = delivered, told
 
         def source():
             yield 1

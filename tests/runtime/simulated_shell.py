@@ -16,10 +16,12 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from functools import partial
 from types import SimpleNamespace
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
+from simulated_cases import Boom, Case, case_of
 from simulated_disk import FOLDER, SimulatedDisk
+from simulated_lanes import REPLIES, REPORTS, Answers, Forwarding, OtherRank, Processes, ThreadLanes
 from simulated_threads import Abandoned, Deque, Hang, Poll, Queue, Scheduler, Wake
 
 from job_stream.checkpoints import saver as saver_module
@@ -29,95 +31,23 @@ from job_stream.engine import messages as m
 from job_stream.engine import polling, routing, stalls
 from job_stream.engine.rank import Rank
 from job_stream.errors import LimitError, WorldError
-from job_stream.evaluate.failures import UserFailure
-from job_stream.evaluate.packing import unpack_any
-from job_stream.lanes.pool import Death
-from job_stream.memory.codec import RankCodec
-from job_stream.memory.exceptions import pack_error
-from job_stream.memory.payload import Blob, Live, Parts, pack, unpack
 from job_stream.ranks import cluster as cluster_module
 from job_stream.ranks.cluster import Cluster
 from job_stream.ranks.local import LocalTransport
-from job_stream.ranks.protocol import KINDS, Hello, RunFailed, Through
-from job_stream.ranks.transport import Lost, Peer, Received
 from job_stream.runtime import loop, prefetch, runtime, shutdown, sleeping
 from job_stream.runtime.runtime import Runtime
 from job_stream.runtime.shutdown import Closing, Release
 from job_stream.runtime.source import InitialWork
-from job_stream.stream.fingerprint import fingerprint
 from job_stream.stream.plan import Builder, Kind, Plan, Policy, Stage
 from job_stream.values import Failure
 
 SELDOM_S = 2e-3
 """Another rank is looked for no more often, since each look is a step."""
 PATH = f"{FOLDER}/state"
-EPOCH = b"\x01\0\0\0"
-REPLIES, REPORTS = 11, 12
-SLOW_S = 5.0
 LATE_S = 1.0
 """So much later than after a call of the handler a run may end that is asked to stop."""
 FEW = 2
 """More results than that must not wait for the script."""
-
-
-class Boom(Exception):
-    """What goes wrong on purpose."""
-
-
-class Case(NamedTuple):
-    """What a seed stands for.
-
-    ``trouble``: what ends the run. ``step``: of the end, that raises. ``is_measured``: lanes tell how long items took,
-    so that more are lent and asked for at once. ``dawdles``: the handler waits until the last item is through the
-    lanes. ``rank``: of two; -1: there is only one. ``other``: what the other one does.
-    """
-
-    items: int
-    cpus: int
-    processes: bool
-    source: str
-    handler_s: float
-    job_s: float
-    deaths: float
-    journal: str
-    interval_s: float
-    trouble: str
-    step: str
-    at: float
-    signals: tuple[float, ...]
-    is_measured: bool
-    dawdles: bool
-    rank: int
-    other: str
-
-
-def case_of(seed: int) -> Case:
-    chance = random.Random(seed)
-    journal = chance.choice(["", "", "call", "keep"])
-    rank = -1 if journal else chance.choice([-1, -1, 0, 1])
-    troubles = ["", "", "", "job", "source", "handler", "interrupt", "no thread", *(["sigterm"] * 3 if journal else [])]
-    handler_s = chance.choice([0.0, 1e-4, 0.02, SLOW_S if rank < 0 else 0.1])
-    is_slow = handler_s == SLOW_S
-    at = chance.choice([0.0, 0.001, 0.01, 0.05, 10.0 if is_slow else 0.1]) * chance.random()
-    return Case(
-        items=chance.choice([0, 1, 2, 5]),
-        cpus=chance.choice([1, 2]),
-        processes=chance.random() < 0.5,
-        source="list" if rank == 1 else chance.choice(["list", "pulled", "waiting", "bound"]),
-        handler_s=handler_s,
-        job_s=chance.choice([0.0, 1e-3, 0.01]),
-        deaths=chance.choice([0.0, 0.0, 0.2]),
-        journal=journal,
-        interval_s=1e6 if is_slow else chance.choice([1e-3, 0.02, 1e6, 1e6]),
-        trouble=chance.choice(troubles),
-        step=chance.choice(Closing._fields[:-1]) if chance.random() < 0.1 else "",
-        at=at,
-        is_measured=chance.random() < 0.5,
-        dawdles=False,
-        rank=rank,
-        other=chance.choice(["helps", "dies", "fails"]) if rank >= 0 else "",
-        signals=(at, at + chance.choice([0.0, 1e-3, 0.05]) * chance.random()),
-    )
 
 
 class Shell:
@@ -164,7 +94,8 @@ class Shell:
         self.sim = Scheduler(3 * self.seed + life)
         self.case = case
         self.story = []
-        self._broken = self._answered = 0
+        self._broken = 0
+        self.answers = Answers(case)
         self.has_lent = False
         self._asked_at: float | None = None
         self._is_done = False
@@ -281,7 +212,7 @@ class Shell:
                 raise Boom("handler")
             self.results.append(value)
             if self.case.dawdles:
-                self.sim.wait(lambda: self._answered == self.case.items, None)
+                self.sim.wait(lambda: self.answers.answered == self.case.items, None)
 
     # what is around the runtime -------------------------------------------------------------------------------------
 
@@ -350,53 +281,6 @@ class Shell:
 
         return go
 
-    # lanes ----------------------------------------------------------------------------------------------------------
-
-    def answer(self, lend: m.Lend) -> m.Repaid | UserFailure:
-        """What a lane makes of a loan."""
-        products: list[m.Product] = []
-        for _, work in lend.units:
-            for value in self._values(work):
-                if value % 3 == 1 and self.case.trouble == "job":
-                    return UserFailure("job", repr(value), "", 0, "", Boom("job"))
-                if value % 3 == 1:
-                    products.append(m.Skip(0, "job", self._packed([value]), 1, "no", work.scope))
-                else:
-                    products.append(m.Output(work.scope, work.place + 1, 1, self._packed([value])))
-        names = tuple(name for name, _ in lend.units)
-        self._answered += len(names)
-        samples = ((0, len(names), max(self.case.job_s, 1e-6)),) if self.case.is_measured else ()
-        return m.Repaid(lend.lane, lend.loan, ((lend.loan, names),), tuple(products), samples=samples)
-
-    def answer_of_rank(self, lend: m.Lend) -> m.Repaid:
-        """What another rank makes of a loan."""
-        products: list[m.Product] = []
-        for _, work in lend.units:
-            for value in self._values(work):
-                packed = self._boxed([value])
-                skip = m.Skip(0, "job", packed, 1, "no", m.HOME)
-                products.append(skip if value % 3 == 1 else m.Output(m.HOME, 1, 1, packed))
-        return m.Repaid(0, lend.loan, ((lend.loan, tuple(name for name, _ in lend.units)),), tuple(products))
-
-    def _values(self, work: m.WorkBatch) -> list[int]:
-        payload = work.payload
-        if type(payload) is m.SourceSlice:
-            return list(range(payload.start, payload.stop))[work.skip :]
-        if type(payload) is m.RangeSlice:
-            return list(range(*payload))[work.skip :]
-        if type(payload) is Parts:
-            return list(unpack(payload.frames))[work.skip :]
-        return list(unpack_any(payload))[work.skip :]
-
-    def _packed(self, values: list[int]) -> Any:
-        if not (self.case.processes or self.case.journal):
-            return Live(values)
-        return self._boxed(values)
-
-    def _boxed(self, values: list[int]) -> Blob:
-        (frame,) = pack(values).frames
-        return Blob([len(frame)], None, 0, bytes(frame))
-
     # what must hold -------------------------------------------------------------------------------------------------
 
     def _check_error(self, error: BaseException | None) -> None:
@@ -441,210 +325,3 @@ class Bound:
 
     def __iter__(self) -> Iterator[int]:
         return self._items
-
-
-class Forwarding:
-    def start(self) -> None: ...
-
-    def close(self) -> None: ...
-
-
-class OtherRank:
-    """The way to another rank, and what that does."""
-
-    size, recovers, busy, expelled = 2, True, False, False
-
-    def __init__(self, shell: Shell) -> None:
-        self._shell = shell
-        self._codec = RankCodec(KINDS)
-        self._coming: list[tuple[float, Any]] = []
-        self.rank = shell.case.rank
-        self.peers = (Peer("here", shell.case.cpus, 1), Peer("there", 1, 2))
-        self.under_way: dict[int, int] = {}
-        if self.rank == 0:
-            self._say(Hello(fingerprint(shell.plan)))
-            self._say(m.Ask(1, True))
-        elif not shell.case.items:
-            self._end()
-
-    def send(self, rank: int, head: bytes, buffers: Any = (), keep: Any = None) -> None:
-        self._shell.sim.point()
-        if type(keep) is m.Lend:
-            self._say_instead(self._shell.answer_of_rank(keep))
-        elif type(keep) is m.Ask and self.rank and self._shell.case.items and not self._shell.has_lent:
-            self._shell.has_lent = True
-            work = m.WorkBatch(1, 0, self._shell.case.items, m.RangeSlice(0, self._shell.case.items, 1))
-            self._say(m.Lend(0, 1, ((0, work),)))
-        elif type(keep) is m.Repaid:
-            self._end()
-
-    def _end(self) -> None:
-        """The primary: the stream is over, and so is the script's part."""
-        self._say(m.Halt())
-        self._say_instead(Through())
-
-    def _say_instead(self, message: Any) -> None:
-        """Says it, or dies or fails before."""
-        case = self._shell.case
-        if case.other == "dies":
-            self._come(Lost(1 - self.rank))
-            self._shell.counts["rank lost"] += 1
-        else:
-            self._say(RunFailed(pack_error(Boom("there"))) if case.other == "fails" else message)
-
-    def _say(self, message: Any) -> None:
-        head, buffers = self._codec.encode(message)
-        body = b"".join(buffers)
-        self._come(Received(1 - self.rank, EPOCH + head, body or None))
-
-    def _come(self, news: Any) -> None:
-        sim = self._shell.sim
-        earliest = self._coming[-1][0] if self._coming else sim.now
-        self._coming.append((max(earliest, sim.now + sim.chance.choice([0.0, 1e-3, 0.02])), news))
-
-    def poll(self, room: Any) -> list[Any]:
-        self._shell.sim.point()
-        now = self._shell.sim.now
-        come = [news for due, news in self._coming if due <= now]
-        self._coming = self._coming[len(come) :]
-        return come
-
-    def give_up(self, rank: int) -> None: ...
-
-
-class ThreadLanes:
-    """Lanes that are threads."""
-
-    def __init__(self, shell: Shell, post: Callable[[Any], None]) -> None:
-        self._shell = shell
-        self._post = post
-        self._inboxes: dict[int, list[Any]] = {}
-        self._is_closed = False
-        self._strands: list[Any] = []
-
-    def __contains__(self, lane: int) -> bool:
-        return lane in self._inboxes
-
-    def start(self, lane: int) -> None:
-        inbox = self._inboxes[lane] = []
-        self._strands.append(self._shell.sim.start(f"lane {lane}", lambda: self._run(inbox)))
-
-    def _run(self, inbox: list[Any]) -> None:
-        shell = self._shell
-        while shell.sim.wait(lambda: bool(inbox) or self._is_closed, None) and inbox and not self._is_closed:
-            message = inbox.pop(0)
-            if type(message) is m.Lend:
-                shell.sim.sleep(shell.case.job_s)
-                self._post(shell.answer(message))
-
-    def send(self, lane: int, message: Any) -> None:
-        self._inboxes[lane].append(message)
-
-    def take_back(self, lane: int) -> list[Any]:
-        taken = self._inboxes[lane][:]
-        self._inboxes[lane].clear()
-        return taken
-
-    def spent_ns(self) -> tuple[int, int]:
-        return 0, 0
-
-    def close(self) -> None:
-        self._is_closed = True
-        sim = self._shell.sim
-        sim.wait(lambda: all(strand.is_over for strand in self._strands), sim.now + 0.5)
-
-
-class LaneProcess:
-    """A lane that is a process: an actor."""
-
-    def __init__(self, shell: Shell, pool: Processes, number: int) -> None:
-        self._shell = shell
-        self._pool = pool
-        self.number = number
-        self.inbox: list[Any] = []
-        self.working: m.Lend | None = None
-        self._free_at = 0.0
-
-    @property
-    def due(self) -> float | None:
-        return self._free_at if self.working or self.inbox else None
-
-    def step(self) -> None:
-        sim, case = self._shell.sim, self._shell.case
-        if self.working is not None:
-            self._finish(self.working, sim.chance.random() < case.deaths)
-            return
-        message = self.inbox.pop(0)
-        if type(message) is m.Lend:
-            self.working, self._free_at = message, sim.now + case.job_s
-
-    def _finish(self, lend: m.Lend, dies: bool) -> None:
-        pool = self._pool
-        if dies and pool.deaths < 2:  # three of one item would be its end
-            pool.deaths += 1
-            self._shell.counts["lanes died"] += 1
-            self._shell.sim.actors.remove(self)
-            pool.dead.append(self)
-        else:
-            self.working = None
-            pool.sent.append(self._shell.answer(lend))
-
-
-class Processes:
-    """Lanes that are processes, with a nursery."""
-
-    def __init__(self, shell: Shell) -> None:
-        self._shell = shell
-        self._lanes: dict[int, LaneProcess] = {}
-        self.sent: list[Any] = []
-        self.dead: list[LaneProcess] = []
-        self.deaths = 0
-        self.stopped = False
-        self.closed = 0
-
-    def register(self, poll: Poll) -> None:
-        poll.register(REPLIES, select.POLLIN)
-        poll.register(REPORTS, select.POLLIN)
-
-    def start(self, lane: int) -> None:
-        self._lanes[lane] = LaneProcess(self._shell, self, lane)
-        self._shell.sim.actors.append(self._lanes[lane])
-
-    def send(self, lane: int, message: Any) -> None:
-        self._lanes[lane].inbox.append(message)
-
-    def take_back(self, lane: int) -> list[Any]:
-        taken = self._lanes[lane].inbox[:]
-        self._lanes[lane].inbox.clear()
-        return taken
-
-    def is_ready(self, ready: set[int]) -> tuple[bool, bool]:
-        return REPORTS in ready, bool({REPORTS, REPLIES} & ready)
-
-    def reports(self) -> list[LaneProcess]:
-        dead, self.dead[:] = self.dead[:], []
-        return dead
-
-    def replies(self) -> list[Any]:
-        sent, self.sent[:] = self.sent[:], []
-        return sent
-
-    def bury(self, lane: LaneProcess) -> Death:
-        self._lanes.pop(lane.number)
-        assert lane.working is not None
-        return Death(lane.number, "died", (lane.working.units[0][0], 0, 0, lane.working.loan), False)
-
-    def wants_room(self) -> bool:
-        return False
-
-    def make_room(self) -> None: ...
-
-    def enforce(self) -> None: ...
-
-    def spent_ns(self) -> tuple[int, int]:
-        return 0, 0
-
-    def close(self) -> None:
-        self.closed += 1
-        self._shell.sim.sleep(1e-3)
-        self._shell.sim.actors.clear()

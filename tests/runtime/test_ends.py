@@ -12,7 +12,8 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import pytest
-from simulated_shell import SLOW_S, Shell
+from simulated_cases import SLOW_S
+from simulated_shell import Shell
 
 from job_stream.checkpoints.saver import Saver
 from job_stream.runtime import shutdown
@@ -111,7 +112,7 @@ self._mailbox.events.append(m.ResultsTaken(delivery.count, delivery.payload.nbyt
         LOOK_FIRST,
         DAWDLING,
     ),
-    "no look before it lingers": Mend(Loop, "linger", "self.take_posted()  # before", "pass  # before", DAWDLING),
+    "no look before it lingers": Mend(Loop, "linger", "self._take_posted()  # before", "pass  # before", DAWDLING),
     "first looked, then cleared, and no look before it sleeps": Mend(
         Loop,
         "run",
