@@ -35,6 +35,12 @@ def nap(duration_s: float) -> None:
     sleep(duration_s)
 
 
+def nap_if_long(duration_s: float) -> None:
+    """Wait, unless that would be for no time at all."""
+    if duration_s:
+        sleep(duration_s)
+
+
 class Tally:
     """Counts what it is given and drops it."""
 

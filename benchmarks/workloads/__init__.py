@@ -1,7 +1,19 @@
 """The workloads, in the order of the table."""
 
 from benchmarks.harness import Workload
-from benchmarks.workloads import arrays, checkpoints, frames, noop, ranks, resources, simulated, startup, tasks, words
+from benchmarks.workloads import (
+    arrays,
+    checkpoints,
+    frames,
+    noop,
+    ranks,
+    resources,
+    simulated,
+    startup,
+    steps,
+    tasks,
+    words,
+)
 
 ALL: tuple[Workload, ...] = (
     startup.STARTUP,
@@ -10,6 +22,7 @@ ALL: tuple[Workload, ...] = (
     noop.CHAINED,
     tasks.GRANULARITY,
     tasks.SKEW,
+    steps.COST_STEP,
     frames.FRAME_ROUNDS,
     frames.FRAME_WIDE,
     arrays.ARRAY_SUM,

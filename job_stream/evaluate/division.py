@@ -10,14 +10,12 @@ is their iterator, the list of their outputs, and where the thread stands that r
   is still in its call, and has given nothing yet, or has just come out of it. The line at which the thread stands in
   ``call_job`` says that: all user code runs at ``CALL_LINES``. Where it stands at another line one comes back later.
 
-Whoever looks from another thread holds the *turn*, a lock that the evaluator has but for the time in which it is in
-user code. So everything but that code stands still meanwhile; when the code returns, it waits for the turn.
+Whoever looks from another thread has claimed the *turn* (``turn``). So everything but user code stands still meanwhile.
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
 from types import FrameType
 from typing import Any
 
@@ -26,14 +24,10 @@ from .calls import CALL_LINES
 from .entries import PendingValues
 from .stack import Stack
 
-__all__ = ["UnderWay", "batch_iterator"]
+__all__ = ["ATOMIC", "UnderWay"]
 
-_ATOMIC = (list, tuple, range)
-
-
-def batch_iterator(values: Any) -> Iterator[Any]:
-    """An iterator whose rest can be taken at once."""
-    return iter(values if type(values) in _ATOMIC else list(values))
+ATOMIC = (list, tuple, range)
+"""The kinds of sequences of whose iterators the rest can be taken at once."""
 
 
 class UnderWay:
@@ -47,11 +41,10 @@ class UnderWay:
         first: the number of the value that gave the first of the outputs.
         counts: whether there is one output for each value.
         copy: of its only value, if there is one.
-        started: when it began.
-        count: how many values are measured at its end.
+        since: when its last value began, if the others have been taken from it.
     """
 
-    __slots__ = ("copy", "count", "counts", "end", "first", "iterator", "outputs", "run", "started")
+    __slots__ = ("copy", "counts", "end", "first", "iterator", "outputs", "run", "since")
 
     def __init__(self) -> None:
         self.run: PendingValues | None = None
@@ -61,8 +54,7 @@ class UnderWay:
         self.first = 0
         self.counts = False
         self.copy: Any = None
-        self.started = 0.0
-        self.count = 0
+        self.since: float | None = None
 
     @property
     def begun(self) -> int:

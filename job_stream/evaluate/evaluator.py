@@ -17,7 +17,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from threading import Lock
 from time import perf_counter
 from typing import Any
 
@@ -26,7 +25,7 @@ from ..stream.plan import Kind, Place, Plan
 from ..values import Failure, Multiple
 from . import calls
 from .calls import Stop
-from .division import UnderWay, batch_iterator
+from .division import ATOMIC, UnderWay
 from .ending import Ending
 from .entries import PendingMultiple, PendingValues
 from .failures import Failures, ItemSkipped
@@ -36,6 +35,7 @@ from .outboxes import FrameScope, Outbox, ScopeContext, StreamScope
 from .pace import Pace
 from .rounds import Rounds
 from .stack import Stack
+from .turn import Turn
 
 __all__ = ["Evaluator"]
 
@@ -54,7 +54,7 @@ class Evaluator:
 
     Attributes:
         stack: what is under way.
-        turn: is held but for the time in which user code runs; whoever holds it meanwhile may look at all this.
+        turn: whose it is to touch all this.
         under_way: the batch that user code is called for, if it can be divided.
         pace: how fast it goes.
         failures: what was skipped.
@@ -73,8 +73,7 @@ class Evaluator:
         self.plan = plan
         self.stack = Stack()
         self.pace = Pace(len(plan.places))
-        self.turn = Lock()
-        self.turn.acquire()
+        self.turn = Turn()
         self.under_way = UnderWay()
         self.failures = Failures(note, self.turn)
         self.keys = Unkeyed() if seed is None else Keys(seed)
@@ -86,6 +85,9 @@ class Evaluator:
         self.worker = 0
         self.ending: Ending | None = None
         self._places = plan.places
+        self._batches = self.pace.batches
+        self._entries = self.stack.entries
+        self._push = self.stack.push
         self._note = note
         steps = {Kind.JOB: self._job, Kind.MAP: self._map, Kind.SWITCH: self._switch, Kind.FRAME: self.rounds.open,
                  Kind.FOLD: self._fold, Kind.END: self._end}  # fmt: skip
@@ -99,7 +101,7 @@ class Evaluator:
 
     def step(self) -> None:
         """Works on the top entry for one batch. The stack must not be empty."""
-        entry = self.stack.entries[-1]
+        entry = self._entries[-1]
         if type(entry) is PendingValues:
             place = entry.place
             self._note[NOTE_PLACE] = place
@@ -118,46 +120,53 @@ class Evaluator:
         count = self.pace.batches[rest.target] if not self._foreign[rest.target] else 256
         self.multiples.pull(rest, count)
 
-    def _batch(self, run: PendingValues) -> Sequence[Any]:
-        return self.stack.batch(run, self.pace.batches[run.place])
-
     # jobs -------------------------------------------------------------------------------------------------------------
 
     def _job(self, run: PendingValues) -> None:
-        way, place = self.under_way, self._places[run.place]
-        iterator, outputs = self._begin(run), way.outputs
-        way.counts = False
+        place, size = self._places[run.place], self._batches[run.place]
+        values = self.stack.batch(run, size)
+        count = len(values)
+        iterator = iter(values if type(values) in ATOMIC else list(values))
+        outputs: list[Any] = []
+        self.under_way.copy = None
+        if size == 1:  # nothing is known yet, or it takes long
+            self._copy(run, values[0])
         stop = self._call(calls.call_job, run, self.keys.job(place), iterator, outputs)
         if stop is not None:
             self._job_stopped(run, stop, outputs)
         elif outputs:
-            self.stack.push(run.context, place.next, outputs)
-        self.pace.measure(run.place, way.started, way.count)
+            self._push(run.context, place.next, outputs)
+        self._measure(run.place, count)
 
-    def _begin(self, run: PendingValues) -> Iterator[Any]:
-        """Begins the next batch of an entry; gives its values."""
-        way, index = self.under_way, run.index
-        values = self._batch(run)
-        way.outputs = []
-        way.first, way.count, way.started = index, len(values), self.pace.now
-        way.end = index + way.count
-        way.iterator = iterator = batch_iterator(values)
-        alone = way.count == 1 and run.base is None and self.copy is not None
-        way.copy = self.copy(run.place, values[0]) if alone else None  # type: ignore[misc]
-        return iterator
+    def _copy(self, run: PendingValues, value: Any) -> None:
+        """Copies a value that has not come from the rank, if that is wanted."""
+        if run.base is None and self.copy is not None:
+            self.under_way.copy = self.copy(run.place, value)
 
     def _call(self, loop: Loop, run: PendingValues, function: Callable[..., Any], values: Iterator[Any],
               outputs: list[Any]) -> Stop | None:  # fmt: skip
-        """Has user code called for a batch; it may be divided meanwhile."""
-        self.under_way.run = run
-        self.turn.release()
+        """Has user code called for the batch that was taken last; it may be divided meanwhile."""
+        way, turn = self.under_way, self.turn
+        way.run, way.iterator, way.outputs, way.end = run, values, outputs, run.index
+        turn.is_away = True
         try:
             if self._places[run.place].time_limited:
                 return self.failures.timed(loop, function, values, outputs)  # type: ignore[no-any-return]
             return loop(function, values, outputs)
         finally:
-            self.turn.acquire()
-            self.under_way.run = None
+            turn.is_away = False
+            if turn.is_claimed:
+                turn.wait()
+            way.run = None
+
+    def _measure(self, place: int, count: int) -> None:
+        """A batch has come to its end: of its values, or of the last one if the others were taken from it."""
+        way = self.under_way
+        if way.since is None:
+            self.pace.measure(place, self.pace.now, count)
+        else:
+            self.pace.measure(place, way.since, 1)
+            way.since = None
 
     def _job_stopped(self, run: PendingValues, stop: Stop, outputs: list[Any]) -> None:
         """Goes on after a failure or in front of a long Multiple; what is left of the batch waits below."""
@@ -205,7 +214,11 @@ class Evaluator:
 
     def _map(self, run: PendingValues) -> None:
         way, place = self.under_way, self._places[run.place]
-        iterator, outputs = self._begin(run), way.outputs
+        way.first = run.index
+        values = self.stack.batch(run, self._batches[run.place])
+        count = len(values)
+        iterator = iter(values if type(values) in ATOMIC else list(values))
+        outputs: list[Any] = []
         way.counts = True
         function = self.keys.map(place)
         stop = self._call(calls.call_map, run, function, iterator, outputs)
@@ -217,7 +230,8 @@ class Evaluator:
             context.deliver(outputs)
         elif isinstance(context, Outbox):
             context.deliver((run.base or 0) + way.first, outputs)
-        self.pace.measure(run.place, way.started, way.count)
+        way.counts = False
+        self._measure(run.place, count)
 
     def _map_again(self, place: Place, stop: Stop) -> Any:
         """What a retry gives; None for an item that is skipped."""
@@ -232,7 +246,7 @@ class Evaluator:
         """Passes values on to the targets that they name."""
         place = self._places[run.place]
         parts: dict[int, list[Any]] = {}
-        for value in self._batch(run):
+        for value in self.stack.batch(run, self._batches[run.place]):
             goal, bare = self.keys.routed(place, value)
             parts.setdefault(goal, []).append(bare)
         for goal, values in parts.items():
@@ -242,7 +256,7 @@ class Evaluator:
     # reductions -------------------------------------------------------------------------------------------------------
 
     def _fold(self, run: PendingValues) -> None:
-        values = list(self._batch(run))
+        values = list(self.stack.batch(run, self._batches[run.place]))
         started = self.pace.now
         place, context = self._places[run.place], run.context
         recurred: list[Any] = []
@@ -280,7 +294,7 @@ class Evaluator:
             context.outputs.extend(run.values[run.index :] if run.index else run.values)
             self.pace.measure(run.place, started, len(run.values))
         elif type(context) is FrameScope:
-            values = self._batch(run)
+            values = self.stack.batch(run, self._batches[run.place])
             started = self.pace.now
             recurred = self.end_frame(context, self._places[run.place], values)
             if recurred:
@@ -307,11 +321,14 @@ class Evaluator:
         return recurred
 
     def _end_all(self, frame: FrameScope, place: Place, values: Iterator[Any], recurred: list[Any]) -> Stop | None:
-        self.turn.release()
+        turn = self.turn
+        turn.is_away = True
         try:
             return self.keys.end_all(frame, place, values, recurred)
         finally:
-            self.turn.acquire()
+            turn.is_away = False
+            if turn.is_claimed:
+                turn.wait()
 
     def _end_singly(self, frame: FrameScope, place: Place, values: Sequence[Any]) -> list[Any]:
         recurred: list[Any] = []

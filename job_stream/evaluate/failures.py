@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Callable
-from threading import Lock
 from time import monotonic_ns
 from typing import Any, NamedTuple
 
@@ -29,6 +28,7 @@ from ..memory.words import NOTE_STARTED
 from ..stream.plan import Place
 from ..values import Failure
 from .calls import bare
+from .turn import Turn
 
 __all__ = [
     "Failures",
@@ -92,14 +92,14 @@ class Failures:
 
     Args:
         note: where the start of a call with a time limit is written down.
-        turn: see ``Evaluator``; it is given away while user code runs.
+        turn: is left while user code runs.
 
     Attributes:
         scope: of the work that is being done; the lane keeps it up to date.
         attempts: how many it took when ``again`` was successful last.
     """
 
-    def __init__(self, note: Any, turn: Lock) -> None:
+    def __init__(self, note: Any, turn: Turn) -> None:
         self.skipped: list[ItemSkipped] = []
         self.scope = 0
         self.attempts = 1
@@ -108,14 +108,17 @@ class Failures:
 
     def call(self, place: Place, part: str, item: Any, function: Callable[..., Any], *arguments: Any) -> Any:
         """``function(*arguments)`` under the policy of the place; ``part`` names store or emit."""
-        self._turn.release()
+        turn = self._turn
+        turn.is_away = True
         try:
-            answer = self.timed(function, *arguments) if place.time_limited else function(*arguments)
+            return self.timed(function, *arguments) if place.time_limited else function(*arguments)
         except BaseException as error:
-            self._turn.acquire()
-            return self.again(place, item, error, lambda: function(*arguments), part)
-        self._turn.acquire()
-        return answer
+            failed = error
+        finally:
+            turn.is_away = False
+            if turn.is_claimed:
+                turn.wait()
+        return self.again(place, item, failed, lambda: function(*arguments), part)
 
     def timed(self, function: Callable[..., Any], *arguments: Any) -> Any:
         """Calls with the start written down, for the one who enforces the limit."""
@@ -148,16 +151,16 @@ class Failures:
         """
         while retry is not None and attempts <= place.policy.retries:
             attempts += 1
-            self._turn.release()
+            self.attempts = attempts
+            self._turn.is_away = True
             try:
-                answer = self.timed(retry) if place.time_limited else retry()
+                return self.timed(retry) if place.time_limited else retry()
             except BaseException as latest:
-                self._turn.acquire()
                 error = latest
-            else:
-                self._turn.acquire()
-                self.attempts = attempts
-                return answer
+            finally:
+                self._turn.is_away = False
+                if self._turn.is_claimed:
+                    self._turn.wait()
         stage = f"{place.name} ({part})" if part else place.name
         if place.policy.passes and isinstance(error, Exception):
             return Failure(bare(item), stage, attempts, describe(error), _portable(error))

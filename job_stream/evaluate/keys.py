@@ -5,8 +5,7 @@ item's position in the source and on the way from there, never on which process 
 numbers drawn from (seed, stage, key) are the same on any number of workers. The keys of a reduction's recurrences
 depend on the works only; what ``others`` recur cannot have such a key, since the grouping is free.
 
-Before each call of the user's that could draw numbers the evaluator says what it is ``about``. Without a seed that
-leads to nothing, and values go through all this as they are.
+So all calls of user functions go through here. Without a seed they are just that, and values stay as they are.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import PlanError
 from ..ground.texts import shorten
 from ..stream.plan import Kind, Place
-from ..values import Failure, Multiple, Pair, Reduction, Sent
+from ..values import Failure, Multiple, Object, Pair, Reduction, Sent
 from . import calls
 from .calls import Stop
 from .entries import PendingMultiple
@@ -48,28 +47,10 @@ class Unkeyed:
             self._generator = default_rng()
         return self._generator
 
-    def about(self, place: Place, key: int) -> None:
-        """The next call is one of this place, for this key."""
+    def resume(self, rest: PendingMultiple) -> None:
+        """What made a Multiple goes on."""
 
-    def about_store(self, place: Place, scope: ScopeContext) -> None:
-        """... makes the store of a reduction."""
-
-    def about_emission(self, place: Place, scope: ScopeContext, store: Any) -> None:
-        """... emits the store of a reduction."""
-
-    def about_frame_store(self, place: Place, first: Any) -> None:
-        """... makes the store of a frame."""
-
-    def about_frame_emission(self, frame: FrameScope) -> None:
-        """... emits a frame."""
-
-    def about_round(self, frame: FrameScope) -> None:
-        """... begins a round of a frame."""
-
-    def about_multiple(self, rest: PendingMultiple) -> None:
-        """... goes on with what made a Multiple."""
-
-    def leave_multiple(self, rest: PendingMultiple) -> None:
+    def suspend(self, rest: PendingMultiple) -> None:
         """It has given some elements, and others will follow."""
 
     # what is called ---------------------------------------------------------------------------------------------------
@@ -105,6 +86,27 @@ class Unkeyed:
     def end_all(self, frame: FrameScope, place: Place, values: Iterator[Any], recurred: list[Any]) -> Stop | None:
         """The same for many."""
         return calls.call_end(place.function, frame.store, values, recurred)
+
+    def new_store(self, place: Place, scope: ScopeContext) -> Any:
+        """The store of a reduction; it may be an object that is false."""
+        return Object() if place.store is None else place.store()
+
+    def emit_store(self, place: Place, scope: ScopeContext, store: Any) -> list[Any]:
+        """What it stands for."""
+        return calls.answers(calls.same if place.emit is None else place.emit, store)
+
+    def new_frame_store(self, place: Place, first: Any) -> Any:
+        """The store of a frame."""
+        return Object() if place.store is None else place.store()
+
+    def begin_round(self, frame: FrameScope) -> Any:
+        """What a frame gives at the begin of a round."""
+        return calls.apply_with_store(frame.place.function, frame.store, frame.first)
+
+    def emit_frame(self, frame: FrameScope) -> list[Any]:
+        """What its store stands for."""
+        emit = frame.place.emit
+        return calls.answers(calls.same if emit is None else emit, frame.store)
 
     # what travels -----------------------------------------------------------------------------------------------------
 
@@ -173,39 +175,45 @@ class Keys(Unkeyed):
             self._generator = default_rng(SeedSequence(self._seed, spawn_key=(self._stage, self._key)))
         return self._generator
 
-    def about(self, place: Place, key: int) -> None:
+    def _about(self, place: Place, key: int) -> None:
+        """The next call is one of this place, for this key."""
         self._stage, self._key, self._generator = place.number, key, None
 
-    def about_store(self, place: Place, scope: ScopeContext) -> None:
-        self.about(place, scope.key)
-
-    def about_emission(self, place: Place, scope: ScopeContext, store: Any) -> None:
-        rounds = [store.rounds] if type(store) is Reduction and store.rounds else []
-        self.about(place, mix(self._key_of(scope), EMIT, *rounds))
-
-    def about_frame_store(self, place: Place, first: Any) -> None:
-        self.about(place, mix(first.key, EMIT))
-
-    def about_frame_emission(self, frame: FrameScope) -> None:
-        self.about(frame.place, mix(frame.key, EMIT))
-
-    def about_round(self, frame: FrameScope) -> None:
-        self.about(frame.place, self.round_key(frame) if frame.round else frame.key)
-
-    def about_multiple(self, rest: PendingMultiple) -> None:
+    def resume(self, rest: PendingMultiple) -> None:
         """A generator draws on with the call that made it."""
         if rest.draws is not None:
             self._stage, self._key, self._generator = rest.draws
 
-    def leave_multiple(self, rest: PendingMultiple) -> None:
+    def suspend(self, rest: PendingMultiple) -> None:
         rest.draws = (self._stage, self._key, self._generator)
+
+    def new_store(self, place: Place, scope: ScopeContext) -> Any:
+        self._about(place, scope.key)
+        return super().new_store(place, scope)
+
+    def emit_store(self, place: Place, scope: ScopeContext, store: Any) -> list[Any]:
+        rounds = [store.rounds] if type(store) is Reduction and store.rounds else []
+        self._about(place, mix(self._key_of(scope), EMIT, *rounds))
+        return super().emit_store(place, scope, store)
+
+    def new_frame_store(self, place: Place, first: Any) -> Any:
+        self._about(place, mix(first.key, EMIT))
+        return super().new_frame_store(place, first)
+
+    def begin_round(self, frame: FrameScope) -> Any:
+        self._about(frame.place, self.round_key(frame) if frame.round else frame.key)
+        return super().begin_round(frame)
+
+    def emit_frame(self, frame: FrameScope) -> list[Any]:
+        self._about(frame.place, mix(frame.key, EMIT))
+        return super().emit_frame(frame)
 
     def job(self, place: Place) -> Callable[..., Any]:
         return lambda pair: self._job_answer(place, pair)
 
     def _job_answer(self, place: Place, pair: Pair) -> Any:
         key, value = pair
-        self.about(place, key)
+        self._about(place, key)
         answer = calls.apply(place.function, value)
         if answer is None or (type(answer) is Multiple and not calls.small(answer)):
             return answer
@@ -217,7 +225,7 @@ class Keys(Unkeyed):
         return lambda pair: self._map_answer(place, pair)
 
     def _map_answer(self, place: Place, pair: Pair) -> Any:
-        self.about(place, pair[0])
+        self._about(place, pair[0])
         return place.function(pair[1])
 
     def answer(self, place: Place, item: Any) -> Any:
@@ -228,7 +236,7 @@ class Keys(Unkeyed):
 
     def portions(self, place: Place, values: list[Any]) -> Iterator[tuple[int, list[Any]]]:
         for key, value in values:
-            self.about(place, key)
+            self._about(place, key)
             yield key, [value]
 
     def recurred(self, key: int, values: list[Any]) -> list[Any]:
@@ -236,7 +244,7 @@ class Keys(Unkeyed):
 
     def end(self, frame: FrameScope, place: Place, item: Any) -> list[Any]:
         key, value = item
-        self.about(place, key)
+        self._about(place, key)
         return pairs(super().end(frame, place, value), key, END)
 
     def end_all(self, frame: FrameScope, place: Place, values: Iterator[Any], recurred: list[Any]) -> Stop | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from itertools import islice
-from threading import Lock
 from typing import Any
 
 from ..stream.plan import Place
@@ -15,6 +14,7 @@ from .keys import Unkeyed
 from .outboxes import FrameScope, ScopeContext
 from .pace import BATCH_MOST
 from .stack import Stack
+from .turn import Turn
 
 __all__ = ["Multiples"]
 
@@ -27,13 +27,14 @@ class Multiples:
         stack: where they lie.
         failures: what happens when their code raises.
         keys: of their elements.
-        turn: see ``Evaluator``; it is given away while their code runs.
+        turn: is left while their code runs.
     """
 
     def __init__(self, places: tuple[Place, ...], stack: Stack, failures: Failures, keys: Unkeyed,
-                 turn: Lock) -> None:  # fmt: skip
+                 turn: Turn) -> None:  # fmt: skip
         self._places = places
         self._stack = stack
+        self._push = stack.push
         self._failures = failures
         self._keys = keys
         self._turn = turn
@@ -52,7 +53,7 @@ class Multiples:
     def _hold(self, rest: PendingMultiple, key: int) -> None:
         """Puts a Multiple on the stack that the last call has given."""
         rest.key = key
-        self._keys.leave_multiple(rest)
+        self._keys.suspend(rest)
         self._stack.add(rest)
 
     def go(self, context: ScopeContext, origin: int, target: int, values: list[Any], item: Any = None,
@@ -65,7 +66,7 @@ class Multiples:
                     rest = PendingMultiple(context, origin, target, item, lazy.work, again, lazy.remake)
                     self._hold(rest, lazy.key)
         if plain:
-            self._stack.push(context, target, plain)
+            self._push(context, target, plain)
 
     def pull(self, rest: PendingMultiple, count: int) -> bool:
         """Puts the next ``count`` elements of a Multiple on the stack; False: there are no more."""
@@ -90,19 +91,22 @@ class Multiples:
         return values, len(raw) == count
 
     def _aside(self, rest: PendingMultiple, count: int) -> list[Any]:
-        self._turn.release()
+        turn = self._turn
+        turn.is_away = True
         try:
             return self._next(rest, count)
         finally:
-            self._turn.acquire()
+            turn.is_away = False
+            if turn.is_claimed:
+                turn.wait()
 
     def _next(self, rest: PendingMultiple, count: int) -> list[Any]:
         """The next elements of a Multiple as they are: here its code runs, if it is a generator."""
-        self._keys.about_multiple(rest)
+        self._keys.resume(rest)
         try:
             return list(islice(rest.iterator, count))
         finally:
-            self._keys.leave_multiple(rest)
+            self._keys.suspend(rest)
 
     def _take_again(self, rest: PendingMultiple, count: int, error: BaseException) -> list[Any] | None:
         """The next elements after some that raised, from a Multiple that is made again; None: it is given up."""
@@ -130,7 +134,7 @@ class Multiples:
         try:
             again = rest.remake()
         finally:
-            self._keys.leave_multiple(rest)
+            self._keys.suspend(rest)
         rest.iterator = elements_of(again)
         left = rest.taken
         while left and (passed := len(self._next(rest, min(left, BATCH_MOST)))):

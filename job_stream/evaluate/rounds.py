@@ -8,7 +8,7 @@ from typing import Any
 
 from ..memory.words import NOTE_PLACE
 from ..stream.plan import Place, Plan
-from ..values import Again, Object
+from ..values import Again
 from . import calls
 from .calls import Lazy
 from .entries import PendingMultiple, PendingValues, ScopeMark
@@ -60,8 +60,8 @@ class Rounds:
         """The store of a reduction, made when it is needed first."""
         store = context.stores.get(place.number, self)
         if store is self:
-            self._keys.about_store(place, context)
-            store = context.stores[place.number] = self._failures.call(place, "store", None, _maker(place))
+            store = self._failures.call(place, "store", None, self._keys.new_store, place, context)
+            context.stores[place.number] = store
         return store
 
     def _emit_fold(self, scope: ScopeContext, place: Place, next_folds: bool) -> None:
@@ -74,18 +74,13 @@ class Rounds:
         try:
             store = self.store_of(scope, place)
             del scope.stores[place.number]
-            values = self._failures.call(place, "emit", store, self._emit_store, scope, place, store)
+            values = self._failures.call(place, "emit", store, self._keys.emit_store, place, scope, store)
         except ItemSkipped as skipped:
             self._failures.record(skipped)
             return []
         if values and type(values[0]) is Again:
             return self._fold_on(scope, place, store, values[0], home or scope)
-        return self._keys.emitted(place, scope, _remade(values, partial(self._emit_store, scope, place, store)))
-
-    def _emit_store(self, scope: ScopeContext, place: Place, store: Any) -> list[Any]:
-        """What the store of a reduction stands for, by a call of the user's function."""
-        self._keys.about_emission(place, scope, store)
-        return calls.answers(calls.same if place.emit is None else place.emit, store)
+        return self._keys.emitted(place, scope, _remade(values, partial(self._keys.emit_store, place, scope, store)))
 
     def _fold_on(self, scope: ScopeContext, place: Place, store: Any, again: Again, home: ScopeContext) -> list[Any]:
         """Goes on with a reduction whose end has recurred something; gives what it has emitted already."""
@@ -109,24 +104,19 @@ class Rounds:
     def _new_frame(self, context: ScopeContext, place: Place, first: Any) -> FrameScope:
         if place.key is not None:
             first = self._failures.call(place, "key", first, self._keys.first, place, first)
-        self._keys.about_frame_store(place, first)
-        store = self._failures.call(place, "store", first, _maker(place))
+        store = self._failures.call(place, "store", first, self._keys.new_frame_store, place, first)
         return self._keys.frame(context, place, store, first)
 
     def _next_round(self, frame: FrameScope) -> None:
         place = frame.place
         self._note[NOTE_PLACE] = place.number
         try:
-            answer = self._failures.call(place, "", frame.first, self._call_frame, frame)
+            answer = self._failures.call(place, "", frame.first, self._keys.begin_round, frame)
             if answer is None or not self._begins(frame, answer):
                 self._finish(frame)
         except ItemSkipped as skipped:
             self._stack.abandon(frame)
             self._failures.record(skipped)
-
-    def _call_frame(self, frame: FrameScope) -> Any:
-        self._keys.about_round(frame)
-        return calls.apply_with_store(frame.place.function, frame.store, frame.first)
 
     def _finish(self, frame: FrameScope) -> None:
         """Emits a frame that recurred nothing; its mark is on top."""
@@ -136,14 +126,8 @@ class Rounds:
 
     def _emission(self, frame: FrameScope) -> list[Any]:
         place = frame.place
-        values: list[Any] = self._failures.call(place, "emit", frame.first, self._emit_frame, frame)
-        return _remade(values, partial(self._emit_frame, frame))
-
-    def _emit_frame(self, frame: FrameScope) -> list[Any]:
-        """What the store of a frame stands for, by a call of the user's function."""
-        self._keys.about_frame_emission(frame)
-        emit = frame.place.emit
-        return calls.answers(calls.same if emit is None else emit, frame.store)
+        values: list[Any] = self._failures.call(place, "emit", frame.first, self._keys.emit_frame, frame)
+        return _remade(values, partial(self._keys.emit_frame, frame))
 
     def _go_on(self, frame: FrameScope, values: list[Any]) -> None:
         place = frame.place
@@ -204,8 +188,3 @@ def _remade(values: list[Any], emit: Callable[[], list[Any]]) -> list[Any]:
         if type(value) is Lazy:
             value.remake = again
     return values
-
-
-def _maker(place: Place) -> Callable[[], Any]:
-    """What makes a store; it may be an object that is false."""
-    return Object if place.store is None else place.store

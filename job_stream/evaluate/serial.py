@@ -46,14 +46,14 @@ def _run(evaluator: Evaluator, plan: Plan, source: Any, deliver: Callable[[list[
     if plan.bodies[0].segments[0].folds:
         stream.active.add(0)
     evaluator.stack.enter(stream)
-    iterator, position = iter(source), 0
+    entries, iterator, position = evaluator.stack.entries, iter(source), 0
     while True:
         values = list(islice(iterator, CHUNK))
         if not values:
             break
         evaluator.stack.push(stream, 0, evaluator.keys.source(values, position), position)
         position += len(values)
-        while len(evaluator.stack) > 1:
+        while len(entries) > 1:
             evaluator.step()
-    while evaluator.stack:
+    while entries:
         evaluator.step()

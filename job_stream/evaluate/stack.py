@@ -30,9 +30,6 @@ class Stack:
     def __bool__(self) -> bool:
         return bool(self.entries)
 
-    def __len__(self) -> int:
-        return len(self.entries)
-
     @property
     def top(self) -> Entry | None:
         """The next entry, if there is one."""

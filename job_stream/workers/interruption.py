@@ -98,7 +98,7 @@ class Interruption:
         since = evaluator.pace.now
         if since == self._settled or now - since < SOON_S or not self._is_reason(now, now - since):
             return TICK_S
-        if not evaluator.turn.acquire(blocking=False):
+        if not evaluator.turn.claim():
             return SOON_S
         try:
             return self._interrupt(now, since) if self._is_still_at(since) else TICK_S
@@ -108,7 +108,7 @@ class Interruption:
             self._fail(error)
             return TICK_S
         finally:
-            evaluator.turn.release()
+            evaluator.turn.give_back()
 
     def _is_still_at(self, since: float) -> bool:
         return self._is_at_work and self._evaluator.pace.now == since
@@ -153,7 +153,7 @@ class Interruption:
         assert run is not None
         if way.cut(self._evaluator.stack):
             self._evaluator.pace.notice(run.place, each)
-            way.started, way.count = now - each, 1
+            way.since = now - each
             if self._surplus.is_origin(run):
                 self._repayments.notice(run.place, each)
         done = way.finished(self._thread)

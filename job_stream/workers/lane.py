@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from math import inf
 from threading import get_ident
 from time import perf_counter
 from typing import Any
@@ -191,6 +192,7 @@ class Lane:
             self._evaluator.step()
         if type(stack.top) is ScopeMark and not work.resume:
             self._evaluator.step()
+        self._surplus.loosen(inf)
         self._aside(self._hand_over)
         while stack:
             self._file_elements(stack.top)  # type: ignore[arg-type]

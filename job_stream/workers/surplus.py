@@ -115,13 +115,13 @@ class Surplus:
             nbytes += sum(map(bytes_of, drawn.values)) if type(drawn) is PendingValues else 0
         return True
 
-    def loosen(self) -> bool:
+    def loosen(self, limit: float = LOOSEN_MOST) -> bool:
         """Takes all that is left of Multiples that only this lane has; False: there is too much of it."""
         pull = self._evaluator.multiples.pull
         for rest in self._stack.private():
             if rest.bound:
                 return False
-            most = rest.taken + LOOSEN_MOST
+            most = rest.taken + limit
             while rest.taken < most and pull(rest, GULP):
                 pass
             rest.bound = rest in self._stack.entries

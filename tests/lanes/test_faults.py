@@ -528,6 +528,30 @@ def test_a_frame_that_always_kills_its_process_ends_the_run(part):
         w.run()
 
 
+@pytest.mark.parametrize("elements", [list, iter], ids=["list", "generator"])
+def test_a_process_may_die_in_a_frame_that_has_recurred_a_long_multiple(elements, once):
+    w = Work([0], cpus=2)
+
+    @w.frame(store=lambda: Object(found=[], begun=False), emit=lambda store: sorted(store.found))
+    def many(store, first):
+        if not store.begun:
+            store.begun = True
+            return Multiple(elements(range(300)))
+
+    @w.job
+    def deadly(work):
+        if work == 5 and once():
+            die()
+        return work
+
+    @w.frameEnd
+    def keep(store, work):
+        store.found.append(work)
+
+    w.job(lambda found: found)
+    assert w.run() == [list(range(300))]
+
+
 def test_an_item_that_kills_in_a_frame_does_not_take_other_frames_along():
     w = Work(range(10), cpus=2, onError="skip")
 
