@@ -541,6 +541,6 @@ if getRank() == 0:
 @pytest.mark.parametrize("kind", ["jobs", "map", "children"])
 def test_on_two_ranks_one_item_may_wait_for_all_others(tmp_path: Path, kind: str, place: int) -> None:
     script = tmp_path / "script.py"
-    script.write_text(ON_RANKS.replace("TESTS", repr(str(Path(__file__).parent))))
+    script.write_text(ON_RANKS.replace("TESTS", repr(str(Path(__file__).parents[1]))))
     ended = mpirun(script, 2, kind, place, env={"JOBS_CPUS": "1"}, deadline_s=2 * DEADLINE_S)
     assert (ended.code, ended.out) == (0, "True\n"), ended.err
