@@ -13,10 +13,10 @@ from .pools import Pools
 from .prefetch import LazyPrefetcher
 from .shutdown import Mailbox, Shutdown
 
-__all__ = ["Fail", "Shell"]
+__all__ = ["FailRun", "Shell"]
 
 
-class Fail(Protocol):
+class FailRun(Protocol):
     """Ends the run with an error; the first one counts. ``shared``: another rank will print it."""
 
     def __call__(self, error: BaseException, shared: bool = True) -> None: ...
@@ -49,4 +49,4 @@ class Shell(NamedTuple):
     watchers: Watchers
     failures: list[Failure]
     limits: list[float]
-    fail: Fail
+    fail: FailRun
