@@ -37,8 +37,8 @@ class Divider:
     def attend(self) -> None:
         """There is something to look at."""
         if self._thread is None:
-            keep_still(self)
             self.resume()
+            keep_still(self)
         elif self._is_asleep:
             self._bell.put(None)
 
@@ -74,8 +74,10 @@ class Divider:
         """Starts it again."""
         if self._thread is None:
             self._is_over = self._is_asleep = False
-            self._thread = threading.Thread(target=self._run, name="job_stream-divider", daemon=True)
-            self._thread.start()
+            thread = threading.Thread(target=self._run, name="job_stream-divider", daemon=True)
+            with suppress(RuntimeError):  # there can be no more threads, so work stays where it is
+                thread.start()
+                self._thread = thread
 
     def let_go(self) -> None:
         """In the forked process, which is no lane."""

@@ -25,6 +25,7 @@ A step is looked at twice before something is done about it: only that tells one
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from time import perf_counter
 from typing import Any
 
@@ -102,10 +103,10 @@ class Interruption:
             return SOON_S
         try:
             return self._interrupt(now, since) if self._is_still_at(since) else TICK_S
-        except StageFailed:  # so will the lane, where it is to be told
+        except StageFailed:  # the lane will meet it itself, where it is to be told
             return TICK_S
         except Exception as error:
-            self._fail(error)
+            self._tell(error)
             return TICK_S
         finally:
             evaluator.turn.give_back()
@@ -238,5 +239,11 @@ class Interruption:
         """Sends what is not here any more: that it does not get there ends the run."""
         try:
             send()
+        except ConnectionError:
+            pass  # the run is over
         except Exception as error:
+            self._tell(error)
+
+    def _tell(self, error: Exception) -> None:
+        with suppress(ConnectionError):
             self._fail(error)

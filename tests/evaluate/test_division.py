@@ -7,7 +7,6 @@ if one of them were held up by it: in its batch, its parcel, its frame, or on it
 from __future__ import annotations
 
 import mmap
-import os
 import random
 from collections import Counter
 from collections.abc import Callable
@@ -17,7 +16,7 @@ from typing import Any
 import pytest
 from checkpoint_scripts import Saved, right, saved_again
 from mpi_support import find_mpirun, mpirun
-from support import DEADLINE_S, Gate, Once, Tally, die, reduce_to_sum, wait_until
+from support import DEADLINE_S, Gate, Once, Script, Tally, die, reduce_to_sum, wait_until
 
 import job_stream
 from job_stream import Args, Multiple, Object, Work, rng
@@ -471,26 +470,40 @@ def test_a_value_that_its_function_may_have_changed_is_never_lent_again_as_it_is
 # forks ----------------------------------------------------------------------------------------------------------------
 
 
-def test_a_job_that_forks_is_a_process_with_one_thread_then_and_is_divided_later() -> None:
-    marks = Marks(COUNT)
-    waiting = waiting_at(marks, 700)
-    threads: list[int] = []
+FORKING = """
+import os, threading
+threads = []
+os.register_at_fork(before=lambda: threads.append(threading.active_count()))  # the first to register is called last
 
-    def job(number: int) -> int:
-        if number != 700:
-            return waiting(number)
-        os.register_at_fork(before=lambda: threads.append(len(os.listdir("/proc/self/task"))))
-        pid = os.fork()
-        if pid == 0:
-            os._exit(0)
-        os.waitpid(pid, 0)
-        waiting(number)
-        return -threads[0]
+import sys
+sys.path.insert(0, TESTS)
+from test_division import COUNT, Marks, waiting_at
+from job_stream import Work
 
-    w = Work(range(COUNT), cpus=2)
-    w.job(job)
-    # hooks run in the opposite order, so the thread that divides is still there when this one counts
-    assert sorted(w.run())[0] in (-1, -2)
+waiting = waiting_at(Marks(COUNT), 700)
+w = Work(range(COUNT), cpus=2)
+
+@w.job
+def job(number):
+    if number != 700:
+        return waiting(number)
+    before = threading.active_count()
+    pid = os.fork()
+    if pid == 0:
+        os._exit(0)
+    os.waitpid(pid, 0)
+    waiting(number)
+    return -before, threads[-1]
+
+print([result for result in w.run() if type(result) is tuple])
+"""
+
+
+def test_a_job_that_forks_is_a_process_with_one_thread_then_and_is_divided_later(tmp_path: Path) -> None:
+    path = tmp_path / "script.py"
+    path.write_text(FORKING.replace("TESTS", repr(str(Path(__file__).parent))))
+    ended = Script(path, []).ended()
+    assert (ended.code, ended.out) == (0, "[(-2, 1)]\n"), ended.err
 
 
 # ranks ----------------------------------------------------------------------------------------------------------------
