@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from launcher_support import fake_program, run
 
-from job_stream.launcher.allocation import Allocation, allocation, node_names, parse_hosts, read_hostfile
+from job_stream.launcher.allocation import Allocation, ListedHost, allocation, node_names, parse_hosts, read_hostfile
 from job_stream.launcher.error import LauncherError
 
 
@@ -39,7 +39,8 @@ def test_a_hostfile_may_begin_with_a_byte_order_mark(tmp_path):
 
 def test_a_hostfile_has_a_host_a_line_with_comments(tmp_path):
     path = hostfile(tmp_path, "# ours\n\nnode1 cpus=4  # the old one\r\n  node2\t cpus=16\n192.0.2.7#none\n::1\n")
-    assert read_hostfile(path) == (ListedHost("node1", 4), ListedHost("node2", 16), ListedHost("192.0.2.7"), ListedHost("::1"))
+    first, second = ListedHost("node1", 4), ListedHost("node2", 16)
+    assert read_hostfile(path) == (first, second, ListedHost("192.0.2.7"), ListedHost("::1"))
 
 
 @pytest.mark.parametrize(
