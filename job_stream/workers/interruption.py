@@ -99,8 +99,8 @@ class Interruption:
         since = evaluator.pace.now
         if since == self._settled or now - since < SOON_S or not self._is_reason(now, now - since):
             return TICK_S
-        if not evaluator.turn.claim():
-            return SOON_S
+        if not evaluator.turn.claim():  # the lane is between two calls, or waits for room
+            return TICK_S
         try:
             return self._interrupt(now, since) if self._is_still_at(since) else TICK_S
         except StageFailed:  # the lane will meet it itself, where it is to be told
