@@ -39,6 +39,7 @@ from .turn import Turn
 
 __all__ = ["Evaluator"]
 
+_NOTHING: list[Any] = []
 Loop = Callable[[Callable[..., Any], Iterator[Any], list[Any]], Stop | None]
 
 
@@ -160,7 +161,7 @@ class Evaluator:
             turn.is_away = False
             if turn.is_claimed:
                 turn.wait()
-            way.run = None
+            way.run, way.outputs = None, _NOTHING
 
     def _measure_last(self, place: int) -> None:
         """A batch has come to its end from which others had taken what it had not begun."""

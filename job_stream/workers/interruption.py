@@ -99,8 +99,8 @@ class Interruption:
         since = evaluator.pace.now
         if since == self._settled or now - since < SOON_S or not self._is_reason(now, now - since):
             return TICK_S
-        if not evaluator.turn.claim():
-            return SOON_S
+        if not evaluator.turn.claim():  # the lane is between two calls, or waits for room
+            return TICK_S
         try:
             return self._interrupt(now, since) if self._is_still_at(since) else TICK_S
         except StageFailed:  # the lane will meet it itself, where it is to be told
@@ -123,7 +123,7 @@ class Interruption:
 
     def _interrupt(self, now: float, since: float) -> float:
         way = self._evaluator.under_way
-        is_asked = bool(self._flags[WANTED]) or self._reporting.is_due(now)
+        is_asked = self._reporting.is_due(now) or (bool(self._flags[WANTED]) and self._has_more(way))
         if way.run is None or (self._evaluator.stack.marks and not is_asked):
             if is_asked or self._has_results(way):
                 self._leave(since, is_asked)
@@ -139,6 +139,13 @@ class Interruption:
         elif not self._has_results(way):
             return TICK_S
         return self._divide(way, now, since, each, is_asked)
+
+    def _has_more(self, way: UnderWay) -> bool:
+        """Whether there is something for others to do: in a frame where one thing follows the other there is not."""
+        run = way.run
+        if run is not None and (way.begun < way.end or (way.outputs and self._surplus.goes_on(run.place))):
+            return True
+        return self._repayments.are_waiting or self._surplus.has_more
 
     def _has_results(self, way: UnderWay) -> bool:
         """Whether something is done that others wait for."""

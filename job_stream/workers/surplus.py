@@ -206,6 +206,18 @@ class Surplus:
 
     # while user code runs ---------------------------------------------------------------------------------------------
 
+    @property
+    def has_more(self) -> bool:
+        """Whether there are values here that have not been begun."""
+        return any(
+            entry.index < len(entry.values) if type(entry) is PendingValues else _lies_there(entry)
+            for entry in self._stack.entries
+        )
+
+    def goes_on(self, place: int) -> bool:
+        """Whether something is to be done still with what comes of a stage."""
+        return self._plan.places[self._plan.places[place].next].kind != Kind.END
+
     def is_unwanted(self, place: int) -> bool:
         """Whether what comes of a stage is a result that nobody wants."""
         return self._products.is_unwanted(self._plan.places[place].next)
@@ -213,7 +225,7 @@ class Surplus:
     def take_plain(self) -> None:
         """Takes the elements of Multiples that lie there already: no code of the user's runs for them."""
         for rest in [entry for entry in self._stack.entries if type(entry) is PendingMultiple]:
-            if type(rest.iterator) in _PLAIN:
+            if _lies_there(rest):
                 raw = list(islice(rest.iterator, LOOSEN_MOST))
                 values = self._evaluator.keys.children(rest, raw, rest.taken)
                 rest.taken += len(raw)
@@ -274,6 +286,11 @@ class Surplus:
         self.gone += len(values)
         self._work = work._replace(count=origin.index, payload=None)
         return self.named(self._work), products
+
+
+def _lies_there(entry: Entry) -> bool:
+    """Whether it is what is left of a Multiple that no code has to run for."""
+    return type(entry) is PendingMultiple and type(entry.iterator) in _PLAIN
 
 
 def _is_frame_of(mark: ScopeMark, origin: PendingValues) -> bool:

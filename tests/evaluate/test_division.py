@@ -7,6 +7,7 @@ if one of them were held up by it: in its batch, its parcel, its frame, or on it
 from __future__ import annotations
 
 import mmap
+import os
 import random
 from collections import Counter
 from collections.abc import Callable
@@ -273,6 +274,43 @@ def test_a_result_is_delivered_while_its_neighbour_runs(processes: bool, lanes: 
 
     w.run()
     assert sorted(seen) == list(range(COUNT))
+
+
+@KINDS
+def test_a_function_of_c_is_divided_like_any_other(processes: bool) -> None:
+    """How far a batch has come is seen by the line that it is at, where there is no frame of the function."""
+    (far, near), nothing = os.pipe(), os.open(os.devnull, os.O_RDONLY)
+    seen: list[bytes] = []
+    items = [Args(nothing, 1)] * COUNT
+    items[1234] = Args(far, 1)
+    w = Work(items, cpus=1, useMultiprocessing=processes)
+    w.job(os.read)
+
+    @w.result
+    def show(result: bytes) -> None:
+        seen.append(result)
+        if len(seen) == 1234:
+            os.write(near, b"!")
+
+    w.run()
+    assert sorted(seen) == [b""] * (COUNT - 1) + [b"!"]
+    for file in (far, near, nothing):
+        os.close(file)
+
+
+def test_a_stream_within_a_job_is_one_value_of_the_stream_around_it() -> None:
+    waiting = waiting_at(Marks(COUNT), 700)
+
+    def job(number: int) -> Any:
+        if number != 700:
+            return waiting(number)
+        inner = Work(range(696, 701))
+        inner.job(lambda each: waiting(each) if each == 700 else None)
+        return Multiple(inner.run())
+
+    w = Work(range(COUNT), cpus=2)
+    w.job(job)
+    assert sorted(w.run()) == list(range(COUNT))
 
 
 @pytest.mark.parametrize("lanes", [1, 2])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from threading import Semaphore
 from typing import Any
 
 import pytest
@@ -18,6 +19,7 @@ from job_stream.stream.plan import LAST, Builder, Kind, Stage
 from job_stream.values import Sent
 from job_stream.workers import lane as lanes
 from job_stream.workers import reporting, surplus
+from job_stream.workers.interruption import Interruption
 from job_stream.workers.lane import Lane
 from job_stream.workers.surplus import DRAW_BYTES, DRAW_ITEMS
 
@@ -91,7 +93,7 @@ class Notes:
 ROUNDS = 200
 
 
-def looping(board: SharedWords, event: Any, saved: bool) -> list[Repaid]:
+def looping(board: SharedWords, event: Any, saved: bool, work: Any = abs) -> list[Repaid]:
     """What a lane repays that runs one frame of many rounds, with one item each; something happens in the second."""
 
     def head(store: Object, first: int) -> int | None:
@@ -103,7 +105,7 @@ def looping(board: SharedWords, event: Any, saved: bool) -> list[Repaid]:
     builder = Builder()
     stage = Stage(Kind.FRAME, "head", head, store=lambda: Object(rounds=0), emit=lambda store: store)
     frame = builder.open_frame(stage)
-    builder.add(Stage(Kind.JOB, "work", abs))
+    builder.add(Stage(Kind.JOB, "work", work))
     builder.close_frame(Stage(Kind.END, "end", lambda store, number: None))
     link = Notes(Lend(1, 1, ((0, WorkBatch(0, frame, 1, Live([0]), base=0)),)))
     evaluator = Evaluator(builder.plan(), None, board.note(1), None)
@@ -129,6 +131,27 @@ def test_a_frame_is_handed_over_when_the_state_is_asked_for_whether_or_not_other
 
     assert is_handed_over(looping(board, ask, saved=False))
     assert not is_handed_over(looping(board, lambda: None, saved=False))
+
+
+def test_a_frame_in_which_one_thing_follows_the_other_stays_though_others_want_work_and_its_items_take_long(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    looks, look = Semaphore(0), Interruption.look
+
+    def counted(self: Interruption) -> float | None:
+        delay = look(self)
+        looks.release()
+        return None if delay is None else 1e-3
+
+    def slow(number: int) -> int:
+        for _ in range(10 if number == 2 else 0):
+            assert looks.acquire(timeout=DEADLINE_S)
+        return number
+
+    monkeypatch.setattr(Interruption, "look", counted)
+    board = SharedWords(shared=False)
+    board.flags[WANTED] = 1
+    assert not is_handed_over(looping(board, lambda: None, saved=False, work=slow))
 
 
 @pytest.mark.parametrize("saved", [True, False])
