@@ -251,12 +251,13 @@ class Surplus:
 
     @property
     def is_in_frame(self) -> bool:
-        """Whether all that is under way belongs to a frame that a value of the unit has opened, or is about to open."""
+        """Whether all that is under way belongs to a frame that a value of the unit has opened. What the stack does not
+        show, such as a value that is about to open one, or is being folded, does not count."""
         origin = self._origin
         if origin is None or self._plan.places[origin.place].kind != Kind.FRAME:
             return False
         above = [entry for entry in self._stack.entries if entry is not origin]
-        return not above or (type(above[0]) is ScopeMark and _is_frame_of(above[0], origin))
+        return bool(above) and type(above[0]) is ScopeMark and _is_frame_of(above[0], origin)
 
     def leave_frame(self) -> tuple[int, WorkBatch]:
         """Makes products of all of the unit but the frame under way: the value that has opened it stays, as if it had
