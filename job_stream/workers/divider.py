@@ -54,9 +54,10 @@ class Divider:
             self._is_asleep = False
 
     def close(self) -> None:
-        """Ends the thread."""
+        """Ends the thread, and forgets what it has looked at: what that holds goes with the lane, and not later."""
         move_on(self)
         self.pause()
+        self._look = _nothing
 
     # around a fork ----------------------------------------------------------------------------------------------------
 
@@ -83,3 +84,7 @@ class Divider:
         """In the forked process, which is no lane."""
         self._thread = None
         self._is_over = True
+
+
+def _nothing() -> None:
+    """There is nothing to look at any more."""

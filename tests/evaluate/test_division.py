@@ -249,6 +249,52 @@ def test_while_a_frame_is_begun_its_neighbours_go_on() -> None:
     assert sorted(w.run()) == list(range(COUNT))
 
 
+@pytest.mark.parametrize("where", ["store", "emit", "after", "reduce"])
+def test_whatever_waits_around_a_frame_nothing_is_lost(where: str, tmp_path: Path) -> None:
+    """There are places where all that is under way of a unit does not show on the stack."""
+    marks, once = Marks(COUNT), Once(tmp_path)
+
+    def wait(here: str, done: int) -> None:
+        """Waits in the midst of the work, until all frames have been begun but so many."""
+        if here == where and marks.missing < COUNT - 500 and once():
+            wait_until(lambda: marks.missing <= done, "all other frames")
+
+    def store() -> Object:
+        wait("store", 1)
+        return Object(found=[])
+
+    def emit(store: Object) -> list[int]:
+        wait("emit", 0)
+        return store.found
+
+    w = Work(range(COUNT), cpus=2)
+
+    @w.frame(store=store, emit=emit)
+    def begin(store: Object, first: int) -> Any:
+        marks.set(first)
+        if not store.found:
+            store.found.append(first)
+            return first
+
+    @w.frameEnd
+    def end(store: Object, number: int) -> None:
+        pass
+
+    @w.job
+    def after(found: list[int]) -> int:
+        wait("after", 0)
+        return found.pop()
+
+    @w.reduce(store=lambda: Object(found=[]), emit=lambda store: sorted(store.found))
+    def keep(store: Object, works: list[int], others: list[Object]) -> None:
+        wait("reduce", 0)
+        store.found += works
+        for other in others:
+            store.found += other.found
+
+    assert w.run() == [list(range(COUNT))]
+
+
 # what is done ---------------------------------------------------------------------------------------------------------
 
 
