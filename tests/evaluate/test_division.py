@@ -560,7 +560,7 @@ threads = []
 os.register_at_fork(before=lambda: threads.append(threading.active_count()))  # the first to register is called last
 
 import sys
-sys.path.insert(0, TESTS)
+sys.path[:0] = TESTS
 from test_division import COUNT, Marks, waiting_at
 from job_stream import Work
 
@@ -585,7 +585,7 @@ print([result for result in w.run() if type(result) is tuple])
 
 def test_a_job_that_forks_is_a_process_with_one_thread_then_and_is_divided_later(tmp_path: Path) -> None:
     path = tmp_path / "script.py"
-    path.write_text(FORKING.replace("TESTS", repr(str(Path(__file__).parent))))
+    path.write_text(FORKING.replace("TESTS", repr([str(folder) for folder in Path(__file__).parents[:2]])))
     ended = Script(path, []).ended()
     assert (ended.code, ended.out) == (0, "[(-2, 1)]\n"), ended.err
 
@@ -594,7 +594,7 @@ def test_a_job_that_forks_is_a_process_with_one_thread_then_and_is_divided_later
 ON_RANKS = """
 import sys
 from pathlib import Path
-sys.path.insert(0, TESTS)
+sys.path[:0] = TESTS
 import job_stream
 from job_stream import Multiple, Object, Work, getRank
 from support import Tally, wait_until
@@ -638,6 +638,6 @@ if getRank() == 0:
 @pytest.mark.parametrize("kind", ["jobs", "map", "children"])
 def test_on_two_ranks_one_item_may_wait_for_all_others(tmp_path: Path, kind: str, place: int) -> None:
     script = tmp_path / "script.py"
-    script.write_text(ON_RANKS.replace("TESTS", repr(str(Path(__file__).parents[1]))))
+    script.write_text(ON_RANKS.replace("TESTS", repr([str(folder) for folder in Path(__file__).parents[:2]])))
     ended = mpirun(script, 2, kind, place, env={"JOBS_CPUS": "1"}, deadline_s=2 * DEADLINE_S)
     assert (ended.code, ended.out) == (0, "True\n"), ended.err
