@@ -79,7 +79,7 @@ class Rank:
                  lanes_of: tuple[int, ...] = (), state: State | None = None) -> None:  # fmt: skip
         self._plan = plan
         self._state = RankState(plan, parts, lanes, number)
-        self._lane_table = LaneTable(self._state)
+        self._lane_table = LaneTable(self._state, alone=len(lanes_of) < 2)
         self._peer_lending = PeerLending(self._state, self._lane_table, lanes_of or (lanes,))
         self._debts = Debts(self._state, self._peer_lending.alone)
         self._router = Router(self._state, self._debts)
@@ -139,8 +139,8 @@ class Rank:
     @property
     def deadline(self) -> float | None:
         """When the rank wants to hear of something, on the clock of ``handle``; ``Nothing`` will do."""
-        deadlines = (self._debts.deadline, self._peer_lending.deadline, self._snapshots.deadline, self._stalls.deadline)
-        return min((time for time in deadlines if time is not None), default=None)
+        parts = (self._lane_table, self._debts, self._peer_lending, self._snapshots, self._stalls)
+        return min((part.deadline for part in parts if part.deadline is not None), default=None)
 
     def handle(self, event: Event, now: float = 0.0) -> list[Action]:
         """Takes one event; returns what is to be done about it, in order.
