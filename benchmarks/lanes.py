@@ -70,6 +70,8 @@ class SimulatedLanes:
         for action in actions:
             if type(action) is m.Lend:
                 self._lent(action)
+            elif type(action) is m.StartLane:
+                self._later(1e-3, m.LaneForked(action.lane))
             elif type(action) is m.TakeBack:
                 self._taken_back(action.lane)
 

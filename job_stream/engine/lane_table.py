@@ -127,6 +127,7 @@ class LaneTable:
         self._last += 1
         lane = self._lanes[self._last] = _LaneEntry(processes)
         lanes.started += 1
+        lanes.growth.starts(self._last, self._state.now)
         lanes.file(self._last, lane)
         self._state.actions.append(StartLane(self._last, processes))
         return self._last
@@ -160,10 +161,16 @@ class LaneTable:
     @property
     def deadline(self) -> float | None:
         """When there may be more lanes."""
-        deadlines = [lanes.growth.deadline(lanes.started) for lanes in self._kinds.values()]
+        deadlines = [lanes.growth.deadline for lanes in self._kinds.values()]
         return min((due for due in deadlines if due is not None), default=None)
 
     # news of lanes ----------------------------------------------------------------------------------------------------
+
+    def forked(self, number: int) -> None:
+        """A lane that was started is there."""
+        lane = self._lanes.get(number)
+        if lane is not None:
+            self._kinds[lane.processes].growth.heard_of(number, self._state.now)
 
     def repaid(self, number: int) -> None:
         """A lane has said what became of a parcel."""
@@ -183,6 +190,7 @@ class LaneTable:
 
     def _file(self, number: int, lane: _LaneEntry) -> None:
         lanes = self._kinds[lane.processes]
+        lanes.growth.heard_of(number, self._state.now)
         lanes.file(number, lane)
         if lane.computed and not (lane.running or lane.flushing):
             (lanes.framed if self._holds_frames(number) else lanes.stored).add(number)
@@ -200,6 +208,7 @@ class LaneTable:
         lane = self._lanes.pop(number)
         lanes = self._kinds[lane.processes]
         lanes.started -= 1
+        lanes.growth.heard_of(number, self._state.now)
         lanes.forget(number)
         lanes.awaited.discard(number)
         self.running -= lane.running

@@ -32,6 +32,7 @@ from .messages import (
     Halt,
     Heard,
     KeeperLost,
+    LaneForked,
     LaneLost,
     Lend,
     Nothing,
@@ -140,7 +141,8 @@ class Rank:
     def deadline(self) -> float | None:
         """When the rank wants to hear of something, on the clock of ``handle``; ``Nothing`` will do."""
         parts = (self._lane_table, self._debts, self._peer_lending, self._snapshots, self._stalls)
-        return min((part.deadline for part in parts if part.deadline is not None), default=None)
+        deadlines = [part.deadline for part in parts]
+        return min((time for time in deadlines if time is not None), default=None)
 
     def handle(self, event: Event, now: float = 0.0) -> list[Action]:
         """Takes one event; returns what is to be done about it, in order.
@@ -227,6 +229,9 @@ class Rank:
     def _on_returned(self, event: Returned) -> None:
         if event.lane in self._lane_table:  # otherwise it died meanwhile, and all it owed has been given back
             self._lane_table.returned(event.lane, event.loans)
+
+    def _on_lane_forked(self, event: LaneForked) -> None:
+        self._lane_table.forked(event.lane)
 
     def _on_lane_died(self, event: LaneLost) -> None:
         fails = self._blame.died(event)
@@ -352,6 +357,7 @@ _HANDLERS: dict[type, Any] = {
     SourceGave: Rank._on_source,
     Repaid: Rank._on_repaid,
     Returned: Rank._on_returned,
+    LaneForked: Rank._on_lane_forked,
     LaneLost: Rank._on_lane_died,
     Answered: Rank._on_answered,
     KeeperLost: Rank._on_keeper_died,

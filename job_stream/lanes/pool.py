@@ -224,29 +224,29 @@ class ProcessPool:
     def _decode_reply(self, data: bytes, fds: list[int]) -> Any:
         return self._codec.decode(data[4:], fds, int.from_bytes(data[:4], "little"))
 
-    def reports(self) -> list[Died]:
-        """What the nursery has to say: deaths, after which the child is forgotten.
+    def reports(self) -> list[Died | Forked]:
+        """What the nursery has to say: children that are there, and deaths, after which the child is forgotten.
 
         Raises:
             EngineError: it is gone.
             LimitError: the system has refused to make another child.
         """
-        deaths: list[Died] = []
+        news: list[Died | Forked] = []
         for report in self._hold.reports():
             if type(report) is NotForked:
                 raise refusal(report.error, self._refused())
             child = self._children.get(report.lane)
             if child is None:
                 continue
-            if type(report) is Died:
-                deaths.append(report)
-            elif type(report) is Forked:
+            if type(report) is Forked:
                 child.pid = report.pid
                 self._forking -= 1
+            if isinstance(report, (Died, Forked)):
+                news.append(report)
             elif type(report) is Stopped:
                 self._note_stop(report.lane, child, report.stopped)
         self._fork_wanted()
-        return deaths
+        return news
 
     def _note_stop(self, lane: int, child: _Child, stopped: bool) -> None:
         child.stopped_at = monotonic_ns() if stopped else None
