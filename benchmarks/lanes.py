@@ -1,15 +1,8 @@
-"""What the engine's thread does for a parcel where a rank has hundreds of lanes, on a machine that has not.
-
-Either the engine alone is asked, by lanes that exist in simulated time only (``engine_s``). Or a whole run is measured
-whose workers are feigned: one process answers for all of them at once, and says that it has worked (``thread_s``).
-"""
+"""What the engine needs for a parcel where a rank has hundreds of lanes, on a machine that has not: the engine is real,
+and its lanes exist in simulated time only."""
 
 import gc
 import heapq
-import os
-import select
-import socket
-import sys
 from collections import deque
 from time import thread_time
 from typing import Any
@@ -17,13 +10,10 @@ from typing import Any
 from job_stream.engine import messages as m
 from job_stream.engine.backlog import Part
 from job_stream.engine.rank import Rank
-from job_stream.memory.codec import Codec
 from job_stream.stream.plan import Builder, Kind, Plan, Stage
-from job_stream.workers.links import close_segment, receive, send
-from job_stream.workers.protocol import KINDS, Fork, Forked
 
 ITEM_S = 1e-3
-PARCELS_PER_LANE = 20
+FORK_S = 1e-3
 ITEMS_PER_LANE = 400
 
 
@@ -71,7 +61,7 @@ class SimulatedLanes:
             if type(action) is m.Lend:
                 self._lent(action)
             elif type(action) is m.StartLane:
-                self._later(1e-3, m.LaneForked(action.lane))
+                self._later(FORK_S, m.LaneForked(action.lane))
             elif type(action) is m.TakeBack:
                 self._taken_back(action.lane)
 
@@ -104,8 +94,8 @@ class SimulatedLanes:
         heapq.heappush(self._events, (self._now + seconds, self._order, event))
 
 
-def engine_s(lanes: int) -> float:
-    """CPU seconds of the engine alone for each parcel."""
+def cpu_s_per_parcel(lanes: int) -> float:
+    """CPU seconds that the engine takes for each parcel, all events that it leads to included."""
     simulated = SimulatedLanes(lanes)
     gc.collect()
     simulated.run()

@@ -1,7 +1,19 @@
 """The workloads, in the order of the table."""
 
 from benchmarks.harness import Workload
-from benchmarks.workloads import arrays, checkpoints, frames, noop, ranks, resources, simulated, startup, tasks, words
+from benchmarks.workloads import (
+    arrays,
+    checkpoints,
+    frames,
+    lanes,
+    noop,
+    ranks,
+    resources,
+    simulated,
+    startup,
+    tasks,
+    words,
+)
 
 ALL: tuple[Workload, ...] = (
     startup.STARTUP,
@@ -20,5 +32,6 @@ ALL: tuple[Workload, ...] = (
     checkpoints.CHECKPOINTS,
     checkpoints.OPEN_WORK,
     *ranks.RANK_WORKLOADS,
+    lanes.MANY_LANES,
     simulated.SIMULATED,
 )

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import select
 from time import monotonic
+from typing import TYPE_CHECKING
 
-from ..checkpoints.saver import Saver
 from ..engine import messages as m
 from ..engine.rank import Rank
 from ..errors import CheckpointError
@@ -26,6 +26,9 @@ from .actions import Actions
 from .reports import Reporter
 from .shell import Shell
 from .sleeping import OtherRanks, PollPolicy
+
+if TYPE_CHECKING:
+    from ..checkpoints.saver import Saver
 
 __all__ = ["Loop"]
 
