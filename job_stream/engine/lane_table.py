@@ -128,6 +128,8 @@ class LaneTable:
         lane = self._lanes[self._last] = _LaneEntry(processes)
         lanes.started += 1
         lanes.growth.starts(self._last, self._state.now)
+        if not processes:
+            lanes.growth.heard_of(self._last, self._state.now)  # a thread is there at once
         lanes.file(self._last, lane)
         self._state.actions.append(StartLane(self._last, processes))
         return self._last

@@ -12,7 +12,7 @@ from job_stream.engine.growth import AT_ONCE
 from job_stream.engine.ordered import Lowest, Times
 from job_stream.engine.parcels import JOURNEY_S, Costs
 from job_stream.engine.rank import Rank
-from job_stream.stream.plan import Kind
+from job_stream.stream.plan import Builder, Kind, Stage
 
 LANES = 600
 TINY_S, LONG_S, FORK_S = 1e-6, 10.0, 0.002
@@ -98,6 +98,18 @@ def test_lanes_stuck_in_what_was_thought_to_be_short_do_not_keep_others_from_bei
     loans = tuple(number for number, _ in rank._state.ledger.of(lane))[1:]
     (again,) = only(m.Lend, rank.handle(m.Returned(lane, loans), now))
     assert again.lane == AT_ONCE + 1
+
+
+def test_threads_need_not_be_heard_of_before_there_are_more():
+    builder = Builder()
+    builder.add(Stage(Kind.JOB, "job", abs, processes=False))
+    rank = Rank(builder.plan(), (Part(10 * LANES),), LANES)
+    started, now = len(only(m.StartLane, rank.handle(m.Nothing()))), 0.0
+    while started < LANES:
+        assert rank.deadline > now
+        now = rank.deadline
+        assert now < 0.1
+        started += len(only(m.StartLane, rank.handle(m.Nothing(), now)))
 
 
 def test_few_lanes_are_all_started_at_once():
