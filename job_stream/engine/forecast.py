@@ -7,8 +7,8 @@ from itertools import islice
 from math import inf
 
 from .ledger import Loan, Piece
-from .ordered import Times
 from .parcels import Costs
+from .priorities import Times
 
 __all__ = ["Forecast"]
 

@@ -12,7 +12,7 @@ from .forecast import Forecast
 from .growth import Growth
 from .ledger import Piece
 from .messages import Flush, Lend, Resume, Signal, StartLane, TakeBack
-from .ordered import Lowest
+from .priorities import Lowest
 from .rank_state import RankState
 from .scopes import STREAM
 

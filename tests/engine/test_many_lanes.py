@@ -9,8 +9,8 @@ from engine_support import only, plan_of
 from job_stream.engine import messages as m
 from job_stream.engine.backlog import Part
 from job_stream.engine.growth import AT_ONCE
-from job_stream.engine.ordered import Lowest, Times
 from job_stream.engine.parcels import JOURNEY_S, Costs
+from job_stream.engine.priorities import Lowest, Times
 from job_stream.engine.rank import Rank
 from job_stream.stream.plan import Builder, Kind, Stage
 
