@@ -51,7 +51,8 @@ def _heard(event: Heard) -> tuple[Any, ...]:
 
 HEADS: dict[type, Callable[[Any], Any]] = {
     SourceGave: itemgetter(1), Repaid: _repaid, Returned: _whole, LaneForked: _whole, LaneLost: _whole,
-    Answered: itemgetter(0, 3), KeeperLost: _whole, ResultsTaken: _whole, Save: _whole, Nothing: _whole, Heard: _heard, RankLost: _whole,
+    Answered: itemgetter(0, 3), KeeperLost: _whole, ResultsTaken: _whole, Save: _whole, Nothing: _whole,
+    Heard: _heard, RankLost: _whole,
 }  # fmt: skip
 """What is kept of an event: all of it that is no payload."""
 
