@@ -1,4 +1,7 @@
-"""Whether a stream has checkpoints, as keywords and the environment say."""
+"""Whether a stream has checkpoints, as keywords and the environment say.
+
+Every stream asks, and most have none. So what writes them is loaded by those that have.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,7 @@ import os
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from types import NoneType
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from ..errors import PlanError
 from ..ground.contexts import context
@@ -14,9 +17,9 @@ from ..ground.environment import CHECKPOINT
 from ..ground.texts import shorten
 from ..stream.checks import is_seconds
 from ..stream.plan import Plan
-from .saver import Saver
-from .signals import handling_stop_signals, stand_by, stop_at_once
-from .stopping import TimeLimit
+
+if TYPE_CHECKING:
+    from .saver import Saver
 
 __all__ = ["INTERVAL_S", "Checkpointing", "ignoring_stop_signals"]
 
@@ -55,6 +58,8 @@ class Checkpointing:
         self._interval_s = float(interval_s)
         self._limit_s = None if limit_s is None else float(limit_s)
         if self.path is not None:
+            from .signals import stand_by
+
             stand_by()
 
     @context
@@ -92,6 +97,10 @@ class Checkpointing:
         return saver
 
     def _saver(self, path: str, plan: Plan, journal: str) -> Saver:
+        from .saver import Saver
+        from .signals import handling_stop_signals, stop_at_once
+        from .stopping import TimeLimit
+
         with handling_stop_signals(stop_at_once):
             return Saver(path, self._interval_s, TimeLimit(self._limit_s), plan, journal)
 
@@ -116,4 +125,6 @@ def _whole(path: str) -> str:
 
 def ignoring_stop_signals() -> AbstractContextManager[None]:
     """Within, a rank other than the primary stays when it is asked to end, since the primary has to save first."""
+    from .signals import handling_stop_signals
+
     return handling_stop_signals(lambda number, frame: None)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-from ..checkpoints.saver import Saver
 from ..memory.buffers import Buffers
 from ..memory.words import SharedWords
 from ..observe.observer import Watchers
@@ -12,6 +11,9 @@ from ..values import Failure
 from .pools import Pools
 from .prefetch import LazyPrefetcher
 from .shutdown import Mailbox, Shutdown
+
+if TYPE_CHECKING:
+    from ..checkpoints.saver import Saver
 
 __all__ = ["FailRun", "Shell"]
 
