@@ -47,7 +47,8 @@ class JobKeywords(StageKeywords, total=False):
     """Of ``job``."""
 
     alone: bool | None
-    where: Literal["primary"] | None
+    where: str | Callable[..., str | None] | None
+    cores: int | Callable[..., int] | None
 
 
 class StoreKeywords(StageKeywords, total=False):
@@ -57,9 +58,11 @@ class StoreKeywords(StageKeywords, total=False):
     emit: Callable[[Any], Any] | None
 
 
-class FrameKeywords(StoreKeywords, JobKeywords, total=False):
+class FrameKeywords(StoreKeywords, total=False):
     """Of ``frame``."""
 
+    alone: bool | None
+    where: Literal["primary"] | None
     key: Callable[..., int] | None
 
 

@@ -99,7 +99,8 @@ class LaneTable:
         self._lanes: dict[int, _LaneEntry] = {}
         self._kinds = {processes: _Lanes(state.lanes) for processes in state.kinds}
         self._forecast = None if alone else Forecast(state.costs)
-        self._pins = any(place.primary for place in state.plan.places)
+        self._pins = any(place.primary or place.allotted for place in state.plan.places)
+        self._allots = any(place.allotted for place in state.plan.places)
         self._last = 0
         self._signal = Signal(False, False)
 
@@ -139,6 +140,8 @@ class LaneTable:
         lane = self._lanes[number]
         if self._forecast is not None:
             self._forecast.lent(number, pieces, lane.running > 0, self._state.now)
+        if self._allots:
+            self._state.hold(pieces)
         lane.running += 1
         self.running += 1
         self._kinds[lane.processes].file(number, lane)
@@ -246,7 +249,8 @@ class LaneTable:
             return True
         places = self._state.plan.places
         running = [loan for _, loan in self._state.ledger.of(number) if loan.running]
-        return any(not places[piece.work.place].primary for loan in running[1:] for piece in loan.units.values())
+        waiting = (places[piece.work.place] for loan in running[1:] for piece in loan.units.values())
+        return any(not (place.primary or place.allotted) for place in waiting)
 
     def _take_back(self, lanes: _Lanes, numbers: list[int]) -> None:
         for number in numbers:

@@ -144,8 +144,11 @@ class Ledger:
             pieces.append(piece)
         return pieces
 
-    def compute(self, number: int, names: tuple[int, ...]) -> None:
-        self._loans[number].computed.update(names)
+    def compute(self, number: int, names: tuple[int, ...]) -> list[Piece]:
+        """Notes which units of a loan have been computed, and are to be closed later; gives their pieces."""
+        loan = self._loans[number]
+        loan.computed.update(names)
+        return [loan.units[name] for name in names]
 
     def drop(self, number: int) -> Loan:
         return self._remove(number)

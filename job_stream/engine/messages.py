@@ -11,8 +11,10 @@ from enum import Enum
 from typing import Any, NamedTuple
 
 __all__ = [
+    "ANYWHERE",
     "COUNTED",
     "HOME",
+    "PRIMARY",
     "AllStill",
     "Answered",
     "Ask",
@@ -99,6 +101,9 @@ class Same(NamedTuple):
         return 0
 
 
+ANYWHERE, PRIMARY = "", "primary"
+"""What stands for a host where any will do, and where it is to be the primary itself."""
+
 HOME = -(1 << 40)
 """What another rank names as the scope of what it repays: that of the units which the same repayment closes. Lanes
 name theirs by numbers below it: see ``Repaid.stand_ins``."""
@@ -112,7 +117,9 @@ class WorkBatch(NamedTuple):
     The first ``skip`` values of the payload are done; of the Multiple that the first one gives, ``inner`` elements are.
     ``resume``: the payload is a frame between two rounds or, at the end of a segment, a store that is to be emitted, in
     a scope with this ``key``. ``base``: the position in the source, of what comes straight from there. ``failed``: it
-    has ended its worker, and a failure is to go on in its place: the cause, how often, and whether its time was up.
+    has ended its worker, and a failure is to go on in its place: the cause, how often, and whether its time was up;
+    zero times where it has never been begun, since there is no host for it. ``needs``: a host and a number of cores,
+    at a place where items are allotted.
     """
 
     scope: int
@@ -126,6 +133,7 @@ class WorkBatch(NamedTuple):
     one_by_one: bool = False
     key: int = 0
     failed: tuple[str, int, bool] | tuple[()] = ()
+    needs: tuple[str, int] | None = None
 
 
 class Output(NamedTuple):

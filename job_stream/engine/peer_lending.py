@@ -187,7 +187,7 @@ class PeerLending:
             pieces = self._share(need, full)
             if pieces:
                 del self._needs[rank]
-                self._lend(rank, pieces)
+                self.lend(rank, pieces)
 
     def _answer(self, rank: int, need: _Need, busy: bool) -> None:
         """Refuses, if it is time; sees to it that the need is looked at again."""
@@ -217,7 +217,8 @@ class PeerLending:
         self.remind(self._begin + MEASURE_S)
         return True
 
-    def _lend(self, rank: int, pieces: list[Piece]) -> None:
+    def lend(self, rank: int, pieces: list[Piece]) -> None:
+        """Lends these to another rank, whether it has asked or not."""
         loan = self._state.ledger.lend(holder_of(rank), pieces)
         units = tuple((name, piece.work) for name, piece in enumerate(pieces))
         self._state.actions.append(Send(rank, Lend(0, loan, units)))

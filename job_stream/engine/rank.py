@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ..stream.plan import Plan
+from .allotments import Allotments
 from .backlog import Part
 from .capture import State, capture, restore
 from .completion import Progress
@@ -76,14 +77,19 @@ class Rank:
         number: of this rank; 0 is the home of the stream.
         lanes_of: the lanes of all ranks.
         state: to go on from; the same plan and parts belong to it.
+        hosts_of: the names of all ranks' hosts; none: they are on one.
     """
 
     def __init__(self, plan: Plan, parts: tuple[Part, ...], lanes: int, number: int = 0,
-                 lanes_of: tuple[int, ...] = (), state: State | None = None) -> None:  # fmt: skip
+                 lanes_of: tuple[int, ...] = (), state: State | None = None,
+                 hosts_of: tuple[str, ...] = ()) -> None:  # fmt: skip
         self._plan = plan
-        self._state = RankState(plan, parts, lanes, number)
+        allots = number == 0 and any(place.allotted for place in plan.places)
+        lanes_of = lanes_of or (lanes,)
+        allotments = Allotments(hosts_of or ("",) * len(lanes_of), lanes_of) if allots else None
+        self._state = RankState(plan, parts, lanes, number, allotments)
         self._lane_table = LaneTable(self._state, alone=len(lanes_of) < 2)
-        self._peer_lending = PeerLending(self._state, self._lane_table, lanes_of or (lanes,))
+        self._peer_lending = PeerLending(self._state, self._lane_table, lanes_of)
         self._debts = Debts(self._state, self._peer_lending.alone)
         self._router = Router(self._state, self._debts)
         self._progress = Progress(self._state, self._debts)
@@ -207,7 +213,7 @@ class Rank:
         if kept:
             origin = closed[-1] if closed and event.lane > 0 else None
             for piece in state.ledger.keep(event.lane, event.loan, kept, origin):
-                state.register(piece)
+                state.keep(event.lane, piece)
         for piece in closed:
             state.close_piece(piece)
         if event.lane > 0:
@@ -233,7 +239,7 @@ class Rank:
         if event.returned:
             self._state.give_back(self._state.ledger.close(event.loan, event.returned))
         if event.computed:
-            self._state.ledger.compute(event.loan, event.computed)
+            self._state.compute(event.loan, event.computed)
         self._lane_table.repaid(event.lane)
 
     def _on_returned(self, event: Returned) -> None:
@@ -332,6 +338,15 @@ class Rank:
         for _, loan in self._state.drop_loans(holder_of(event.rank)):
             self._state.give_back(list(loan.units.values()))
         self._debts.lender_died(event.rank)
+        self._lose_host(event.rank)
+
+    def _lose_host(self, rank: int) -> None:
+        allotments = self._state.allotments
+        if allotments is None:
+            return
+        allotments.lost(rank)
+        for piece, reason in allotments.take_refused():
+            self._state.refuse(piece, reason)
 
     # standing still ---------------------------------------------------------------------------------------------------
 

@@ -12,8 +12,9 @@ from heapq import heappop, heappush
 from typing import Any
 
 from ..stream.plan import Kind, Plan
+from .allotments import Allotments, cores_of, needs_of
 from .backlog import Backlog, Part, Source, cut, is_counted
-from .ledger import Ledger, Loan, Piece
+from .ledger import Ledger, Loan, Piece, holder_of
 from .messages import Action, CallKind, WorkBatch
 from .parcels import Costs
 from .scopes import STREAM, Scope, Scopes
@@ -61,9 +62,15 @@ class RankState:
         parts: of the initial work; nothing but for rank 0.
         lanes: how many lanes of each kind there may be.
         number: of the rank.
+        allotments: what waits for a host that has what it needs; None: that is none of this rank's business.
+
+    Attributes:
+        held: how many lanes more than their own what runs here stands for, since it needs several cores.
     """
 
-    def __init__(self, plan: Plan, parts: tuple[Part, ...], lanes: int, number: int) -> None:
+    def __init__(
+        self, plan: Plan, parts: tuple[Part, ...], lanes: int, number: int, allotments: Allotments | None = None
+    ) -> None:
         self.plan = plan
         self.number = number
         self.lanes = lanes
@@ -78,6 +85,9 @@ class RankState:
         self.touched = Touched([STREAM] if number == 0 else [])
         self.actions: list[Action] = []
         self.now = 0.0
+        self.allotments = allotments
+        self.held = 0
+        self._holding: set[Piece] = set()
         self.source_open = not self.source.exhausted
         if self.source_open:
             self.scopes[STREAM].enter(0)
@@ -107,13 +117,44 @@ class RankState:
     def give_back(self, pieces: list[Piece]) -> None:
         """Pieces wait again, or from now on, unless nobody waits for them."""
         for piece in pieces:
-            if piece.work.scope in self.scopes:
+            if piece.work.needs:
+                self._give_back_allotted(piece)
+            elif piece.work.scope in self.scopes:
                 self._backlog(piece.work).push(piece)
+
+    def _give_back_allotted(self, piece: Piece) -> None:
+        """The same where it needs a host: at rank 0 it waits for one, elsewhere that has been found."""
+        allotments = self.allotments
+        self._let_go(piece)
+        if piece.work.scope not in self.scopes:
+            return
+        if allotments is None or piece.work.failed:
+            self._backlog(piece.work).push(piece)
+        elif reason := allotments.refusal(needs_of(piece)):
+            self.refuse(piece, reason)
+        elif allotments.is_given(piece):
+            allotments.give_back(piece)
+        else:
+            allotments.push(piece)
+
+    def refuse(self, piece: Piece, reason: str) -> None:
+        """There is no host for a piece: whoever is lent it now has it fail."""
+        if self.allotments is not None:
+            self.allotments.release(piece)
+        refused = piece.work._replace(one_by_one=False, failed=(reason, 0, False))
+        self.open(refused)
+        self.push(refused)
+        self.close_piece(piece)
+
+    def allot(self, piece: Piece) -> None:
+        """A piece is to be done by this rank itself."""
+        self._backlog(piece.work).push(piece)
 
     @property
     def pieces(self) -> list[Piece]:
         """Every piece, whether it waits or is lent."""
-        return [piece for backlog in self.waiting for piece in backlog.pieces] + self.ledger.pieces
+        allotted = [] if self.allotments is None else self.allotments.pieces
+        return [piece for backlog in self.waiting for piece in backlog.pieces] + allotted + self.ledger.pieces
 
     @property
     def waiting(self) -> list[Backlog]:
@@ -122,7 +163,8 @@ class RankState:
 
     def _backlog(self, work: WorkBatch) -> Backlog:
         place = self.plan.places[work.place]
-        return (self.pinned if place.primary else self.backlogs)[place.processes]
+        stays = place.primary or (place.allotted and not work.failed)
+        return (self.pinned if stays else self.backlogs)[place.processes]
 
     def kind(self, work: WorkBatch) -> bool:
         """Whether it is done by processes."""
@@ -177,7 +219,42 @@ class RankState:
 
     # closing ----------------------------------------------------------------------------------------------------------
 
+    def hold(self, pieces: list[Piece]) -> None:
+        """Pieces go to a lane here; some may need several cores."""
+        for piece in pieces:
+            if piece.work.needs and not piece.work.failed and piece not in self._holding:
+                self._holding.add(piece)
+                self.held += cores_of(piece) - 1
+
+    def _let_go(self, piece: Piece) -> None:
+        if piece in self._holding:
+            self._holding.discard(piece)
+            self.held -= cores_of(piece) - 1
+
+    def keep(self, lane: int, piece: Piece) -> None:
+        """A borrower goes on with what was another piece before."""
+        self.register(piece)
+        if piece.work.needs:
+            if lane > 0:
+                self.hold([piece])
+            if self.allotments is not None:
+                self.allotments.keep(piece, holder_of(lane) if lane < 0 else self.number)
+
+    def compute(self, loan: int, names: tuple[int, ...]) -> None:
+        """A lane has computed units of a loan, but not repaid them yet."""
+        for piece in self.ledger.compute(loan, names):
+            if piece.work.needs:
+                self._done_with(piece)
+
+    def _done_with(self, piece: Piece) -> None:
+        """What a piece has needed is free."""
+        self._let_go(piece)
+        if self.allotments is not None:
+            self.allotments.release(piece)
+
     def close_piece(self, piece: Piece) -> None:
+        if piece.work.needs:
+            self._done_with(piece)
         scope = self.scopes.get(piece.work.scope)
         if scope is None:
             return  # dropped, since its lender is gone

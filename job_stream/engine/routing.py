@@ -97,7 +97,7 @@ class Router:
         if place.kind == Kind.END:
             raise EngineError(f"work at {place!r}, where there is nothing left to do")
         debt = self._state.scopes[work.scope].debt
-        if place.primary and debt is not None:
+        if debt is not None and (place.primary or (place.allotted and not work.failed)):
             self._debts.owe(debt, work)
             return
         self._state.open(work)

@@ -6,6 +6,7 @@ wait for its next one.
 
 from __future__ import annotations
 
+from .allotments import Allotments
 from .completion import Progress
 from .lane_table import LOANS_PER_LANE, LaneTable
 from .ledger import Piece
@@ -54,6 +55,8 @@ class Scheduling:
         """Lends whatever can be lent, and asks for more before it runs out."""
         full = self._pauses.paused
         self._lane_table.look()  # there may be more lanes by now
+        if self._state.allotments is not None:
+            self._allot(self._state.allotments)
         for depth in range(1, LOANS_PER_LANE + 1):
             for processes in self._state.kinds:
                 while self._lend_one(processes, full, depth):
@@ -70,6 +73,13 @@ class Scheduling:
         hungry = self._lane_table.serve_hungry(available, self._peer_lending.urgent)
         self._lane_table.signal(Signal(hungry, full))
 
+    def _allot(self, allotments: Allotments) -> None:
+        for rank, piece in allotments.serve():
+            if rank == self._state.number:
+                self._state.allot(piece)
+            else:
+                self._peer_lending.lend(rank, [piece])
+
     def _available(self, processes: bool, full: bool) -> bool:
         if self._state.has_waiting(processes):
             return True
@@ -78,12 +88,19 @@ class Scheduling:
     def _lend_one(self, processes: bool, full: bool, depth: int) -> bool:
         if not self._available(processes, full):
             return False
+        if self._state.held and self._is_held(processes):
+            return False
         number = self._lane_table.idlest(processes, depth)
         if number is None:
             return False
         waiting = self._state.has_waiting(processes)
         self._lane_table.lend(number, self._state.take_parcel(processes) if waiting else [self._take_source()])
         return True
+
+    def _is_held(self, processes: bool) -> bool:
+        """Whether what needs several cores leaves none to begin anything else with."""
+        state = self._state
+        return not state.pinned[processes] and self._lane_table.running + state.held >= state.lanes
 
     def _take_source(self) -> Piece:
         state = self._state

@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from .outboxes import FrameScope, Outbox, ScopeContext, StreamScope
 
-__all__ = ["PendingMultiple", "PendingValues", "ScopeMark", "elements_of"]
+__all__ = ["Allotted", "PendingMultiple", "PendingValues", "ScopeMark", "elements_of"]
+
+
+class Allotted(NamedTuple):
+    """A value on its way to a place where items are allotted, with the host and number of cores that it needs there."""
+
+    value: Any
+    needs: tuple[str, int]
 
 
 class PendingValues:
@@ -30,12 +37,12 @@ class PendingMultiple:
     has that can have the Multiple made once more; otherwise only this evaluator has what is left.
 
     ``remake`` makes the call again that gave the Multiple, for a retry; None: that call has changed a store, and must
-    not be made twice. ``attempts`` is how often it has been made.
+    not be made twice. ``attempts`` is how often it has been made. ``needs``: what the item needs for that.
     """
 
     __slots__ = (
-        "again", "attempts", "bound", "context", "draws", "item", "iterator", "key", "place", "remake", "taken",
-        "target",
+        "again", "attempts", "bound", "context", "draws", "item", "iterator", "key", "needs", "place", "remake",
+        "taken", "target",
     )  # fmt: skip
 
     def __init__(self, context: ScopeContext, place: int, target: int, item: Any, work: Any, again: bool = False,
@@ -52,6 +59,7 @@ class PendingMultiple:
         self.taken = 0
         self.key = 0
         self.draws: Any = None
+        self.needs: tuple[str, int] | None = None
 
 
 def elements_of(work: Any) -> Iterator[Any]:

@@ -27,7 +27,7 @@ from . import calls
 from .calls import Stop
 from .division import ATOMIC, UnderWay
 from .ending import Ending
-from .entries import PendingMultiple, PendingValues
+from .entries import Allotted, PendingMultiple, PendingValues
 from .failures import Failures, ItemSkipped
 from .keys import Keys, Unkeyed
 from .multiples import Multiples
@@ -90,7 +90,8 @@ class Evaluator:
         self._entries = self.stack.entries
         self._push, self._batch, self._measure = self.stack.push, self.stack.batch, self.pace.measure
         self._note = note
-        steps = {Kind.JOB: self._job, Kind.MAP: self._map, Kind.SWITCH: self._switch, Kind.FRAME: self.rounds.open,
+        steps = {Kind.JOB: self._job, Kind.MAP: self._map, Kind.SWITCH: self._switch,
+                 Kind.ALLOT: self._pass_on if processes is None else self._allot, Kind.FRAME: self.rounds.open,
                  Kind.FOLD: self._fold, Kind.END: self._end}  # fmt: skip
         self._steps = [steps[place.kind] for place in plan.places]
         self._foreign = [
@@ -255,6 +256,34 @@ class Evaluator:
         for goal, values in parts.items():
             self.stack.push(run.context, goal, values)
         self.pace.resemble(place)
+
+    # hosts and cores --------------------------------------------------------------------------------------------------
+
+    def _allot(self, run: PendingValues) -> None:
+        """Asks what a value needs at the next place, and leaves it to the primary to find that."""
+        place = self._places[run.place]
+        (value,) = self._batch(run, 1)
+        started = self.pace.now
+        try:
+            needs = self.failures.call(place, "", value, self.keys.needs, place, value)
+        except ItemSkipped as skipped:
+            self.failures.record(skipped)
+            return
+        if type(needs) is Failure:
+            self.pass_failure(run.context, place, value, needs)
+        else:
+            self.stack.set_aside(run.context, place.next, [Allotted(value, needs)])
+        self._measure(run.place, started, 1)
+
+    def _pass_on(self, run: PendingValues) -> None:
+        """Where a whole stream is run by one, there is nothing to be found."""
+        self.stack.pop()
+        self._push(run.context, self._places[run.place].next, run.values[run.index :])
+
+    def pass_failure(self, context: ScopeContext, place: Place, item: Any, failure: Failure) -> None:
+        """A failure goes on in the place of an item: behind the job, where it was to be asked what that needs."""
+        goal = self._places[place.next].next if place.kind == Kind.ALLOT else place.next
+        self._push(context, goal, [self.keys.passed(item, failure)])
 
     # reductions -------------------------------------------------------------------------------------------------------
 

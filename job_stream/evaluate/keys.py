@@ -63,6 +63,10 @@ class Unkeyed:
         """What is called with each value of a map."""
         return place.function
 
+    def needs(self, place: Place, item: Any) -> Any:
+        """What an item needs, as the function of a place says that asks for it."""
+        return place.function(item)
+
     def answer(self, place: Place, item: Any) -> Any:
         """What a job or the function of a map gives for an item."""
         return place.function(item) if place.kind == Kind.MAP else calls.apply(place.function, item)
@@ -227,6 +231,10 @@ class Keys(Unkeyed):
     def _map_answer(self, place: Place, pair: Pair) -> Any:
         self._about(place, pair[0])
         return place.function(pair[1])
+
+    def needs(self, place: Place, item: Any) -> Any:
+        self._about(place, item.key)
+        return place.function(item.value)
 
     def answer(self, place: Place, item: Any) -> Any:
         return self._map_answer(place, item) if place.kind == Kind.MAP else self._job_answer(place, item)

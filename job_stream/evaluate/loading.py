@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from ..engine.messages import COUNTED, WorkBatch
+from ..errors import PlanError
+from ..ground.texts import shorten
 from ..memory.words import NOTE_PLACE, Words
-from ..stream.plan import Kind
+from ..stream.plan import Kind, Place
 from .calls import bare, works
 from .entries import PendingMultiple, PendingValues
 from .evaluator import Evaluator
@@ -39,6 +41,7 @@ class Loader:
 
     def load(self, home: Outbox, work: WorkBatch) -> PendingValues | None:
         """Puts a unit on the stack; returns the entry where that is all of it, as plain values."""
+        self._evaluator.multiples.needs = work.needs
         if work.failed:
             self._load_failure(home, work)
             return None
@@ -51,15 +54,30 @@ class Loader:
         return origin
 
     def _load_failure(self, home: Outbox, work: WorkBatch) -> None:
-        """What goes on in the place of an item that has ended workers; nothing is called for it any more."""
+        """What goes on in the place of an item that has ended workers, or cannot be done anywhere; nothing is called
+        for it any more."""
         evaluator, place = self._evaluator, self._plan.places[work.place]
         (item,) = self.values(work)
         self._note[NOTE_PLACE] = work.place
+        cause, attempts, _ = work.failed  # type: ignore[misc]
+        if not attempts:
+            self._load_refused(home, place, item, cause)
+            return
         failure = given_up(place, bare(item), *work.failed)
         if place.kind == Kind.MAP:
             home.deliver((work.base or 0) + work.skip, [failure])
         else:
-            evaluator.stack.push(home, place.next, [evaluator.keys.passed(item, failure)])
+            evaluator.pass_failure(home, place, item, failure)
+
+    def _load_refused(self, home: Outbox, place: Place, item: Any, cause: str) -> None:
+        """An item for which there is no host fails as if its stage had said so."""
+        error = PlanError(f"{place.name} cannot be called with {shorten(bare(item), 80)}: {cause}")
+        try:
+            failure = self._evaluator.failures.again(place, item, error, None)
+        except ItemSkipped as skipped:
+            self._evaluator.failures.record(skipped)
+        else:
+            self._evaluator.pass_failure(home, place, item, failure)
 
     def values(self, work: WorkBatch) -> Any:
         """The values of a unit."""

@@ -28,6 +28,9 @@ class Multiples:
         failures: what happens when their code raises.
         keys: of their elements.
         turn: is left while their code runs.
+
+    Attributes:
+        needs: the host and cores that the unit under way needs, where it was allotted.
     """
 
     def __init__(self, places: tuple[Place, ...], stack: Stack, failures: Failures, keys: Unkeyed,
@@ -38,6 +41,7 @@ class Multiples:
         self._failures = failures
         self._keys = keys
         self._turn = turn
+        self.needs: tuple[str, int] | None = None
 
     def spread(self, context: ScopeContext, place: Place, item: Any, work: Any, attempts: int = 1) -> None:
         """Puts the Multiple on the stack that a job has given for an item, with so many calls."""
@@ -48,6 +52,8 @@ class Multiples:
         rest = PendingMultiple(
             context, place.number, place.next, item, work, again=True, remake=remake, attempts=attempts
         )
+        if place.allotted:
+            rest.needs = self.needs
         self._hold(rest, calls.key_of(item))
 
     def _hold(self, rest: PendingMultiple, key: int) -> None:

@@ -14,7 +14,7 @@ from ..engine.messages import Fold, Open, Output, Product, Skip, WorkBatch
 from ..stream.plan import Kind, Place
 from ..values import is_unrun
 from .calls import bare
-from .entries import PendingMultiple
+from .entries import Allotted, PendingMultiple
 from .evaluator import Evaluator
 from .failures import ItemSkipped, cannot_travel, describe, has_not_run
 from .outboxes import FrameScope, Outbox
@@ -141,11 +141,21 @@ class Products:
                 values = self._evaluator.keys.bare(values) if self._is_result(place) else values
                 self._append(Output(scope, place, len(values), None), values)
             return
+        if self._plan.places[place].allotted:
+            self._file_allotted(scope, place, values, one_by_one)
+            return
         size = -(-len(values) // parts) if parts else self._group_size(place, len(values))
         for start in range(0, len(values), size):
             group = values[start : start + size]
             position = None if base is None else base + start
             self._append(WorkBatch(scope, place, len(group), None, position, one_by_one=one_by_one), group)
+
+    def _file_allotted(self, scope: int, place: int, values: Any, one_by_one: bool) -> None:
+        """Each value on its own, with what it needs; one that does not say so is the unit under way, which was lent."""
+        lent = self._evaluator.multiples.needs
+        for one in values:
+            value, needs = one if type(one) is Allotted else (one, lent)
+            self._append(WorkBatch(scope, place, 1, None, one_by_one=one_by_one, needs=needs), [value])
 
     def is_unwanted(self, place: int) -> bool:
         """Whether nobody is interested in what reaches this place."""
@@ -227,4 +237,5 @@ class Products:
         if type(item) is FrameScope:
             payload = self.pack(rest.place, item.state, "store")
             return WorkBatch(scope, rest.place, 1, payload, inner=rest.taken, resume=True)
-        return WorkBatch(scope, rest.place, 1, self.pack(rest.place, [item], "item"), inner=rest.taken)
+        payload = self.pack(rest.place, [item], "item")
+        return WorkBatch(scope, rest.place, 1, payload, inner=rest.taken, needs=rest.needs)

@@ -75,6 +75,10 @@ class Stack:
         self.entries.pop()
         self.parked.append(run)
 
+    def set_aside(self, context: ScopeContext, place: int, values: Sequence[Any]) -> None:
+        """Puts values aside that no stage here is to be given."""
+        self.parked.append(PendingValues(context, place, values))
+
     def take_parked(self) -> list[PendingValues]:
         """What was put aside, which is then forgotten."""
         parked, self.parked = self.parked, []

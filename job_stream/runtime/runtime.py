@@ -9,6 +9,7 @@ end, is said and done in ``shutdown``.
 
 from __future__ import annotations
 
+import socket
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -221,12 +222,15 @@ class Runtime:
 
     def _new_loop(self, joined: Cluster) -> Loop:
         """The ranks have met, so this one knows how many lanes it may have."""
-        shares = [peer.cpus for peer in joined.transport.peers] if size_of() > 1 else [host_cpu_count()]
+        peers = joined.transport.peers if size_of() > 1 else ()
+        shares = [peer.cpus for peer in peers] or [host_cpu_count()]
+        hosts_of = tuple(peer.host for peer in peers) or (socket.gethostname(),)
         lanes_of = tuple(self._cpus or share for share in shares)
         own = lanes_of[joined.rank]
         self._board.flags[OWN_CPUS], self._board.flags[ALL_CPUS] = own, sum(lanes_of)
         parts = self._source.parts_for(joined.size) if joined.rank == 0 else ()
-        rank = Rank(self.plan, parts, own, joined.rank, lanes_of, self._saver.state if self._saver else None)
+        state = self._saver.state if self._saver else None
+        rank = Rank(self.plan, parts, own, joined.rank, lanes_of, state, hosts_of)
         self._cluster = joined if joined.size > 1 else None
         reporter = Reporter(self.plan, self._source, joined.rank if joined.size > 1 else None)
         outgoing = Outgoing(self._source, self._buffers, reporter)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import random
 from typing import NamedTuple
 
+from ..engine.messages import ANYWHERE, PRIMARY
 from ..stream.plan import LAST, Builder, Kind, Plan, Stage
 
-__all__ = ["Case", "Crash", "case_of"]
+__all__ = ["Case", "Crash", "case_of", "host_of"]
 
 
 class Crash(NamedTuple):
@@ -23,7 +24,8 @@ class Case(NamedTuple):
     """What a seed stands for.
 
     ``handler_s`` is what the handling of a delivery takes on average, ``value_bytes`` how large each value is: large
-    ones that are handled slowly pile up at rank 0.
+    ones that are handled slowly pile up at rank 0. ``cores``: how many a value needs at most where it is allotted, and
+    ``hosts`` those that it may need: ranks that may die are not the only ones of a host.
     """
 
     plan: Plan
@@ -40,6 +42,8 @@ class Case(NamedTuple):
     crashes: tuple[Crash, ...] = ()
     handler_s: float = 0.005
     value_bytes: int = 64
+    cores: int = 1
+    hosts: tuple[str, ...] = (ANYWHERE,)
 
 
 def case_of(seed: int) -> Case:
@@ -57,7 +61,8 @@ def case_of(seed: int) -> Case:
                 chance.random() < 0.5)  # fmt: skip
     case = _of_large_values(case, random.Random(~seed))
     _pin(case.plan, random.Random(f"{seed} pinned"))
-    return case if seed % 3 else _that_crashes(case, chance)
+    case = case if seed % 3 else _that_crashes(case, chance)
+    return _that_allots(case, random.Random(f"{seed} allotted"))
 
 
 def _pin(plan: Plan, chance: random.Random) -> None:
@@ -68,6 +73,26 @@ def _pin(plan: Plan, chance: random.Random) -> None:
         frame = plan.bodies[place.body].frame
         if place.kind in (Kind.JOB, Kind.FRAME) and (frame is None or plan.places[frame].primary):
             place.primary = chance.random() < 0.5
+
+
+def _that_allots(case: Case, chance: random.Random) -> Case:
+    """In some cases what comes to a few jobs needs a host, or several cores."""
+    if chance.random() < (0.1 if case.crashes else 0.6):
+        return case
+    for segment in (segment for body in case.plan.bodies for segment in body.segments):
+        frame = case.plan.bodies[case.plan.places[segment.first].body].frame
+        for place in case.plan.places[segment.first + 1 : segment.last]:
+            if place.kind == Kind.JOB and (frame is None or case.plan.places[frame].primary) and not place.primary:
+                place.allotted = place.alone = chance.random() < 0.7
+    hosts = [ANYWHERE, PRIMARY, host_of(0)]
+    if case.size > 1 and not (case.rank_deaths or case.crashes):
+        hosts.append(host_of(1))
+    return case._replace(cores=min(case.lanes, *(crash.lanes for crash in case.crashes), 9), hosts=tuple(hosts))
+
+
+def host_of(rank: int) -> str:
+    """The host that a rank is on."""
+    return ("north", "south")[rank % 2]
 
 
 def _of_large_values(case: Case, chance: random.Random) -> Case:

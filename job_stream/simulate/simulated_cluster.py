@@ -13,7 +13,7 @@ from ..engine import messages as m
 from ..engine.backlog import Part
 from ..engine.capture import State
 from ..engine.rank import Rank
-from .cases import Case, case_of
+from .cases import Case, case_of, host_of
 from .functions import Values
 from .story import line_of
 from .workers import SimulatedKeeper, SimulatedLane
@@ -54,7 +54,8 @@ class SimulatedCluster:
         self._news_of_pauses = 0
         self._arrivals: dict[tuple[int, int], float] = {}
         self._handled = self.now
-        self.ranks = self._new_ranks((lanes,) * size, state)
+        self._lanes_of = (lanes,) * size
+        self.ranks = self._new_ranks(self._lanes_of, state)
         self._lanes: list[dict[int, SimulatedLane]] = [{} for _ in self.ranks]
         self._keepers = [SimulatedKeeper(self.plan) for _ in self.ranks]
         self._keeper_free = [0.0] * size
@@ -68,7 +69,8 @@ class SimulatedCluster:
         case = self.case
         self._left = case.items - (state.source.position if state else 0)
         parts = (Part(None if case.pulled else case.items, counted=case.counted and not case.pulled),)
-        first = Rank(case.plan, parts, lanes_of[0], 0, lanes_of, state)
+        hosts_of = tuple(host_of(number) for number in range(len(lanes_of)))
+        first = Rank(case.plan, parts, lanes_of[0], 0, lanes_of, state, hosts_of)
         return [first, *(Rank(case.plan, (), lanes, 1 + number, lanes_of) for number, lanes in enumerate(lanes_of[1:]))]
 
     def _plot_crash(self) -> None:
@@ -165,7 +167,7 @@ class SimulatedCluster:
         if kind is m.Send:
             self._send(number, action)
         elif kind is m.StartLane:
-            self._lanes[number][action.lane] = SimulatedLane(self.plan, self.chance, self.case.value_bytes, number > 0)
+            self._lanes[number][action.lane] = SimulatedLane(self.case, self.chance, number)
         elif kind is m.Lend:
             lane = self._lanes[number][action.lane]
             lane.inbox.append(action)
@@ -227,8 +229,19 @@ class SimulatedCluster:
     def _lane_goes(self, number: int, name: int, lane: SimulatedLane) -> None:
         if lane.working is None and lane.inbox:
             lane.working = lane.inbox.pop(0)
+            self._check_cores(number)
             slow = self.case.slow.get(number, 1.0)
             self._later(self.chance.expovariate(1) * 2e-3 * slow, number, (name, lane.working))
+
+    def _check_cores(self, number: int) -> None:
+        """What runs on a host needs no more cores than that has."""
+        ranks = [rank for rank in range(number % 2, len(self.ranks), 2) if rank not in self.dead]
+        busy = [lane.working for rank in ranks for lane in self._lanes[rank].values() if lane.working is not None]
+        cores = sum(work.needs[1] for lend in busy for _, work in lend.units[:1] if work.needs)
+        has = sum(self._lanes_of[rank] for rank in range(number % 2, len(self.ranks), 2))
+        self.counts["allotted"] += cores > 0
+        if cores > has:
+            raise AssertionError(f"{cores} cores are needed on the host of rank {number}, which has {has}")
 
     def _lane_worked(self, number: int, name: int, lend: Any) -> None:
         lane = self._lanes[number].get(name)

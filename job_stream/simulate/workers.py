@@ -7,6 +7,7 @@ from typing import Any
 
 from ..engine import messages as m
 from ..stream.plan import Kind, Place, Plan
+from .cases import Case, host_of
 from .functions import (
     Store,
     Values,
@@ -25,15 +26,14 @@ __all__ = ["SimulatedKeeper", "SimulatedLane"]
 
 
 class SimulatedLane:
-    """Does units, and leaves some of the work to others; its values pass for ``each`` bytes.
+    """Does units, and leaves some of the work to others, as the case has it; its rank decides what it may do."""
 
-    Whether it is ``elsewhere``, on another rank than the primary, decides what it may do.
-    """
-
-    def __init__(self, plan: Plan, chance: random.Random, each: int = 64, elsewhere: bool = False) -> None:
-        self.plan = plan
-        self.elsewhere = elsewhere
-        self.each = each
+    def __init__(self, case: Case, chance: random.Random, rank: int) -> None:
+        self.plan = case.plan
+        self.elsewhere = rank > 0
+        self.host = host_of(rank)
+        self.each = case.value_bytes
+        self.case = case
         self.chance = chance
         self.inbox: list[m.Lend] = []
         self.retained: list[tuple[int, tuple[int, ...]]] = []
@@ -82,6 +82,7 @@ class SimulatedLane:
     def run(self, work: m.WorkBatch, values: list[Any]) -> None:
         place = self.plan.places[work.place]
         assert not (place.primary and self.elsewhere), f"{place!r} is of the primary"
+        assert self._is_here(work), f"{place!r} of {work} is not for {self.host}"
         if work.resume and place.kind == Kind.FOLD:
             self.put(work.scope, place.next, fold_emit(place, values[0]))
             return
@@ -91,10 +92,20 @@ class SimulatedLane:
             else:
                 self.do(work.scope, place, value)
 
+    def _is_here(self, work: m.WorkBatch) -> bool:
+        """Whether allotted work has come to the host that it needs."""
+        if not self.plan.places[work.place].allotted:
+            return not work.needs
+        assert work.needs is not None, "nobody has asked what it needs"
+        return work.needs[0] in (m.ANYWHERE, self.host) or (work.needs[0] == m.PRIMARY and not self.elsewhere)
+
     def put(self, scope: int, number: int, value: int) -> None:
         """A value arrives at a place: it goes on here, or is handed back."""
         place = self.plan.places[number]
-        if place.kind not in (Kind.END, Kind.FOLD) and (self.chance.random() < 0.4 or self._is_foreign(place)):
+        if place.allotted:
+            needs = (self.case.hosts[value % len(self.case.hosts)], 1 + value % self.case.cores)
+            self.products.append(m.WorkBatch(scope, number, 1, Values([value], self.each), needs=needs))
+        elif place.kind not in (Kind.END, Kind.FOLD) and (self.chance.random() < 0.4 or self._is_foreign(place)):
             self.products.append(m.WorkBatch(scope, number, 1, Values([value], self.each)))
         else:
             self.do(scope, place, value)

@@ -12,7 +12,8 @@ A place's successor (``next``) is the place after it, unless its outputs are *ro
 last one included. So routes stay within a segment, and whoever counts what is open there needs not know of them. Where
 outputs can go several ways, a SWITCH follows the place: it passes each value on to the target that the value names
 (``Sent``). One at the begin of a body does the same for what is recurred. FOLD leads to the first place of the next
-segment. END leads out of the body: to the results for the stream, to ``frameEnd`` for a frame.
+segment. END leads out of the body: to the results for the stream, to ``frameEnd`` for a frame. An ALLOT before a job
+asks what each value needs there: a host, a number of cores.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ LAST = -1
 class Kind:
     """What happens to a value at a place."""
 
-    JOB, MAP, SWITCH, FRAME, FOLD, END = "job", "map", "switch", "frame", "fold", "end"
+    JOB, MAP, SWITCH, ALLOT, FRAME, FOLD, END = "job", "map", "switch", "allot", "frame", "fold", "end"
 
 
 class Policy(NamedTuple):
@@ -57,6 +58,7 @@ class Stage(NamedTuple):
     Attributes:
         alone: an item is lent by itself, and its end is told at once.
         primary: it runs on the primary only.
+        allotted: each item is given to a host that has what it needs; an ALLOT stands before it.
     """
 
     kind: str
@@ -69,6 +71,7 @@ class Stage(NamedTuple):
     key: Function | None = None
     alone: bool = False
     primary: bool = False
+    allotted: bool = False
 
 
 class Place:
@@ -81,10 +84,11 @@ class Place:
         inner: of a frame, the number of the body inside it.
         alone: an item is lent by itself; one with a time limit always is.
         primary: what is here is lent to no other rank.
+        allotted: what is here is given by the primary to a host that has what it needs, and lent on to nobody.
     """
 
-    __slots__ = ("alone", "body", "emit", "first", "function", "inner", "key", "kind", "name", "next", "number",
-                 "policy", "primary", "processes", "routes", "segment", "store", "time_limited")  # fmt: skip
+    __slots__ = ("allotted", "alone", "body", "emit", "first", "function", "inner", "key", "kind", "name", "next",
+                 "number", "policy", "primary", "processes", "routes", "segment", "store", "time_limited")  # fmt: skip
 
     def __init__(self, number: int, kind: str, stage: Stage | None, body: int, segment: int, first: int) -> None:
         self.number = number
@@ -105,6 +109,7 @@ class Place:
         self.time_limited = self.policy.timeout_s is not None
         self.alone = self.time_limited or (stage is not None and stage.alone)
         self.primary = stage is not None and stage.primary
+        self.allotted = stage is not None and stage.allotted
 
     def __repr__(self) -> str:
         return f"Place({self.number}, {self.kind}, {self.name!r})"
@@ -146,7 +151,7 @@ class Plan(NamedTuple):
         body = self.bodies[place.body]
         before = [other for other in self.places if other.body == place.body and _leads_to(other, number)]
         found = {one.number: one for other in before
-                 for one in (self.origins(other.number) if other.kind == Kind.SWITCH else [other])}  # fmt: skip
+                 for one in (self.origins(other.number) if other.kind in _PASSING else [other])}  # fmt: skip
         if number == body.segments[0].first and body.frame is not None:
             found[body.frame] = self.places[body.frame]
         return list(found.values())
@@ -163,6 +168,9 @@ class Plan(NamedTuple):
             found |= {goal: self.places[goal] for goal in goals}
             waiting += dict.fromkeys(goals)
         return list(found.values())
+
+
+_PASSING = (Kind.SWITCH, Kind.ALLOT)
 
 
 def _leads_to(place: Place, number: int) -> bool:

@@ -10,6 +10,7 @@ from ..ground.suggestions import did_you_mean
 from ..ground.texts import shorten
 from ..values import Object
 from .adapting import adapt, is_stage
+from .allotting import Allotting
 from .checks import MULTIPLE, check_answers, check_parameters, name_of, policy_of
 from .classes import StageClass
 from .plan import Builder, Kind, Plan, Policy, Stage
@@ -21,7 +22,7 @@ __all__ = ["Function", "Recording"]
 
 Function = Callable[..., Any]
 KEYWORDS = (
-    "store", "emit", "key", "useMultiprocessing", "onError", "retries", "timeout", "deaths", "alone", "where",
+    "store", "emit", "key", "useMultiprocessing", "onError", "retries", "timeout", "deaths", "alone", "where", "cores",
 )  # fmt: skip
 
 
@@ -55,7 +56,16 @@ class Recording:
 
     def job(self, function: Function, **keywords: Any) -> None:
         self._check_open("job")
-        self._builder.add(self._stage("job", Kind.JOB, function, 1, False, keywords))
+        where, cores = keywords.get("where"), keywords.pop("cores", None)
+        allots = cores is not None or not (where is None or where == "primary")
+        if not allots:
+            self._builder.add(self._stage("job", Kind.JOB, function, 1, False, keywords))
+            return
+        stage = self._stage("job", Kind.JOB, function, 1, False, {**keywords, "where": None})
+        self._check_stays(f"job {stage.name!r}", "is allotted by the primary (where=, cores=)")
+        allotting = Allotting(stage.name, where, cores)
+        self._builder.add(Stage(Kind.ALLOT, allotting.__name__, allotting, stage.processes, stage.policy))
+        self._builder.add(stage._replace(alone=True, allotted=True))
 
     def frame(self, function: Function, **keywords: Any) -> None:
         self._check_open("frame")
@@ -137,11 +147,16 @@ class Recording:
             raise PlanError(f"{where}: only job and frame take alone= and where=")
         if place not in (None, "primary"):
             raise PlanError(f"{where}: where must be 'primary' or None, not {shorten(place, 80)}")
-        if place is not None and not self._builder.is_bound_to_primary:
-            around = self._builder.open_frame_name
-            raise PlanError(f"{where} is to stay on the primary, but frame {around!r} around it may run on any rank: "
-                            f"give that where='primary', too")  # fmt: skip
+        if place is not None:
+            self._check_stays(where, "is to stay on the primary")
         return bool(alone), place is not None
+
+    def _check_stays(self, where: str, why: str) -> None:
+        """Whether the frame around a stage leaves it to the primary where that runs."""
+        if not self._builder.is_bound_to_primary:
+            around = self._builder.open_frame_name
+            raise PlanError(f"{where} {why}, but frame {around!r} around it may run on any rank: "
+                            f"give that where='primary', too")  # fmt: skip
 
     def _adapt_class(self, role: str, kind: type[StageClass], keywords: dict[str, Any]) -> Function:
         """The function that a class stands for in a role; the keywords are completed."""

@@ -10,6 +10,7 @@ import pytest
 from job_stream import simulate
 from job_stream.engine import backlog, capture, rank, rank_state, routing
 from job_stream.engine import messages as m
+from job_stream.engine.allotments import Allotments
 from job_stream.engine.capture import PieceState
 from job_stream.engine.ledger import Piece
 from job_stream.engine.pauses import Pauses
@@ -47,7 +48,7 @@ def test_the_seeds_cover_what_they_are_for() -> None:
     for seed in range(200):
         simulate.failure(seed, counts)
     for what in ("Lend", "Repaid", "Refuse", "rank deaths", "lane deaths", "Cancel", "crashes", "Saved", "snapshots",
-                 "Report", "Reported", "resumed", "frames handed home", "Pause"):  # fmt: skip
+                 "Report", "Reported", "resumed", "frames handed home", "Pause", "allotted"):  # fmt: skip
         assert counts[what], what
 
 
@@ -153,6 +154,18 @@ def _keep_frames(recall: Recall, frame: Scope, debt: Debt, own: list[Piece]) -> 
     """A frame goes home, and goes on here as well."""
 
 
+def _any_host(allotments: Allotments, needs: tuple[str, int]) -> list[int]:
+    """Allotted work goes to whatever rank has room."""
+    return [rank for ranks in allotments._ranks.values() for rank in ranks]
+
+
+def _more_than_there_are(allotments: Allotments, piece: Piece, rank: int) -> None:
+    """What has been given to a host counts as one core, whatever it needs."""
+    allotments._given[piece] = rank
+    allotments._lanes[rank] -= 1
+    allotments._free[allotments._hosts_of[rank]] -= 1
+
+
 give_back, cut, pieces, capture_stores = RankState.give_back, backlog.cut, capture._pieces, Stores.capture
 tell = Pauses.tell
 
@@ -188,6 +201,10 @@ def test_a_broken_rule_is_caught(monkeypatch: pytest.MonkeyPatch, table: dict[ty
         (Recall, "_stores_of", lambda recall, scope, stand_in: []),
         (Pauses, "heard", _pause_for_each_other),
         (Pauses, "tell", _tell_only_debtors),
+        (Allotments, "_possible", _any_host),
+        (Allotments, "keep", _more_than_there_are),
+        (Allotments, "release", lambda allotments, piece: None),
+        (Allotments, "pieces", property(lambda allotments: [])),
     ],
 )
 def test_a_broken_step_is_caught(monkeypatch: pytest.MonkeyPatch, where: Any, name: str, mutant: Any) -> None:
