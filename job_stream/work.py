@@ -161,11 +161,18 @@ class Work:
         Args:
             alone: a worker is given one item at a time, and tells at once when it is done. That costs a message for
                 each, so it is for items that take long, or that others wait for.
-            where: 'primary': it runs in workers of the primary only, wherever its items come from.
+            where: 'primary': it runs in workers of the primary only, wherever its items come from. Or the name of a
+                host, as ``hosts()`` has it; or a function of the item that gives one of these, or None (any host).
+            cores: how many cores of its host an item takes up while it runs, or a function of the item that gives that;
+                1 by default. Items of such jobs are begun only where so many are free of what they take up there, first
+                come, first served; other stages begin nothing on the cores that are left out. All that have cores, or a
+                host, pass through the primary, one by one (as with ``alone``).
             useMultiprocessing, onError, retries, timeout, deaths: as for ``Work``, for this stage.
 
         Raises:
-            PlanError: the function takes no argument, a keyword is unknown, or the stream has ended already.
+            PlanError: the function takes no argument, a keyword is unknown, or the stream has ended already. For an
+                item: no host has the name or the cores that it needs, or the one that has was lost. That counts as an
+                exception of the stage, so ``onError`` says what becomes of it.
         """
         return decorator(self._recording.job, func, keywords)
 

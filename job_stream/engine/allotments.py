@@ -148,12 +148,13 @@ class Allotments:
         return piece
 
     def _rank_for(self, needs: Needs, reserved: set[str]) -> int | None:
-        """A rank that may begin now; if there is none, a host is reserved."""
+        """A rank that may begin now; if there is none for want of cores, a host is reserved."""
         ranks = [rank for rank in self._possible(needs) if self._hosts_of[rank] not in reserved]
-        fitting = [rank for rank in ranks if self._lanes[rank] > 0 and self._free[self._hosts_of[rank]] >= needs[1]]
+        roomy = [rank for rank in ranks if self._free[self._hosts_of[rank]] >= needs[1]]
+        fitting = [rank for rank in roomy if self._lanes[rank] > 0]
         if fitting:
             return max(fitting, key=lambda rank: (self._free[self._hosts_of[rank]], self._lanes[rank], -rank))
-        if ranks:
+        if ranks and not roomy:
             reserved.add(max((self._hosts_of[rank] for rank in ranks), key=lambda host: self._free[host]))
         return None
 

@@ -10,7 +10,7 @@ from .cpus import CGROUP_MEMBERSHIP, CGROUP_ROOT, host_cpu_count, memory_bytes
 from .transport import Peer
 from .world import rank_of, size_of, world
 
-__all__ = ["Host", "hosts_of_world"]
+__all__ = ["Host", "hosts_of_world", "names_of_hosts"]
 
 
 class Host(NamedTuple):
@@ -38,6 +38,11 @@ def hosts_of_world() -> list[Host]:
     for rank, peer in enumerate(world().peers):
         found.setdefault(peer.host, []).append((rank, peer))
     return [_host(peers) for peers in found.values()]
+
+
+def names_of_hosts() -> tuple[str, ...]:
+    """The name of each rank's host."""
+    return tuple(peer.host for peer in world().peers) if size_of() > 1 else (socket.gethostname(),)
 
 
 def _host(peers: list[tuple[int, Peer]]) -> Host:

@@ -9,7 +9,6 @@ end, is said and done in ``shutdown``.
 
 from __future__ import annotations
 
-import socket
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -29,6 +28,7 @@ from ..observe.observer import Observer, RunBegun, Watchers
 from ..observe.statistics import Statistics
 from ..ranks.cluster import Cluster, cluster
 from ..ranks.cpus import host_cpu_count
+from ..ranks.hosts import names_of_hosts
 from ..ranks.world import size_of
 from ..stream.plan import Plan
 from ..values import Failure
@@ -224,13 +224,12 @@ class Runtime:
         """The ranks have met, so this one knows how many lanes it may have."""
         peers = joined.transport.peers if size_of() > 1 else ()
         shares = [peer.cpus for peer in peers] or [host_cpu_count()]
-        hosts_of = tuple(peer.host for peer in peers) or (socket.gethostname(),)
         lanes_of = tuple(self._cpus or share for share in shares)
         own = lanes_of[joined.rank]
         self._board.flags[OWN_CPUS], self._board.flags[ALL_CPUS] = own, sum(lanes_of)
         parts = self._source.parts_for(joined.size) if joined.rank == 0 else ()
         state = self._saver.state if self._saver else None
-        rank = Rank(self.plan, parts, own, joined.rank, lanes_of, state, hosts_of)
+        rank = Rank(self.plan, parts, own, joined.rank, lanes_of, state, names_of_hosts())
         self._cluster = joined if joined.size > 1 else None
         reporter = Reporter(self.plan, self._source, joined.rank if joined.size > 1 else None)
         outgoing = Outgoing(self._source, self._buffers, reporter)

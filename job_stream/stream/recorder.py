@@ -142,7 +142,9 @@ class Recording:
 
     def _ways_to_lend(self, where: str, kind: str, keywords: dict[str, Any]) -> tuple[bool, bool]:
         """Takes out of the keywords whether items are lent one by one, and to nobody but the primary's own workers."""
-        alone, place = keywords.pop("alone", None), keywords.pop("where", None)
+        alone, place, cores = (keywords.pop(name, None) for name in ("alone", "where", "cores"))
+        if cores is not None:
+            raise PlanError(f"{where}: only job takes cores=")
         if kind not in (Kind.JOB, Kind.FRAME) and not (alone is None and place is None):
             raise PlanError(f"{where}: only job and frame take alone= and where=")
         if place not in (None, "primary"):

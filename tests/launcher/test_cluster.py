@@ -152,6 +152,33 @@ def test_words_are_counted_on_all_hosts_of_a_hostfile(site: Site, python: str) -
     site.gone(*LANES)
 
 
+@with_open_mpi
+def test_items_go_to_the_hosts_that_they_name_and_take_no_more_cores_than_these_have(site: Site) -> None:
+    ended = site.job_stream("""
+        from job_stream import hosts
+
+        all_hosts = hosts()
+        names = [one.name for one in all_hosts]
+
+        with Work(range(60)) as w:
+
+            @w.job(where=lambda x: names[x % 3], cores=lambda x: all_hosts[x % 3].cpus)
+            def run(x):
+                begin = time.monotonic()
+                time.sleep(0.002)
+                return names[x % 3], host, begin, time.monotonic()
+
+            @w.finish
+            def finish(found):
+                print(len(found), all(wanted == got for wanted, got, *_ in found))
+                for name in names:
+                    spans = sorted((begin, end) for _, at, begin, end in found if at == name)
+                    print(name, all(one[1] <= other[0] for one, other in zip(spans, spans[1:])))
+    """)()
+    assert ended.code == 0, ended.err
+    assert ended.out.splitlines() == ["60 True", "alpha True", "beta True", "gamma True"]
+
+
 @pytest.mark.parametrize("python", pythons())
 def test_hosts_share_no_memory_and_large_items_go_through_the_network(site: Site, python: str) -> None:
     text = """

@@ -89,8 +89,11 @@ def test_a_stage_of_the_primary_inside_a_frame_of_all_ranks_is_refused():
 @pytest.mark.parametrize(
     ("keywords", "words"),
     [
-        ({"where": "rank 1"}, "where must be 'primary' or None, not 'rank 1'"),
-        ({"where": 0}, "where must be 'primary' or None, not 0"),
+        ({"where": 0}, "where must be the name of a host as hosts.. has it, 'primary', None, or a function of the"),
+        ({"where": ""}, "not ''"),
+        ({"cores": 0}, "cores must be a whole number from 1 on, or a function of the item that gives one, not 0"),
+        ({"cores": True}, "whole number from 1 on, .* not True"),
+        ({"cores": "2"}, "whole number from 1 on, .* not '2'"),
         ({"deaths": 0}, "deaths must be a whole number above 0, not 0"),
         ({"deaths": True}, "deaths must be a whole number above 0, not True"),
     ],
@@ -104,6 +107,17 @@ def test_a_keyword_without_sense_is_refused(keywords, words):
 def test_a_reduce_takes_no_keyword_about_lending(keyword):
     with pytest.raises(PlanError, match="only job and frame take alone= and where="):
         Work([1]).reduce(**{keyword: "primary"})(lambda store, works, others: None)
+
+
+@pytest.mark.parametrize("role", ["reduce", "frame"])
+def test_only_a_job_takes_cores(role):
+    with pytest.raises(PlanError, match="only job takes cores="):
+        getattr(Work([1]), role)(cores=2)(lambda store, works, others=None: None)
+
+
+def test_a_frame_runs_on_no_certain_host():
+    with pytest.raises(PlanError, match="where must be 'primary' or None, not 'north'"):
+        Work([1]).frame(where="north")(lambda store, first: None)
 
 
 def test_functions_of_the_script_take_no_deaths():
