@@ -9,6 +9,7 @@ if sys.version_info >= (3, 11):
 else:
     from pip._vendor import tomli as tomllib  # nothing is installed yet
 
-project = tomllib.loads((Path(__file__).resolve().parent.parent / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+path = Path(__file__).resolve().parent.parent / "pyproject.toml"
+project = tomllib.loads(path.read_text(encoding="utf-8"))["project"]
 for requirement in (*project["dependencies"], *project["optional-dependencies"]["sweep"]):
     print(re.sub(">=", "==", requirement, count=1))

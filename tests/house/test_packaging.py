@@ -177,7 +177,8 @@ def complaints(text: str) -> str:
         def write(self, said: str) -> None:
             heard.append(said)
 
-    settings = {"warning_stream": Complaints(), "report_level": 2, "raw_enabled": False, "file_insertion_enabled": False}
+    # as PyPI has it
+    settings = {"raw_enabled": False, "file_insertion_enabled": False, "warning_stream": Complaints()}
     core.publish_string(text, writer="null", settings_overrides=settings)
     return "".join(heard)
 
