@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
-from .checkpoints.saver import Saver
 from .errors import JobStreamError, PlanError
 from .ground.texts import shorten
 from .runtime.source import InitialWork, Zipped, is_sequence
@@ -17,6 +16,7 @@ from .work import Work
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
+    from .checkpoints.saver import Saver
     from .keywords import WorkKeywords
     from .values import Args
 

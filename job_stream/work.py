@@ -10,7 +10,6 @@ from functools import wraps
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 
 from .checkpoints.options import INTERVAL_S, Checkpointing, ignoring_stop_signals
-from .checkpoints.saver import Handle, Saver
 from .errors import JobStreamError, PlanError
 from .evaluate.context import current
 from .evaluate.failures import describe
@@ -32,6 +31,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self, Unpack
 
+    from .checkpoints.saver import Handle, Saver
     from .keywords import FrameKeywords, JobKeywords, MainKeywords, OnError, StageKeywords, StoreKeywords
     from .runtime.runtime import Runtime
 

@@ -53,10 +53,13 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
-    """Tests mostly wait for processes, so there are two for each core; of a few files, they run here."""
-    if config.option.capture == "no" or all(Path(name.partition("::")[0]).is_file() for name in config.args):
+    """Tests mostly wait for processes, so of all there are two at a time for each core; those of a room are over before
+    so many workers have begun, and of a few files before one has."""
+    paths = [Path(name.partition("::")[0]).resolve() for name in config.args]
+    if config.option.capture == "no" or all(path.is_file() for path in paths):
         return 0
-    return min(2 * len(os.sched_getaffinity(0)), 16)
+    all_rooms = not {REPOSITORY, REPOSITORY / "tests"}.isdisjoint(paths)
+    return min(len(os.sched_getaffinity(0)) * (2 if all_rooms else 1), 16)
 
 
 def _compile() -> None:

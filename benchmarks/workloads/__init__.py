@@ -5,6 +5,7 @@ from benchmarks.workloads import (
     arrays,
     checkpoints,
     frames,
+    lanes,
     noop,
     ranks,
     resources,
@@ -33,5 +34,6 @@ ALL: tuple[Workload, ...] = (
     checkpoints.CHECKPOINTS,
     checkpoints.OPEN_WORK,
     *ranks.RANK_WORKLOADS,
+    lanes.MANY_LANES,
     simulated.SIMULATED,
 )

@@ -1,4 +1,8 @@
-"""Whether a stream has checkpoints, as keywords and the environment say."""
+"""Whether a stream has checkpoints, as keywords and the environment say.
+
+Every stream asks, and most have none. So what writes them is loaded by those that have. But not what answers signals:
+it has to stand before the script's own exit functions, to be there as long as these are.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +10,7 @@ import os
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from types import NoneType
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from ..errors import PlanError
 from ..ground.contexts import context
@@ -14,9 +18,11 @@ from ..ground.environment import CHECKPOINT
 from ..ground.texts import shorten
 from ..stream.checks import is_seconds
 from ..stream.plan import Plan
-from .saver import Saver
 from .signals import handling_stop_signals, stand_by, stop_at_once
 from .stopping import TimeLimit
+
+if TYPE_CHECKING:
+    from .saver import Saver
 
 __all__ = ["INTERVAL_S", "Checkpointing", "ignoring_stop_signals"]
 
@@ -92,6 +98,8 @@ class Checkpointing:
         return saver
 
     def _saver(self, path: str, plan: Plan, journal: str) -> Saver:
+        from .saver import Saver
+
         with handling_stop_signals(stop_at_once):
             return Saver(path, self._interval_s, TimeLimit(self._limit_s), plan, journal)
 

@@ -17,6 +17,10 @@ from .scopes import STREAM
 __all__ = ["Backlog", "Part", "Source", "SourceState", "cut", "is_counted"]
 
 
+MANY_LANES = 16
+"""Where there are more, a parcel holds more pieces than a share of them, if each is small."""
+
+
 def is_counted(work: WorkBatch) -> bool:
     """Whether the engine can cut the work, since it knows what its payload stands for."""
     return type(work.payload) in COUNTED and not (work.inner or work.resume)
@@ -71,6 +75,7 @@ class Source:
         self._next = 0
         self._position = 0
         self._pulled: deque[Piece] = deque()
+        self._pulled_items = self._pulled_bytes = 0
         self.pulling = False
         self._skip_empty()
 
@@ -86,7 +91,7 @@ class Source:
     @property
     def left(self) -> int | None:
         """How many items are left; None: nobody knows."""
-        left = sum(piece.work.count for piece in self._pulled)
+        left = self._pulled_items
         for number, part in enumerate(self._parts[self._part :]):
             if part.length is None:
                 return None
@@ -121,7 +126,13 @@ class Source:
     @property
     def waiting_bytes(self) -> int:
         """What they take."""
-        return sum(piece.work.payload.nbytes for piece in self._pulled)
+        return self._pulled_bytes
+
+    @property
+    def at_hand(self) -> int:
+        """How many items could be lent at once."""
+        length = self._parts[self._part].length if self._part < len(self._parts) else None
+        return self._pulled_items + (length - self._next if length is not None else 0)
 
     @property
     def ready(self) -> bool:
@@ -132,17 +143,25 @@ class Source:
         """Takes in what was pulled."""
         self.pulling = False
         for count, payload in chunks:
-            self._pulled.append(Piece(WorkBatch(STREAM, 0, count, payload, self._position)))
+            self._keep(WorkBatch(STREAM, 0, count, payload, self._position))
             self._position += count
             self._next += count
         if done:
             self._part, self._next = self._part + 1, 0
             self._skip_empty()
 
+    def _keep(self, work: WorkBatch) -> None:
+        self._pulled.append(Piece(work))
+        self._pulled_items += work.count
+        self._pulled_bytes += work.payload.nbytes
+
     def take(self, items: int) -> Piece:
         """The next piece, of at most ``items`` items where they can be counted out."""
         if self._pulled:
-            return self._pulled.popleft()
+            piece = self._pulled.popleft()
+            self._pulled_items -= piece.work.count
+            self._pulled_bytes -= piece.work.payload.nbytes
+            return piece
         length = self._parts[self._part].length
         assert length is not None
         stop = min(self._next + items, length)
@@ -158,7 +177,8 @@ class Source:
     def restore(self, state: SourceState) -> None:
         """Goes on where ``capture`` was; the items that an iterator has given already will not be given again."""
         self._part, self._next, self._position, pulled = state
-        self._pulled = deque(map(Piece, pulled))
+        for work in pulled:
+            self._keep(work)
 
 
 def _is_wide(piece: Piece) -> bool:
@@ -237,9 +257,10 @@ class Backlog:
         if self._suspects:
             return [self._suspects.popleft()]
         most = -(-len(self._stack) // (2 * lanes))
+        least = self._costs.least(lanes) if lanes > MANY_LANES else 0.0
         parcel: list[Piece] = []
         seconds = limit = 0.0
-        while self._stack and len(parcel) < most:
+        while self._stack and (len(parcel) < most or seconds < least):
             piece = self._stack[-1]
             each = self._costs.most(piece.work.place, piece.work.count)
             limit = limit or self._costs.parcel_seconds(each * len(self._stack), lanes)

@@ -1,36 +1,85 @@
-"""The lanes of a rank: how busy they are, whom to lend to next, and when they are asked for what they hold."""
+"""The lanes of a rank: how busy they are, whom to lend to next, and when they are asked for what they hold.
+
+There may be hundreds, and each event concerns one of them. So nothing that is done at every event goes through all:
+lanes are sorted by how much they have to do whenever that changes.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from itertools import islice
-from math import inf
 
-from ..stream.plan import Plan
+from .forecast import Forecast
+from .growth import Growth
 from .ledger import Piece
 from .messages import Flush, Lend, Resume, Signal, StartLane, TakeBack
+from .priorities import Lowest
 from .rank_state import RankState
 from .scopes import STREAM
 
 __all__ = ["LOANS_PER_LANE", "LaneTable"]
 
 LOANS_PER_LANE = 2
-SAMPLE = 32
-"""What a parcel of more pieces takes is estimated from so many of them, as it is looked at often."""
-LATE_S = 5e-3
-"""A lane that is so late has a longer item than was to be expected."""
 
 
 class _LaneEntry:
     """What the rank knows of a lane."""
 
+    __slots__ = ("computed", "flushing", "processes", "running", "taking_back")
+
     def __init__(self, processes: bool) -> None:
         self.processes = processes
         self.running = 0
-        self.until = inf
         self.computed = 0
         self.flushing = False
         self.taking_back = False
+
+
+class _Lanes:
+    """The lanes of one kind, by how much they have to do.
+
+    Attributes:
+        started: how many there are.
+        idle: those with nothing to do.
+        single: those with one parcel.
+        deep: those with more, which may be asked to give one back; who has been so for longest comes first.
+        awaited: those that have been asked, and have not answered.
+        framed: idle ones with frames in what they have computed.
+        stored: idle ones that have computed something else.
+        growth: how many there may be.
+    """
+
+    def __init__(self, most: int) -> None:
+        self.started = 0
+        self.idle = Lowest()
+        self.single = Lowest()
+        self.deep: dict[int, None] = {}
+        self.awaited: set[int] = set()
+        self.framed: set[int] = set()
+        self.stored: set[int] = set()
+        self.growth = Growth(most)
+
+    def forget(self, number: int) -> None:
+        """Takes a lane out of all that it may be in, but for ``awaited``."""
+        self.idle.discard(number)
+        self.single.discard(number)
+        self.deep.pop(number, None)
+        self.framed.discard(number)
+        self.stored.discard(number)
+
+    def file(self, number: int, lane: _LaneEntry) -> None:
+        """Puts a lane where it belongs, whatever it was before; what an idle one has computed is not looked at."""
+        self.forget(number)
+        if not lane.running:
+            self.idle.add(number)
+        elif lane.running == 1:
+            self.single.add(number)
+        elif not lane.taking_back:
+            self.deep[number] = None
+
+    @property
+    def starved(self) -> int:
+        """How many more could do with work at once: that have nothing, or may be started."""
+        return len(self.idle) + self.growth.room(self.started)
 
 
 class LaneTable:
@@ -38,16 +87,18 @@ class LaneTable:
 
     Args:
         state: of the rank.
+        alone: there are no other ranks.
 
     Attributes:
         running: how many parcels are with lanes.
     """
 
-    def __init__(self, state: RankState) -> None:
+    def __init__(self, state: RankState, alone: bool = True) -> None:
         self.running = 0
         self._state = state
-        self._plan: Plan = state.plan
         self._lanes: dict[int, _LaneEntry] = {}
+        self._kinds = {processes: _Lanes(state.lanes) for processes in state.kinds}
+        self._forecast = None if alone else Forecast(state.costs)
         self._pins = any(place.primary for place in state.plan.places)
         self._last = 0
         self._signal = Signal(False, False)
@@ -59,50 +110,69 @@ class LaneTable:
 
     def idlest(self, processes: bool, depth: int) -> int | None:
         """The lane to lend to: an idle one, a new one, or one with room for one more of ``depth`` parcels."""
-        own = [(lane.running, number) for number, lane in self._lanes.items() if lane.processes == processes]
-        running, number = min(own, default=(LOANS_PER_LANE, 0))
-        if running == 0:
+        lanes = self._kinds[processes]
+        number = lanes.idle.first
+        if number is not None:
             return number
-        if len(own) < self._state.lanes:
-            return self._start(processes)
-        return number if running < depth else None
+        if lanes.started < self._state.lanes and self._is_worth_one_more(processes, lanes):
+            return self._start(processes, lanes)
+        return lanes.single.first if depth > 1 else None
 
-    def _start(self, processes: bool) -> int:
+    def _is_worth_one_more(self, processes: bool, lanes: _Lanes) -> bool:
+        if lanes.growth.room(lanes.started):
+            return True
+        return lanes.growth.is_worth(lanes.started, self._state.seconds_for(processes))
+
+    def _start(self, processes: bool, lanes: _Lanes) -> int:
         self._last += 1
-        self._lanes[self._last] = _LaneEntry(processes)
+        lane = self._lanes[self._last] = _LaneEntry(processes)
+        lanes.started += 1
+        lanes.growth.starts(self._last, self._state.now)
+        if not processes:
+            lanes.growth.heard_of(self._last, self._state.now)  # a thread is there at once
+        lanes.file(self._last, lane)
         self._state.actions.append(StartLane(self._last, processes))
         return self._last
 
     def lend(self, number: int, pieces: list[Piece]) -> None:
         loan = self._state.ledger.lend(number, pieces)
-        self._expect(self._lanes[number], pieces)
+        lane = self._lanes[number]
+        if self._forecast is not None:
+            self._forecast.lent(number, pieces, lane.running > 0, self._state.now)
+        lane.running += 1
+        self.running += 1
+        self._kinds[lane.processes].file(number, lane)
         units = tuple((name, piece.work) for name, piece in enumerate(pieces))
         self._state.actions.append(Lend(number, loan, units, pieces[0].one_by_one))
 
-    def _expect(self, lane: _LaneEntry, pieces: list[Piece]) -> None:
-        """Notes until when a lane will be busy with these pieces too, as far as it can be known."""
-        lane.until = (lane.until if lane.running else self._state.now) + self._seconds(pieces)
-        lane.running += 1
-        self.running += 1
-
-    def _seconds(self, pieces: Collection[Piece]) -> float:
-        """About how long they will take."""
-        estimate = self._state.costs.estimate
-        sample = sum(estimate(piece.work.place, piece.work.count, inf) for piece in islice(pieces, SAMPLE))
-        return sample * max(len(pieces) / SAMPLE, 1.0)
-
+    @property
     def idle_at(self) -> float | None:
         """When the next lane will have nothing to do, if it is known and not long past; None: it is not."""
-        now = self._state.now
-        return min((lane.until for lane in self._lanes.values() if now - LATE_S < lane.until < inf), default=None)
+        return None if self._forecast is None else self._forecast.idle_at(self._state.now)
 
     @property
     def left(self) -> float:
-        """About how many seconds of work lanes hold."""
-        now = self._state.now
-        return sum(lane.until - now for lane in self._lanes.values() if lane.running and now < lane.until < inf)
+        """About how many seconds of work lanes hold, where other ranks are told of that."""
+        return 0.0 if self._forecast is None else self._forecast.left(self._state.now)
+
+    def look(self) -> None:
+        """Takes in that time has passed: there may be more lanes by now."""
+        for lanes in self._kinds.values():
+            lanes.growth.look(lanes.started, len(lanes.idle), self._state.now)
+
+    @property
+    def deadline(self) -> float | None:
+        """When there may be more lanes."""
+        deadlines = [lanes.growth.deadline for lanes in self._kinds.values()]
+        return min((due for due in deadlines if due is not None), default=None)
 
     # news of lanes ----------------------------------------------------------------------------------------------------
+
+    def forked(self, number: int) -> None:
+        """A lane that was started is there."""
+        lane = self._lanes.get(number)
+        if lane is not None:
+            self._kinds[lane.processes].growth.heard_of(number, self._state.now)
 
     def repaid(self, number: int) -> None:
         """A lane has said what became of a parcel."""
@@ -114,19 +184,38 @@ class LaneTable:
         running = [loan for _, loan in loans if loan.running]
         self.running += len(running) - lane.running
         lane.running = len(running)
-        lane.until = self._state.now + sum(self._seconds(loan.units.values()) for loan in running)
+        if self._forecast is not None:
+            self._forecast.has_left(number, running, self._state.now)
         lane.computed = len(loans) - lane.running
         lane.flushing = lane.flushing and lane.computed > 0
+        self._file(number, lane)
+
+    def _file(self, number: int, lane: _LaneEntry) -> None:
+        lanes = self._kinds[lane.processes]
+        lanes.growth.heard_of(number, self._state.now)
+        lanes.file(number, lane)
+        if lane.computed and not (lane.running or lane.flushing):
+            (lanes.framed if self._holds_frames(number) else lanes.stored).add(number)
 
     def returned(self, number: int, loans: tuple[int, ...]) -> None:
         """Parcels were taken back out of a lane's inbox."""
         for loan in loans:
             self._state.give_back(list(self._state.ledger.drop(loan).units.values()))
-        self._lanes[number].taking_back = not loans
+        lane = self._lanes[number]
+        lane.taking_back = not loans
+        self._kinds[lane.processes].awaited.discard(number)
         self._recount(number)
 
     def died(self, number: int) -> None:
-        self.running -= self._lanes.pop(number).running
+        lane = self._lanes.pop(number)
+        lanes = self._kinds[lane.processes]
+        lanes.started -= 1
+        lanes.growth.heard_of(number, self._state.now)
+        lanes.forget(number)
+        lanes.awaited.discard(number)
+        self.running -= lane.running
+        if self._forecast is not None:
+            self._forecast.died(number)
 
     # asking for what lanes hold ---------------------------------------------------------------------------------------
 
@@ -138,16 +227,17 @@ class LaneTable:
             wanted: other ranks wait for work.
         """
         hungry = False
-        for processes in self._state.kinds:
-            own = [(number, lane) for number, lane in self._lanes.items() if lane.processes == processes]
-            idle = [(number, lane) for number, lane in own if not lane.running]
-            busy = [(number, lane) for number, lane in own if lane.running]
-            self._flush(idle)
-            idling = bool(idle) or len(own) < self._state.lanes
-            if not busy or available[processes] or not (idling or wanted):
+        for processes, lanes in self._kinds.items():
+            self._flush(lanes)
+            starved = lanes.starved
+            is_busy = lanes.started > len(lanes.idle)
+            if not is_busy or available[processes] or not (starved or wanted):
                 continue
             hungry = True
-            self._take_back(busy if idling else [(number, lane) for number, lane in busy if self._may_leave(number)])
+            if wanted:
+                self._take_back(lanes, [number for number in lanes.deep if starved or self._may_leave(number)])
+            else:  # no more than can be used, or parcels would go to and fro
+                self._take_back(lanes, list(islice(lanes.deep, max(starved - len(lanes.awaited), 0))))
         return hungry
 
     def _may_leave(self, number: int) -> bool:
@@ -158,18 +248,24 @@ class LaneTable:
         running = [loan for _, loan in self._state.ledger.of(number) if loan.running]
         return any(not places[piece.work.place].primary for loan in running[1:] for piece in loan.units.values())
 
-    def _take_back(self, busy: list[tuple[int, _LaneEntry]]) -> None:
-        for number, lane in busy:
-            if lane.running > 1 and not lane.taking_back:
-                lane.taking_back = True
-                self._state.actions.append(TakeBack(number))
+    def _take_back(self, lanes: _Lanes, numbers: list[int]) -> None:
+        for number in numbers:
+            self._lanes[number].taking_back = True
+            del lanes.deep[number]
+            lanes.awaited.add(number)
+            self._state.actions.append(TakeBack(number))
 
-    def _flush(self, idle: list[tuple[int, _LaneEntry]]) -> None:
+    def _flush(self, lanes: _Lanes) -> None:
         """Asks idle lanes for what they have computed, unless more of the same may still come."""
-        for number, lane in idle:
-            if lane.computed and not lane.flushing and (self._state.source.exhausted or self._holds_frames(number)):
-                lane.flushing = True
-                self._state.actions.append(Flush(number))
+        asked = lanes.framed | lanes.stored if self._state.source.exhausted else lanes.framed
+        for number in sorted(asked):
+            lanes.framed.discard(number)
+            lanes.stored.discard(number)
+            self._ask_for_computed(number, self._lanes[number])
+
+    def _ask_for_computed(self, number: int, lane: _LaneEntry) -> None:
+        lane.flushing = True
+        self._state.actions.append(Flush(number))
 
     @property
     def owes(self) -> bool:
@@ -184,15 +280,18 @@ class LaneTable:
 
     def ask_again(self) -> None:
         """Forgets what lanes have been asked for and not answered."""
-        for lane in self._lanes.values():
+        for lanes in self._kinds.values():
+            lanes.awaited.clear()
+        for number, lane in self._lanes.items():
             lane.flushing = lane.taking_back = False
+            self._file(number, lane)
 
     def flush_all(self) -> None:
         """Asks all lanes for what they have computed."""
         for number, lane in self._lanes.items():
             if lane.computed and not lane.flushing:
-                lane.flushing = True
-                self._state.actions.append(Flush(number))
+                self._ask_for_computed(number, lane)
+                self._file(number, lane)
 
     def _holds_frames(self, number: int) -> bool:
         loans = self._state.ledger.of(number)

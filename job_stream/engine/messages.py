@@ -26,6 +26,7 @@ __all__ = [
     "Halt",
     "Heard",
     "KeeperLost",
+    "LaneForked",
     "LaneLost",
     "Lend",
     "Nothing",
@@ -224,6 +225,12 @@ class Returned(NamedTuple):
     loans: tuple[int, ...]
 
 
+class LaneForked(NamedTuple):
+    """A lane that was to be started is there; nobody need say so of one that is heard of anyway."""
+
+    lane: int
+
+
 class LaneLost(NamedTuple):
     """A lane is gone. ``loan``, ``unit`` and ``place`` are what it had noted. ``timed``: it was killed for exceeding a
     time limit. ``during_unpickling``: it was unpickling, so that nobody should try that again. What it had not begun
@@ -287,8 +294,8 @@ class RankLost(NamedTuple):
     rank: int
 
 
-Event = (SourceGave | Repaid | Returned | LaneLost | Answered | KeeperLost | ResultsTaken | Save | Nothing | Heard
-         | RankLost)  # fmt: skip
+Event = (SourceGave | Repaid | Returned | LaneForked | LaneLost | Answered | KeeperLost | ResultsTaken | Save | Nothing
+         | Heard | RankLost)  # fmt: skip
 
 # between ranks: also Lend, Repaid and Halt ----------------------------------------------------------------------------
 

@@ -3,7 +3,8 @@
 The first items of a place travel alone, to learn what they cost. Then a parcel holds 5 to 35 milliseconds of work, the
 more the more is left, by the mean plus twice the mean deviation, so that where costs spread widely a parcel does not
 hide two long items. It is never more than a fraction of what is left, so that all lanes finish together (guided
-self-scheduling: Polychronopoulos and Kuck, 1987), unless it would be too small to be worth a journey.
+self-scheduling: Polychronopoulos and Kuck, 1987), unless it would be too small to be worth a journey. All parcels pass
+through one thread, so where there are many lanes each parcel has to hold more, or the lanes would wait for that thread.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ PARCEL_S = 5e-3
 LONG_PARCEL_S = 35e-3
 SHORT_PARCEL_S = 1.5e-3
 """Below this, a journey costs more than a smaller share can win."""
+JOURNEY_S = 4e-5
+"""What the engine's thread needs for a parcel."""
 PARCELS_LEFT = 6
 GROWTH = 32
 SHARES_PER_LANE = 3
@@ -57,16 +60,28 @@ class Costs:
         cost = max(self._cautious(place), 1e-9)
         most = self._largest[place] * GROWTH
         if left is None:
-            return max(min(int(PARCEL_S / cost), most), 1)
+            return max(min(int(self._usual(lanes) / cost), most), 1)
         items = min(int(self.parcel_seconds(left * mean, lanes) / cost), most, left)
         if lanes > 1:
-            items = min(items, max(-(-left // (SHARES_PER_LANE * lanes)), int(SHORT_PARCEL_S / cost)))
+            items = min(items, max(-(-left // (SHARES_PER_LANE * lanes)), int(self.least(lanes) / cost)))
         return max(items, 1)
 
     def parcel_seconds(self, left: float, lanes: int) -> float:
         """How much work to lend next, of so many seconds of work. A single lane has no other to leave a share to; what
         other ranks want it hands over."""
-        return LONG_PARCEL_S if lanes == 1 else min(max(PARCEL_S, left / (lanes * PARCELS_LEFT)), LONG_PARCEL_S)
+        if lanes == 1:
+            return LONG_PARCEL_S
+        usual = self._usual(lanes)
+        return min(max(usual, left / (lanes * PARCELS_LEFT)), max(usual, LONG_PARCEL_S))
+
+    def _usual(self, lanes: int) -> float:
+        """A parcel for each lane in turn keeps the engine's thread busy for half the time that one takes at most."""
+        return max(PARCEL_S, 2 * JOURNEY_S * lanes)
+
+    def least(self, lanes: int) -> float:
+        """How many seconds of work are worth a journey: less than the engine's thread needs for all lanes in turn would
+        have them wait for it."""
+        return max(SHORT_PARCEL_S, JOURNEY_S * lanes)
 
     def _cautious(self, place: int) -> float:
         """Seconds that an item may well take."""

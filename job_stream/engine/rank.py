@@ -33,6 +33,7 @@ from .messages import (
     Halt,
     Heard,
     KeeperLost,
+    LaneForked,
     LaneLost,
     Lend,
     Nothing,
@@ -81,7 +82,7 @@ class Rank:
                  lanes_of: tuple[int, ...] = (), state: State | None = None) -> None:  # fmt: skip
         self._plan = plan
         self._state = RankState(plan, parts, lanes, number)
-        self._lane_table = LaneTable(self._state)
+        self._lane_table = LaneTable(self._state, alone=len(lanes_of) < 2)
         self._peer_lending = PeerLending(self._state, self._lane_table, lanes_of or (lanes,))
         self._debts = Debts(self._state, self._peer_lending.alone)
         self._router = Router(self._state, self._debts)
@@ -142,7 +143,8 @@ class Rank:
     @property
     def deadline(self) -> float | None:
         """When the rank wants to hear of something, on the clock of ``handle``; ``Nothing`` will do."""
-        deadlines = (self._debts.deadline, self._peer_lending.deadline, self._snapshots.deadline, self._stalls.deadline)
+        parts = (self._lane_table, self._debts, self._peer_lending, self._snapshots, self._stalls)
+        deadlines = [part.deadline for part in parts]
         return min((time for time in deadlines if time is not None), default=None)
 
     def handle(self, event: Event, now: float = 0.0) -> list[Action]:
@@ -237,6 +239,9 @@ class Rank:
     def _on_returned(self, event: Returned) -> None:
         if event.lane in self._lane_table:  # otherwise it died meanwhile, and all it owed has been given back
             self._lane_table.returned(event.lane, event.loans)
+
+    def _on_lane_forked(self, event: LaneForked) -> None:
+        self._lane_table.forked(event.lane)
 
     def _on_lane_died(self, event: LaneLost) -> None:
         fails = self._blame.died(event)
@@ -362,6 +367,7 @@ _HANDLERS: dict[type, Any] = {
     SourceGave: Rank._on_source,
     Repaid: Rank._on_repaid,
     Returned: Rank._on_returned,
+    LaneForked: Rank._on_lane_forked,
     LaneLost: Rank._on_lane_died,
     Answered: Rank._on_answered,
     KeeperLost: Rank._on_keeper_died,

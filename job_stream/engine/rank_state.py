@@ -156,6 +156,13 @@ class RankState:
         """How much work other ranks could be lent of what waits, but for the source."""
         return sum(backlog.seconds(unknown) for backlog in self.backlogs.values())
 
+    def seconds_for(self, processes: bool) -> float:
+        """How much work waits for lanes of this kind, as far as it is known what it takes."""
+        seconds = self.backlogs[processes].seconds(0.0) + self.pinned[processes].seconds(0.0)
+        if processes == self.plan.places[0].processes:
+            seconds += self.costs.estimate(0, self.source.at_hand)
+        return seconds
+
     def cut_off(self, piece: Piece, count: int) -> Piece:
         """Cuts so many items off a counted piece that waits."""
         assert is_counted(piece.work)

@@ -53,6 +53,7 @@ class Scheduling:
     def advance(self) -> None:
         """Lends whatever can be lent, and asks for more before it runs out."""
         full = self._pauses.paused
+        self._lane_table.look()  # there may be more lanes by now
         for depth in range(1, LOANS_PER_LANE + 1):
             for processes in self._state.kinds:
                 while self._lend_one(processes, full, depth):
@@ -65,6 +66,7 @@ class Scheduling:
         self._pull(full)
         self._progress.ask_for_more(full)
         available = {processes: self._available(processes, full) for processes in self._state.kinds}
+        self._lane_table.look()  # and from now on, all may be busy
         hungry = self._lane_table.serve_hungry(available, self._peer_lending.urgent)
         self._lane_table.signal(Signal(hungry, full))
 
@@ -103,7 +105,7 @@ class Scheduling:
         """Whether a lane has nothing to do, or will have nothing by the time that an answer can be here."""
         if self._lane_table.running < self._state.lanes:
             return True
-        idle_at = self._lane_table.idle_at()
+        idle_at = self._lane_table.idle_at
         if idle_at is None:
             return False
         if idle_at > self._state.now + ANSWER_S:

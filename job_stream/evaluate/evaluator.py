@@ -39,6 +39,7 @@ from .turn import Turn
 
 __all__ = ["Evaluator"]
 
+_NOTHING: list[Any] = []
 Loop = Callable[[Callable[..., Any], Iterator[Any], list[Any]], Stop | None]
 
 
@@ -87,7 +88,7 @@ class Evaluator:
         self._places = plan.places
         self._batches = self.pace.batches
         self._entries = self.stack.entries
-        self._push = self.stack.push
+        self._push, self._batch, self._measure = self.stack.push, self.stack.batch, self.pace.measure
         self._note = note
         steps = {Kind.JOB: self._job, Kind.MAP: self._map, Kind.SWITCH: self._switch, Kind.FRAME: self.rounds.open,
                  Kind.FOLD: self._fold, Kind.END: self._end}  # fmt: skip
@@ -123,50 +124,50 @@ class Evaluator:
     # jobs -------------------------------------------------------------------------------------------------------------
 
     def _job(self, run: PendingValues) -> None:
-        place, size = self._places[run.place], self._batches[run.place]
-        values = self.stack.batch(run, size)
-        count = len(values)
-        iterator = iter(values if type(values) in ATOMIC else list(values))
+        number = run.place
+        place, size, way = self._places[number], self._batches[number], self.under_way
+        values = self._batch(run, size)
         outputs: list[Any] = []
-        self.under_way.copy = None
+        way.copy = None
         if size == 1:  # nothing is known yet, or it takes long
             self._copy(run, values[0])
-        stop = self._call(calls.call_job, run, self.keys.job(place), iterator, outputs)
+        iterator = iter(values if type(values) in ATOMIC else list(values))
+        stop = self._call(calls.call_job, place, self.keys.job(place), run, iterator, outputs)
         if stop is not None:
             self._job_stopped(run, stop, outputs)
         elif outputs:
             self._push(run.context, place.next, outputs)
-        self._measure(run.place, count)
+        if way.since is None:
+            self._measure(number, self.pace.now, len(values))
+        else:
+            self._measure_last(number)
 
     def _copy(self, run: PendingValues, value: Any) -> None:
         """Copies a value that has not come from the rank, if that is wanted."""
         if run.base is None and self.copy is not None:
             self.under_way.copy = self.copy(run.place, value)
 
-    def _call(self, loop: Loop, run: PendingValues, function: Callable[..., Any], values: Iterator[Any],
+    def _call(self, loop: Loop, place: Place, function: Callable[..., Any], run: PendingValues, values: Iterator[Any],
               outputs: list[Any]) -> Stop | None:  # fmt: skip
         """Has user code called for the batch that was taken last; it may be divided meanwhile."""
         way, turn = self.under_way, self.turn
         way.run, way.iterator, way.outputs, way.end = run, values, outputs, run.index
         turn.is_away = True
         try:
-            if self._places[run.place].time_limited:
+            if place.time_limited:
                 return self.failures.timed(loop, function, values, outputs)  # type: ignore[no-any-return]
             return loop(function, values, outputs)
         finally:
             turn.is_away = False
             if turn.is_claimed:
                 turn.wait()
-            way.run = None
+            way.run, way.outputs = None, _NOTHING
 
-    def _measure(self, place: int, count: int) -> None:
-        """A batch has come to its end: of its values, or of the last one if the others were taken from it."""
-        way = self.under_way
-        if way.since is None:
-            self.pace.measure(place, self.pace.now, count)
-        else:
-            self.pace.measure(place, way.since, 1)
-            way.since = None
+    def _measure_last(self, place: int) -> None:
+        """A batch has come to its end from which others had taken what it had not begun."""
+        since, self.under_way.since = self.under_way.since, None
+        assert since is not None
+        self._measure(place, since, 1)
 
     def _job_stopped(self, run: PendingValues, stop: Stop, outputs: list[Any]) -> None:
         """Goes on after a failure or in front of a long Multiple; what is left of the batch waits below."""
@@ -215,23 +216,25 @@ class Evaluator:
     def _map(self, run: PendingValues) -> None:
         way, place = self.under_way, self._places[run.place]
         way.first = run.index
-        values = self.stack.batch(run, self._batches[run.place])
-        count = len(values)
-        iterator = iter(values if type(values) in ATOMIC else list(values))
+        values = self._batch(run, self._batches[run.place])
         outputs: list[Any] = []
         way.counts = True
         function = self.keys.map(place)
-        stop = self._call(calls.call_map, run, function, iterator, outputs)
+        iterator = iter(values if type(values) in ATOMIC else list(values))
+        stop = self._call(calls.call_map, place, function, run, iterator, outputs)
         while stop is not None:
             outputs.append(self._map_again(place, stop))
-            stop = self._call(calls.call_map, run, function, stop.left, outputs)
+            stop = self._call(calls.call_map, place, function, run, stop.left, outputs)
         context = run.context
         if isinstance(context, StreamScope):
             context.deliver(outputs)
         elif isinstance(context, Outbox):
             context.deliver((run.base or 0) + way.first, outputs)
         way.counts = False
-        self._measure(run.place, count)
+        if way.since is None:
+            self._measure(run.place, self.pace.now, len(values))
+        else:
+            self._measure_last(run.place)
 
     def _map_again(self, place: Place, stop: Stop) -> Any:
         """What a retry gives; None for an item that is skipped."""
@@ -246,7 +249,7 @@ class Evaluator:
         """Passes values on to the targets that they name."""
         place = self._places[run.place]
         parts: dict[int, list[Any]] = {}
-        for value in self.stack.batch(run, self._batches[run.place]):
+        for value in self._batch(run, self._batches[run.place]):
             goal, bare = self.keys.routed(place, value)
             parts.setdefault(goal, []).append(bare)
         for goal, values in parts.items():
@@ -256,7 +259,7 @@ class Evaluator:
     # reductions -------------------------------------------------------------------------------------------------------
 
     def _fold(self, run: PendingValues) -> None:
-        values = list(self.stack.batch(run, self._batches[run.place]))
+        values = list(self._batch(run, self._batches[run.place]))
         started = self.pace.now
         place, context = self._places[run.place], run.context
         recurred: list[Any] = []
@@ -264,7 +267,7 @@ class Evaluator:
             recurred += self.keys.recurred(key, self._fold_portion(context, place, works))
         if recurred:
             self.multiples.go(context, run.place, place.first, recurred, values)
-        self.pace.measure(run.place, started, len(values))
+        self._measure(run.place, started, len(values))
 
     def _fold_portion(self, context: ScopeContext, place: Place, values: list[Any]) -> list[Any]:
         """Gives values to a reduce; returns what it recurs."""
@@ -292,14 +295,14 @@ class Evaluator:
             self.stack.pop()
             started = self.pace.now
             context.outputs.extend(run.values[run.index :] if run.index else run.values)
-            self.pace.measure(run.place, started, len(run.values))
+            self._measure(run.place, started, len(run.values))
         elif type(context) is FrameScope:
-            values = self.stack.batch(run, self._batches[run.place])
+            values = self._batch(run, self._batches[run.place])
             started = self.pace.now
             recurred = self.end_frame(context, self._places[run.place], values)
             if recurred:
                 self.rounds.recur(context, recurred)
-            self.pace.measure(run.place, started, len(values))
+            self._measure(run.place, started, len(values))
         else:
             self.stack.pop()
             context.deliver(self.keys.bare(run.values[run.index :]))  # type: ignore[attr-defined]
@@ -309,15 +312,15 @@ class Evaluator:
         recurred: list[Any] = []
         if place.time_limited:
             return self._end_singly(frame, place, values)
-        stop = self._end_all(frame, place, iter(values), recurred)
-        while stop is not None:
+        left = iter(values)
+        while (stop := self._end_all(frame, place, left, recurred)) is not None:
             assert stop.error is not None
+            left = stop.left
             try:
                 recurred += self.failures.again(place, stop.item, stop.error,
                                                 partial(self.keys.end, frame, place, stop.item))  # fmt: skip
             except ItemSkipped as skipped:
                 self.failures.record(skipped)
-            stop = self._end_all(frame, place, stop.left, recurred)
         return recurred
 
     def _end_all(self, frame: FrameScope, place: Place, values: Iterator[Any], recurred: list[Any]) -> Stop | None:

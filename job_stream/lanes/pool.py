@@ -1,4 +1,7 @@
-"""The rank's side of its child processes: starts them, sends to them, hears from them, and learns how they died."""
+"""The rank's side of its child processes: starts them, sends to them, hears from them, and learns how they died.
+
+There may be hundreds. So what is done whenever something happens goes through those alone that it concerns.
+"""
 
 from __future__ import annotations
 
@@ -16,6 +19,7 @@ from ..ground.texts import signal_name
 from ..memory.arena import Arena
 from ..memory.codec import Codec
 from ..memory.words import NOTE_CPU, NOTE_STARTED, NOTE_WALL
+from ..stream.plan import Plan
 from ..workers.links import close_segment, hang_up, open_pair, receive_all, try_send
 from ..workers.protocol import KINDS, Died, Fork, Forked, Kill, NotForked, Stopped
 from ..workers.worker import KEEPER, Setup
@@ -24,6 +28,8 @@ from .hold import Hold
 __all__ = ["Death", "ProcessPool"]
 
 STOPPED_S = 10.0
+LOOK_SHARE, LOOK_NS = 20, (2_500_000, 250_000_000)
+"""So often within the shortest time limit it is looked whether a child exceeds it, but within these bounds."""
 SPARE_FILES = 8
 """So many descriptors, and those of one message, are left for what is open for a moment only."""
 
@@ -84,8 +90,12 @@ class ProcessPool:
         self._children: dict[int, _Child] = {}
         self._free: dict[int, memoryview] = {}
         self._started = 0
-        self._wanted: deque[int] = deque()
+        self._wanted: dict[int, None] = {}
         self._forking = 0
+        self._crowded: dict[int, _Child] = {}
+        self._stopped: dict[int, _Child] = {}
+        self._look_ns = _time_between_looks(setup.plan)
+        self._looked_ns = 0
         self._buried_ns = [0, 0]
         raise_files()
         with alone():
@@ -128,18 +138,20 @@ class ProcessPool:
         if child.inbox is None:
             child.early.append(message)
             if lane not in self._wanted:
-                self._wanted.append(lane)
+                self._wanted[lane] = None
                 self._fork_wanted()
             return
         data, fds = self._codec.encode(message)
         if child.waiting or not try_send(child.inbox, data, fds):
             child.waiting.append((data, [os.dup(fd) for fd in fds]))
+            self._crowded[lane] = child
         self._spent.sent()
 
     def _fork_wanted(self) -> None:
         """Has children forked for which something waits."""
         while self._wanted and self._forking < FORKS_AT_ONCE:
-            lane = self._wanted.popleft()
+            lane = next(iter(self._wanted))
+            del self._wanted[lane]
             child = self._children[lane]
             if child.early:
                 self._fork(lane, child)
@@ -159,13 +171,14 @@ class ProcessPool:
         running = sum(child.pid > 0 for child in self._children.values())
         return f"worker process number {running + 1} cannot be started"
 
-    def _send_waiting(self, child: _Child) -> None:
+    def _send_waiting(self, lane: int, child: _Child) -> None:
         while child.waiting and child.inbox is not None:
             data, fds = child.waiting[0]
             if not try_send(child.inbox, data, fds):
                 return
             _close_all(fds)
             child.waiting.popleft()
+        del self._crowded[lane]
 
     def take_back(self, lane: int) -> list[Any]:
         """The messages that a child has not taken, in order."""
@@ -176,6 +189,7 @@ class ProcessPool:
         untaken, _ = receive_all(child.far, self._decode_own)
         untaken += [self._decode_own(data, fds) for data, fds in child.waiting]
         child.waiting.clear()
+        self._crowded.pop(lane, None)
         return untaken
 
     def _decode_own(self, data: bytes, fds: list[int]) -> Any:
@@ -196,12 +210,12 @@ class ProcessPool:
 
     def wants_room(self) -> bool:
         """Whether messages are waiting to be sent."""
-        return self._hold.wants_room or any(child.waiting for child in self._children.values())
+        return self._hold.wants_room or bool(self._crowded)
 
     def make_room(self) -> None:
         self._hold.make_room()
-        for child in self._children.values():
-            self._send_waiting(child)
+        for lane, child in list(self._crowded.items()):
+            self._send_waiting(lane, child)
 
     def replies(self) -> list[Any]:
         """Every message that children have sent."""
@@ -210,34 +224,42 @@ class ProcessPool:
     def _decode_reply(self, data: bytes, fds: list[int]) -> Any:
         return self._codec.decode(data[4:], fds, int.from_bytes(data[:4], "little"))
 
-    def reports(self) -> list[Died]:
-        """What the nursery has to say: deaths, after which the child is forgotten.
+    def reports(self) -> list[Died | Forked]:
+        """What the nursery has to say: children that are there, and deaths, after which the child is forgotten.
 
         Raises:
             EngineError: it is gone.
             LimitError: the system has refused to make another child.
         """
-        deaths: list[Died] = []
+        news: list[Died | Forked] = []
         for report in self._hold.reports():
             if type(report) is NotForked:
                 raise refusal(report.error, self._refused())
             child = self._children.get(report.lane)
             if child is None:
                 continue
-            if type(report) is Died:
-                deaths.append(report)
-            elif type(report) is Forked:
+            if type(report) is Forked:
                 child.pid = report.pid
                 self._forking -= 1
+            if isinstance(report, (Died, Forked)):
+                news.append(report)
             elif type(report) is Stopped:
-                child.stopped_at = monotonic_ns() if report.stopped else None
+                self._note_stop(report.lane, child, report.stopped)
         self._fork_wanted()
-        return deaths
+        return news
+
+    def _note_stop(self, lane: int, child: _Child, stopped: bool) -> None:
+        child.stopped_at = monotonic_ns() if stopped else None
+        if stopped:
+            self._stopped[lane] = child
+        else:
+            self._stopped.pop(lane, None)
 
     def bury(self, died: Died) -> Death:
         """What is known about a dead child; all it had sent must have been read before."""
         self.take_back(died.lane)  # what it had not begun is known from what it has noted
         child = self._children.pop(died.lane)
+        self._stopped.pop(died.lane, None)
         child.close()
         words = child.note
         note = words[0], words[1], words[2], words[3]
@@ -264,13 +286,19 @@ class ProcessPool:
     # limits -----------------------------------------------------------------------------------------------------------
 
     def enforce(self) -> None:
-        """Kills children that exceed a time limit, or that have been stopped for long."""
+        """Kills children that exceed a time limit, or that have been stopped for long; it does not look each time."""
         now = monotonic_ns()
+        for lane, child in list(self._stopped.items()):
+            if child.stopped_at is not None and now - child.stopped_at > STOPPED_S * 1e9:
+                self._note_stop(lane, child, False)
+                self.kill(lane)
+        if self._look_ns is not None and now - self._looked_ns >= self._look_ns:
+            self._looked_ns = now
+            self._enforce_limits(now)
+
+    def _enforce_limits(self, now: int) -> None:
         for lane, child in self._children.items():
             _, place, started, _ = child.note[:4]
-            if child.stopped_at is not None and now - child.stopped_at > STOPPED_S * 1e9:
-                child.stopped_at = None
-                self.kill(lane)
             if not started or started == child.timed or not 0 <= place < len(self._plan.places):
                 continue
             limit = self._plan.places[place].policy.timeout_s
@@ -281,7 +309,7 @@ class ProcessPool:
     @property
     def stopped(self) -> bool:
         """Whether a child is stopped by a signal."""
-        return any(child.stopped_at is not None for child in self._children.values())
+        return bool(self._stopped)
 
     # the end ----------------------------------------------------------------------------------------------------------
 
@@ -302,12 +330,22 @@ class ProcessPool:
             child.close()
         self._replies.close()
         self._children.clear()
+        self._crowded.clear()
         self._free.clear()
 
     def let_go(self) -> None:
         """In a process that was forked meanwhile."""
         self._hold.let_go()
         self._close_ends()
+
+
+def _time_between_looks(plan: Plan) -> int | None:
+    """How often to look for children that exceed a time limit, in ns; None: there is no limit."""
+    limits = [place.policy.timeout_s for place in plan.places if place.policy.timeout_s is not None]
+    if not limits:
+        return None
+    least, most = LOOK_NS
+    return min(max(int(min(limits) * 1e9) // LOOK_SHARE, least), most)
 
 
 def _close_all(fds: list[int]) -> None:

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
 from time import monotonic
 from typing import Any
 
 from ..evaluate.ending import Ending
 from ..evaluate.packing import Packing
 from ..memory.words import NOTE_CPU, NOTE_WALL
+from ..workers.keeper import Keeper
+from ..workers.lane import Lane
 from ..workers.links import ThreadLink
 from ..workers.streams import lines_of_threads
 from ..workers.surroundings import Surroundings
@@ -54,7 +58,7 @@ class ThreadPool:
         self._notes.append(note)
         worker = new_worker(self._setup, lane, False, link, self._packing, note)
         name = f"job_stream-{'keeper' if lane == KEEPER else f'lane-{lane}'}"
-        thread = threading.Thread(target=self._surroundings.call, args=(worker.run,), name=name, daemon=True)
+        thread = threading.Thread(target=self._surroundings.call, args=(partial(_run, worker),), name=name, daemon=True)
         self._threads.append(thread)
         thread.start()
 
@@ -78,3 +82,9 @@ class ThreadPool:
             thread.join(max(deadline - monotonic(), 0))
         for lines in self._lines:
             lines.detach()
+
+
+def _run(worker: Lane | Keeper) -> None:
+    """Works until the end, which may come between two calls."""
+    with suppress(SystemExit):
+        worker.run()

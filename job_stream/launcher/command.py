@@ -14,8 +14,8 @@ from itertools import chain, groupby
 from pathlib import Path
 from typing import NamedTuple
 
+from .allocation import Allocation, ListedHost
 from .error import LauncherError
-from .hosts import Allocation, Host
 from .mpirun import MPICH, OPEN_MPI, SLURM, Mpirun, root_variables
 
 __all__ = ["LaunchPlan", "additions", "alone", "command", "is_remote"]
@@ -40,7 +40,7 @@ class LaunchPlan(NamedTuple):
 
     program: tuple[str, ...]
     ranks: int = 1
-    hosts: tuple[Host, ...] = ()
+    hosts: tuple[ListedHost, ...] = ()
     allocation: Allocation | None = None
 
 
@@ -83,7 +83,7 @@ def _ushered(job: LaunchPlan, cpus: int | None) -> list[str]:
     return [sys.executable, "-IS", str(USHER), str(cpus or "-"), *job.program]
 
 
-def _parts(job: LaunchPlan) -> Iterator[tuple[int | None, list[Host]]]:
+def _parts(job: LaunchPlan) -> Iterator[tuple[int | None, list[ListedHost]]]:
     """Hosts that follow each other and get as many lanes."""
     for cpus, hosts in groupby(job.hosts, lambda host: host.cpus):
         yield cpus, list(hosts)

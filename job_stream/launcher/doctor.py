@@ -20,9 +20,9 @@ from ..errors import PlanError
 from ..ground.environment import CHECKPOINT, MPIRUN, TIME_LIMIT
 from ..ranks.cpus import narrow_binding, own_grant, shares
 from . import settings
+from .allocation import allocation, read_hostfile
 from .environment_modules import installed
 from .error import LauncherError
-from .hosts import allocation, read_hostfile
 from .mpirun import OPEN_MPI, Mpirun, belongs, find_mpirun, library, version_in
 
 __all__ = ["Finding", "MachineFacts", "checks", "examine"]

@@ -15,9 +15,9 @@ from ..ground.environment import CHECKPOINT, COMMAND_LINE, LAUNCHER, RANKS, TIME
 from ..ground.suggestions import nearest
 from ..ranks.world import launched
 from . import settings
+from .allocation import ListedHost, allocation, node_names, parse_hosts, read_hostfile
 from .command import LaunchPlan, additions, alone, command, is_remote
 from .error import LauncherError
-from .hosts import Host, allocation, node_names, parse_hosts, read_hostfile
 from .mpirun import Mpirun, find_mpirun, folder_variable, own_folder, within
 from .restarts import Limits, keep_running, say
 from .run import LaunchedRun
@@ -125,13 +125,13 @@ def _job(options: Options, program: tuple[str, ...]) -> LaunchPlan:
     return LaunchPlan(program, options.ranks or 1)
 
 
-def _hosts(options: Options) -> tuple[Host, ...]:
+def _hosts(options: Options) -> tuple[ListedHost, ...]:
     if options.hostfile is not None:
         return read_hostfile(options.hostfile)
     return parse_hosts(options.host) if options.host else ()
 
 
-def _usual_hosts(path: str) -> tuple[Host, ...]:
+def _usual_hosts(path: str) -> tuple[ListedHost, ...]:
     """The hosts of the user's settings."""
     try:
         return read_hostfile(path)

@@ -72,7 +72,8 @@ class Observer:
         """A lane here (``repaid.lane``) or another rank repays something; what it goes on with is in ``kept``."""
 
     def stage_batch(self, lane: int, rank: int | None, place: int, items: int, seconds: float) -> None:
-        """Before ``repaid``: so many items passed a place in this time, in a lane here or on another rank."""
+        """Before ``repaid``: units of so many items that entered at a place took this time, in a lane here or on
+        another rank. What had been done of units that were not finished is in none."""
 
     def item_failed(self, failed: m.Skip | m.Fail) -> None:
         """An item is skipped (``Skip``), or given up after the death of workers or a time limit (``Fail``). One that

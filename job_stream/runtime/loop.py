@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import select
 from time import monotonic
+from typing import TYPE_CHECKING
 
-from ..checkpoints.saver import Saver
 from ..engine import messages as m
 from ..engine.rank import Rank
 from ..errors import CheckpointError
@@ -20,11 +20,15 @@ from ..memory.words import OWN_CPUS
 from ..observe.observer import RunEnded
 from ..ranks.cluster import Cluster, Gone
 from ..ranks.protocol import Figures
+from ..workers.protocol import Forked
 from ..workers.worker import KEEPER
 from .actions import Actions
 from .reports import Reporter, RunCancelled
 from .shell import Shell
 from .sleeping import OtherRanks, PollPolicy
+
+if TYPE_CHECKING:
+    from ..checkpoints.saver import Saver
 
 __all__ = ["Loop"]
 
@@ -166,14 +170,17 @@ class Loop:
 
     def _take_from_processes(self, pool: ProcessPool, ready: set[int]) -> None:
         reports, replies = pool.is_ready(ready)
-        deaths = pool.reports() if reports else []
+        news = pool.reports() if reports else []
         for message in pool.replies() if replies else ():
             if type(message) is UserFailure:
                 self._fail(self.reporter.user_error(message))
             else:
                 self._handle(message)
-        for died in deaths:
-            self._died(pool.bury(died))
+        for report in news:
+            if isinstance(report, Forked):
+                self._handle(m.LaneForked(report.lane))
+            else:
+                self._died(pool.bury(report))
         pool.make_room()
         if self._shell.limits or pool.stopped:
             pool.enforce()

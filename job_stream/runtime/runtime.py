@@ -12,9 +12,8 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ..checkpoints.saver import Saver
 from ..engine import messages as m
 from ..engine.rank import Rank
 from ..evaluate.packing import LivePacking, StowedPacking, unpack_any
@@ -46,6 +45,9 @@ from .shell import Shell
 from .shutdown import PULL, WAIT_S, Closing, Mailbox, Release, Shutdown
 from .source import InitialWork
 from .together import is_elsewhere, quietly
+
+if TYPE_CHECKING:
+    from ..checkpoints.saver import Saver
 
 __all__ = ["Runtime"]
 

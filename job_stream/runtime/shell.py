@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-from ..checkpoints.saver import Saver
 from ..memory.buffers import Buffers
 from ..memory.words import SharedWords
 from ..observe.observer import Watchers
@@ -13,10 +12,13 @@ from .pools import Pools
 from .prefetch import LazyPrefetcher
 from .shutdown import Mailbox, Shutdown
 
-__all__ = ["Fail", "Shell"]
+if TYPE_CHECKING:
+    from ..checkpoints.saver import Saver
+
+__all__ = ["FailRun", "Shell"]
 
 
-class Fail(Protocol):
+class FailRun(Protocol):
     """Ends the run with an error; the first one counts. ``shared``: another rank will print it."""
 
     def __call__(self, error: BaseException, shared: bool = True) -> None: ...
@@ -49,4 +51,4 @@ class Shell(NamedTuple):
     watchers: Watchers
     failures: list[Failure]
     limits: list[float]
-    fail: Fail
+    fail: FailRun

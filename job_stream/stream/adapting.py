@@ -169,7 +169,9 @@ class _Instances:
         return instance
 
     def close(self) -> None:
-        """Ends the instance of this process, if there is one."""
+        """Ends the instance of this process, if there is one, and if its class says how that is done."""
+        if self._kind.postRun is StageClass.postRun:
+            return
         with self._lock:
             instance, self._instance = self._instance, None
         if instance is not None:

@@ -37,8 +37,8 @@ class Divider:
     def attend(self) -> None:
         """There is something to look at."""
         if self._thread is None:
-            keep_still(self)
             self.resume()
+            keep_still(self)
         elif self._is_asleep:
             self._bell.put(None)
 
@@ -54,9 +54,10 @@ class Divider:
             self._is_asleep = False
 
     def close(self) -> None:
-        """Ends the thread."""
+        """Ends the thread, and forgets what it has looked at: what that holds goes with the lane, and not later."""
         move_on(self)
         self.pause()
+        self._look = _nothing
 
     # around a fork ----------------------------------------------------------------------------------------------------
 
@@ -74,10 +75,16 @@ class Divider:
         """Starts it again."""
         if self._thread is None:
             self._is_over = self._is_asleep = False
-            self._thread = threading.Thread(target=self._run, name="job_stream-divider", daemon=True)
-            self._thread.start()
+            thread = threading.Thread(target=self._run, name="job_stream-divider", daemon=True)
+            with suppress(RuntimeError):  # there can be no more threads, so work stays where it is
+                thread.start()
+                self._thread = thread
 
     def let_go(self) -> None:
         """In the forked process, which is no lane."""
         self._thread = None
         self._is_over = True
+
+
+def _nothing() -> None:
+    """There is nothing to look at any more."""

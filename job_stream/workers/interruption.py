@@ -25,6 +25,7 @@ A step is looked at twice before something is done about it: only that tells one
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from time import perf_counter
 from typing import Any
 
@@ -98,14 +99,14 @@ class Interruption:
         since = evaluator.pace.now
         if since == self._settled or now - since < SOON_S or not self._is_reason(now, now - since):
             return TICK_S
-        if not evaluator.turn.claim():
-            return SOON_S
+        if not evaluator.turn.claim():  # the lane is between two calls, or waits for room
+            return TICK_S
         try:
             return self._interrupt(now, since) if self._is_still_at(since) else TICK_S
-        except StageFailed:  # so will the lane, where it is to be told
+        except StageFailed:  # the lane will meet it itself, where it is to be told
             return TICK_S
         except Exception as error:
-            self._fail(error)
+            self._tell(error)
             return TICK_S
         finally:
             evaluator.turn.give_back()
@@ -122,7 +123,7 @@ class Interruption:
 
     def _interrupt(self, now: float, since: float) -> float:
         way = self._evaluator.under_way
-        is_asked = bool(self._flags[WANTED]) or self._reporting.is_due(now)
+        is_asked = self._reporting.is_due(now) or (bool(self._flags[WANTED]) and self._has_more(way))
         if way.run is None or (self._evaluator.stack.marks and not is_asked):
             if is_asked or self._has_results(way):
                 self._leave(since, is_asked)
@@ -138,6 +139,13 @@ class Interruption:
         elif not self._has_results(way):
             return TICK_S
         return self._divide(way, now, since, each, is_asked)
+
+    def _has_more(self, way: UnderWay) -> bool:
+        """Whether there is something for others to do: in a frame where one thing follows the other there is not."""
+        run = way.run
+        if run is not None and (way.begun < way.end or (way.outputs and self._surplus.goes_on(run.place))):
+            return True
+        return self._repayments.are_waiting or self._surplus.has_more
 
     def _has_results(self, way: UnderWay) -> bool:
         """Whether something is done that others wait for."""
@@ -238,5 +246,11 @@ class Interruption:
         """Sends what is not here any more: that it does not get there ends the run."""
         try:
             send()
+        except ConnectionError:
+            pass  # the run is over
         except Exception as error:
+            self._tell(error)
+
+    def _tell(self, error: Exception) -> None:
+        with suppress(ConnectionError):
             self._fail(error)

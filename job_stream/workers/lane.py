@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from math import inf
 from threading import get_ident
 from time import perf_counter
@@ -82,7 +83,7 @@ class Lane:
         self._reporting = Reporting(flags, saved)
         evaluator.copy = Copies(evaluator.pace, packing).take
         self._interruption = Interruption(flags, evaluator, self._surplus, self._repayments, self._reporting,
-                                          self._fail)  # fmt: skip
+                                          partial(_tell, link, packing))  # fmt: skip
         self._look_at = 0.0
         self._worked = 0.0
         self._slice_start = 0.0
@@ -97,12 +98,9 @@ class Lane:
                 except StageFailed as failed:
                     self._link.send(failure_of(failed, self._packing.pack_error))
                 except Exception as error:
-                    self._fail(error)
+                    _tell(self._link, self._packing, error)
         finally:
             self._interruption.close()
-
-    def _fail(self, error: Exception) -> None:
-        self._link.send(failure_of(ours("a lane", error), self._packing.pack_error))
 
     def _take(self, message: Any) -> None:
         kind = type(message)
@@ -260,3 +258,8 @@ class Lane:
             if found:
                 self._hand_over()
         return found
+
+
+def _tell(link: Any, packing: Packing, error: Exception) -> None:
+    """Ends the run with a mistake of ours."""
+    link.send(failure_of(ours("a lane", error), packing.pack_error))

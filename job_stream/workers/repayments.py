@@ -177,12 +177,13 @@ class Repayments:
             self._waiting.clear()
             self._link.send(Repaid(self._number, self._loan, (), returned=names))
 
-    def shorten(self, kept: tuple[int, WorkBatch], rest: tuple[Any, ...]) -> None:
+    def shorten(self, kept: Kept, rest: tuple[Any, ...]) -> None:
         """Gives back the end of the unit under way, and nothing else: all that has come of its begin stays here."""
-        name = kept[0]
-        closed = ((self._loan, (self._closing[-1],)),)
-        self._closing[-1] = self._note[NOTE_UNIT] = name
-        self._link.send(Repaid(self._number, self._loan, closed, rest, kept=(kept,)))
+        closed = ((self._loan, (self._closing.pop(),)),)
+        for name, _ in kept:
+            self._closing.append(name)
+            self._note[NOTE_UNIT] = name
+        self._link.send(Repaid(self._number, self._loan, closed, rest, kept=kept))
 
     def new_stand_in(self) -> int:
         """For the scope of a frame that is handed over while user code is at one of its values."""

@@ -61,6 +61,7 @@ class Surplus:
         self._products = products
         self._origin: PendingValues | None = None
         self._work: WorkBatch | None = None
+        self._start = 0
         self._last_name = 0
 
     def begin_parcel(self, units: int) -> None:
@@ -69,7 +70,7 @@ class Surplus:
 
     def begin(self, origin: PendingValues | None, work: WorkBatch) -> None:
         """A unit is on the stack; ``origin`` is the entry where that is all of it, as plain values."""
-        self._origin, self._work, self.gone = origin, work, 0
+        self._origin, self._work, self._start, self.gone = origin, work, 0, 0
 
     # how much ---------------------------------------------------------------------------------------------------------
 
@@ -194,6 +195,7 @@ class Surplus:
         assert type(entry) is PendingValues
         left, work = len(entry.values) - entry.index, self._work
         if entry is self._origin and work is not None:
+            self._start = entry.index
             return self.named(work._replace(count=left, payload=None, skip=work.skip + entry.index))
         assert isinstance(entry.context, Outbox)
         payload = self._products.pack(entry.place, entry.values[entry.index :], "output")
@@ -206,6 +208,18 @@ class Surplus:
 
     # while user code runs ---------------------------------------------------------------------------------------------
 
+    @property
+    def has_more(self) -> bool:
+        """Whether there are values here that have not been begun."""
+        return any(
+            entry.index < len(entry.values) if type(entry) is PendingValues else _lies_there(entry)
+            for entry in self._stack.entries
+        )
+
+    def goes_on(self, place: int) -> bool:
+        """Whether something is to be done still with what comes of a stage."""
+        return self._plan.places[self._plan.places[place].next].kind != Kind.END
+
     def is_unwanted(self, place: int) -> bool:
         """Whether what comes of a stage is a result that nobody wants."""
         return self._products.is_unwanted(self._plan.places[place].next)
@@ -213,7 +227,7 @@ class Surplus:
     def take_plain(self) -> None:
         """Takes the elements of Multiples that lie there already: no code of the user's runs for them."""
         for rest in [entry for entry in self._stack.entries if type(entry) is PendingMultiple]:
-            if type(rest.iterator) in _PLAIN:
+            if _lies_there(rest):
                 raw = list(islice(rest.iterator, LOOSEN_MOST))
                 values = self._evaluator.keys.children(rest, raw, rest.taken)
                 rest.taken += len(raw)
@@ -239,12 +253,13 @@ class Surplus:
 
     @property
     def is_in_frame(self) -> bool:
-        """Whether all that is under way belongs to a frame that a value of the unit has opened, or is about to open."""
+        """Whether all that is under way belongs to a frame that a value of the unit has opened. What the stack does not
+        show, such as a value that is about to open one, or is being folded, does not count."""
         origin = self._origin
         if origin is None or self._plan.places[origin.place].kind != Kind.FRAME:
             return False
         above = [entry for entry in self._stack.entries if entry is not origin]
-        return not above or (type(above[0]) is ScopeMark and _is_frame_of(above[0], origin))
+        return bool(above) and type(above[0]) is ScopeMark and _is_frame_of(above[0], origin)
 
     def leave_frame(self) -> tuple[int, WorkBatch]:
         """Makes products of all of the unit but the frame under way: the value that has opened it stays, as if it had
@@ -261,19 +276,25 @@ class Surplus:
         self._origin = None
         return self.named(work._replace(count=1, payload=None, skip=work.skip + origin.index - 1))
 
-    def shorten(self) -> tuple[tuple[int, WorkBatch], tuple[Product, ...]] | None:
-        """Cuts what has not been begun off the unit: what stays of it under a new name, and the products that leave;
-        None: there is nothing of that."""
+    def shorten(self) -> tuple[Kept, tuple[Product, ...]] | None:
+        """Cuts what has not been begun off the unit: what stays of it, if anything of it has been begun since it was
+        named last, and the products that leave; None: there is nothing that could."""
         origin, work = self._origin, self._work
-        if origin is None or work is None or origin not in self._stack.entries or not origin.index:
+        if origin is None or work is None or origin not in self._stack.entries:
             return None
         values = origin.values[origin.index :]
         with self._products.undone_on_error():
             products = self._products.of(origin.context, origin.place, values, self._base_of(origin))
         self._stack.remove(origin)
         self.gone += len(values)
-        self._work = work._replace(count=origin.index, payload=None)
-        return self.named(self._work), products
+        self._origin, begun = None, origin.index - self._start
+        stays = work._replace(count=begun, payload=None, skip=work.skip + self._start)
+        return (self.named(stays),) if begun else (), products
+
+
+def _lies_there(entry: Entry) -> bool:
+    """Whether it is what is left of a Multiple that no code has to run for."""
+    return type(entry) is PendingMultiple and type(entry.iterator) in _PLAIN
 
 
 def _is_frame_of(mark: ScopeMark, origin: PendingValues) -> bool:

@@ -253,6 +253,24 @@ def test_a_frame_that_has_drained_becomes_a_piece_again():
     assert again.units[0][1] == m.WorkBatch(0, 0, 1, store, resume=True)
 
 
+def test_a_lane_goes_on_with_a_child_of_a_frame_that_it_has_handed_over():
+    """It is not told the number of that scope, but names it by the unit that it goes on with."""
+    rank = rank_of(Kind.FRAME, Kind.JOB, "frameEnd", items=1, lanes=1)
+    (lend,) = only(m.Lend, rank.handle(m.Nothing()))
+    lane, loan, stand_in = lend.lane, lend.loan, m.HOME - 1
+    opened = m.Open(-1, 0, 0, Payload("store"), ())
+    child = m.WorkBatch(-1, 2, 1, Payload("child"))
+    rank.handle(m.Repaid(lane, loan, ((loan, (0,)),), (opened,), kept=((1, child),)))
+    output, more = m.Output(stand_in, 3, 1, Payload("output")), child._replace(scope=stand_in)
+    actions = rank.handle(
+        m.Repaid(lane, loan, ((loan, (1,)),), (output,), kept=((2, more),), stand_ins=((stand_in, 1),))
+    )
+    (end,) = [call for call in only(m.Call, actions) if call.kind == "end"]
+    assert (end.payload, end.store[1]) == (output.payload, 3)
+    actions = rank.handle(m.Repaid(lane, loan, ((loan, (2,)),), (output,), stand_ins=((stand_in, 2),)))
+    assert [call.store for call in only(m.Call, actions) if call.kind == "end"] == [end.store]
+
+
 @pytest.mark.parametrize("seed", range(20))
 def test_the_same_events_give_the_same_actions(seed):
     assert conversation(seed) == conversation(seed)

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 from checkpoint_scripts import Saved, right, saved_again
 from mpi_support import find_mpirun, mpirun
-from support import DEADLINE_S, Gate, Once, Tally, die, reduce_to_sum, wait_until
+from support import DEADLINE_S, Gate, Once, Script, Tally, die, reduce_to_sum, wait_until
 
 import job_stream
 from job_stream import Args, Multiple, Object, Work, rng
@@ -249,6 +249,52 @@ def test_while_a_frame_is_begun_its_neighbours_go_on() -> None:
     assert sorted(w.run()) == list(range(COUNT))
 
 
+@pytest.mark.parametrize("where", ["store", "emit", "after", "reduce"])
+def test_whatever_waits_around_a_frame_nothing_is_lost(where: str, tmp_path: Path) -> None:
+    """There are places where all that is under way of a unit does not show on the stack."""
+    marks, once = Marks(COUNT), Once(tmp_path)
+
+    def wait(here: str, done: int) -> None:
+        """Waits in the midst of the work, until all frames have been begun but so many."""
+        if here == where and marks.missing < COUNT - 500 and once():
+            wait_until(lambda: marks.missing <= done, "all other frames")
+
+    def store() -> Object:
+        wait("store", 1)
+        return Object(found=[])
+
+    def emit(store: Object) -> list[int]:
+        wait("emit", 0)
+        return store.found
+
+    w = Work(range(COUNT), cpus=2)
+
+    @w.frame(store=store, emit=emit)
+    def begin(store: Object, first: int) -> Any:
+        marks.set(first)
+        if not store.found:
+            store.found.append(first)
+            return first
+
+    @w.frameEnd
+    def end(store: Object, number: int) -> None:
+        pass
+
+    @w.job
+    def after(found: list[int]) -> int:
+        wait("after", 0)
+        return found.pop()
+
+    @w.reduce(store=lambda: Object(found=[]), emit=lambda store: sorted(store.found))
+    def keep(store: Object, works: list[int], others: list[Object]) -> None:
+        wait("reduce", 0)
+        store.found += works
+        for other in others:
+            store.found += other.found
+
+    assert w.run() == [list(range(COUNT))]
+
+
 # what is done ---------------------------------------------------------------------------------------------------------
 
 
@@ -274,6 +320,43 @@ def test_a_result_is_delivered_while_its_neighbour_runs(processes: bool, lanes: 
 
     w.run()
     assert sorted(seen) == list(range(COUNT))
+
+
+@KINDS
+def test_a_function_of_c_is_divided_like_any_other(processes: bool) -> None:
+    """How far a batch has come is seen by the line that it is at, where there is no frame of the function."""
+    (far, near), nothing = os.pipe(), os.open(os.devnull, os.O_RDONLY)
+    seen: list[bytes] = []
+    items = [Args(nothing, 1)] * COUNT
+    items[1234] = Args(far, 1)
+    w = Work(items, cpus=1, useMultiprocessing=processes)
+    w.job(os.read)
+
+    @w.result
+    def show(result: bytes) -> None:
+        seen.append(result)
+        if len(seen) == 1234:
+            os.write(near, b"!")
+
+    w.run()
+    assert sorted(seen) == [b""] * (COUNT - 1) + [b"!"]
+    for file in (far, near, nothing):
+        os.close(file)
+
+
+def test_a_stream_within_a_job_is_one_value_of_the_stream_around_it() -> None:
+    waiting = waiting_at(Marks(COUNT), 700)
+
+    def job(number: int) -> Any:
+        if number != 700:
+            return waiting(number)
+        inner = Work(range(696, 701))
+        inner.job(lambda each: waiting(each) if each == 700 else None)
+        return Multiple(inner.run())
+
+    w = Work(range(COUNT), cpus=2)
+    w.job(job)
+    assert sorted(w.run()) == list(range(COUNT))
 
 
 @pytest.mark.parametrize("lanes", [1, 2])
@@ -471,33 +554,47 @@ def test_a_value_that_its_function_may_have_changed_is_never_lent_again_as_it_is
 # forks ----------------------------------------------------------------------------------------------------------------
 
 
-def test_a_job_that_forks_is_a_process_with_one_thread_then_and_is_divided_later() -> None:
-    marks = Marks(COUNT)
-    waiting = waiting_at(marks, 700)
-    threads: list[int] = []
+FORKING = """
+import os, threading
+threads = []
+os.register_at_fork(before=lambda: threads.append(threading.active_count()))  # the first to register is called last
 
-    def job(number: int) -> int:
-        if number != 700:
-            return waiting(number)
-        os.register_at_fork(before=lambda: threads.append(len(os.listdir("/proc/self/task"))))
-        pid = os.fork()
-        if pid == 0:
-            os._exit(0)
-        os.waitpid(pid, 0)
-        waiting(number)
-        return -threads[0]
+import sys
+sys.path[:0] = TESTS
+from test_division import COUNT, Marks, waiting_at
+from job_stream import Work
 
-    w = Work(range(COUNT), cpus=2)
-    w.job(job)
-    # hooks run in the opposite order, so the thread that divides is still there when this one counts
-    assert sorted(w.run())[0] in (-1, -2)
+waiting = waiting_at(Marks(COUNT), 700)
+w = Work(range(COUNT), cpus=2)
+
+@w.job
+def job(number):
+    if number != 700:
+        return waiting(number)
+    before = threading.active_count()
+    pid = os.fork()
+    if pid == 0:
+        os._exit(0)
+    os.waitpid(pid, 0)
+    waiting(number)
+    return -before, threads[-1]
+
+print([result for result in w.run() if type(result) is tuple])
+"""
+
+
+def test_a_job_that_forks_is_a_process_with_one_thread_then_and_is_divided_later(tmp_path: Path) -> None:
+    path = tmp_path / "script.py"
+    path.write_text(FORKING.replace("TESTS", repr([str(folder) for folder in Path(__file__).parents[:2]])))
+    ended = Script(path, []).ended()
+    assert (ended.code, ended.out) == (0, "[(-2, 1)]\n"), ended.err
 
 
 # ranks ----------------------------------------------------------------------------------------------------------------
 ON_RANKS = """
 import sys
 from pathlib import Path
-sys.path.insert(0, TESTS)
+sys.path[:0] = TESTS
 import job_stream
 from job_stream import Multiple, Object, Work, getRank
 from support import Tally, wait_until
@@ -541,6 +638,6 @@ if getRank() == 0:
 @pytest.mark.parametrize("kind", ["jobs", "map", "children"])
 def test_on_two_ranks_one_item_may_wait_for_all_others(tmp_path: Path, kind: str, place: int) -> None:
     script = tmp_path / "script.py"
-    script.write_text(ON_RANKS.replace("TESTS", repr(str(Path(__file__).parents[1]))))
+    script.write_text(ON_RANKS.replace("TESTS", repr([str(folder) for folder in Path(__file__).parents[:2]])))
     ended = mpirun(script, 2, kind, place, env={"JOBS_CPUS": "1"}, deadline_s=2 * DEADLINE_S)
     assert (ended.code, ended.out) == (0, "True\n"), ended.err

@@ -57,7 +57,7 @@ def test_a_run_without_a_single_process_says_which_limit_it_met(start):
 def test_a_run_with_too_few_processes_and_threads_says_which_limit_it_met(start, items):
     """Whatever it is that cannot be started: the thread of the run or of its source, the first worker or the last."""
     texts = []
-    for limit in range(2, 9):
+    for limit in range(2, 13):  # four workers have two threads each
         ended = start(FEW_PROCESSES, limit, items).ended()
         assert (ended.code, ended.err) == (0, ""), (limit, ended.err)
         texts.append(ended.out)

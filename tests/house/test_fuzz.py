@@ -24,8 +24,8 @@ from job_stream.checkpoints.journal import CallJournal, ResultJournal
 from job_stream.engine import messages as m
 from job_stream.errors import CheckpointError, JobStreamError, PlanError, WorldError
 from job_stream.launcher import settings
+from job_stream.launcher.allocation import allocation, parse_hosts, read_hostfile
 from job_stream.launcher.error import LauncherError
-from job_stream.launcher.hosts import allocation, parse_hosts, read_hostfile
 from job_stream.memory.codec import RankCodec
 from job_stream.memory.payload import Parts
 from job_stream.ranks.cluster import Cluster

@@ -256,6 +256,32 @@ def test_importing_job_stream_leaves_heavy_modules_alone(module: str) -> None:
     assert done.stdout == "False\n", done.stderr
 
 
+UNWANTED_ROOMS = ("job_stream.simulate", "job_stream.launcher", "job_stream.stream.configuration")
+UNWANTED = frozenset((
+    "argparse", "asyncio", "cloudpickle", "concurrent.futures", "dataclasses", "decimal", "hashlib", "hmac", "inspect",
+    "json", "logging", "mpi4py", "multiprocessing", "numpy", "platform", "secrets", "ssl", "subprocess", "tempfile",
+    "threadpoolctl", "traceback", "uuid", "yaml",
+))  # fmt: skip
+
+
+def test_a_plain_stream_loads_nothing_that_it_does_not_need() -> None:
+    """Each module that is loaded for nothing is paid for by every script, and on every rank."""
+    source = f"""
+        import sys
+        sys.path[:] = {sys.path!r}
+        import job_stream
+        assert job_stream.map(abs, [-1], cpus=1) == [1]
+        print(*sys.modules)
+    """
+    done = run_python("-S", "-c", textwrap.dedent(source))  # not what the environment loads by itself
+    loaded = set(done.stdout.split())
+    assert "job_stream.runtime.runtime" in loaded, done.stderr
+    room = "job_stream.checkpoints."
+    assert {name.removeprefix(room) for name in loaded if name.startswith(room)} == {"options", "signals", "stopping"}
+    assert not {name for name in loaded if name.startswith(UNWANTED_ROOMS)}
+    assert not loaded & UNWANTED
+
+
 @pytest.mark.parametrize("useMultiprocessing", [True, False])
 def test_a_stream_runs_where_mpi4py_cannot_be_imported(useMultiprocessing: bool) -> None:
     source = f"""

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from launcher_support import fake_program, run
 
+from job_stream.launcher.allocation import Allocation, ListedHost, allocation, node_names, parse_hosts, read_hostfile
 from job_stream.launcher.error import LauncherError
-from job_stream.launcher.hosts import Allocation, Host, allocation, node_names, parse_hosts, read_hostfile
 
 
 def hostfile(folder, text):
@@ -19,14 +19,14 @@ def hostfile(folder, text):
 @pytest.mark.parametrize(
     ("texts", "hosts"),
     [
-        (["a"], [Host("a")]),
-        (["a,b"], [Host("a"), Host("b")]),
-        (["a,b cpus=3"], [Host("a"), Host("b", 3)]),
-        (["a cpus=2,b cpus=3"], [Host("a", 2), Host("b", 3)]),
-        (["a", "b cpus=1"], [Host("a"), Host("b", 1)]),
-        (["a, b"], [Host("a"), Host("b")]),
-        (["node-1.cluster.example.org."], [Host("node-1.cluster.example.org.")]),
-        (["192.0.2.7,2001:db8::7"], [Host("192.0.2.7"), Host("2001:db8::7")]),
+        (["a"], [ListedHost("a")]),
+        (["a,b"], [ListedHost("a"), ListedHost("b")]),
+        (["a,b cpus=3"], [ListedHost("a"), ListedHost("b", 3)]),
+        (["a cpus=2,b cpus=3"], [ListedHost("a", 2), ListedHost("b", 3)]),
+        (["a", "b cpus=1"], [ListedHost("a"), ListedHost("b", 1)]),
+        (["a, b"], [ListedHost("a"), ListedHost("b")]),
+        (["node-1.cluster.example.org."], [ListedHost("node-1.cluster.example.org.")]),
+        (["192.0.2.7,2001:db8::7"], [ListedHost("192.0.2.7"), ListedHost("2001:db8::7")]),
     ],
 )
 def test_hosts_of_the_command_line(texts, hosts):
@@ -34,12 +34,13 @@ def test_hosts_of_the_command_line(texts, hosts):
 
 
 def test_a_hostfile_may_begin_with_a_byte_order_mark(tmp_path):
-    assert read_hostfile(hostfile(tmp_path, "\ufeffnode1 cpus=0004\n")) == (Host("node1", 4),)
+    assert read_hostfile(hostfile(tmp_path, "\ufeffnode1 cpus=0004\n")) == (ListedHost("node1", 4),)
 
 
 def test_a_hostfile_has_a_host_a_line_with_comments(tmp_path):
     path = hostfile(tmp_path, "# ours\n\nnode1 cpus=4  # the old one\r\n  node2\t cpus=16\n192.0.2.7#none\n::1\n")
-    assert read_hostfile(path) == (Host("node1", 4), Host("node2", 16), Host("192.0.2.7"), Host("::1"))
+    first, second = ListedHost("node1", 4), ListedHost("node2", 16)
+    assert read_hostfile(path) == (first, second, ListedHost("192.0.2.7"), ListedHost("::1"))
 
 
 @pytest.mark.parametrize(
@@ -66,7 +67,7 @@ def test_some_nodes_of_slurm_are_known_by_name(nodelist, names):
 
 def test_what_pbs_has_allocated(tmp_path):
     path = hostfile(tmp_path, "n1\nn2\nn1\n")
-    assert allocation({"PBS_NODEFILE": str(path)}) == Allocation("PBS", 2, (Host("n1"), Host("n2")))
+    assert allocation({"PBS_NODEFILE": str(path)}) == Allocation("PBS", 2, (ListedHost("n1"), ListedHost("n2")))
 
 
 def test_a_mistake_in_the_nodes_of_pbs_is_named_with_its_line(tmp_path):

@@ -86,10 +86,10 @@ def test_a_run_is_told_as_it_goes():
     assert (begun.rank, begun.lanes_of, [part.length for part in begun.parts]) == (0, (2,), [6])
     assert [name for name, _ in watcher.told][:: len(watcher.told) - 1] == ["begun", "ended"]
     assert sum(watcher.all("delivered")) == sum(watcher.all("taken")) == 4
-    assert sum(items for rank, place, items in watcher.all("stage_batch")) == 5
+    assert {(rank, place) for rank, place, items in watcher.all("stage_batch") if items > 0} == {(None, 0)}
     assert set(watcher.all("item_failed")) == {m.Skip, m.Fail}
     assert all("SIGKILL" in cause for cause in watcher.all("lane_died"))
-    assert len(watcher.all("lane_died")) == 3
+    assert len(watcher.all("lane_died")) >= 3  # more, if it was not alone at first
     assert set(watcher.all("repaid")) <= set(watcher.all("lent"))
     assert watcher.all("ended") == [None]
 

@@ -36,10 +36,11 @@ PLAN = Recording(True, Policy()).plan()
 
 
 class Shown(NamedTuple):
-    """What the line about the whole cluster says."""
+    """What the line about the whole cluster says; ``rounding_s``: by how much that, being in percent, may be wrong."""
 
     wall_s: float
     cpu_s: float
+    rounding_s: float
 
 
 def shown(err: str, lanes: int = ALL_LANES) -> Shown:
@@ -49,7 +50,7 @@ def shown(err: str, lanes: int = ALL_LANES) -> Shown:
     assert found, err
     share, cpu, quality, ran = map(float, found.groups())
     assert share / 100 * lanes == pytest.approx(quality, abs=0.02)
-    return Shown(quality * ran, cpu / 100 * lanes * ran)
+    return Shown(quality * ran, cpu / 100 * lanes * ran, 0.005 * lanes * ran)
 
 
 @pytest.fixture(autouse=True)
@@ -248,16 +249,16 @@ KINDS = pytest.mark.parametrize("useMultiprocessing", [True, False])
 def test_sleep_is_user_time_without_cpu(capfd, useMultiprocessing):
     job_stream.map(time.sleep, [0.05] * 20, cpus=ALL_LANES, useMultiprocessing=useMultiprocessing)
     found = shown(capfd.readouterr().err)
-    assert found.wall_s >= 0.98
-    assert found.cpu_s < 0.3
+    assert found.wall_s >= 0.98 - found.rounding_s
+    assert found.cpu_s < 0.3 + found.rounding_s
 
 
 @KINDS
 def test_work_is_user_time_and_cpu(capfd, useMultiprocessing):
     job_stream.map(spin, [0.05] * 20, cpus=ALL_LANES, useMultiprocessing=useMultiprocessing)
     found = shown(capfd.readouterr().err)
-    assert found.cpu_s >= 0.9
-    assert found.wall_s >= found.cpu_s * 0.95
+    assert found.cpu_s >= 0.9 - found.rounding_s
+    assert found.wall_s >= found.cpu_s * 0.95 - 2 * found.rounding_s
 
 
 @KINDS
@@ -290,7 +291,8 @@ def test_every_function_of_a_stage_counts(capfd, tally, useMultiprocessing):
         gather(store, works, others)
 
     assert w.run() == [[4, 4, 4, 4]]
-    assert shown(capfd.readouterr().err).wall_s >= 0.02 * len(tally) * 0.98
+    found = shown(capfd.readouterr().err)
+    assert found.wall_s >= 0.02 * len(tally) * 0.98 - found.rounding_s
 
 
 def test_functions_in_the_main_thread_do_not_count(capfd):
@@ -299,7 +301,8 @@ def test_functions_in_the_main_thread_do_not_count(capfd):
     w.job(lambda number: number)
     w.result(lambda number: time.sleep(0.5))
     w.run()
-    assert shown(capfd.readouterr().err).wall_s < 0.25
+    found = shown(capfd.readouterr().err)
+    assert found.wall_s < 0.25 + found.rounding_s
 
 
 def test_waiting_because_results_pile_up_does_not_count(capfd):
@@ -307,7 +310,8 @@ def test_waiting_because_results_pile_up_does_not_count(capfd):
     w.job(lambda number: job_stream.Multiple(range(200_000)))
     w.result(lambda number: number or time.sleep(0.7))
     w.run()
-    assert shown(capfd.readouterr().err).wall_s < 1.0
+    found = shown(capfd.readouterr().err)
+    assert found.wall_s < 1.0 + found.rounding_s
 
 
 def test_time_of_a_worker_that_died_later_counts(capfd, once):
@@ -321,7 +325,8 @@ def test_time_of_a_worker_that_died_later_counts(capfd, once):
         return number
 
     assert sorted(w.run()) == [1, 2]
-    assert shown(capfd.readouterr().err, lanes=1).wall_s >= 0.58
+    found = shown(capfd.readouterr().err, lanes=1)
+    assert found.wall_s >= 0.58 - found.rounding_s
 
 
 def test_messages_count(capfd):
@@ -421,15 +426,16 @@ def gathered(cluster: Cluster) -> Statistics:
     ("news", "lines"),
     [
         ([figures(2), figures(1)], ["1 messages", "2 messages"]),
-        ([figures(1)], ["1 messages", "2 did not tell its figures within 0.05 s"]),
+        ([figures(1)], ["1 messages", "2 did not tell its figures within 0.5 s"]),
         ([Lost(1), figures(2)], ["1 died; its figures are not known", "2 messages"]),
         ([Left(1), figures(2)], ["1 ended its script before this run was over", "2 messages"]),
-        ([figures(1, epoch=1), figures(2)], ["1 did not tell its figures within 0.05 s", "2 messages"]),
+        ([figures(1, epoch=1), figures(2)], ["1 did not tell its figures within 0.5 s", "2 messages"]),
     ],
     ids=["all", "silent", "dead", "at its end", "of another stream"],
 )
 def test_the_primary_waits_for_figures_but_not_for_long(monkeypatch, news, lines):
-    monkeypatch.setattr("job_stream.observe.statistics.PATIENCE_S", 0.05)
+    is_silent = any("did not tell" in line for line in lines)
+    monkeypatch.setattr("job_stream.observe.statistics.PATIENCE_S", 0.5 if is_silent else DEADLINE_S)
     cluster = Cluster(Others(hello(1), hello(2), *news))  # type: ignore[arg-type]
     for _ in range(2):
         cluster.news(lambda size: (memoryview(b""), None))

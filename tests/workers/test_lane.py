@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import threading
+from copy import deepcopy
+from threading import Semaphore
 from typing import Any
 
 import pytest
-from support import DEADLINE_S
+from support import DEADLINE_S, wait_until
 
 from job_stream import Multiple, Object
-from job_stream.engine.messages import Lend, Open, Repaid, WorkBatch
+from job_stream.engine.messages import Lend, Open, Output, Repaid, WorkBatch
 from job_stream.evaluate.evaluator import Evaluator
-from job_stream.evaluate.packing import LivePacking
+from job_stream.evaluate.packing import LivePacking, PicklePacking
 from job_stream.memory.payload import Live
 from job_stream.memory.words import REPORTS, WANTED, SharedWords
 from job_stream.stream.plan import LAST, Builder, Kind, Stage
 from job_stream.values import Sent
 from job_stream.workers import lane as lanes
 from job_stream.workers import reporting, surplus
+from job_stream.workers.copies import Copies
+from job_stream.workers.interruption import Interruption
 from job_stream.workers.lane import Lane
 from job_stream.workers.surplus import DRAW_BYTES, DRAW_ITEMS
 
@@ -91,7 +95,7 @@ class Notes:
 ROUNDS = 200
 
 
-def looping(board: SharedWords, event: Any, saved: bool) -> list[Repaid]:
+def looping(board: SharedWords, event: Any, saved: bool, work: Any = abs) -> list[Repaid]:
     """What a lane repays that runs one frame of many rounds, with one item each; something happens in the second."""
 
     def head(store: Object, first: int) -> int | None:
@@ -103,7 +107,7 @@ def looping(board: SharedWords, event: Any, saved: bool) -> list[Repaid]:
     builder = Builder()
     stage = Stage(Kind.FRAME, "head", head, store=lambda: Object(rounds=0), emit=lambda store: store)
     frame = builder.open_frame(stage)
-    builder.add(Stage(Kind.JOB, "work", abs))
+    builder.add(Stage(Kind.JOB, "work", work))
     builder.close_frame(Stage(Kind.END, "end", lambda store, number: None))
     link = Notes(Lend(1, 1, ((0, WorkBatch(0, frame, 1, Live([0]), base=0)),)))
     evaluator = Evaluator(builder.plan(), None, board.note(1), None)
@@ -131,6 +135,27 @@ def test_a_frame_is_handed_over_when_the_state_is_asked_for_whether_or_not_other
     assert not is_handed_over(looping(board, lambda: None, saved=False))
 
 
+def test_a_frame_in_which_one_thing_follows_the_other_stays_though_others_want_work_and_its_items_take_long(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    looks, look = Semaphore(0), Interruption.look
+
+    def counted(self: Interruption) -> float | None:
+        delay = look(self)
+        looks.release()
+        return None if delay is None else 1e-3
+
+    def slow(number: int) -> int:
+        for _ in range(10 if number == 2 else 0):
+            assert looks.acquire(timeout=DEADLINE_S)
+        return number
+
+    monkeypatch.setattr(Interruption, "look", counted)
+    board = SharedWords(shared=False)
+    board.flags[WANTED] = 1
+    assert not is_handed_over(looping(board, lambda: None, saved=False, work=slow))
+
+
 @pytest.mark.parametrize("saved", [True, False])
 def test_with_checkpoints_a_frame_is_handed_over_now_and_then_without_being_asked_for(
     saved: bool, monkeypatch: pytest.MonkeyPatch
@@ -154,3 +179,93 @@ def test_with_checkpoints_what_is_done_of_a_long_parcel_is_repaid_before_its_end
     run(Lane(1, link, evaluator, LivePacking(), None, board.note(1), board.flags, False, saved))
     closed = [names for answer in link.answers for _, names in answer.closed]
     assert closed == ([(0,), (1,), (2,)] if saved else [(0, 1, 2)])
+
+
+# in the midst of a step -----------------------------------------------------------------------------------------------
+
+
+def bare(value: Any) -> int:
+    return int(value[0] if type(value) is list else value)
+
+
+class Copying(PicklePacking):
+    """Packs values by copying them."""
+
+    def pack(self, values: Any) -> Any:
+        return Live(deepcopy(list(values)))
+
+
+class Far:
+    """A link whose far end keeps what is open, as the rank does; ``values`` are those of each open unit."""
+
+    def __init__(self, lend: Lend) -> None:
+        self._waiting: list[Any] = [lend, None]
+        self.open = {(lend.loan, name): values_of(work) for name, work in lend.units}
+        self.payloads = {(lend.loan, name): work.payload for name, work in lend.units}
+        self.outputs: list[Any] = []
+        self.handed: list[Any] = []
+
+    def receive(self) -> Any:
+        return self._waiting.pop(0)
+
+    def send(self, message: Any) -> None:
+        assert type(message) is Repaid, message
+        closed = [(loan, name) for loan, names in message.closed for name in names]
+        for unit in closed:
+            del self.open[unit]
+        for product in message.products:
+            (self.outputs if type(product) is Output else self.handed).extend(product.payload.values)
+        for name, work in message.kept:
+            payload = self.payloads[closed[-1]] if work.payload is None else work.payload
+            self.payloads[message.loan, name] = payload
+            self.open[message.loan, name] = values_of(work._replace(payload=payload))
+
+
+    def everything(self) -> list[int]:
+        """All values that there are, wherever they are."""
+        still = [value for values in self.open.values() for value in values]
+        return [bare(value) for value in [*self.outputs, *self.handed, *still]]
+
+
+def values_of(work: WorkBatch) -> list[Any]:
+    values: list[Any] = work.payload.values
+    return values[work.skip : work.skip + work.count]
+
+
+@pytest.mark.parametrize("stuck", [0, 7, 30, 31, 62, 99])
+def test_whatever_a_lane_repays_in_the_midst_of_a_step_each_value_is_done_open_or_handed_over(
+    stuck: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Values that their function changes are stuck, and the lane has repaid some before and goes on with the rest."""
+    monkeypatch.setattr(lanes, "SLICE_S", 0)
+    monkeypatch.setattr(Copies, "take", lambda self, place, value: None)
+    board = SharedWords(shared=False)
+    everything: list[int] = []
+    looks, look = [0], Interruption.look
+
+    def counted(self: Interruption) -> float | None:
+        delay = look(self)
+        looks[0] += 1
+        return None if delay is None else 1e-3
+
+    monkeypatch.setattr(Interruption, "look", counted)
+
+    def take(values: list[int]) -> int:
+        number = values.pop()
+        if number == stuck:
+            board.flags[WANTED] = 1
+            looks[0] = 0
+            wait_until(lambda: looks[0] > 10, "somebody to look")
+            board.flags[WANTED] = 0
+            everything.extend(link.everything())
+        return number
+
+    builder = Builder()
+    first = builder.add(Stage(Kind.JOB, "wrap", lambda number: [number]))
+    builder.add(Stage(Kind.JOB, "take", take))
+    lend = Lend(1, 1, ((0, WorkBatch(0, first, 100, Live(list(range(100))), base=0)),))
+    link = Far(lend)
+    evaluator = Evaluator(builder.plan(), None, board.note(1), None)
+    run(Lane(1, link, evaluator, Copying(), None, board.note(1), board.flags, False))
+    assert sorted(everything) == list(range(100))
+    assert sorted(link.outputs + [bare(value) for value in link.handed]) == list(range(100))

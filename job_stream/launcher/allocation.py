@@ -15,7 +15,7 @@ from typing import NamedTuple
 from ..ground.environment import number_in
 from .error import LauncherError, not_known, shorten
 
-__all__ = ["Allocation", "Host", "allocation", "node_names", "parse_hosts", "read_hostfile"]
+__all__ = ["Allocation", "ListedHost", "allocation", "node_names", "parse_hosts", "read_hostfile"]
 
 PROPERTIES = ("cpus",)
 _NAME = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]*[A-Za-z0-9_])?\.?")
@@ -24,7 +24,7 @@ _MAX_NAME = 253
 """Characters in the name of a host: RFC 1035 allows 255 bytes with lengths."""
 
 
-class Host(NamedTuple):
+class ListedHost(NamedTuple):
     """A machine to run a rank on.
 
     Attributes:
@@ -47,10 +47,10 @@ class Allocation(NamedTuple):
 
     system: str
     nodes: int
-    hosts: tuple[Host, ...] = ()
+    hosts: tuple[ListedHost, ...] = ()
 
 
-def parse_hosts(texts: Iterable[str]) -> tuple[Host, ...]:
+def parse_hosts(texts: Iterable[str]) -> tuple[ListedHost, ...]:
     """The hosts of ``--host``, in order: ``a,b cpus=3`` are a, and b with 3 lanes.
 
     Raises:
@@ -60,7 +60,7 @@ def parse_hosts(texts: Iterable[str]) -> tuple[Host, ...]:
     return _distinct([(where, _entry(where, entry)) for where, entry in entries])
 
 
-def read_hostfile(path: str | Path) -> tuple[Host, ...]:
+def read_hostfile(path: str | Path) -> tuple[ListedHost, ...]:
     """The hosts of a file, in order.
 
     Raises:
@@ -85,7 +85,7 @@ def _lines(kind: str, path: str | Path) -> list[tuple[str, str]]:
     return [(f"{kind} {path}, line {number}", line.partition("#")[0].strip()) for number, line in lines]
 
 
-def _distinct(entries: Iterable[tuple[str, Host]]) -> tuple[Host, ...]:
+def _distinct(entries: Iterable[tuple[str, ListedHost]]) -> tuple[ListedHost, ...]:
     seen: dict[str, str] = {}
     hosts = []
     for where, host in entries:
@@ -100,7 +100,7 @@ def _distinct(entries: Iterable[tuple[str, Host]]) -> tuple[Host, ...]:
     return tuple(hosts)
 
 
-def _entry(where: str, text: str) -> Host:
+def _entry(where: str, text: str) -> ListedHost:
     name, *words = text.split() or [""]
     check_host_name(where, name)
     values: dict[str, int] = {}
@@ -109,7 +109,7 @@ def _entry(where: str, text: str) -> Host:
         if key in values:
             raise LauncherError(f"{where}: host {name!r} has {key}= twice")
         values[key] = value
-    return Host(name, **values)
+    return ListedHost(name, **values)
 
 
 def _property(where: str, host: str, word: str) -> tuple[str, int]:
