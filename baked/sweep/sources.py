@@ -18,6 +18,8 @@ def source_of(function: Any) -> str:
     """
     while isinstance(function, partial):
         function = function.func
+    if getattr(getattr(function, "__code__", None), "co_filename", "") == "<string>":
+        return ""  # what is looked up there is any text that was run without a file
     try:
         source = dedent(getsource(function))
     except (OSError, TypeError):  # it was typed in, or is not written in Python

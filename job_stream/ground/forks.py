@@ -9,6 +9,7 @@ have held it at the fork. What can keep still around a fork, such as a thread of
 from __future__ import annotations
 
 import os
+import sys
 import threading
 from contextlib import AbstractContextManager, suppress
 from typing import Any, Protocol
@@ -107,6 +108,8 @@ def _let_go() -> None:
 
 def _close_memory_files() -> None:
     """Closes those that are on their way, too; who holds them here does so no longer (see ``Segment``)."""
+    if sys.platform != "linux":
+        return  # there are none
     for name in os.listdir("/proc/self/fd"):
         with suppress(OSError):
             if os.readlink(f"/proc/self/fd/{name}").startswith(f"/memfd:{MEMORY_FILE} "):

@@ -10,6 +10,7 @@ import platform
 import shutil
 import subprocess
 import sys
+import sysconfig
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
@@ -85,6 +86,9 @@ def examine(host_options: Iterable[str]) -> MachineFacts:
 
 def checks() -> Iterator[Callable[[MachineFacts], Finding]]:
     """All checks, the quick ones first."""
+    if sys.platform != "linux":
+        yield from (python, cores, temporary_folder, user_settings)
+        return
     yield from (
         *(python, mpi_library, mpirun_program, fault_tolerance, cores, binding, shared_memory, memory_files),
         *(temporary_folder, batch_system, user_settings, self_test),
@@ -95,8 +99,19 @@ def checks() -> Iterator[Callable[[MachineFacts], Finding]]:
 
 
 def python(machine: MachineFacts) -> Finding:
-    """Which Python."""
-    return Finding("python", f"{platform.python_version()} ({sys.executable}) on {platform.system()}")
+    """Which Python, on which system, and whether its threads run at the same time."""
+    text = f"{platform.python_version()} ({sys.executable}) on {platform.system()}"
+    if sys.platform != "linux":
+        text += ", where streams run in threads only (useMultiprocessing=False)"
+    return Finding("python", text + _freedom_of_threads())
+
+
+def _freedom_of_threads() -> str:
+    if not sysconfig.get_config_var("Py_GIL_DISABLED"):
+        return ""
+    if sys._is_gil_enabled():  # type: ignore[attr-defined]
+        return "; free-threaded, but its GIL is on, by PYTHON_GIL or for a module that needs it: threads take turns"
+    return "; free-threaded: with useMultiprocessing=False stages run in threads at the same time"
 
 
 def mpi_library(machine: MachineFacts) -> Finding:

@@ -29,10 +29,11 @@ def settings_path() -> Path:
     Raises:
         LauncherError: this user has no folder for them.
     """
-    try:
-        return platformdirs.user_config_path("job_stream") / "config.toml"
-    except RuntimeError:
-        raise LauncherError("this user has no home folder, and so no settings: let HOME name one") from None
+    with suppress(RuntimeError):  # platformdirs has found no home; older versions give a path in this very folder
+        path = platformdirs.user_config_path("job_stream") / "config.toml"
+        if path.is_absolute():
+            return path
+    raise LauncherError("this user has no home folder, and so no settings: let HOME name one")
 
 
 def read() -> dict[str, str]:

@@ -18,6 +18,7 @@ from ..engine import messages as m
 from ..engine.rank import Rank
 from ..evaluate.packing import LivePacking, StowedPacking, unpack_any
 from ..ground.limits import explained
+from ..ground.linux import need_linux
 from ..lanes.pool import ProcessPool
 from ..lanes.threads import ThreadPool
 from ..memory.buffers import Buffers
@@ -52,6 +53,9 @@ if TYPE_CHECKING:
 __all__ = ["Runtime"]
 
 Handle = Callable[[list[Any], int | None], None]
+IN_THREADS = (
+    "give useMultiprocessing=False to the stream (and to no stage True), and its stages run in threads of this process"
+)
 
 
 class Runtime:
@@ -79,6 +83,10 @@ class Runtime:
     def __init__(self, plan: Plan, source: InitialWork, failures: list[Failure], cpus: int | None, seed: int | None,
                  drop: bool, saver: Saver | None = None, saved_elsewhere: bool = False,
                  joining: Callable[[], Cluster] = cluster, observers: Sequence[Observer] = ()) -> None:  # fmt: skip
+        if plan.uses_processes:
+            need_linux("stages run in worker processes", IN_THREADS)
+        if size_of() > 1:
+            need_linux("a stream runs on several ranks", "start the script without mpirun")
         self.plan = plan
         self._source = source
         self._cpus = cpus

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import select
+import sys
 import threading
 from collections.abc import Callable
 from contextlib import suppress
@@ -20,10 +21,23 @@ from .prefetch import PULL_S, LazyPrefetcher
 
 __all__ = ["Neighbours", "OtherRanks", "PollPolicy", "Wake"]
 
+_ONE = (1).to_bytes(8, sys.byteorder)
+_MANY = 1 << 12
 NO_ROOM_MS = 2
 STOPPED_MS = 1000
 LONGEST_MS = 3_600_000
 """The system doesn't take any number; who sleeps for so long may as well look around once."""
+
+
+def _opened() -> tuple[int, int]:
+    """Descriptors to wait at and to write to."""
+    if sys.platform == "linux":
+        fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        return fd, fd
+    near, far = os.pipe()
+    os.set_blocking(near, False)
+    os.set_blocking(far, False)
+    return near, far
 
 
 class Wake:
@@ -34,7 +48,7 @@ class Wake:
 
     def __init__(self) -> None:
         try:
-            self.fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+            self.fd, self._far_fd = _opened()
         except OSError as error:
             raise explained(error, "there can be no run")  # noqa: B904
         self._lock = threading.RLock()
@@ -44,7 +58,10 @@ class Wake:
     def set(self) -> None:
         with self._lock:
             if not self._closed:
-                os.eventfd_write(self.fd, 1)
+                try:  # noqa: SIM105 - for each item that is posted; a context manager takes as long as the call
+                    os.write(self._far_fd, _ONE)
+                except BlockingIOError:
+                    pass  # a pipe that is full wakes, too
 
     def wait(self, until: float | None) -> None:
         """Sleeps until somebody wakes this thread, or until this time of the monotonic clock."""
@@ -55,13 +72,14 @@ class Wake:
 
     def clear(self) -> None:
         with suppress(BlockingIOError):
-            os.eventfd_read(self.fd)
+            os.read(self.fd, _MANY)
 
     def close(self) -> None:
         with self._lock:
             if not self._closed:
                 self._closed = True
-                os.close(self.fd)
+                for fd in {self.fd, self._far_fd}:
+                    os.close(fd)
         disown(self)
 
     def let_go(self) -> None:

@@ -28,7 +28,8 @@ __all__ = [
 ]  # fmt: skip
 
 _BUFFER = 4 * INLINE_BYTES
-_CLOEXEC = int(socket.MSG_CMSG_CLOEXEC)  # as numbers: the flags of the module are slow to combine
+# as numbers: the flags of the module are slow to combine
+_CLOEXEC = int(getattr(socket, "MSG_CMSG_CLOEXEC", 0))  # elsewhere than on Linux there are no links to processes
 DONTWAIT = int(socket.MSG_DONTWAIT)
 _TRUNCATED = int(socket.MSG_CTRUNC)
 _ANCILLARY = socket.CMSG_SPACE((MESSAGE_FDS + 8) * array.array("i").itemsize)

@@ -38,7 +38,7 @@ HURRIED_NOTICE_S, HURRIED_LEAVE_S = 0.25, 2.0
 """The same where the run ends early. Who has not noticed by then is inside user code."""
 NONE = -1
 """No lane in particular."""
-ORPHANED = signal.SIGRTMAX
+ORPHANED = getattr(signal, "SIGRTMAX", signal.SIGTERM)  # there are workers on Linux only, where it is there
 """Comes when the script has died. SIGKILL, as for workers, would leave no time to end what they have started."""
 
 

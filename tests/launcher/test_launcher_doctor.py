@@ -128,6 +128,18 @@ def test_what_is_told_about_mpi(monkeypatch, check, machine, is_fine, words):
 Usage = namedtuple("Usage", ["total", "used", "free"])
 
 
+@pytest.mark.parametrize(
+    ("is_on", "words"), [(False, "in threads at the same time"), (True, "its GIL is on"), (None, "on Linux")]
+)
+def test_a_free_threaded_python_is_told(monkeypatch, is_on, words):
+    monkeypatch.setattr(doctor.sysconfig, "get_config_var", {"Py_GIL_DISABLED": is_on is not None}.get)
+    monkeypatch.setattr(sys, "_is_gil_enabled", lambda: is_on, raising=False)
+    found = doctor.python(NOTHING)
+    assert str(found).startswith("fine  python: ")
+    assert words in found.text
+    assert ("free-threaded" in found.text) == (is_on is not None)
+
+
 def test_cores_are_counted_as_runs_count_them(monkeypatch):
     monkeypatch.setenv("JOBS_CPUS", "7")
     assert str(doctor.cores(NOTHING)).endswith("JOBS_CPUS=7: 7 lanes")

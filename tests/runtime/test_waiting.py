@@ -2,6 +2,7 @@
 
 import math
 import os
+import select
 import threading
 
 import pytest
@@ -16,15 +17,16 @@ NO_SOURCE = LazyPrefetcher(lambda: pytest.fail("nobody has asked for items"))
 
 def test_a_signal_that_interrupts_a_call_may_wake_too(monkeypatch):
     wake = Wake()
-    write, depth = os.eventfd_write, []
+    write, depth = os.write, []
 
-    def interrupted(fd, value):
-        depth.append(fd)
-        if len(depth) == 1:
-            wake.set()  # as a signal handler does, wherever it comes
-        write(fd, value)
+    def interrupted(fd, data):
+        if fd == wake.fd:
+            depth.append(fd)
+            if len(depth) == 1:
+                wake.set()  # as a signal handler does, wherever it comes
+        return write(fd, data)
 
-    monkeypatch.setattr(os, "eventfd_write", interrupted)
+    monkeypatch.setattr(os, "write", interrupted)
     thread = threading.Thread(target=wake.set, daemon=True)
     thread.start()
     thread.join(DEADLINE_S / 10)
@@ -32,6 +34,20 @@ def test_a_signal_that_interrupts_a_call_may_wake_too(monkeypatch):
     assert os.eventfd_read(wake.fd) == 2
     wake.close()
     wake.set()  # nobody is woken any more, and nothing fails
+
+
+@pytest.mark.parametrize("system", ["linux", "darwin"])
+def test_who_has_been_woken_very_often_is_woken_once(monkeypatch, system):
+    monkeypatch.setattr(sleeping.sys, "platform", system)
+    wake = Wake()
+    for _ in range(10_000):  # more than a pipe holds
+        wake.set()
+    wake.wait(None)
+    while select.select([wake.fd], [], [], 0)[0]:
+        wake.clear()
+    wake.set()
+    wake.wait(None)
+    wake.close()
 
 
 @pytest.mark.parametrize("due", [math.inf, 1e15])
