@@ -33,6 +33,12 @@ class Mappings:
         self.mapped = 0
         self._lock = threading.Lock()
 
+    def forget(self) -> None:
+        """Gives back what is mapped, but for stretches that are in use: who owned it is gone."""
+        with self._lock:
+            self._known.clear()
+            self.mapped = 0
+
     def share(self, processes: int) -> None:
         """Says how many processes like this one there are."""
         self.limit = MAPPED_BYTES // processes

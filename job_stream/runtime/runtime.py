@@ -23,6 +23,7 @@ from ..lanes.pool import ProcessPool
 from ..lanes.threads import ThreadPool
 from ..memory.buffers import Buffers
 from ..memory.kin import kin
+from ..memory.mappings import mappings
 from ..memory.payload import by_value, read_once
 from ..memory.words import ALL_CPUS, ENDING, OWN_CPUS, WANTED, SharedWords
 from ..observe.observer import Observer, RunBegun, Watchers
@@ -302,6 +303,10 @@ class Runtime:
     def _gather_figures(self) -> None:
         self.statistics.gather(self._buffers.room)
 
+    def _give_back_memory(self) -> None:
+        self._buffers.close()
+        mappings.forget()  # those of workers; a stream beside this one maps its own again
+
     def _stay(self) -> None:
         joined = self._cluster
         if joined is None or self._shutdown.is_left:
@@ -322,7 +327,7 @@ class Runtime:
         """A thread is through with the run."""
         steps = Release(
             close_wake=self._mailbox.wake.close,
-            close_buffers=self._buffers.close,
+            close_buffers=self._give_back_memory,
             end_family=lambda: kin.end(self._family),
             drop=self._drop,
         )
