@@ -6,7 +6,6 @@ sockets that keep the bounds of messages. Other systems have none of these, or o
 
 from __future__ import annotations
 
-import platform
 import sys
 
 from ..errors import PlanError
@@ -21,4 +20,6 @@ def need_linux(what: str, instead: str) -> None:
         PlanError: names the system, and the way out.
     """
     if sys.platform != "linux":
+        import platform  # slow to load, and of no use where all is well
+
         raise PlanError(f"{what} under Linux only, and this is {platform.system() or sys.platform}: {instead}")

@@ -28,6 +28,7 @@ from job_stream.checkpoints.log import LogFile
 from job_stream.checkpoints.saver import Saver
 from job_stream.checkpoints.stopping import TimeLimit
 from job_stream.engine import messages as m
+from job_stream.engine.messages import ANYWHERE, PRIMARY
 from job_stream.errors import CheckpointError
 from job_stream.memory.payload import Blob, pack, unpack
 from job_stream.simulate.cases import Case, case_of
@@ -309,8 +310,8 @@ def small_case(seed: int, chance: random.Random) -> Case:
     if chance.random() < 0.5:
         case = case._replace(plan=plan_of("job"))  # gives many results
     return case._replace(
-        items=chance.choice([0, 1, 5, 12, 24]), size=size, lanes=2, rank_deaths=deaths, saves=saves,
-        snapshots=snapshots, crashes=(), slow={},
+        items=chance.choice([0, 1, 5, 12, 24]), size=size, lanes=2, cores=1, hosts=(ANYWHERE, PRIMARY),
+        rank_deaths=deaths, saves=saves, snapshots=snapshots, crashes=(), slow={},
     )  # fmt: skip
 
 

@@ -112,7 +112,7 @@ def test_the_keywords_for_type_checkers_are_those_of_work() -> None:
 def test_the_keywords_for_type_checkers_are_those_of_the_decorators() -> None:
     from job_stream.stream.recorder import KEYWORDS
 
-    assert keywords.FrameKeywords.__optional_keys__ == set(KEYWORDS)
+    assert keywords.FrameKeywords.__optional_keys__ | keywords.JobKeywords.__optional_keys__ == set(KEYWORDS)
 
 
 def test_the_values_of_on_error_for_type_checkers_are_those_that_work_takes() -> None:
