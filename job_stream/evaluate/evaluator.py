@@ -41,6 +41,7 @@ __all__ = ["Evaluator"]
 
 _NOTHING: list[Any] = []
 Loop = Callable[[Callable[..., Any], Iterator[Any], list[Any]], Stop | None]
+Step = Callable[[PendingValues], None]
 
 
 class Evaluator:
@@ -88,17 +89,27 @@ class Evaluator:
         self._places = plan.places
         self._batches = self.pace.batches
         self._entries = self.stack.entries
-        self._push, self._batch, self._measure = self.stack.push, self.stack.batch, self.pace.measure
+        self._add, self._batch, self._measure = self.stack.add, self.stack.batch, self.pace.measure
         self._note = note
-        steps = {Kind.JOB: self._job, Kind.MAP: self._map, Kind.SWITCH: self._switch, Kind.FRAME: self.rounds.open,
-                 Kind.FOLD: self._fold, Kind.END: self._end}  # fmt: skip
-        self._steps = [steps[place.kind] for place in plan.places]
         self._foreign = [
             (processes is not None and place.kind not in (Kind.END, Kind.SWITCH) and place.processes != processes)
             or (elsewhere and place.primary)
             for place in plan.places
         ]
-        self._alone = [place.alone and processes is not None for place in plan.places]
+        # what is known of a place before the first value comes is not found out anew with each batch
+        self._steps = [self._step_at(place, processes is not None) for place in plan.places]
+        self._functions = [self.keys.job(place) for place in plan.places]
+
+    def _step_at(self, place: Place, is_shared: bool) -> Step:
+        """What is done with values at a place; ``is_shared``: there are others who could have them."""
+        if self._foreign[place.number]:
+            return self.stack.park
+        steps: dict[str, Step] = {
+            Kind.JOB: self._job, Kind.MAP: self._map, Kind.SWITCH: self._switch, Kind.FRAME: self.rounds.open,
+            Kind.FOLD: self._fold, Kind.END: self._end,
+        }  # fmt: skip
+        step = steps[place.kind]
+        return _lent_only(step, self.stack.park) if place.alone and is_shared else step
 
     def step(self) -> None:
         """Works on the top entry for one batch. The stack must not be empty."""
@@ -106,10 +117,7 @@ class Evaluator:
         if type(entry) is PendingValues:
             place = entry.place
             self._note[NOTE_PLACE] = place
-            if self._foreign[place] or (self._alone[place] and entry.base is None):
-                self.stack.park(entry)
-            else:
-                self._steps[place](entry)
+            self._steps[place](entry)
         elif type(entry) is PendingMultiple:
             self._pull(entry)
         else:
@@ -132,11 +140,11 @@ class Evaluator:
         if size == 1:  # nothing is known yet, or it takes long
             self._copy(run, values[0])
         iterator = iter(values if type(values) in ATOMIC else list(values))
-        stop = self._call(calls.call_job, place, self.keys.job(place), run, iterator, outputs)
+        stop = self._call(calls.call_job, place, self._functions[number], run, iterator, outputs)
         if stop is not None:
             self._job_stopped(run, stop, outputs)
         elif outputs:
-            self._push(run.context, place.next, outputs)
+            self._add(PendingValues(run.context, place.next, outputs))
         if way.since is None:
             self._measure(number, self.pace.now, len(values))
         else:
@@ -151,7 +159,10 @@ class Evaluator:
               outputs: list[Any]) -> Stop | None:  # fmt: skip
         """Has user code called for the batch that was taken last; it may be divided meanwhile."""
         way, turn = self.under_way, self.turn
-        way.run, way.iterator, way.outputs, way.end = run, values, outputs, run.index
+        way.run = run
+        way.iterator = values
+        way.outputs = outputs
+        way.end = run.index
         turn.is_away = True
         try:
             if place.time_limited:
@@ -312,26 +323,30 @@ class Evaluator:
         recurred: list[Any] = []
         if place.time_limited:
             return self._end_singly(frame, place, values)
-        left = iter(values)
-        while (stop := self._end_all(frame, place, left, recurred)) is not None:
-            assert stop.error is not None
-            left = stop.left
+        turn, left = self.turn, iter(values)
+        while True:
+            turn.is_away = True
             try:
-                recurred += self.failures.again(place, stop.item, stop.error,
-                                                partial(self.keys.end, frame, place, stop.item))  # fmt: skip
-            except ItemSkipped as skipped:
-                self.failures.record(skipped)
-        return recurred
+                stop = self.keys.end_all(frame, place, left, recurred)
+            finally:
+                turn.is_away = False
+                if turn.is_claimed:
+                    turn.wait()
+            if stop is None:
+                return recurred
+            left = stop.left
+            recurred += self._end_again(frame, place, stop)
 
-    def _end_all(self, frame: FrameScope, place: Place, values: Iterator[Any], recurred: list[Any]) -> Stop | None:
-        turn = self.turn
-        turn.is_away = True
+    def _end_again(self, frame: FrameScope, place: Place, stop: Stop) -> list[Any]:
+        """What a retry recurs; nothing for a value that is skipped."""
+        assert stop.error is not None
+        retry = partial(self.keys.end, frame, place, stop.item)
         try:
-            return self.keys.end_all(frame, place, values, recurred)
-        finally:
-            turn.is_away = False
-            if turn.is_claimed:
-                turn.wait()
+            answer: list[Any] = self.failures.again(place, stop.item, stop.error, retry)
+        except ItemSkipped as skipped:
+            self.failures.record(skipped)
+            return []
+        return answer
 
     def _end_singly(self, frame: FrameScope, place: Place, values: Sequence[Any]) -> list[Any]:
         recurred: list[Any] = []
@@ -341,3 +356,12 @@ class Evaluator:
             except ItemSkipped as skipped:
                 self.failures.record(skipped)
         return recurred
+
+
+def _lent_only(step: Step, park: Step) -> Step:
+    """A step for values that are lent one by one: those that have come from a stage before are parked, to be lent."""
+
+    def step_or_park(run: PendingValues) -> None:
+        (park if run.base is None else step)(run)
+
+    return step_or_park

@@ -8,7 +8,7 @@ from typing import Any
 from ..stream.plan import Place
 from . import calls
 from .calls import Lazy
-from .entries import PendingMultiple, elements_of
+from .entries import PendingMultiple, PendingValues, elements_of
 from .failures import Failures, ItemSkipped
 from .keys import Unkeyed
 from .outboxes import FrameScope, ScopeContext
@@ -34,7 +34,7 @@ class Multiples:
                  turn: Turn) -> None:  # fmt: skip
         self._places = places
         self._stack = stack
-        self._push = stack.push
+        self._add = stack.add
         self._failures = failures
         self._keys = keys
         self._turn = turn
@@ -59,14 +59,21 @@ class Multiples:
     def go(self, context: ScopeContext, origin: int, target: int, values: list[Any], item: Any = None,
            again: bool = False) -> None:  # fmt: skip
         """Puts values on the stack, some of which may be lazy."""
-        plain = [value for value in values if type(value) is not Lazy]
-        if len(plain) < len(values):
-            for lazy in values:
-                if type(lazy) is Lazy:
-                    rest = PendingMultiple(context, origin, target, item, lazy.work, again, lazy.remake)
-                    self._hold(rest, lazy.key)
-        if plain:
-            self._push(context, target, plain)
+        for value in values:
+            if type(value) is Lazy:
+                values = self._without_lazy(context, origin, target, values, item, again)
+                break
+        if values:
+            self._add(PendingValues(context, target, values))
+
+    def _without_lazy(self, context: ScopeContext, origin: int, target: int, values: list[Any], item: Any,
+                      again: bool) -> list[Any]:  # fmt: skip
+        """Puts the lazy ones on the stack, below what is left of them."""
+        for lazy in values:
+            if type(lazy) is Lazy:
+                rest = PendingMultiple(context, origin, target, item, lazy.work, again, lazy.remake)
+                self._hold(rest, lazy.key)
+        return [value for value in values if type(value) is not Lazy]
 
     def pull(self, rest: PendingMultiple, count: int) -> bool:
         """Puts the next ``count`` elements of a Multiple on the stack; False: there are no more."""

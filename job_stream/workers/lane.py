@@ -147,11 +147,12 @@ class Lane:
 
     def _drain(self) -> None:
         stack, step, pace, flags = self._stack, self._evaluator.step, self._pace, self._flags
-        while stack.entries:
+        entries = stack.entries
+        while entries:
             step()
             if stack.parked:
                 self._aside(self._part_with_parked)
-            elif flags[WANTED] and stack.entries:
+            elif flags[WANTED] and entries:
                 self._give()
             elif pace.now - self._slice_start > SLICE_S:
                 self._aside(self._report)
