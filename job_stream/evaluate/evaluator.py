@@ -20,25 +20,28 @@ from functools import partial
 from time import perf_counter
 from typing import Any
 
-from ..memory.words import NOTE_PLACE
+from ..memory.words import NOTE_PLACE, Words
 from ..stream.plan import Kind, Place, Plan
 from ..values import Failure, Multiple
 from . import calls
 from .calls import Stop
+from .copies import Copies
 from .division import ATOMIC, UnderWay
-from .ending import Ending
 from .entries import PendingMultiple, PendingValues
 from .failures import Failures, ItemSkipped
 from .keys import Keys, Unkeyed
 from .multiples import Multiples
 from .outboxes import FrameScope, Outbox, ScopeContext, StreamScope
 from .pace import Pace
+from .packing import Packing
 from .rounds import Rounds
 from .stack import Stack
 from .turn import Turn
+from .workplace import Workplace
 
-__all__ = ["Evaluator"]
+__all__ = ["NOWHERE", "Evaluator"]
 
+NOWHERE = Workplace()
 _NOTHING: list[Any] = []
 Loop = Callable[[Callable[..., Any], Iterator[Any], list[Any]], Stop | None]
 Step = Callable[[PendingValues], None]
@@ -53,6 +56,9 @@ class Evaluator:
         note: where the place under work is written down, for whoever looks when this process has died.
         seed: of ``rng()``; None: not reproducible.
         elsewhere: this is another rank than the primary, and leaves to that what stays there.
+        workplace: where user code finds itself.
+        packing: makes copies of values that a function may change, for whoever has to tell how they were; None: nobody
+            has to.
 
     Attributes:
         stack: what is under way.
@@ -63,15 +69,13 @@ class Evaluator:
         keys: whether values travel with keys.
         multiples: what is left of long ones.
         rounds: of the frames that live here.
-        copy: gives copies of values that a function may change, for whoever has to tell how they were.
-        cpus, all_cpus: how many lanes this rank has, and all ranks together.
-        worker: number of the lane; 0: none, or the keeper.
-        ending: the end of the run, where this process may go on after it.
+        workplace: where user code finds itself.
     """
 
     def __init__(
-        self, plan: Plan, processes: bool | None, note: Any, seed: int | None = None, elsewhere: bool = False
-    ) -> None:
+        self, plan: Plan, processes: bool | None, note: Words, seed: int | None = None, elsewhere: bool = False,
+        workplace: Workplace = NOWHERE, packing: Packing | None = None,
+    ) -> None:  # fmt: skip
         self.plan = plan
         self.stack = Stack()
         self.pace = Pace(len(plan.places))
@@ -81,11 +85,8 @@ class Evaluator:
         self.keys = Unkeyed() if seed is None else Keys(seed)
         self.multiples = Multiples(plan.places, self.stack, self.failures, self.keys, self.turn)
         self.rounds = Rounds(plan, note, self.stack, self.multiples, self.failures, self.keys)
-        self.copy: Callable[[int, Any], Any] | None = None
-        self.cpus = 1
-        self.all_cpus = 1
-        self.worker = 0
-        self.ending: Ending | None = None
+        self.workplace = workplace
+        self._copies = Copies(self.pace, packing) if packing is not None else None
         self._places = plan.places
         self._batches = self.pace.batches
         self._entries = self.stack.entries
@@ -152,8 +153,8 @@ class Evaluator:
 
     def _copy(self, run: PendingValues, value: Any) -> None:
         """Copies a value that has not come from the rank, if that is wanted."""
-        if run.base is None and self.copy is not None:
-            self.under_way.copy = self.copy(run.place, value)
+        if run.base is None and self._copies is not None:
+            self.under_way.copy = self._copies.take(run.place, value)
 
     def _call(self, loop: Loop, place: Place, function: Callable[..., Any], run: PendingValues, values: Iterator[Any],
               outputs: list[Any]) -> Stop | None:  # fmt: skip

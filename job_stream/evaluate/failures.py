@@ -24,7 +24,7 @@ from ..errors import (
 from ..ground.limits import explained
 from ..ground.texts import said, shorten, story, told
 from ..memory.payload import pack, unpack
-from ..memory.words import NOTE_STARTED
+from ..memory.words import NOTE_STARTED, Words
 from ..stream.plan import Place
 from ..values import Failure
 from .calls import bare
@@ -99,7 +99,7 @@ class Failures:
         attempts: how many it took when ``again`` was successful last.
     """
 
-    def __init__(self, note: Any, turn: Turn) -> None:
+    def __init__(self, note: Words, turn: Turn) -> None:
         self.skipped: list[ItemSkipped] = []
         self.scope = 0
         self.attempts = 1

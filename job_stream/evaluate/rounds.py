@@ -6,7 +6,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from ..memory.words import NOTE_PLACE
+from ..memory.words import NOTE_PLACE, Words
 from ..stream.plan import Place, Plan
 from ..values import Again
 from . import calls
@@ -33,7 +33,7 @@ class Rounds:
         keys: of what they recur and emit.
     """
 
-    def __init__(self, plan: Plan, note: Any, stack: Stack, multiples: Multiples, failures: Failures,
+    def __init__(self, plan: Plan, note: Words, stack: Stack, multiples: Multiples, failures: Failures,
                  keys: Unkeyed) -> None:  # fmt: skip
         self._plan = plan
         self._note = note

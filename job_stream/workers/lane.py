@@ -34,9 +34,10 @@ from ..evaluate.loading import Loader
 from ..evaluate.outboxes import Outbox
 from ..evaluate.packing import Packing
 from ..evaluate.products import Products
-from ..memory.words import ENDING, NOTE_LOAN, PAUSED, WANTED
-from .copies import Copies
+from ..evaluate.seams import InitialItems
+from ..memory.words import ENDING, NOTE_LOAN, PAUSED, WANTED, Words
 from .interruption import Interruption
+from .links import Link
 from .repayments import Repayments
 from .reporting import Reporting
 from .stopwatch import Stopwatch
@@ -54,19 +55,18 @@ class Lane:
     """Runs parcels until the link ends.
 
     Args:
-        number: of the lane.
         link: to the rank.
         evaluator: runs the values.
         packing: of values into payloads.
         source: the initial work, for spans of it.
         note: numbers that others see, also when this lane has died; see ``Board.note``.
-        flags: two numbers that the rank sets: wanted and paused.
+        flags: numbers that the rank sets.
         drop: results are of no interest to anybody.
-        saved: what is under way is to be found in checkpoints.
+        report_s: after so long what is under way is reported unasked, too.
     """
 
-    def __init__(self, number: int, link: Any, evaluator: Evaluator, packing: Packing, source: Any, note: Any,
-                 flags: Any, drop: bool, saved: bool = False) -> None:  # fmt: skip
+    def __init__(self, link: Link, evaluator: Evaluator, packing: Packing, source: InitialItems, note: Words,
+                 flags: Words, drop: bool, report_s: float = inf) -> None:  # fmt: skip
         self._link = link
         self._evaluator = evaluator
         self._stack = evaluator.stack
@@ -74,14 +74,13 @@ class Lane:
         self._loader = Loader(evaluator, source, note)
         self._products = Products(evaluator, packing, drop)
         self._surplus = Surplus(evaluator, packing, self._products)
-        self._repayments = Repayments(number, link, evaluator, self._products, note)
+        self._repayments = Repayments(link, evaluator, self._products, note)
         self._packing = packing
         self._note = note
         self._watch = Stopwatch(note)
         self._flags = flags
         self._ahead: deque[Any] = deque()
-        self._reporting = Reporting(flags, saved)
-        evaluator.copy = Copies(evaluator.pace, packing).take
+        self._reporting = Reporting(flags, report_s)
         self._interruption = Interruption(flags, evaluator, self._surplus, self._repayments, self._reporting,
                                           partial(_tell, link, packing))  # fmt: skip
         self._look_at = 0.0
@@ -261,6 +260,6 @@ class Lane:
         return found
 
 
-def _tell(link: Any, packing: Packing, error: Exception) -> None:
+def _tell(link: Link, packing: Packing, error: Exception) -> None:
     """Ends the run with a mistake of ours."""
     link.send(failure_of(ours("a lane", error), packing.pack_error))

@@ -242,7 +242,7 @@ class Shell:
         set_(cluster_module, "Thread", threads.Thread)
         set_(cluster_module, "Event", threads.Event)
         set_(cluster_module, "time", SimpleNamespace(monotonic=sim.monotonic, sleep=sim.sleep))
-        set_(runtime, "ProcessPool", lambda setup: self.pool)
+        set_(runtime, "ProcessPool", lambda setup, forwarding: self.pool)
         set_(runtime, "ThreadPool", lambda setup, post, packing, around: ThreadLanes(self, post))
         set_(runtime, "Forwarding", Forwarding)
         set_(runtime, "kin", SimpleNamespace(begin=lambda *given: None, end=lambda family: None))
