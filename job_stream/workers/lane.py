@@ -182,7 +182,7 @@ class Lane:
         """Makes one call and repays everything that came of it; several items are only told apart."""
         if work.count > 1:
             base = None if work.base is None else work.base + work.skip
-            self._products.file(home, work.place, self._loader.values(work), parts=8, base=base, one_by_one=True)
+            self._products.file_suspects(home, work.place, self._loader.values(work), base)
             return
         stack = self._stack
         self._surplus.begin(self._loader.load(home, work), work)
