@@ -32,6 +32,7 @@ from job_stream.engine import polling, routing, stalls
 from job_stream.engine.rank import Rank
 from job_stream.errors import LimitError, WorldError
 from job_stream.ranks import cluster as cluster_module
+from job_stream.ranks import silence
 from job_stream.ranks.cluster import Cluster
 from job_stream.ranks.local import LocalTransport
 from job_stream.runtime import loop, prefetch, runtime, shutdown, sleeping
@@ -241,7 +242,8 @@ class Shell:
         set_(cluster_module, "print", lambda *text, **how: None, raising=False)
         set_(cluster_module, "Thread", threads.Thread)
         set_(cluster_module, "Event", threads.Event)
-        set_(cluster_module, "time", SimpleNamespace(monotonic=sim.monotonic, sleep=sim.sleep))
+        for module in (cluster_module, silence):
+            set_(module, "time", SimpleNamespace(monotonic=sim.monotonic, sleep=sim.sleep))
         set_(runtime, "ProcessPool", lambda setup, forwarding: self.pool)
         set_(runtime, "ThreadPool", lambda setup, post, packing, around: ThreadLanes(self, post))
         set_(runtime, "Forwarding", Forwarding)
