@@ -41,7 +41,7 @@ from .pools import Pools
 from .prefetch import LazyPrefetcher, Prefetcher, ThreadPrefetcher
 from .reports import Reporter, RunCancelled, mark_shared
 from .shell import Shell
-from .shutdown import PULL, WAIT_S, Closing, Mailbox, Release, Shutdown
+from .shutdown import WAIT_S, Closing, Mailbox, Release, Request, Shutdown
 from .source import InitialWork
 from .together import is_elsewhere, quietly
 
@@ -134,7 +134,7 @@ class Runtime:
                 delivery = self._mailbox.next_delivery()
                 if delivery is None:
                     return
-                if delivery is PULL:
+                if delivery is Request.PULL:
                     self._pull()
                     continue
                 if isinstance(delivery, BaseException):
@@ -238,7 +238,7 @@ class Runtime:
         mailbox = self._mailbox
         arguments = self._iterators, live, self._buffers.stow, mailbox.post, mailbox.wake.set, self._passed
         if self._source.is_bound:
-            return Prefetcher(*arguments, lambda: mailbox.deliveries.put(PULL))
+            return Prefetcher(*arguments, lambda: mailbox.deliveries.put(Request.PULL))
         return ThreadPrefetcher(self._surroundings, *arguments)
 
     # the end ----------------------------------------------------------------------------------------------------------

@@ -64,16 +64,31 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
+from enum import Enum
 from queue import Empty, SimpleQueue
-from typing import Any, NamedTuple
+from typing import NamedTuple, TypeAlias
 
+from ..engine.messages import Deliver, Event
+from ..evaluate.failures import UserFailure
 from .sleeping import Wake
 
-__all__ = ["PULL", "WAIT_S", "Closing", "Mailbox", "Release", "Shutdown"]
+__all__ = ["WAIT_S", "Closing", "Delivery", "Mailbox", "Posted", "Release", "Request", "Shutdown"]
 
 WAIT_S = 0.5
-PULL = object()
-"""Among deliveries: items of the source are wanted that only the main thread can pull."""
+
+
+class Request(Enum):
+    """What the main thread is asked to do."""
+
+    PULL = "pull"
+    """Items of the source are wanted that only the main thread can pull."""
+
+
+Posted: TypeAlias = Event | UserFailure | BaseException
+"""What other threads have for the engine thread; an exception ends the run."""
+
+Delivery: TypeAlias = Deliver | Request | BaseException | None
+"""What there is for the main thread; an exception ends the run, None says that all is over."""
 
 
 class Mailbox:
@@ -81,21 +96,21 @@ class Mailbox:
 
     Attributes:
         events: for the engine thread. Whoever appends something decides whether that is worth a wake-up; see above.
-        deliveries: for the main thread: results, ``PULL``, an exception to end with, and None when all is over.
+        deliveries: for the main thread.
         wake: wakes the engine thread.
     """
 
     def __init__(self) -> None:
-        self.events: deque[Any] = deque()
-        self.deliveries: SimpleQueue[Any] = SimpleQueue()
+        self.events: deque[Posted] = deque()
+        self.deliveries: SimpleQueue[Delivery] = SimpleQueue()
         self.wake = Wake()
 
-    def post(self, event: Any) -> None:
+    def post(self, event: Posted) -> None:
         """Something for the engine thread, which is to hear of it now."""
         self.events.append(event)
         self.wake.set()
 
-    def next_delivery(self) -> Any:
+    def next_delivery(self) -> Delivery:
         """The next delivery; waits for it."""
         while True:
             with suppress(Empty):
