@@ -16,6 +16,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from time import monotonic
+from types import FrameType
 from typing import Any, NamedTuple
 
 from ..engine.capture import State
@@ -173,7 +174,7 @@ class Saver:
             yield
         self._stop_now()  # who asked at the very end
 
-    def _on_signal(self, number: int, frame: Any) -> None:
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
         if number == signal.SIGTERM:
             self._stops = True  # first: the engine's thread may look at any moment
         self._asked = True

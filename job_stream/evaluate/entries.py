@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from .outboxes import FrameScope, Outbox, ScopeContext, StreamScope
 
+if TYPE_CHECKING:
+    from numpy.random import Generator
+
 __all__ = ["PendingMultiple", "PendingValues", "ScopeMark", "elements_of"]
+
+
+Draws: TypeAlias = "tuple[int, int, Generator | None]"
+"""What random numbers belong to: a stage and a key, and what draws for them, once it has been asked."""
 
 
 class PendingValues:
@@ -51,7 +58,7 @@ class PendingMultiple:
         self.bound = False
         self.taken = 0
         self.key = 0
-        self.draws: Any = None
+        self.draws: Draws | None = None
 
 
 def elements_of(work: Any) -> Iterator[Any]:

@@ -55,7 +55,7 @@ class UserFailure(NamedTuple):
     traceback: str
     pid: int
     host: str
-    exception: Any
+    exception: bytes | BaseException
 
 
 class Unreadable:
@@ -242,7 +242,7 @@ def cannot_be_read(place: Place, count: int, error: Exception) -> StageFailed:
     return StageFailed(place.name, Unreadable(f"<{items} that could not be unpickled>"), 1, error, place.number)
 
 
-def failure_of(failed: StageFailed, pack_error: Callable[[BaseException], Any]) -> UserFailure:
+def failure_of(failed: StageFailed, pack_error: Callable[[BaseException], bytes | BaseException]) -> UserFailure:
     """A failure as a message: the exception itself, made fit for its way, and what is known about it as text."""
     return UserFailure(failed.stage, shorten(failed.item), describe(failed.error), os.getpid(), socket.gethostname(),
                        pack_error(failed.error))  # fmt: skip

@@ -20,7 +20,7 @@ from ..ground.limits import explained
 from ..memory.codec import Codec
 from ..workers.links import close_segment, hang_up, open_pair, receive_all, try_send
 from ..workers.nursery import fork_nursery
-from ..workers.protocol import KINDS
+from ..workers.protocol import KINDS, ToNursery
 from ..workers.streams import Forwarding
 from ..workers.worker import Setup
 
@@ -66,7 +66,7 @@ class Hold:
 
     # orders -----------------------------------------------------------------------------------------------------------
 
-    def order(self, message: Any, *fds: int) -> None:
+    def order(self, message: ToNursery, *fds: int) -> None:
         """Has the nursery do something as soon as it can. The descriptors are to stay open until they have gone."""
         self._orders.append((self._codec.encode(message)[0], list(fds)))
         self.make_room()

@@ -21,7 +21,7 @@ from ..memory.codec import Codec
 from ..memory.words import NOTE_CPU, NOTE_STARTED, NOTE_WALL
 from ..stream.plan import Plan
 from ..workers.links import close_segment, hang_up, open_pair, receive_all, try_send
-from ..workers.protocol import KINDS, Died, Fork, Forked, Kill, NotForked, Stopped
+from ..workers.protocol import KINDS, Died, Fork, Forked, Kill, NotForked, Stopped, ToWorker
 from ..workers.streams import Forwarding
 from ..workers.worker import KEEPER, Setup
 from .hold import Hold
@@ -137,7 +137,7 @@ class ProcessPool:
     def kill(self, lane: int) -> None:
         self._hold.order(Kill(lane))
 
-    def send(self, lane: int, message: Any) -> None:
+    def send(self, lane: int, message: ToWorker) -> None:
         """Sends without waiting; what does not fit now is sent when there is room."""
         child = self._children[lane]
         if child.inbox is None:

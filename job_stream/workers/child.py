@@ -6,7 +6,7 @@ import os
 import signal
 import socket
 from contextlib import suppress
-from typing import Any
+from types import FrameType
 
 from ..errors import LimitError
 from ..evaluate.failures import failure_of, ours
@@ -43,7 +43,7 @@ def settle(parent: int, survives_sigterm: bool, at_its_death: int = signal.SIGKI
         os._exit(1)
 
 
-def _ignore(number: int, frame: Any) -> None:
+def _ignore(number: int, frame: FrameType | None) -> None:
     """A handler, not SIG_IGN: programs that a job starts would inherit that."""
 
 

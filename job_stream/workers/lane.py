@@ -25,7 +25,7 @@ from threading import get_ident
 from time import perf_counter
 from typing import Any
 
-from ..engine.messages import Flush, Lend, Resume, WorkBatch
+from ..engine.messages import Flush, LaneMessage, Lend, Resume, WorkBatch
 from ..evaluate.context import enter
 from ..evaluate.entries import PendingMultiple, ScopeMark
 from ..evaluate.evaluator import Evaluator
@@ -79,7 +79,7 @@ class Lane:
         self._note = note
         self._watch = Stopwatch(note)
         self._flags = flags
-        self._ahead: deque[Any] = deque()
+        self._ahead: deque[LaneMessage] = deque()
         self._reporting = Reporting(flags, report_s)
         self._interruption = Interruption(flags, evaluator, self._surplus, self._repayments, self._reporting,
                                           partial(_tell, link, packing))  # fmt: skip
@@ -101,11 +101,10 @@ class Lane:
         finally:
             self._interruption.close()
 
-    def _take(self, message: Any) -> None:
-        kind = type(message)
-        if kind is Lend:
+    def _take(self, message: LaneMessage) -> None:
+        if type(message) is Lend:
             self._parcel(message)
-        elif kind is Flush:
+        elif type(message) is Flush:
             self._repay()
 
     # one parcel -------------------------------------------------------------------------------------------------------

@@ -25,7 +25,7 @@ from ..memory.words import ENDING, NOTE_LEAVING
 from .child import SETTLED, settle, work
 from .links import receive, send
 from .orphans import adopt, awaited, end_adopted, kill_tree, prctl
-from .protocol import KINDS, Died, Fork, Forked, Kill, NotForked, Stopped
+from .protocol import KINDS, Died, Fork, Forked, FromNursery, Kill, NotForked, Stopped
 from .renewal import await_imports, renew
 from .streams import Forwarding, flush_standard, settle_input, settle_output
 from .worker import Setup
@@ -155,7 +155,7 @@ class Nursery:
                 del self._children[pid]
                 self._report(Died(order.lane, status))
 
-    def _report(self, message: Any) -> None:
+    def _report(self, message: FromNursery) -> None:
         data, _ = self._codec.encode(message)
         with suppress(OSError):  # the rank is gone, which is noticed elsewhere
             send(self._commands, data, [])
@@ -208,7 +208,7 @@ class Nursery:
             print(f"job_stream: {what}. Probably {why}", file=sys.stderr, flush=True)
 
 
-def _run_child(body: Any) -> None:
+def _run_child(body: Callable[[], None]) -> None:
     """Runs the body of a forked process and leaves, without what the script would do at its own end."""
     code = 1
     try:
