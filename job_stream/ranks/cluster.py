@@ -24,7 +24,7 @@ from ..engine.polling import pause_between_looks
 from ..errors import EngineError, JobStreamError, PlanError, WorldError
 from ..ground.texts import told
 from ..memory.buffers import plain_room
-from ..memory.codec import RankCodec
+from ..memory.codec import Message, RankCodec
 from ..memory.exceptions import pack_error, unpack_error
 from ..memory.payload import pack, unpack
 from ..stream.fingerprint import Stages, differences, fingerprint
@@ -52,6 +52,10 @@ class Gone(NamedTuple):
 
     rank: int
     left: bool
+
+
+News = Gone | BaseException | tuple[int, Any]
+"""What comes from other ranks: the end of one, an error to end with, or a rank and its message."""
 
 
 class Cluster:
@@ -108,7 +112,7 @@ class Cluster:
         """Whether no rank before this one is left."""
         return all(rank in self._gone for rank in range(self.rank))
 
-    def send(self, rank: int, message: Any) -> None:
+    def send(self, rank: int, message: Message) -> None:
         """Sends without waiting; what goes to a rank that is gone is dropped."""
         if rank in self._gone:
             return
@@ -218,9 +222,9 @@ class Cluster:
 
     # what comes -------------------------------------------------------------------------------------------------------
 
-    def news(self, room: Room) -> list[Any]:
+    def news(self, room: Room) -> list[News]:
         """What has come: ranks that are gone, an error to end with, and pairs of a rank and a message."""
-        found: list[Any] = []
+        found: list[News] = []
         for _ in range(len(self._early)):
             self._take(found, *self._early.popleft())
         for event in self.transport.poll(room):
@@ -234,7 +238,7 @@ class Cluster:
                 self._take_end(found, Gone(event.rank, isinstance(event, Left)))
         return found
 
-    def _take_end(self, found: list[Any], gone: Gone) -> None:
+    def _take_end(self, found: list[News], gone: Gone) -> None:
         """Takes note of a rank's end, unless that comes after streams which this rank has not come to."""
         ahead = [epoch for epoch, rank, *_ in self._early if rank == gone.rank]
         if gone.left and ahead:
@@ -269,7 +273,7 @@ class Cluster:
         """How a rank has gone; if it has not, whether it has begun with the stream."""
         return self._gone.get(rank, rank in self._begun)
 
-    def _take(self, found: list[Any], epoch: int, rank: int, head: bytes, body: Any) -> None:
+    def _take(self, found: list[News], epoch: int, rank: int, head: bytes, body: Any) -> None:
         if epoch > self._epoch:
             self._early.append((epoch, rank, head, body))
             return
@@ -304,7 +308,7 @@ class Cluster:
                 "and of Python on all ranks"
             ) from error
 
-    def _compare(self, found: list[Any], rank: int, theirs: Stages) -> None:
+    def _compare(self, found: list[News], rank: int, theirs: Stages) -> None:
         difference = next(differences(self._stages, theirs), None)
         if difference is None:
             return
@@ -360,12 +364,15 @@ def cluster() -> Cluster:
     return Cluster(world())
 
 
-def _messages(news: list[Any]) -> list[tuple[int, Any]]:
+def _messages(news: list[News]) -> list[tuple[int, Any]]:
     """The messages of what has come, with their ranks; an error is raised."""
+    messages: list[tuple[int, Any]] = []
     for each in news:
         if isinstance(each, BaseException):
             raise each
-    return [each for each in news if not isinstance(each, Gone)]
+        if not isinstance(each, Gone):
+            messages.append(each)
+    return messages
 
 
 def _pause(since: float) -> float:
