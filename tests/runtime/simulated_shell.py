@@ -25,6 +25,7 @@ from simulated_lanes import REPLIES, REPORTS, Answers, Forwarding, OtherRank, Pr
 from simulated_threads import Abandoned, Deque, Hang, Poll, Queue, Scheduler, Wake
 
 from job_stream.checkpoints import saver as saver_module
+from job_stream.checkpoints.options import Results
 from job_stream.checkpoints.saver import Saver
 from job_stream.checkpoints.stopping import STOPPED, TimeLimit
 from job_stream.engine import messages as m
@@ -133,7 +134,7 @@ class Shell:
 
     def _saved(self) -> None:
         case = self.case
-        saver = Saver(PATH, case.interval_s, TimeLimit(None), self.plan, case.journal, self._disk)
+        saver = Saver(PATH, case.interval_s, TimeLimit(None), self.plan, Results(case.journal), self._disk)
         self._disk.meanwhile = lambda: self.sim.sleep(self.sim.chance.choice([0.0, 1e-4, 1e-3]))
         if saver.ended is not None:  # it was asked to stop when all was done
             self._is_done = True
