@@ -58,14 +58,14 @@ class Products:
     Args:
         evaluator: that ran the values.
         packing: of values into payloads.
-        drop: results are of no interest to anybody.
+        unwanted: the places where whatever comes is of no interest to anybody.
     """
 
-    def __init__(self, evaluator: Evaluator, packing: Packing, drop: bool) -> None:
+    def __init__(self, evaluator: Evaluator, packing: Packing, unwanted: frozenset[int]) -> None:
         self._evaluator = evaluator
         self._plan = evaluator.plan
         self._packing = packing
-        self._drop = drop
+        self._unwanted = unwanted
         self._products: list[Product] = []
         self.fold_cost = 0.0
 
@@ -98,7 +98,7 @@ class Products:
 
     def collect(self, home: Outbox) -> None:
         """Empties a home: its outputs and stores become products."""
-        if home.outputs and self._drop and self._is_result(home.end):
+        if home.outputs and home.end in self._unwanted:
             self.drop(home)
         elif home.outputs:
             self._output(home)
@@ -167,7 +167,7 @@ class Products:
 
     def is_unwanted(self, place: int) -> bool:
         """Whether nobody is interested in what reaches this place."""
-        return self._drop and self._plan.places[place].kind == Kind.END and self._is_result(place)
+        return place in self._unwanted
 
     def _is_result(self, end: int) -> bool:
         """Whether what reaches this end leaves the stream; the scope may be another rank's."""

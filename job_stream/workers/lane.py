@@ -61,18 +61,18 @@ class Lane:
         source: the initial work, for spans of it.
         note: numbers that others see, also when this lane has died; see ``Board.note``.
         flags: numbers that the rank sets.
-        drop: results are of no interest to anybody.
+        unwanted: the places where whatever comes is of no interest to anybody.
         report_s: after so long what is under way is reported unasked, too.
     """
 
     def __init__(self, link: Link, evaluator: Evaluator, packing: Packing, source: InitialItems, note: Words,
-                 flags: Words, drop: bool, report_s: float = inf) -> None:  # fmt: skip
+                 flags: Words, unwanted: frozenset[int], report_s: float = inf) -> None:  # fmt: skip
         self._link = link
         self._evaluator = evaluator
         self._stack = evaluator.stack
         self._pace = evaluator.pace
         self._loader = Loader(evaluator, source, note)
-        self._products = Products(evaluator, packing, drop)
+        self._products = Products(evaluator, packing, unwanted)
         self._surplus = Surplus(evaluator, packing, self._products)
         self._repayments = Repayments(link, evaluator, self._products, note)
         self._packing = packing

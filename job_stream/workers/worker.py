@@ -49,4 +49,5 @@ def new_worker(setup: Setup, number: int, processes: bool, link: Link, packing: 
     if number == KEEPER:
         return Keeper(link, evaluator, packing, note)
     report_s = REPORT_S if setup.survives_sigterm else inf
-    return Lane(link, evaluator, packing, setup.source, note, flags, setup.drop, report_s)
+    unwanted = frozenset({setup.plan.bodies[0].end} if setup.drop else ())
+    return Lane(link, evaluator, packing, setup.source, note, flags, unwanted, report_s)

@@ -56,7 +56,7 @@ def lane_of(plan: Plan, link: Link | Notes | Far, board: SharedWords, packing: P
             seed: int | None = None, report_s: float = inf) -> Lane:  # fmt: skip
     note, packing = board.note(1), packing or LivePacking()
     evaluator = Evaluator(plan, None, note, seed, workplace=Workplace(worker=1), packing=packing)
-    return Lane(link, evaluator, packing, InitialWork([]), note, board.flags, False, report_s)
+    return Lane(link, evaluator, packing, InitialWork([]), note, board.flags, frozenset(), report_s)
 
 
 def run(lane: Lane) -> None:
