@@ -24,12 +24,11 @@ Lanes that are processes, the nursery and other ranks wake the engine through de
 
 1. *First write, then wake. First take the wake-up back, then look.* Otherwise what is written between the look and the
    taking back would be slept over.
-2. *What is written without a wake-up is looked at before each sleep.* The main thread first writes ``ResultsTaken`` and
-   then asks whether the rank is full or has halted; the engine thread first makes it so and then looks at the events.
-   One of both sees what the other has done. (A rank that becomes full gives a delivery after that, so the main thread
-   asks once more. But one may halt with its last item giving no result, just after the main thread has asked: hence the
-   look before the engine thread lingers.) A wake-up for each result taken would be simpler, and cost two system calls
-   and a turn of the loop for each.
+2. *What is written without a wake-up is looked at before each sleep.* A wake-up for each result that is taken would
+   cost two system calls and a turn of the loop. So the main thread writes ``ResultsTaken``, and wakes the engine only
+   if the rank then is full or has halted. If it becomes full just after that question, there is a delivery to come, and
+   the question is asked again. If it halts just after, there may be none: so the engine thread looks at the events once
+   more before it lingers.
 3. *The engine thread alone touches the rank, the lanes and the transport.* Others read ``Rank.full`` and ``halted``,
    nothing else.
 4. *The main thread never sleeps without bound*: a signal that comes just before such a sleep would be noticed only
@@ -43,12 +42,12 @@ raise is told to the main thread as any failure. The order is this for these rea
 - ``tell_others``: an error first of all, since other ranks compute for nothing meanwhile.
 - ``tell_watchers``: while there still are workers, whose figures are in memory that they share; and before they are
   closed, which takes a moment in which rank 0 hears of the figures of others.
-- ``close_processes``, ``close_forwarding``: what workers have printed is forwarded to its end, so they end first.
+- ``close_processes``, ``close_forwarding``: workers end before what forwards their output, so that all of it arrives.
 - ``close_threads``, ``close_source``: user code in these cannot be ended by force; each is waited for for a moment.
 - ``gather_figures``: what the others have told by now.
-- ``stay``: the work is done, but functions of the script may still be called on the primary, and nobody goes on before.
-- ``linger``: so long checkpoints are written, since result functions may take longer than all the work. As late as that
-  since no worker is needed for it; after ``stay``, which on the primary only starts a thread.
+- ``stay``: the work is done, but the primary may be calling functions of the script still. All ranks wait for that.
+- ``linger``: checkpoints are written while results are handled, which may take longer than all the work. It comes late,
+  since no worker is needed for it, and after ``stay``, which only starts a thread on the primary.
 - ``say_over``: the main thread may return. It waits for that in any case, so this is done whatever happens.
 
 The engine thread says so when it begins, by taking the right to go these steps. Where it never begins (there can be no
