@@ -37,7 +37,7 @@ class PendingMultiple:
     has that can have the Multiple made once more; otherwise only this evaluator has what is left.
 
     ``remake`` makes the call again that gave the Multiple, for a retry; None: that call has changed a store, and must
-    not be made twice. ``attempts`` is how often it has been made.
+    not be made twice. ``attempts`` is how often it has been made. ``key``: what their keys are made from.
     """
 
     __slots__ = (
@@ -46,7 +46,7 @@ class PendingMultiple:
     )  # fmt: skip
 
     def __init__(self, context: ScopeContext, place: int, target: int, item: Any, work: Any, again: bool = False,
-                 remake: Callable[[], Any] | None = None, attempts: int = 1) -> None:  # fmt: skip
+                 remake: Callable[[], Any] | None = None, attempts: int = 1, key: int = 0) -> None:  # fmt: skip
         self.context = context
         self.place = place
         self.target = target
@@ -57,7 +57,7 @@ class PendingMultiple:
         self.attempts = attempts
         self.bound = False
         self.taken = 0
-        self.key = 0
+        self.key = key
         self.draws: Draws | None = None
 
 

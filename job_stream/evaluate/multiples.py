@@ -45,14 +45,11 @@ class Multiples:
         def remake() -> Any:
             return calls.works(self._keys.answer(place, item))
 
-        rest = PendingMultiple(
-            context, place.number, place.next, item, work, again=True, remake=remake, attempts=attempts
-        )
-        self._hold(rest, calls.key_of(item))
+        key = calls.key_of(item)
+        self._hold(PendingMultiple(context, place.number, place.next, item, work, True, remake, attempts, key))
 
-    def _hold(self, rest: PendingMultiple, key: int) -> None:
+    def _hold(self, rest: PendingMultiple) -> None:
         """Puts a Multiple on the stack that the last call has given."""
-        rest.key = key
         self._keys.suspend(rest)
         self._stack.add(rest)
 
@@ -71,8 +68,7 @@ class Multiples:
         """Puts the lazy ones on the stack, below what is left of them."""
         for lazy in values:
             if type(lazy) is Lazy:
-                rest = PendingMultiple(context, origin, target, item, lazy.work, again, lazy.remake)
-                self._hold(rest, lazy.key)
+                self._hold(PendingMultiple(context, origin, target, item, lazy.work, again, lazy.remake, key=lazy.key))
         return [value for value in values if type(value) is not Lazy]
 
     def pull(self, rest: PendingMultiple, count: int) -> bool:
