@@ -37,7 +37,8 @@ class PendingMultiple:
     has that can have the Multiple made once more; otherwise only this evaluator has what is left.
 
     ``remake`` makes the call again that gave the Multiple, for a retry; None: that call has changed a store, and must
-    not be made twice. ``attempts`` is how often it has been made. ``key``: what their keys are made from.
+    not be made twice. ``attempts`` is how often it has been made. ``key`` is what the keys of the elements are made
+    from.
     """
 
     __slots__ = (

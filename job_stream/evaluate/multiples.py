@@ -65,7 +65,7 @@ class Multiples:
 
     def _without_lazy(self, context: ScopeContext, origin: int, target: int, values: list[Any], item: Any,
                       again: bool) -> list[Any]:  # fmt: skip
-        """Puts the lazy ones on the stack, below what is left of them."""
+        """Puts the lazy ones on the stack; gives the others, which are to lie above them."""
         for lazy in values:
             if type(lazy) is Lazy:
                 self._hold(PendingMultiple(context, origin, target, item, lazy.work, again, lazy.remake, key=lazy.key))

@@ -156,14 +156,16 @@ class Products:
 
     def file_suspects(self, home: Outbox, place: int, values: Sequence[Any], base: int | None) -> None:
         """Makes products of values of which one has ended its worker: of parts that are run one by one."""
+        if self._plan.places[place].kind == Kind.END:  # no code runs there
+            return self.file(home, place, values)
         work = WorkBatch(home.scope, place, 0, None, base, one_by_one=True)
         self._file_groups(work, values, -(-len(values) // SUSPECT_PARTS))
 
     def _file_groups(self, work: WorkBatch, values: Sequence[Any], size: int) -> None:
         """Makes products like ``work``, which stands for all values, of so many values each."""
         for start in range(0, len(values), size):
-            base = None if work.base is None else work.base + start
-            self._append(work._replace(base=base), values[start : start + size])
+            part = work if work.base is None else work._replace(base=work.base + start)
+            self._append(part, values[start : start + size])
 
     def is_unwanted(self, place: int) -> bool:
         """Whether nobody is interested in what reaches this place."""
