@@ -15,6 +15,7 @@ import numpy as np
 
 from benchmarks.contenders import WrongAnswer
 from job_stream import Object, Work, checkpointInfo
+from job_stream.checkpoints.options import Results
 from job_stream.checkpoints.saver import Saver
 from job_stream.checkpoints.stopping import TimeLimit
 from job_stream.engine import messages as m
@@ -83,7 +84,7 @@ def open_state(plan: Plan, source: InitialWork, tasks: int, store_bytes: int) ->
 def write(path: str, tasks: int, store_bytes: int) -> None:
     work = stream(path, 1, Board())
     plan, source = work._recording.plan(), InitialWork([[0]])
-    saver = Saver(path, INTERVAL_S, TimeLimit(None), plan, "keep")
+    saver = Saver(path, INTERVAL_S, TimeLimit(None), plan, Results.KEPT)
     saver.begin(tuple(part.length for part in source.parts))
     saver.save(open_state(plan, source, tasks, store_bytes))
     saver.close()

@@ -29,7 +29,7 @@ from .inline import (
 from .invoke import invoke
 
 if TYPE_CHECKING:
-    from .checkpoints.file import CheckpointInfo
+    from .checkpoints.info import CheckpointInfo
 
 __version__ = "0.1.0"
 __all__ = [
@@ -54,6 +54,6 @@ def checkpointInfo(path: str | os.PathLike[str]) -> CheckpointInfo:
     Example:
         >>> print(checkpointInfo("sweep.checkpoint"))  # doctest: +SKIP
     """
-    from .checkpoints.file import info_of  # not at once: who only runs a stream has no use for it
+    from .checkpoints.info import info_of  # not at once: who only runs a stream has no use for it
 
     return info_of(path)

@@ -49,7 +49,7 @@ def getHostCpuCount() -> int:
     """How many workers this rank has."""
     evaluator = current()
     if evaluator is not None:
-        return evaluator.cpus
+        return evaluator.workplace.cpus
     return world().peers[rank_of()].cpus if size_of() > 1 else host_cpu_count()
 
 
@@ -57,7 +57,7 @@ def getCpuCount() -> int:
     """How many workers all ranks have together."""
     evaluator = current()
     if evaluator is not None:
-        return evaluator.all_cpus
+        return evaluator.workplace.all_cpus
     return sum(peer.cpus for peer in world().peers) if size_of() > 1 else host_cpu_count()
 
 
@@ -73,7 +73,7 @@ def getWorker() -> int:
         0
     """
     evaluator = current()
-    return 0 if evaluator is None else evaluator.worker
+    return 0 if evaluator is None else evaluator.workplace.worker
 
 
 def alive() -> None:

@@ -324,7 +324,7 @@ class Work:
             return self._run_elsewhere(plan, drop) if is_elsewhere() else self._run_here(plan, handlers, drop)
 
     def _run_here(self, plan: Plan, handlers: Handlers, drop: bool) -> Any:
-        saver = self._checkpoint.saver(plan, handlers.journal(drop))
+        saver = self._checkpoint.saver(plan, handlers.fate(drop))
         if saver is not None:
             return self._run_saved(plan, handlers, drop, saver)
         source = InitialWork([*handlers.initial_parts(), self._fresh_work()])

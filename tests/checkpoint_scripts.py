@@ -10,7 +10,7 @@ from pathlib import Path
 from support import Ended, Gate, Script, Tally, wait_until
 
 from job_stream import checkpointInfo
-from job_stream.checkpoints.file import CheckpointInfo
+from job_stream.checkpoints.info import CheckpointInfo
 
 TESTS = Path(__file__).resolve().parent
 STOPPED = 75

@@ -17,7 +17,7 @@ from typing import Any
 
 import msgpack
 
-from ..engine import backlog, capture, messages, scopes, stores
+from ..engine import asking, backlog, capture, messages, outcomes, payloads, scopes, stores
 from ..errors import EngineError, PayloadError
 from ..memory.payload import Blob, Buffer, Parts
 from .trust import CheckpointError
@@ -41,7 +41,7 @@ def _tuples_of(*modules: ModuleType) -> dict[str, type]:
     return found
 
 
-_KINDS = _tuples_of(messages, backlog, scopes, stores, capture)
+_KINDS = _tuples_of(messages, outcomes, payloads, asking, backlog, scopes, stores, capture)
 
 
 def dump(state: Any) -> Iterator[Buffer]:

@@ -26,10 +26,10 @@ from ..engine.capture import State
 from ..stream.fingerprint import Stages, differences
 from .disk import DISK, Disk
 from .encoding import dump
-from .format import FORMAT, MAGIC, Header, Reading, write_checkpoint
+from .format import MAGIC, Header, Reading, write_checkpoint
 from .trust import CheckpointError, DamagedError, Secret, check_ours, is_ours, named, open_trusted
 
-__all__ = ["CheckpointError", "CheckpointFile", "CheckpointInfo", "Content", "Header", "Loaded", "info_of"]
+__all__ = ["CheckpointError", "CheckpointFile", "Content", "Header", "Loaded", "reading", "time_text"]
 
 PROBE_BYTES = 1 << 14
 _NO_LINKS = (errno.EPERM, errno.ENOSYS, errno.ENOTSUP)
@@ -114,8 +114,8 @@ class CheckpointFile:
             CheckpointError: this user has not ended a run with that.
         """
         try:
-            with _reading(self.done_path, self._secret, self._disk) as reading:
-                reading.header()
+            with reading(self.done_path, self._secret, self._disk) as checkpoint:
+                checkpoint.header()
         except (CheckpointError, OSError) as error:
             raise CheckpointError(f"{self.done_path} would say that this run has ended, but is not to be trusted: "
                                   f"{error}. Remove it to run") from error  # fmt: skip
@@ -176,16 +176,16 @@ class CheckpointFile:
         if run_id not in (None, loaded.header.run_id):
             raise CheckpointError(f"{reason}; {self.previous_path} is of another run: remove both to begin anew")
         self._is_good = False
-        when = _time_text(loaded.header.written)
+        when = time_text(loaded.header.written)
         return loaded._replace(warning=f"{reason}; going on from {self.previous_path} of {when} instead")
 
     def _load(self, path: str, stages: Stages) -> Loaded:
-        with _reading(path, self._secret, self._disk) as reading:
-            header = reading.header()
-            reading.verify()
+        with reading(path, self._secret, self._disk) as checkpoint:
+            header = checkpoint.header()
+            checkpoint.verify()
             changed = _changed(path, header.stages, stages)
             with _uncollected():
-                return Loaded(path, header, reading.state(), changed, "")
+                return Loaded(path, header, checkpoint.state(), changed, "")
 
     def next(self) -> str:
         """What a script does that finds what is there now."""
@@ -314,7 +314,7 @@ class CheckpointFile:
 
 
 @contextmanager
-def _reading(path: str, secret: Secret, disk: Disk) -> Iterator[Reading]:
+def reading(path: str, secret: Secret, disk: Disk) -> Iterator[Reading]:
     """Opens a checkpoint.
 
     Raises:
@@ -361,51 +361,6 @@ def _changed(path: str, theirs: Stages, ours: Stages) -> tuple[str, ...]:
     return tuple(changed)
 
 
-# for the user ---------------------------------------------------------------------------------------------------------
-
-
-class CheckpointInfo(NamedTuple):
-    """What a checkpoint says of itself; its ``str`` is a readable summary. ``finished``: the run has ended."""
-
-    path: str
-    format: int
-    runId: str
-    written: float
-    finished: bool
-    open: int
-    byStage: dict[str, int]
-    nbytes: int
-    delivered: int
-    stages: tuple[str, ...]
-
-    def __str__(self) -> str:
-        lines = [
-            f"checkpoint  {self.path}",
-            f"format      {self.format}",
-            f"run         {self.runId}{', finished' if self.finished else ''}",
-            f"written     {_time_text(self.written)}",
-            f"tasks open  {self.open:,} ({self.nbytes:,} bytes)",
-            *(f"  {count:,} at {name}" for name, count in self.byStage.items()),
-            f"results     {self.delivered:,} delivered",
-            f"plan        {' -> '.join(self.stages)}",
-        ]
-        return "\n".join(lines)
-
-
-def info_of(path: str | os.PathLike[str]) -> CheckpointInfo:
-    """What is in a checkpoint, in brief; see ``job_stream.checkpointInfo``."""
-    path = os.fspath(path)
-    finished = not os.path.lexists(path) and os.path.lexists(path + ".done")
-    found = path + ".done" if finished else path
-    try:
-        with _reading(found, Secret(), DISK) as reading:
-            header = reading.header()
-    except FileNotFoundError:
-        raise CheckpointError(f"there is no checkpoint {path}") from None
-    stages = tuple(f"{kind} {name}" for kind, name, _ in header.stages if kind != "end")
-    return CheckpointInfo(found, FORMAT, header.run_id, header.written, finished, header.open, dict(header.by_stage),
-                          header.nbytes, header.delivered, stages)  # fmt: skip
-
-
-def _time_text(seconds: float) -> str:
+def time_text(seconds: float) -> str:
+    """A time of the wall clock, for the user."""
     return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(seconds))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
+from enum import Enum
 from types import NoneType
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -24,9 +25,22 @@ from .stopping import TimeLimit
 if TYPE_CHECKING:
     from .saver import Saver
 
-__all__ = ["INTERVAL_S", "Checkpointing", "ignoring_stop_signals"]
+__all__ = ["INTERVAL_S", "Checkpointing", "Results", "ignoring_stop_signals"]
 
 INTERVAL_S = 600.0
+
+
+class Results(Enum):
+    """What becomes of the results of a run, which its journal has to note."""
+
+    KEPT = "keep"
+    """The run keeps them, for its end."""
+
+    HANDLED = "call"
+    """A function of the script gets each."""
+
+    DROPPED = ""
+    """Nobody wants them."""
 
 
 class Checkpointing:
@@ -82,7 +96,7 @@ class Checkpointing:
         finally:
             del self._running[file]
 
-    def saver(self, plan: Plan, journal: str) -> Saver | None:
+    def saver(self, plan: Plan, results: Results) -> Saver | None:
         """What writes the checkpoints; None: nobody wants any.
 
         Raises:
@@ -91,17 +105,17 @@ class Checkpointing:
         """
         if self.path is None:
             return None
-        saver = self._saver(self.path, plan, journal)
+        saver = self._saver(self.path, plan, results)
         if saver.ended is not None and os.path.realpath(self.path) in self._ended:
             raise PlanError(f"a stream of this process has ended with the checkpoint {self.path}: {_OWN_FILES}, or "
                             f"remove {self.path}.done to run it again")  # fmt: skip
         return saver
 
-    def _saver(self, path: str, plan: Plan, journal: str) -> Saver:
+    def _saver(self, path: str, plan: Plan, results: Results) -> Saver:
         from .saver import Saver
 
         with handling_stop_signals(stop_at_once):
-            return Saver(path, self._interval_s, TimeLimit(self._limit_s), plan, journal)
+            return Saver(path, self._interval_s, TimeLimit(self._limit_s), plan, results)
 
 
 _OWN_FILES = "give each stream a checkpointFile= of its own"

@@ -16,6 +16,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from time import monotonic
+from types import FrameType
 from typing import Any, NamedTuple
 
 from ..engine.capture import State
@@ -29,12 +30,15 @@ from ..values import Failure
 from .disk import DISK, Disk
 from .file import CheckpointError, CheckpointFile, Content, Header, Loaded
 from .journal import CallJournal, Handle, Journal, NoResults, ResultJournal
+from .options import Results
 from .signals import handling_stop_signals, note_stop
 from .stopping import STOPPED, TimeLimit, terminating
 
 __all__ = ["Handle", "Saver"]
 
-JOURNALS: dict[str, type[Journal]] = {"keep": ResultJournal, "call": CallJournal, "": NoResults}
+JOURNALS: dict[Results, type[Journal]] = {
+    Results.KEPT: ResultJournal, Results.HANDLED: CallJournal, Results.DROPPED: NoResults,
+}  # fmt: skip
 WAIT_S = 0.5
 
 
@@ -53,20 +57,19 @@ class Saver:
         interval_s: time between two checkpoints.
         limit: of the run's time.
         plan: the stream.
-        journal: 'keep' where the run keeps its results, 'call' where a function handles them, '' where nobody wants
-            them.
+        results: what becomes of them.
         disk: where all this is written.
 
     Raises:
         CheckpointError: there is a checkpoint that cannot be gone on from, or none can be written.
     """
 
-    def __init__(self, path: str, interval_s: float, limit: TimeLimit, plan: Plan, journal: str,
+    def __init__(self, path: str, interval_s: float, limit: TimeLimit, plan: Plan, results: Results,
                  disk: Disk = DISK) -> None:  # fmt: skip
         self._plan = plan
         self._interval_s = interval_s
         self._limit = limit
-        self._kind = JOURNALS[journal]
+        self._kind = JOURNALS[results]
         self._disk = disk
         self._file = CheckpointFile(path, disk)
         self.ended = self._file.check()
@@ -173,7 +176,7 @@ class Saver:
             yield
         self._stop_now()  # who asked at the very end
 
-    def _on_signal(self, number: int, frame: Any) -> None:
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
         if number == signal.SIGTERM:
             self._stops = True  # first: the engine's thread may look at any moment
         self._asked = True

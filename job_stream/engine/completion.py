@@ -6,11 +6,9 @@ to belongs to those around them.
 
 from __future__ import annotations
 
-from typing import Any
-
 from ..stream.plan import Kind
 from .debts import Debts
-from .messages import CallKind, Fold, WorkBatch
+from .messages import CallKind, Fold, Payload, WorkBatch
 from .rank_state import RankState
 from .scopes import STREAM, Scope
 from .stores import CallState, Entry
@@ -74,7 +72,7 @@ class Progress:
         if store:
             self._taken(scope, place, store[0])
 
-    def _taken(self, scope: Scope, place: int, payload: Any) -> None:
+    def _taken(self, scope: Scope, place: int, payload: Payload) -> None:
         """A store is here that was to leave with its scope."""
         if scope.debt is not None:
             self._debts.owe(scope.debt, Fold(scope.number, place, payload))
@@ -83,12 +81,12 @@ class Progress:
         else:
             self._next_round(scope, payload)
 
-    def _emission(self, scope: Scope, place: int, payload: Any) -> None:
+    def _emission(self, scope: Scope, place: int, payload: Payload) -> None:
         work = WorkBatch(scope.number, place, 1, payload, resume=True, key=scope.key)
         self._state.open(work)
         self._state.push(work)
 
-    def _next_round(self, scope: Scope, payload: Any) -> None:
+    def _next_round(self, scope: Scope, payload: Payload) -> None:
         """Turns an open frame back into a piece; it stays open in the scope around it."""
         self._state.scopes.close(scope.number)
         self._state.touched.discard(scope.number)
@@ -96,7 +94,7 @@ class Progress:
 
     # the keeper -------------------------------------------------------------------------------------------------------
 
-    def call_ended(self, entry: Entry, payload: Any, more: bool) -> None:
+    def call_ended(self, entry: Entry, payload: Payload, more: bool) -> None:
         """The keeper has made a call. ``more``: it gave a long Multiple, which is to be asked for."""
         scope = self._state.scopes.get(entry.store[0])
         if scope is None:

@@ -1,8 +1,8 @@
 """What goes into the engine and what comes out of it.
 
 Events are facts that the runtime reports, actions are what it is to do, and products are what a lane's work led to.
-All are immutable and compare by value. The engine looks into no payload but ``SourceSlice``, and asks
-each only for its ``nbytes``.
+All are immutable and compare by value. Products (``outcomes``), payloads and what ranks ask each other (``asking``)
+have modules of their own; whoever uses several of them finds all here.
 """
 
 from __future__ import annotations
@@ -10,11 +10,17 @@ from __future__ import annotations
 from enum import Enum
 from typing import Any, NamedTuple
 
+from .asking import AllStill, Ask, Cancel, Pause, Probe, Probed, Refuse, Report, Reported
+from .outcomes import ANYWHERE, HOME, PRIMARY, Fail, Fold, Open, Output, Product, Skip, WorkBatch
+from .payloads import COUNTED, Payload, RangeSlice, Same, SourceSlice
+
 __all__ = [
     "ANYWHERE",
     "COUNTED",
     "HOME",
     "PRIMARY",
+    "TRAVELLING",
+    "Action",
     "AllStill",
     "Answered",
     "Ask",
@@ -22,6 +28,7 @@ __all__ = [
     "CallKind",
     "Cancel",
     "Deliver",
+    "Event",
     "Fail",
     "Flush",
     "Fold",
@@ -30,16 +37,20 @@ __all__ = [
     "KeeperLost",
     "LaneForked",
     "LaneLost",
+    "LaneMessage",
     "Lend",
     "Nothing",
     "Open",
     "Output",
     "Pause",
+    "Payload",
     "Probe",
     "Probed",
+    "Product",
     "Pull",
     "RangeSlice",
     "RankLost",
+    "RankMessage",
     "Refuse",
     "Repaid",
     "Report",
@@ -62,145 +73,13 @@ __all__ = [
     "WorkBatch",
 ]  # fmt: skip
 
-
-class SourceSlice(NamedTuple):
-    """A payload that every lane has already: elements ``start`` to ``stop`` of part ``part`` of the source."""
-
-    part: int
-    start: int
-    stop: int
-
-    @property
-    def nbytes(self) -> int:
-        return 0
-
-
-class RangeSlice(NamedTuple):
-    """A payload that says all itself: the numbers from ``start`` to before ``stop`` in steps of ``step``."""
-
-    start: int
-    stop: int
-    step: int
-
-    @property
-    def nbytes(self) -> int:
-        return 0
-
-
-COUNTED = (SourceSlice, RangeSlice)
-"""The payloads that only say which values they stand for, so that anybody can cut them."""
-
-
-class Same(NamedTuple):
-    """A payload that the lender has already: that of the unit ``name``, which the same repayment closes."""
-
-    name: int
-
-    @property
-    def nbytes(self) -> int:
-        return 0
-
-
-ANYWHERE, PRIMARY = "", "primary"
-"""What stands for a host where any will do, and where it is to be the primary itself."""
-
-HOME = -(1 << 40)
-"""What another rank names as the scope of what it repays: that of the units which the same repayment closes. Lanes
-name theirs by numbers below it: see ``Repaid.stand_ins``."""
-
-# products ------------------------------------------------------------------------------------------------------------
-
-
-class WorkBatch(NamedTuple):
-    """Values that are still to go through ``place`` and on.
-
-    The first ``skip`` values of the payload are done; of the Multiple that the first one gives, ``inner`` elements are.
-    ``resume``: the payload is a frame between two rounds or, at the end of a segment, a store that is to be emitted, in
-    a scope with this ``key``. ``base``: the position in the source, of what comes straight from there. ``failed``: it
-    has ended its worker, and a failure is to go on in its place: the cause, how often, and whether its time was up;
-    zero times where it has never been begun, since there is no host for it. ``needs``: a host and a number of cores,
-    at a place where items are allotted.
-    """
-
-    scope: int
-    place: int
-    count: int  # type: ignore[assignment]
-    payload: Any
-    base: int | None = None
-    skip: int = 0
-    inner: int = 0
-    resume: bool = False
-    one_by_one: bool = False
-    key: int = 0
-    failed: tuple[str, int, bool] | tuple[()] = ()
-    needs: tuple[str, int] | None = None
-
-
-class Output(NamedTuple):
-    """Values that reached the end of a body. ``base``: the position of the first, in an ordered stream."""
-
-    scope: int
-    place: int
-    count: int  # type: ignore[assignment]
-    payload: Any
-    base: int | None = None
-
-
-class Fold(NamedTuple):
-    """A store that values were folded into, for the reduction at ``place``."""
-
-    scope: int
-    place: int
-    payload: Any
-
-
-class Open(NamedTuple):
-    """A frame that goes on at the rank. ``scope`` is a negative stand-in that the products after it refer to."""
-
-    scope: int
-    parent: int
-    place: int
-    payload: Any
-    active: tuple[int, ...]
-    key: int = 0
-
-
-class Skip(NamedTuple):
-    """An item that failed and was left out."""
-
-    place: int
-    stage: str
-    payload: Any
-    attempts: int
-    reason: str
-    scope: int = 0
-
-
-class Fail(NamedTuple):
-    """Give up ``count`` values of a payload from number ``index`` on: they killed their lane, or ran out of time.
-    ``final``: that ends the run."""
-
-    place: int
-    payload: Any
-    index: int  # type: ignore[assignment]
-    count: int  # type: ignore[assignment]
-    attempts: int
-    cause: str
-    timed: bool
-    during_unpickling: bool
-    final: bool = True
-    scope: int = 0
-
-
-Product = WorkBatch | Output | Fold | Open | Skip | Fail
-
 # events --------------------------------------------------------------------------------------------------------------
 
 
 class SourceGave(NamedTuple):
     """Payloads pulled from the source, with their counts. ``done``: there is no more."""
 
-    chunks: tuple[tuple[int, Any], ...]
+    chunks: tuple[tuple[int, Payload], ...]
     done: bool
 
 
@@ -258,7 +137,7 @@ class Answered(NamedTuple):
 
     call: int
     products: tuple[Product, ...]
-    payload: Any = None
+    payload: Payload = None
     more: bool = False
 
 
@@ -289,11 +168,10 @@ class Nothing(NamedTuple):
 
 
 class Heard(NamedTuple):
-    """A message of another rank: Ask, Refuse, Lend, Repaid, Pause, Cancel, Report, Reported, Probe, Probed, AllStill or
-    Halt."""
+    """A message of another rank."""
 
     rank: int
-    message: Any
+    message: RankMessage
 
 
 class RankLost(NamedTuple):
@@ -304,68 +182,6 @@ class RankLost(NamedTuple):
 
 Event = (SourceGave | Repaid | Returned | LaneForked | LaneLost | Answered | KeeperLost | ResultsTaken | Save | Nothing
          | Heard | RankLost)  # fmt: skip
-
-# between ranks: also Lend, Repaid and Halt ----------------------------------------------------------------------------
-
-
-class Ask(NamedTuple):
-    """A rank asks for work for so many lanes, its own and those behind it in the tree. ``wait``: it wants no answer
-    before there is some. ``left``: for so many seconds its own lanes have something to do."""
-
-    lanes: int
-    wait: bool
-    left: float = 0.0
-
-
-class Refuse(NamedTuple):
-    """There is nothing to lend."""
-
-
-class Pause(NamedTuple):
-    """Results pile up at rank 0, for an odd number; for an even one they no longer do. The highest number counts."""
-
-    change: int
-
-
-class Cancel(NamedTuple):
-    """Nobody waits for this loan any more."""
-
-    loan: int
-
-
-class Report(NamedTuple):
-    """The state is to be saved, for the ``number``-th time. To a rank: repay what you owe as it stands, and answer with
-    ``Reported``; ``again``: lanes need not be asked, they have been just now. As an action: have lanes hand over what
-    they are at when their time slice ends."""
-
-    number: int
-    again: bool = False
-
-
-class Reported(NamedTuple):
-    """What was owed when this ``Report`` came has been repaid as it stood, as far as that was possible. ``moved``:
-    others have been told of a rest, too, and may have to tell it in their turn."""
-
-    number: int
-    moved: bool = False
-
-
-class Probe(NamedTuple):
-    """Nothing has moved at rank 0 for long: does anything move at yours?"""
-
-    number: int
-
-
-class Probed(NamedTuple):
-    """The answer. ``is_still``: nothing has moved here either, and no user code runs."""
-
-    number: int
-    is_still: bool
-
-
-class AllStill(NamedTuple):
-    """All ranks stand still although the stream is not over: say what you wait for, and ask again."""
-
 
 # actions -------------------------------------------------------------------------------------------------------------
 
@@ -451,7 +267,7 @@ class Call(NamedTuple):
     kind: str
     store: tuple[int, int]
     place: int
-    payload: Any
+    payload: Payload
     one_by_one: bool = False
     without: tuple[int, ...] = ()
 
@@ -459,7 +275,7 @@ class Call(NamedTuple):
 class Deliver(NamedTuple):
     """Give results to the main thread."""
 
-    payload: Any
+    payload: Payload
     count: int  # type: ignore[assignment]
     base: int | None
 
@@ -490,11 +306,18 @@ class Send(NamedTuple):
     """Send a message to another rank."""
 
     rank: int
-    message: Any
+    message: RankMessage
 
 
 Action = (StartLane | StartKeeper | Lend | TakeBack | Flush | Resume | Signal | Call | Deliver | Pull | Fail | Skip
           | Report | Saved | Halt | Stalled | Send)  # fmt: skip
+
+LaneMessage = Lend | Flush | Resume
+"""What lanes are sent."""
+
+RankMessage = (Ask | Refuse | Lend | Repaid | Pause | Cancel | Report | Reported | Probe | Probed | AllStill
+               | Halt)  # fmt: skip
+"""What ranks send each other."""
 
 TRAVELLING = (
     SourceSlice, RangeSlice, WorkBatch, Output, Fold, Open, Skip, Repaid, Answered, Lend, Flush, Resume, Call, Same,

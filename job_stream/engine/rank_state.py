@@ -9,13 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from heapq import heappop, heappush
-from typing import Any
 
 from ..stream.plan import Kind, Plan
 from .allotments import Allotments, cores_of, needs_of
 from .backlog import Backlog, Part, Source, cut, is_counted
 from .ledger import Ledger, Loan, Piece, holder_of
-from .messages import Action, CallKind, WorkBatch
+from .messages import Action, CallKind, Payload, WorkBatch
 from .parcels import Costs
 from .scopes import STREAM, Scope, Scopes
 from .stores import Stores
@@ -282,12 +281,12 @@ class RankState:
     def stores_at(self, place: int) -> Stores:
         return self.stores[self.plan.places[place].processes]
 
-    def call(self, kind: CallKind, name: tuple[int, int], place: int, payload: Any) -> None:
+    def call(self, kind: CallKind, name: tuple[int, int], place: int, payload: Payload) -> None:
         """Has the keeper make a call on a store; its scope waits for the answer."""
         self.scopes[name[0]].calls += 1
         self.stores_at(place).call(kind, name, place, payload)
 
-    def take_store(self, scope: Scope, name: tuple[int, int]) -> Any:
+    def take_store(self, scope: Scope, name: tuple[int, int]) -> Payload:
         """A store leaves with its scope: its payload, in a list, where it is here; None: the keeper will give it."""
         stores = self.stores_at(name[1])
         if stores.is_live(name):

@@ -13,10 +13,10 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Container
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from ..stream.plan import Plan
-from .messages import Action, Call, CallKind, StartKeeper
+from .messages import Action, Call, CallKind, Payload, StartKeeper
 
 __all__ = ["CallState", "Entry", "StoreState", "Stores"]
 
@@ -36,7 +36,7 @@ class Entry(NamedTuple):
     kind: CallKind
     store: Name
     place: int
-    payload: Any
+    payload: Payload
 
     @property
     def origin(self) -> int:
@@ -51,7 +51,7 @@ class CallState(NamedTuple):
     number: int
     kind: str
     place: int
-    payload: Any
+    payload: Payload
     answered: bool
     more: bool
 
@@ -68,7 +68,7 @@ class StoreState(NamedTuple):
 
     scope: int
     place: int
-    copy: Any
+    copy: Payload
     calls: tuple[CallState, ...]
     lazy: bool
 
@@ -81,7 +81,7 @@ def _suspect(entry: Entry) -> int | Name:
 class _Record:
     """What is needed to make a store anew."""
 
-    def __init__(self, copy: Any) -> None:
+    def __init__(self, copy: Payload) -> None:
         self.copy = copy
         self.live = False
         self.log: list[Entry] = []
@@ -128,7 +128,7 @@ class Stores:
 
     # what the rank asks for -------------------------------------------------------------------------------------------
 
-    def adopt(self, name: Name, payload: Any) -> None:
+    def adopt(self, name: Name, payload: Payload) -> None:
         """Takes a store as a lane repaid it."""
         self._records[name] = _Record(payload)
 
@@ -139,7 +139,7 @@ class Stores:
         """Whether the keeper has a store, so that its payload here is old."""
         return self._records[name].live
 
-    def remove(self, name: Name) -> Any:
+    def remove(self, name: Name) -> Payload:
         """The payload of a store that is not live, which is forgotten here."""
         return self._records.pop(name).copy
 
@@ -152,7 +152,7 @@ class Stores:
         """The stores of a scope."""
         return [name for name in self._records if name[0] == scope]
 
-    def call(self, kind: CallKind, name: Name, place: int, payload: Any) -> None:
+    def call(self, kind: CallKind, name: Name, place: int, payload: Payload) -> None:
         """Gives the keeper a call; its answer is taken in by ``answered``."""
         self._enliven(name)
         self._remember(self._records[name], self._give(kind, name, place, payload))
@@ -171,7 +171,7 @@ class Stores:
         actions, self._actions = self._actions, []
         return actions
 
-    def _give(self, kind: CallKind, name: Name, place: int, payload: Any) -> Entry:
+    def _give(self, kind: CallKind, name: Name, place: int, payload: Payload) -> Entry:
         self._last += 1
         entry = Entry(self._last, kind, name, place, payload)
         self._open[entry.number] = entry
@@ -199,7 +199,7 @@ class Stores:
 
     # what the keeper did ----------------------------------------------------------------------------------------------
 
-    def answered(self, number: int, payload: Any, more: bool) -> Entry | None:
+    def answered(self, number: int, payload: Payload, more: bool) -> Entry | None:
         """Takes an answer in. None: nobody waits for it. ``more``: the keeper holds a long Multiple from now on."""
         entry = self._open.pop(number, None)
         if entry is None:
@@ -216,7 +216,7 @@ class Stores:
             self._records[entry.store].lazy = True
         return entry
 
-    def _copied(self, copy: Entry, payload: Any) -> None:
+    def _copied(self, copy: Entry, payload: Payload) -> None:
         record = self._records.get(copy.store)
         if record is not None and not record.lazy:
             record.copy, record.is_copied = payload, False
@@ -288,11 +288,11 @@ class Stores:
         """Whether what is here of a store, its copy and the calls held back, is all there is to know."""
         return all(self._is_held(entry) for entry in self._records[name].log)
 
-    def copy_of(self, name: Name) -> Any:
+    def copy_of(self, name: Name) -> Payload:
         """The copy of a store."""
         return self._records[name].copy
 
-    def part(self, name: Name) -> tuple[Any, list[Any]]:
+    def part(self, name: Name) -> tuple[Payload, list[Payload]]:
         """The copy of a fresh store, and what was to be put into it by calls held back; both are forgotten here."""
         record = self._records.pop(name)
         for entry in record.log:

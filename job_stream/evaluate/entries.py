@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from .outboxes import FrameScope, Outbox, ScopeContext, StreamScope
+
+if TYPE_CHECKING:
+    from numpy.random import Generator
 
 __all__ = ["Allotted", "PendingMultiple", "PendingValues", "ScopeMark", "elements_of"]
 
@@ -15,6 +18,10 @@ class Allotted(NamedTuple):
 
     value: Any
     needs: tuple[str, int]
+
+
+Draws: TypeAlias = "tuple[int, int, Generator | None]"
+"""What random numbers belong to: a stage and a key, and what draws for them, once it has been asked."""
 
 
 class PendingValues:
@@ -37,7 +44,8 @@ class PendingMultiple:
     has that can have the Multiple made once more; otherwise only this evaluator has what is left.
 
     ``remake`` makes the call again that gave the Multiple, for a retry; None: that call has changed a store, and must
-    not be made twice. ``attempts`` is how often it has been made. ``needs``: what the item needs for that.
+    not be made twice. ``attempts`` is how often it has been made. ``key`` is what the keys of the elements are made
+    from. ``needs``: what the item needs to have it made again.
     """
 
     __slots__ = (
@@ -46,7 +54,7 @@ class PendingMultiple:
     )  # fmt: skip
 
     def __init__(self, context: ScopeContext, place: int, target: int, item: Any, work: Any, again: bool = False,
-                 remake: Callable[[], Any] | None = None, attempts: int = 1) -> None:  # fmt: skip
+                 remake: Callable[[], Any] | None = None, attempts: int = 1, key: int = 0) -> None:  # fmt: skip
         self.context = context
         self.place = place
         self.target = target
@@ -57,8 +65,8 @@ class PendingMultiple:
         self.attempts = attempts
         self.bound = False
         self.taken = 0
-        self.key = 0
-        self.draws: Any = None
+        self.key = key
+        self.draws: Draws | None = None
         self.needs: tuple[str, int] | None = None
 
 

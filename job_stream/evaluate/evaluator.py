@@ -20,27 +20,31 @@ from functools import partial
 from time import perf_counter
 from typing import Any
 
-from ..memory.words import NOTE_PLACE
+from ..memory.words import NOTE_PLACE, Words
 from ..stream.plan import Kind, Place, Plan
 from ..values import Failure, Multiple
 from . import calls
 from .calls import Stop
+from .copies import Copies
 from .division import ATOMIC, UnderWay
-from .ending import Ending
 from .entries import Allotted, PendingMultiple, PendingValues
 from .failures import Failures, ItemSkipped
 from .keys import Keys, Unkeyed
 from .multiples import Multiples
 from .outboxes import FrameScope, Outbox, ScopeContext, StreamScope
 from .pace import Pace
+from .packing import Packing
 from .rounds import Rounds
 from .stack import Stack
 from .turn import Turn
+from .workplace import Workplace
 
-__all__ = ["Evaluator"]
+__all__ = ["NOWHERE", "Evaluator"]
 
+NOWHERE = Workplace()
 _NOTHING: list[Any] = []
 Loop = Callable[[Callable[..., Any], Iterator[Any], list[Any]], Stop | None]
+Step = Callable[[PendingValues], None]
 
 
 class Evaluator:
@@ -52,6 +56,9 @@ class Evaluator:
         note: where the place under work is written down, for whoever looks when this process has died.
         seed: of ``rng()``; None: not reproducible.
         elsewhere: this is another rank than the primary, and leaves to that what stays there.
+        workplace: where user code finds itself.
+        packing: makes copies of values that a function may change, for whoever has to tell how they were; None: nobody
+            has to.
 
     Attributes:
         stack: what is under way.
@@ -62,15 +69,13 @@ class Evaluator:
         keys: whether values travel with keys.
         multiples: what is left of long ones.
         rounds: of the frames that live here.
-        copy: gives copies of values that a function may change, for whoever has to tell how they were.
-        cpus, all_cpus: how many lanes this rank has, and all ranks together.
-        worker: number of the lane; 0: none, or the keeper.
-        ending: the end of the run, where this process may go on after it.
+        workplace: where user code finds itself.
     """
 
     def __init__(
-        self, plan: Plan, processes: bool | None, note: Any, seed: int | None = None, elsewhere: bool = False
-    ) -> None:
+        self, plan: Plan, processes: bool | None, note: Words, seed: int | None = None, elsewhere: bool = False,
+        workplace: Workplace = NOWHERE, packing: Packing | None = None,
+    ) -> None:  # fmt: skip
         self.plan = plan
         self.stack = Stack()
         self.pace = Pace(len(plan.places))
@@ -80,26 +85,32 @@ class Evaluator:
         self.keys = Unkeyed() if seed is None else Keys(seed)
         self.multiples = Multiples(plan.places, self.stack, self.failures, self.keys, self.turn)
         self.rounds = Rounds(plan, note, self.stack, self.multiples, self.failures, self.keys)
-        self.copy: Callable[[int, Any], Any] | None = None
-        self.cpus = 1
-        self.all_cpus = 1
-        self.worker = 0
-        self.ending: Ending | None = None
+        self.workplace = workplace
+        self._copies = Copies(self.pace, packing) if packing is not None else None
         self._places = plan.places
         self._batches = self.pace.batches
         self._entries = self.stack.entries
-        self._push, self._batch, self._measure = self.stack.push, self.stack.batch, self.pace.measure
+        self._add, self._batch, self._measure = self.stack.add, self.stack.batch, self.pace.measure
         self._note = note
-        steps = {Kind.JOB: self._job, Kind.MAP: self._map, Kind.SWITCH: self._switch,
-                 Kind.ALLOT: self._pass_on if processes is None else self._allot, Kind.FRAME: self.rounds.open,
-                 Kind.FOLD: self._fold, Kind.END: self._end}  # fmt: skip
-        self._steps = [steps[place.kind] for place in plan.places]
         self._foreign = [
             (processes is not None and place.kind not in (Kind.END, Kind.SWITCH) and place.processes != processes)
             or (elsewhere and place.primary)
             for place in plan.places
         ]
-        self._alone = [place.alone and processes is not None for place in plan.places]
+        # what is known of a place before the first value comes is not found out anew with each batch
+        self._steps = [self._step_at(place, processes is not None) for place in plan.places]
+        self._functions = [self.keys.job(place) for place in plan.places]
+
+    def _step_at(self, place: Place, is_shared: bool) -> Step:
+        """What is done with values at a place; ``is_shared``: there are others who could have them."""
+        if self._foreign[place.number]:
+            return self.stack.park
+        steps: dict[str, Step] = {
+            Kind.JOB: self._job, Kind.MAP: self._map, Kind.SWITCH: self._switch, Kind.FRAME: self.rounds.open,
+            Kind.ALLOT: self._allot if is_shared else self._pass_on, Kind.FOLD: self._fold, Kind.END: self._end,
+        }  # fmt: skip
+        step = steps[place.kind]
+        return _lent_only(step, self.stack.park) if place.alone and is_shared else step
 
     def step(self) -> None:
         """Works on the top entry for one batch. The stack must not be empty."""
@@ -107,10 +118,7 @@ class Evaluator:
         if type(entry) is PendingValues:
             place = entry.place
             self._note[NOTE_PLACE] = place
-            if self._foreign[place] or (self._alone[place] and entry.base is None):
-                self.stack.park(entry)
-            else:
-                self._steps[place](entry)
+            self._steps[place](entry)
         elif type(entry) is PendingMultiple:
             self._pull(entry)
         else:
@@ -133,11 +141,11 @@ class Evaluator:
         if size == 1:  # nothing is known yet, or it takes long
             self._copy(run, values[0])
         iterator = iter(values if type(values) in ATOMIC else list(values))
-        stop = self._call(calls.call_job, place, self.keys.job(place), run, iterator, outputs)
+        stop = self._call(calls.call_job, place, self._functions[number], run, iterator, outputs)
         if stop is not None:
             self._job_stopped(run, stop, outputs)
         elif outputs:
-            self._push(run.context, place.next, outputs)
+            self._add(PendingValues(run.context, place.next, outputs))
         if way.since is None:
             self._measure(number, self.pace.now, len(values))
         else:
@@ -145,14 +153,17 @@ class Evaluator:
 
     def _copy(self, run: PendingValues, value: Any) -> None:
         """Copies a value that has not come from the rank, if that is wanted."""
-        if run.base is None and self.copy is not None:
-            self.under_way.copy = self.copy(run.place, value)
+        if run.base is None and self._copies is not None:
+            self.under_way.copy = self._copies.take(run.place, value)
 
     def _call(self, loop: Loop, place: Place, function: Callable[..., Any], run: PendingValues, values: Iterator[Any],
               outputs: list[Any]) -> Stop | None:  # fmt: skip
         """Has user code called for the batch that was taken last; it may be divided meanwhile."""
         way, turn = self.under_way, self.turn
-        way.run, way.iterator, way.outputs, way.end = run, values, outputs, run.index
+        way.run = run
+        way.iterator = values
+        way.outputs = outputs
+        way.end = run.index
         turn.is_away = True
         try:
             if place.time_limited:
@@ -278,12 +289,12 @@ class Evaluator:
     def _pass_on(self, run: PendingValues) -> None:
         """Where a whole stream is run by one, there is nothing to be found."""
         self.stack.pop()
-        self._push(run.context, self._places[run.place].next, run.values[run.index :])
+        self._add(PendingValues(run.context, self._places[run.place].next, run.values[run.index :]))
 
     def pass_failure(self, context: ScopeContext, place: Place, item: Any, failure: Failure) -> None:
         """A failure goes on in the place of an item: behind the job, where it was to be asked what that needs."""
         goal = self._places[place.next].next if place.kind == Kind.ALLOT else place.next
-        self._push(context, goal, [self.keys.passed(item, failure)])
+        self._add(PendingValues(context, goal, [self.keys.passed(item, failure)]))
 
     # reductions -------------------------------------------------------------------------------------------------------
 
@@ -341,26 +352,30 @@ class Evaluator:
         recurred: list[Any] = []
         if place.time_limited:
             return self._end_singly(frame, place, values)
-        left = iter(values)
-        while (stop := self._end_all(frame, place, left, recurred)) is not None:
-            assert stop.error is not None
-            left = stop.left
+        turn, left = self.turn, iter(values)
+        while True:
+            turn.is_away = True
             try:
-                recurred += self.failures.again(place, stop.item, stop.error,
-                                                partial(self.keys.end, frame, place, stop.item))  # fmt: skip
-            except ItemSkipped as skipped:
-                self.failures.record(skipped)
-        return recurred
+                stop = self.keys.end_all(frame, place, left, recurred)
+            finally:
+                turn.is_away = False
+                if turn.is_claimed:
+                    turn.wait()
+            if stop is None:
+                return recurred
+            left = stop.left
+            recurred += self._end_again(frame, place, stop)
 
-    def _end_all(self, frame: FrameScope, place: Place, values: Iterator[Any], recurred: list[Any]) -> Stop | None:
-        turn = self.turn
-        turn.is_away = True
+    def _end_again(self, frame: FrameScope, place: Place, stop: Stop) -> list[Any]:
+        """What a retry recurs; nothing for a value that is skipped."""
+        assert stop.error is not None
+        retry = partial(self.keys.end, frame, place, stop.item)
         try:
-            return self.keys.end_all(frame, place, values, recurred)
-        finally:
-            turn.is_away = False
-            if turn.is_claimed:
-                turn.wait()
+            answer: list[Any] = self.failures.again(place, stop.item, stop.error, retry)
+        except ItemSkipped as skipped:
+            self.failures.record(skipped)
+            return []
+        return answer
 
     def _end_singly(self, frame: FrameScope, place: Place, values: Sequence[Any]) -> list[Any]:
         recurred: list[Any] = []
@@ -370,3 +385,12 @@ class Evaluator:
             except ItemSkipped as skipped:
                 self.failures.record(skipped)
         return recurred
+
+
+def _lent_only(step: Step, park: Step) -> Step:
+    """A step for values that are lent one by one: those that have come from a stage before are parked, to be lent."""
+
+    def step_or_park(run: PendingValues) -> None:
+        (park if run.base is None else step)(run)
+
+    return step_or_park

@@ -24,7 +24,7 @@ from ..errors import (
 from ..ground.limits import explained
 from ..ground.texts import said, shorten, story, told
 from ..memory.payload import pack, unpack
-from ..memory.words import NOTE_STARTED
+from ..memory.words import NOTE_STARTED, Words
 from ..stream.plan import Place
 from ..values import Failure
 from .calls import bare
@@ -55,7 +55,7 @@ class UserFailure(NamedTuple):
     traceback: str
     pid: int
     host: str
-    exception: Any
+    exception: bytes | BaseException
 
 
 class Unreadable:
@@ -99,7 +99,7 @@ class Failures:
         attempts: how many it took when ``again`` was successful last.
     """
 
-    def __init__(self, note: Any, turn: Turn) -> None:
+    def __init__(self, note: Words, turn: Turn) -> None:
         self.skipped: list[ItemSkipped] = []
         self.scope = 0
         self.attempts = 1
@@ -242,7 +242,7 @@ def cannot_be_read(place: Place, count: int, error: Exception) -> StageFailed:
     return StageFailed(place.name, Unreadable(f"<{items} that could not be unpickled>"), 1, error, place.number)
 
 
-def failure_of(failed: StageFailed, pack_error: Callable[[BaseException], Any]) -> UserFailure:
+def failure_of(failed: StageFailed, pack_error: Callable[[BaseException], bytes | BaseException]) -> UserFailure:
     """A failure as a message: the exception itself, made fit for its way, and what is known about it as text."""
     return UserFailure(failed.stage, shorten(failed.item), describe(failed.error), os.getpid(), socket.gethostname(),
                        pack_error(failed.error))  # fmt: skip

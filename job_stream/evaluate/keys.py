@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import PlanError
 from ..ground.texts import shorten
 from ..stream.plan import Kind, Place
-from ..values import Failure, Multiple, Object, Pair, Reduction, Sent
+from ..values import Args, Failure, Multiple, Object, Pair, Reduction, Sent
 from . import calls
 from .calls import Stop
 from .entries import PendingMultiple
@@ -105,7 +105,10 @@ class Unkeyed:
 
     def begin_round(self, frame: FrameScope) -> Any:
         """What a frame gives at the begin of a round."""
-        return calls.apply_with_store(frame.place.function, frame.store, frame.first)
+        function, first = frame.place.function, frame.first
+        if type(first) is Args:
+            return calls.apply_with_store(function, frame.store, first)
+        return function(frame.store, first)
 
     def emit_frame(self, frame: FrameScope) -> list[Any]:
         """What its store stands for."""

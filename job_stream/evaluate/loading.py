@@ -128,8 +128,7 @@ class Loader:
     def _load_emission(self, home: Outbox, work: WorkBatch) -> None:
         """Emits the store of a reduction that has drained."""
         evaluator, place = self._evaluator, self._plan.places[work.place]
-        context = Outbox(home.scope, home.end)
-        context.key = work.key
+        context = Outbox(home.scope, home.end, work.key)
         if work.payload is not None:
             (context.stores[place.number],) = self._unpack(work)
         self._note[NOTE_PLACE] = work.place

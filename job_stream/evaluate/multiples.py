@@ -8,7 +8,7 @@ from typing import Any
 from ..stream.plan import Place
 from . import calls
 from .calls import Lazy
-from .entries import PendingMultiple, elements_of
+from .entries import PendingMultiple, PendingValues, elements_of
 from .failures import Failures, ItemSkipped
 from .keys import Unkeyed
 from .outboxes import FrameScope, ScopeContext
@@ -37,7 +37,7 @@ class Multiples:
                  turn: Turn) -> None:  # fmt: skip
         self._places = places
         self._stack = stack
-        self._push = stack.push
+        self._add = stack.add
         self._failures = failures
         self._keys = keys
         self._turn = turn
@@ -49,30 +49,34 @@ class Multiples:
         def remake() -> Any:
             return calls.works(self._keys.answer(place, item))
 
-        rest = PendingMultiple(
-            context, place.number, place.next, item, work, again=True, remake=remake, attempts=attempts
-        )
+        key = calls.key_of(item)
+        rest = PendingMultiple(context, place.number, place.next, item, work, True, remake, attempts, key)
         if place.allotted:
             rest.needs = self.needs
-        self._hold(rest, calls.key_of(item))
+        self._hold(rest)
 
-    def _hold(self, rest: PendingMultiple, key: int) -> None:
+    def _hold(self, rest: PendingMultiple) -> None:
         """Puts a Multiple on the stack that the last call has given."""
-        rest.key = key
         self._keys.suspend(rest)
         self._stack.add(rest)
 
     def go(self, context: ScopeContext, origin: int, target: int, values: list[Any], item: Any = None,
            again: bool = False) -> None:  # fmt: skip
         """Puts values on the stack, some of which may be lazy."""
-        plain = [value for value in values if type(value) is not Lazy]
-        if len(plain) < len(values):
-            for lazy in values:
-                if type(lazy) is Lazy:
-                    rest = PendingMultiple(context, origin, target, item, lazy.work, again, lazy.remake)
-                    self._hold(rest, lazy.key)
-        if plain:
-            self._push(context, target, plain)
+        for value in values:
+            if type(value) is Lazy:
+                values = self._without_lazy(context, origin, target, values, item, again)
+                break
+        if values:
+            self._add(PendingValues(context, target, values))
+
+    def _without_lazy(self, context: ScopeContext, origin: int, target: int, values: list[Any], item: Any,
+                      again: bool) -> list[Any]:  # fmt: skip
+        """Puts the lazy ones on the stack; gives the others, which are to lie above them."""
+        for lazy in values:
+            if type(lazy) is Lazy:
+                self._hold(PendingMultiple(context, origin, target, item, lazy.work, again, lazy.remake, key=lazy.key))
+        return [value for value in values if type(value) is not Lazy]
 
     def pull(self, rest: PendingMultiple, count: int) -> bool:
         """Puts the next ``count`` elements of a Multiple on the stack; False: there are no more."""

@@ -26,8 +26,8 @@ class Outbox(ScopeContext):
 
     __slots__ = ("end", "outputs", "positions", "scope")
 
-    def __init__(self, scope: int, end: int) -> None:
-        super().__init__()
+    def __init__(self, scope: int, end: int, key: int = 0) -> None:
+        super().__init__(key)
         self.scope = scope
         self.end = end
         self.outputs: list[Any] = []

@@ -13,6 +13,8 @@ from ..stream.plan import Place
 __all__ = ["BATCH_MOST", "Pace"]
 
 BATCH_S = 5e-4
+SHORT_S, LONG_S = BATCH_S / 2, 2 * BATCH_S
+"""Batches that take less or more than this have another size the next time."""
 BATCH_MOST = 4096
 
 
@@ -37,12 +39,12 @@ class Pace:
         """Takes the time of a batch and adapts the next one's size."""
         self.now = now = perf_counter()
         took = now - started
-        if took < BATCH_S / 2:
+        if took < SHORT_S:
             if count >= self.batches[place] < BATCH_MOST:
                 self.batches[place] *= 2
-        elif took > 2 * BATCH_S:
+        elif took > LONG_S:
             self.batches[place] = max(1, int(BATCH_S * count / took))
-        cost, before = took / max(count, 1), self.costs[place]
+        cost, before = took / (count or 1), self.costs[place]
         self.costs[place] = cost if before is None else before + 0.3 * (cost - before)
 
     def notice(self, place: int, seconds: float) -> None:

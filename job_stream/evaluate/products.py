@@ -5,25 +5,30 @@ Values are packed here, so here it shows when something cannot travel: the error
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from time import perf_counter
 from typing import Any
 
-from ..engine.messages import Fold, Open, Output, Product, Skip, WorkBatch
+from ..engine.messages import Fold, Open, Output, Payload, Product, Skip, WorkBatch
 from ..stream.plan import Kind, Place
 from ..values import is_unrun
 from .calls import bare
 from .entries import Allotted, PendingMultiple
 from .evaluator import Evaluator
 from .failures import ItemSkipped, cannot_travel, describe, has_not_run
-from .outboxes import FrameScope, Outbox
+from .outboxes import FrameScope, Outbox, ScopeContext
 from .packing import Packing
 
-__all__ = ["Emitted", "Products", "skips_of"]
+__all__ = ["Emitted", "Names", "Products", "skips_of"]
 
 GROUP_S = 1e-3
 GROUPS_MOST = 4096
+SUSPECT_PARTS = 8
+
+Names = Mapping[int, int]
+"""Names of frames that have left an evaluator, by the identity of their scopes."""
+NO_NAMES: Names = {}
 
 
 class Emitted:
@@ -53,14 +58,14 @@ class Products:
     Args:
         evaluator: that ran the values.
         packing: of values into payloads.
-        drop: results are of no interest to anybody.
+        unwanted: the places where whatever comes is of no interest to anybody.
     """
 
-    def __init__(self, evaluator: Evaluator, packing: Packing, drop: bool) -> None:
+    def __init__(self, evaluator: Evaluator, packing: Packing, unwanted: frozenset[int]) -> None:
         self._evaluator = evaluator
         self._plan = evaluator.plan
         self._packing = packing
-        self._drop = drop
+        self._unwanted = unwanted
         self._products: list[Product] = []
         self.fold_cost = 0.0
 
@@ -82,18 +87,18 @@ class Products:
             del self._products[products:], self._evaluator.failures.skipped[skipped:]
             raise
 
-    def of(self, context: Any, place: int, values: Any, base: int | None) -> tuple[Product, ...]:
+    def of(self, context: ScopeContext, place: int, values: Sequence[Any], base: int | None) -> tuple[Product, ...]:
         """Products of values at a place, apart from all others."""
         others, self._products = self._products, []
         try:
-            self.file(context, place, values, base=base)
+            self.file(context, place, values, base)
             return tuple(self._products)
         finally:
             self._products = others
 
     def collect(self, home: Outbox) -> None:
         """Empties a home: its outputs and stores become products."""
-        if home.outputs and self._drop and self._is_result(home.end):
+        if home.outputs and home.end in self._unwanted:
             self.drop(home)
         elif home.outputs:
             self._output(home)
@@ -132,34 +137,48 @@ class Products:
             self._append(Output(home.scope, end, count, None, base), values, in_order=True)
             start += count
 
-    def file(self, context: Any, place: int, values: Any, names: dict[int, int] | None = None, parts: int = 0,
-              base: int | None = None, one_by_one: bool = False) -> None:  # fmt: skip
-        """Makes products of values at a place, in groups that can be lent one by one."""
-        scope, kind = self._scope_of(context, names or {}), self._plan.places[place].kind
-        if kind == Kind.END:
-            if len(values) and not self.is_unwanted(place):
-                values = self._evaluator.keys.bare(values) if self._is_result(place) else values
-                self._append(Output(scope, place, len(values), None), values)
-            return
-        if self._plan.places[place].allotted:
-            self._file_allotted(scope, place, values, one_by_one)
-            return
-        size = -(-len(values) // parts) if parts else self._group_size(place, len(values))
-        for start in range(0, len(values), size):
-            group = values[start : start + size]
-            position = None if base is None else base + start
-            self._append(WorkBatch(scope, place, len(group), None, position, one_by_one=one_by_one), group)
+    def file(self, context: ScopeContext, place: int, values: Sequence[Any], base: int | None = None,
+             names: Names = NO_NAMES) -> None:  # fmt: skip
+        """Makes products of values at a place, in groups that can be lent one by one.
 
-    def _file_allotted(self, scope: int, place: int, values: Any, one_by_one: bool) -> None:
+        Args:
+            context: where they belong.
+            base: the position of the first in the source, where they come straight from there.
+            names: of frames that have left before.
+        """
+        scope = self._scope_of(context, names)
+        if self._plan.places[place].allotted:
+            self._file_allotted(scope, place, values)
+        elif self._plan.places[place].kind != Kind.END:
+            work = WorkBatch(scope, place, 0, None, base)
+            self._file_groups(work, values, self._group_size(place, len(values)))
+        elif len(values) and not self.is_unwanted(place):
+            values = self._evaluator.keys.bare(values) if self._is_result(place) else values
+            self._append(Output(scope, place, len(values), None), values)
+
+    def file_suspects(self, home: Outbox, place: int, values: Sequence[Any], base: int | None) -> None:
+        """Makes products of values of which one has ended its worker: of parts that are run one by one."""
+        if self._plan.places[place].kind == Kind.END:  # no code runs there
+            return self.file(home, place, values)
+        work = WorkBatch(home.scope, place, 0, None, base, one_by_one=True)
+        self._file_groups(work, values, -(-len(values) // SUSPECT_PARTS))
+
+    def _file_groups(self, work: WorkBatch, values: Sequence[Any], size: int) -> None:
+        """Makes products like ``work``, which stands for all values, of so many values each."""
+        for start in range(0, len(values), size):
+            part = work if work.base is None else work._replace(base=work.base + start)
+            self._append(part, values[start : start + size])
+
+    def _file_allotted(self, scope: int, place: int, values: Sequence[Any]) -> None:
         """Each value on its own, with what it needs; one that does not say so is the unit under way, which was lent."""
         lent = self._evaluator.multiples.needs
         for one in values:
             value, needs = one if type(one) is Allotted else (one, lent)
-            self._append(WorkBatch(scope, place, 1, None, one_by_one=one_by_one, needs=needs), [value])
+            self._append(WorkBatch(scope, place, 1, None, needs=needs), [value])
 
     def is_unwanted(self, place: int) -> bool:
         """Whether nobody is interested in what reaches this place."""
-        return self._drop and self._plan.places[place].kind == Kind.END and self._is_result(place)
+        return place in self._unwanted
 
     def _is_result(self, end: int) -> bool:
         """Whether what reaches this end leaves the stream; the scope may be another rank's."""
@@ -172,7 +191,7 @@ class Products:
         size = 1 if cost is None else int(GROUP_S / max(cost, 1e-9))
         return max(1, size, -(-count // GROUPS_MOST)) if count else 1
 
-    def _append(self, product: Output | WorkBatch, values: Any, in_order: bool = False) -> None:
+    def _append(self, product: Output | WorkBatch, values: Sequence[Any], in_order: bool = False) -> None:
         """Packs the values of a product; those that cannot be are skipped where the policy is to skip."""
         try:
             payload = self._packing.pack(values)
@@ -185,7 +204,7 @@ class Products:
         if len(values):
             self._products.append(product._replace(count=len(values), payload=payload))
 
-    def _only_packable(self, origins: list[Place], values: Any, in_order: bool) -> list[Any]:
+    def _only_packable(self, origins: list[Place], values: Sequence[Any], in_order: bool) -> list[Any]:
         """The values without those that cannot be packed, which are found by halves."""
         good: list[Any] = []
         waiting = [list(values)]
@@ -203,22 +222,29 @@ class Products:
                 good += [None] if in_order else []
         return good
 
-    def pack(self, place: int, values: Any, what: str) -> Any:
-        """Packs values that came from the stage before ``place``; an error names that stage."""
+    def pack_output(self, place: int, values: Sequence[Any]) -> Payload:
+        """Packs values that wait at ``place``; an error names the stages that they came from."""
         try:
             return self._packing.pack(values)
         except Exception as error:
-            origins = self._plan.origins(place) if what == "output" else [self._plan.places[place]]
-            raise cannot_travel(_names_of(origins), what, error, place) from error
+            raise cannot_travel(_names_of(self._plan.origins(place)), "output", error, place) from error
+
+    def _pack_own(self, place: int, values: Sequence[Any], what: str) -> Payload:
+        """Packs what a stage itself has; an error says so, and ``what`` it is."""
+        try:
+            return self._packing.pack(values)
+        except Exception as error:
+            raise cannot_travel(self._plan.places[place].name, what, error, place) from error
 
     def _fold(self, scope: int, place: int, store: Any) -> None:
         started = perf_counter()
-        self._products.append(Fold(scope, place, self.pack(place, [store], "store")))
+        self._products.append(Fold(scope, place, self._pack_own(place, [store], "store")))
         self.fold_cost = perf_counter() - started
 
-    def open_frame(self, frame: Any, names: dict[int, int]) -> int:
+    def open_frame(self, frame: FrameScope, names: Names) -> int:
+        """Makes products of a frame and its reductions. Gives its name in this repayment."""
         name = -1 - len(names)
-        payload = self.pack(frame.place.number, frame.state, "store")
+        payload = self._pack_own(frame.place.number, frame.state, "store")
         key = self._evaluator.keys.round_key(frame)
         self._products.append(Open(name, self._scope_of(frame.context, names), frame.place.number, payload,
                                    tuple(sorted(frame.active)), key))  # fmt: skip
@@ -226,16 +252,16 @@ class Products:
             self._fold(name, number, store)
         return name
 
-    def _scope_of(self, context: Any, names: dict[int, int]) -> int:
+    def _scope_of(self, context: ScopeContext, names: Names) -> int:
         return context.scope if type(context) is Outbox else names[id(context)]
 
     def work_of(self, rest: PendingMultiple) -> WorkBatch:
         """What is left of a Multiple, with what is needed to have it made again."""
-        item, scope = rest.item, self._scope_of(rest.context, {})
+        item, scope = rest.item, self._scope_of(rest.context, NO_NAMES)
         if type(item) is Emitted:
             return item.work._replace(inner=rest.taken)
         if type(item) is FrameScope:
-            payload = self.pack(rest.place, item.state, "store")
+            payload = self._pack_own(rest.place, item.state, "store")
             return WorkBatch(scope, rest.place, 1, payload, inner=rest.taken, resume=True)
-        payload = self.pack(rest.place, [item], "item")
+        payload = self._pack_own(rest.place, [item], "item")
         return WorkBatch(scope, rest.place, 1, payload, inner=rest.taken, needs=rest.needs)

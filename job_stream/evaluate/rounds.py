@@ -6,13 +6,13 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from ..memory.words import NOTE_PLACE
+from ..memory.words import NOTE_PLACE, Words
 from ..stream.plan import Place, Plan
 from ..values import Again
 from . import calls
 from .calls import Lazy
 from .entries import PendingMultiple, PendingValues, ScopeMark
-from .failures import Failures, ItemSkipped, StageFailed
+from .failures import Failures, ItemSkipped
 from .keys import Unkeyed
 from .multiples import Multiples
 from .outboxes import FrameScope, ScopeContext, StreamScope
@@ -33,7 +33,7 @@ class Rounds:
         keys: of what they recur and emit.
     """
 
-    def __init__(self, plan: Plan, note: Any, stack: Stack, multiples: Multiples, failures: Failures,
+    def __init__(self, plan: Plan, note: Words, stack: Stack, multiples: Multiples, failures: Failures,
                  keys: Unkeyed) -> None:  # fmt: skip
         self._plan = plan
         self._note = note
@@ -44,8 +44,8 @@ class Rounds:
 
     def end(self, scope: FrameScope | StreamScope) -> None:
         """A scope has drained, whose mark is on top: its next reduction is emitted, or its next round begins."""
-        body = self._plan.bodies[scope.place.inner if type(scope) is FrameScope else 0]
         if scope.active:
+            body = self._plan.bodies[scope.place.inner if type(scope) is FrameScope else 0]
             segment = min(scope.active)
             scope.active.discard(segment)
             self._emit_fold(scope, self._plan.places[body.segments[segment].last], body.segments[segment + 1].folds)
@@ -112,7 +112,7 @@ class Rounds:
         self._note[NOTE_PLACE] = place.number
         try:
             answer = self._failures.call(place, "", frame.first, self._keys.begin_round, frame)
-            if answer is None or not self._begins(frame, answer):
+            if answer is None or not self._begin_round(frame, answer):
                 self._finish(frame)
         except ItemSkipped as skipped:
             self._stack.abandon(frame)
@@ -137,15 +137,6 @@ class Rounds:
     def emit_again(self, frame: FrameScope) -> None:
         """Emits a frame once more, to get at the rest of a long Multiple."""
         self._go_on(frame, self._emission(frame))
-
-    def _begins(self, frame: FrameScope, answer: Any) -> bool:
-        try:
-            return self._begin_round(frame, answer)
-        except (StageFailed, ItemSkipped):
-            raise
-        except Exception as error:
-            self._failures.again(frame.place, frame.first, error, None)
-            return False
 
     def _begin_round(self, frame: FrameScope, answer: Any) -> bool:
         """Puts what a frame recurred on the stack. False: it recurred nothing."""

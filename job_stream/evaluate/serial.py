@@ -8,7 +8,7 @@ from typing import Any
 
 from ..stream.plan import Plan
 from .context import current, enter, leave
-from .evaluator import Evaluator
+from .evaluator import NOWHERE, Evaluator
 from .failures import ItemSkipped, StageFailed
 from .outboxes import StreamScope
 from .seams import InitialItems
@@ -27,10 +27,8 @@ def run_serially(
         the exception of user code that failed, as it was raised.
     """
     outer = current()
-    evaluator = Evaluator(plan, None, [0] * 8, seed)
-    if outer is not None:
-        evaluator.cpus, evaluator.all_cpus, evaluator.ending = outer.cpus, outer.all_cpus, outer.ending
-        evaluator.worker = outer.worker
+    workplace = outer.workplace if outer is not None else NOWHERE
+    evaluator = Evaluator(plan, None, [0] * 8, seed, workplace=workplace)
     before = enter(evaluator)
     try:
         _run(evaluator, plan, source, deliver)
@@ -41,7 +39,7 @@ def run_serially(
     return evaluator.failures.drain()
 
 
-def _run(evaluator: Evaluator, plan: Plan, source: Any, deliver: Callable[[list[Any]], None]) -> None:
+def _run(evaluator: Evaluator, plan: Plan, source: InitialItems, deliver: Callable[[list[Any]], None]) -> None:
     stream = StreamScope(deliver)
     if plan.bodies[0].segments[0].folds:
         stream.active.add(0)

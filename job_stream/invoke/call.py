@@ -117,7 +117,7 @@ def _try(arguments: list[str | bytes], passing: tuple[str, ...], ending: Ending)
 def _ending() -> Ending:
     """The end of the run that this thread works for, which the process may survive."""
     evaluator = current()
-    ending = evaluator.ending if evaluator is not None else None
+    ending = evaluator.workplace.ending if evaluator is not None else None
     return ending or Ending()
 
 

@@ -20,7 +20,8 @@ from ..ground.limits import explained
 from ..memory.codec import Codec
 from ..workers.links import close_segment, hang_up, open_pair, receive_all, try_send
 from ..workers.nursery import fork_nursery
-from ..workers.protocol import KINDS
+from ..workers.protocol import KINDS, ToNursery
+from ..workers.streams import Forwarding
 from ..workers.worker import Setup
 
 __all__ = ["Hold"]
@@ -31,6 +32,7 @@ class Hold:
 
     Args:
         setup: for the children.
+        forwarding: of what they print.
         outbox: the children's way to the rank.
         replies: the rank's end of it, which is closed in the nursery.
 
@@ -38,12 +40,13 @@ class Hold:
         LimitError: the system has refused.
     """
 
-    def __init__(self, setup: Setup, outbox: socket.socket, replies: socket.socket) -> None:
+    def __init__(self, setup: Setup, forwarding: Forwarding, outbox: socket.socket,
+                 replies: socket.socket) -> None:  # fmt: skip
         self._socket, far = open_pair()
         self._codec = Codec(KINDS, _no_segments, close_segment)
         self._orders: deque[tuple[bytes, list[int]]] = deque()
         try:
-            self.pid = fork_nursery(setup, far, outbox, [self._socket, replies])
+            self.pid = fork_nursery(setup, forwarding, far, outbox, [self._socket, replies])
         except BaseException as error:
             self._socket.close()
             raise explained(error, "no process for the workers can be started")  # noqa: B904
@@ -63,7 +66,7 @@ class Hold:
 
     # orders -----------------------------------------------------------------------------------------------------------
 
-    def order(self, message: Any, *fds: int) -> None:
+    def order(self, message: ToNursery, *fds: int) -> None:
         """Has the nursery do something as soon as it can. The descriptors are to stay open until they have gone."""
         self._orders.append((self._codec.encode(message)[0], list(fds)))
         self.make_room()

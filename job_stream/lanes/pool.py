@@ -21,7 +21,8 @@ from ..memory.codec import Codec
 from ..memory.words import NOTE_CPU, NOTE_STARTED, NOTE_WALL
 from ..stream.plan import Plan
 from ..workers.links import close_segment, hang_up, open_pair, receive_all, try_send
-from ..workers.protocol import KINDS, Died, Fork, Forked, Kill, NotForked, Stopped
+from ..workers.protocol import KINDS, Died, Fork, Forked, Kill, NotForked, Stopped, ToWorker
+from ..workers.streams import Forwarding
 from ..workers.worker import KEEPER, Setup
 from .hold import Hold
 
@@ -77,11 +78,15 @@ class ProcessPool:
 
     Forks the nursery when it is made, so make it before the process has threads.
 
+    Args:
+        setup: for the children.
+        forwarding: of what they print.
+
     Raises:
         LimitError: the system has refused.
     """
 
-    def __init__(self, setup: Setup) -> None:
+    def __init__(self, setup: Setup, forwarding: Forwarding) -> None:
         self._board = setup.board
         self._plan = setup.plan
         self._spent = Arena(bytearray())
@@ -101,7 +106,7 @@ class ProcessPool:
         with alone():
             self._replies, outbox = open_pair()
             try:
-                self._hold = Hold(setup, outbox, self._replies)
+                self._hold = Hold(setup, forwarding, outbox, self._replies)
             except BaseException:
                 self._replies.close()
                 raise
@@ -132,7 +137,7 @@ class ProcessPool:
     def kill(self, lane: int) -> None:
         self._hold.order(Kill(lane))
 
-    def send(self, lane: int, message: Any) -> None:
+    def send(self, lane: int, message: ToWorker) -> None:
         """Sends without waiting; what does not fit now is sent when there is room."""
         child = self._children[lane]
         if child.inbox is None:

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from time import monotonic
-from typing import Any
 
 from ..evaluate.ending import Ending
 from ..evaluate.packing import Packing
@@ -15,6 +14,7 @@ from ..memory.words import NOTE_CPU, NOTE_WALL
 from ..workers.keeper import Keeper
 from ..workers.lane import Lane
 from ..workers.links import ThreadLink
+from ..workers.protocol import FromWorker, ToWorker
 from ..workers.streams import lines_of_threads
 from ..workers.surroundings import Surroundings
 from ..workers.whole_lines import Lines
@@ -35,7 +35,7 @@ class ThreadPool:
         surroundings: of user code.
     """
 
-    def __init__(self, setup: Setup, deliver: Callable[[Any], None], packing: Packing,
+    def __init__(self, setup: Setup, deliver: Callable[[FromWorker], None], packing: Packing,
                  surroundings: Surroundings) -> None:  # fmt: skip
         self._ending = Ending()
         self._setup = setup._replace(ending=self._ending)
@@ -62,10 +62,10 @@ class ThreadPool:
         self._threads.append(thread)
         thread.start()
 
-    def send(self, lane: int, message: Any) -> None:
+    def send(self, lane: int, message: ToWorker) -> None:
         self._links[lane].put(message)
 
-    def take_back(self, lane: int) -> list[Any]:
+    def take_back(self, lane: int) -> list[ToWorker]:
         return self._links[lane].take_back()
 
     def spent_ns(self) -> tuple[int, int]:

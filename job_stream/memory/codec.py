@@ -16,7 +16,10 @@ from ..ground.limits import are_files_scarce, files_for_one
 from .mappings import mappings
 from .payload import Blob, MemorySegment, Parts
 
-__all__ = ["INLINE_BYTES", "MESSAGE_FDS", "Codec", "Kinds", "RankCodec"]
+__all__ = ["INLINE_BYTES", "MESSAGE_FDS", "Codec", "Kinds", "Message", "RankCodec"]
+
+Message = tuple[Any, ...]
+"""A named tuple, of the kinds that a codec is made for."""
 
 INLINE_BYTES = 32 << 10
 MESSAGE_FDS = 200
@@ -54,7 +57,7 @@ class Codec:
         self._write = write
         self._release = release
 
-    def encode(self, message: Any) -> tuple[bytes, list[int]]:
+    def encode(self, message: Message) -> tuple[bytes, list[int]]:
         """The bytes of a message and the descriptors that go with it."""
         outward = _Outward(self._codes)
         body = outward.plain(message)
@@ -91,7 +94,7 @@ class RankCodec:
     def __init__(self, kinds: Kinds) -> None:
         self._codes, self._kinds = kinds.codes, kinds.kinds
 
-    def encode(self, message: Any) -> tuple[bytes, list[Any]]:
+    def encode(self, message: Message) -> tuple[bytes, list[Any]]:
         """The head of a message and the buffers that make its body, where they lie."""
         outward = _ForRank(self._codes)
         return _dumps(outward.plain(message)), outward.large

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import pickle
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from ..errors import PayloadError
@@ -54,7 +54,7 @@ class MemorySegment:
 
     __slots__ = ("_owner", "_process", "_release", "fd", "number")
 
-    def __init__(self, fd: int, owner: int, number: int, release: Any) -> None:
+    def __init__(self, fd: int, owner: int, number: int, release: Callable[[int, int, int], None]) -> None:
         self.fd = fd
         self.number = number
         self._owner = owner

@@ -24,26 +24,19 @@ from ..engine.polling import pause_between_looks
 from ..errors import EngineError, JobStreamError, PlanError, WorldError
 from ..ground.texts import told
 from ..memory.buffers import plain_room
-from ..memory.codec import RankCodec
+from ..memory.codec import Message, RankCodec
 from ..memory.exceptions import pack_error, unpack_error
 from ..memory.payload import pack, unpack
 from ..stream.fingerprint import Stages, differences, fingerprint
 from ..stream.plan import Plan
+from . import silence
 from .protocol import KINDS, Hello, Ping, Pong, RunFailed, Shared, Through
+from .silence import Silence
 from .transport import Left, Received, Room, Transport
 from .world import world
 
 __all__ = ["Cluster", "Gone", "cluster"]
 
-SILENT_S = 30.0
-"""A rank that owes something and has been silent for so long is lost."""
-PRIMARY_SILENT_S = 600.0
-"""The same for rank 0, for whoever waits for its work. The functions of the script run in its process, and one that
-keeps the interpreter busy delays its answers."""
-PINGS = 6
-"""How often a silent rank is asked before that."""
-LOOK_S = 0.25
-STEP_S = 0.5
 GATHER_S = 2e-4
 _EPOCH = struct.Struct("<I")
 _LEFT = b"left"
@@ -59,6 +52,10 @@ class Gone(NamedTuple):
 
     rank: int
     left: bool
+
+
+News = Gone | BaseException | tuple[int, Any]
+"""What comes from other ranks: the end of one, an error to end with, or a rank and its message."""
 
 
 class Cluster:
@@ -79,12 +76,8 @@ class Cluster:
         self._early: deque[tuple[int, int, bytes, Any]] = deque()
         self._codec = RankCodec(KINDS)
         self._gone: dict[int, Gone] = {}
-        self._heard: dict[int, float] = {}
-        self._pinged: dict[int, float] = {}
+        self._silence = Silence(self._ping)
         self._begun: set[int] = set()
-        self._clock = 0.0
-        self._tick = time.monotonic()
-        self._next_look = 0.0
         self._stages: Stages = ()
         self._primary_has_begun = False
         self.has_told = False
@@ -106,8 +99,7 @@ class Cluster:
             raise _expulsion(self.rank)
         self._epoch += 1
         self._stages = stages
-        self._heard.clear()
-        self._pinged.clear()
+        self._silence.begin()
         self._primary_has_begun = False
         self._begun.clear()
         self._is_open, self.has_told, self._is_through, self._failure = True, False, False, None
@@ -120,7 +112,7 @@ class Cluster:
         """Whether no rank before this one is left."""
         return all(rank in self._gone for rank in range(self.rank))
 
-    def send(self, rank: int, message: Any) -> None:
+    def send(self, rank: int, message: Message) -> None:
         """Sends without waiting; what goes to a rank that is gone is dropped."""
         if rank in self._gone:
             return
@@ -230,9 +222,9 @@ class Cluster:
 
     # what comes -------------------------------------------------------------------------------------------------------
 
-    def news(self, room: Room) -> list[Any]:
+    def news(self, room: Room) -> list[News]:
         """What has come: ranks that are gone, an error to end with, and pairs of a rank and a message."""
-        found: list[Any] = []
+        found: list[News] = []
         for _ in range(len(self._early)):
             self._take(found, *self._early.popleft())
         for event in self.transport.poll(room):
@@ -246,7 +238,7 @@ class Cluster:
                 self._take_end(found, Gone(event.rank, isinstance(event, Left)))
         return found
 
-    def _take_end(self, found: list[Any], gone: Gone) -> None:
+    def _take_end(self, found: list[News], gone: Gone) -> None:
         """Takes note of a rank's end, unless that comes after streams which this rank has not come to."""
         ahead = [epoch for epoch, rank, *_ in self._early if rank == gone.rank]
         if gone.left and ahead:
@@ -281,7 +273,7 @@ class Cluster:
         """How a rank has gone; if it has not, whether it has begun with the stream."""
         return self._gone.get(rank, rank in self._begun)
 
-    def _take(self, found: list[Any], epoch: int, rank: int, head: bytes, body: Any) -> None:
+    def _take(self, found: list[News], epoch: int, rank: int, head: bytes, body: Any) -> None:
         if epoch > self._epoch:
             self._early.append((epoch, rank, head, body))
             return
@@ -290,7 +282,7 @@ class Cluster:
             return
         if epoch < self._epoch or rank in self._gone:
             return
-        self._heard[rank] = self._clock
+        self._silence.heard(rank)
         self._primary_has_begun |= rank == 0
         message = self._decoded(rank, head, body)
         kind = type(message)
@@ -316,7 +308,7 @@ class Cluster:
                 "and of Python on all ranks"
             ) from error
 
-    def _compare(self, found: list[Any], rank: int, theirs: Stages) -> None:
+    def _compare(self, found: list[News], rank: int, theirs: Stages) -> None:
         difference = next(differences(self._stages, theirs), None)
         if difference is None:
             return
@@ -340,28 +332,15 @@ class Cluster:
         Raises:
             WorldError: one of them is lost, and this rank cannot go on without it.
         """
-        now = time.monotonic()
-        if now < self._next_look:
-            return []
-        self._next_look = now + LOOK_S
-        self._clock += min(now - self._tick, STEP_S)  # what this process slept itself does not count
-        self._tick = now
-        watched = (debtors() | ({0} if self.rank and self._primary_has_begun else set())) - set(self._gone)
-        # Whoever owes nothing may be silent: it begins to count when something is lent.
-        self._heard = {rank: self._heard.get(rank, self._clock) for rank in watched}
-        found = [self._is_silent(rank, self._clock - heard) for rank, heard in self._heard.items()]
-        return [gone for gone in found if gone is not None]
 
-    def _is_silent(self, rank: int, quiet: float) -> Gone | None:
-        """Gives up a rank that has been quiet for too long; asks it before."""
-        limit = SILENT_S if rank else PRIMARY_SILENT_S
-        if quiet > limit:
-            return self._give_up(rank, limit)
-        pause = limit / PINGS
-        if quiet > pause and self._clock - self._pinged.get(rank, -pause) >= pause:
-            self._pinged[rank] = self._clock
-            self.send(rank, Ping())
-        return None
+        def watched() -> set[int]:
+            primary = {0} if self.rank and self._primary_has_begun else set()
+            return (debtors() | primary) - self._gone.keys()
+
+        return [self._give_up(rank, limit) for rank, limit in self._silence.too_long(watched)]
+
+    def _ping(self, rank: int) -> None:
+        self.send(rank, Ping())
 
     def _give_up(self, rank: int, limit: float) -> Gone:
         """Goes on without a rank; nobody can do without the primary, and whoever misses it may be the one cut off."""
@@ -385,12 +364,15 @@ def cluster() -> Cluster:
     return Cluster(world())
 
 
-def _messages(news: list[Any]) -> list[tuple[int, Any]]:
+def _messages(news: list[News]) -> list[tuple[int, Any]]:
     """The messages of what has come, with their ranks; an error is raised."""
+    messages: list[tuple[int, Any]] = []
     for each in news:
         if isinstance(each, BaseException):
             raise each
-    return [each for each in news if not isinstance(each, Gone)]
+        if not isinstance(each, Gone):
+            messages.append(each)
+    return messages
 
 
 def _pause(since: float) -> float:
@@ -399,7 +381,8 @@ def _pause(since: float) -> float:
 
 
 def _expulsion(rank: int) -> WorldError:
-    return WorldError(f"rank {rank} was given up by the others after {SILENT_S:g} s of silence: has it been stopped?")
+    limit = silence.SILENT_S
+    return WorldError(f"rank {rank} was given up by the others after {limit:g} s of silence: has it been stopped?")
 
 
 def _packed(error: BaseException) -> bytes:

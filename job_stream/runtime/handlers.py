@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from ..checkpoints.options import Results
 from ..errors import PlanError
 from ..evaluate.calls import apply
 from ..evaluate.failures import describe
@@ -47,11 +48,11 @@ class Handlers:
                 parts.append([answer])
         return parts
 
-    def journal(self, drop: bool) -> str:
-        """What a journal has to note of results: 'call', 'keep', or nothing."""
+    def fate(self, drop: bool) -> Results:
+        """What becomes of results; ``drop``: nobody wants what no function gets."""
         if self._last is not None and self._last.kind == "result":
-            return "call"
-        return "" if drop else "keep"
+            return Results.HANDLED
+        return Results.DROPPED if drop else Results.KEPT
 
     @property
     def finishes(self) -> bool:

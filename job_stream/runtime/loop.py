@@ -151,7 +151,7 @@ class Loop:
         """Takes what other threads have posted."""
         while self._events and not self._shutdown.is_left:
             event = self._events.popleft()
-            if type(event) is UserFailure:
+            if isinstance(event, UserFailure):
                 self._fail(self.reporter.user_error(event))
             elif isinstance(event, (SystemExit, CheckpointError, RunCancelled)):
                 self._fail(event)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol, cast
+from typing import Protocol, cast
 
 from ..lanes.pool import ProcessPool
 from ..lanes.threads import ThreadPool
+from ..workers.protocol import ToWorker
 from ..workers.worker import KEEPER
 
 __all__ = ["Pool", "Pools"]
@@ -17,10 +18,10 @@ class Pool(Protocol):
     def start(self, lane: int) -> None:
         """Messages may be sent to this lane from now on."""
 
-    def send(self, lane: int, message: Any) -> None:
+    def send(self, lane: int, message: ToWorker) -> None:
         """Sends without waiting."""
 
-    def take_back(self, lane: int) -> list[Any]:
+    def take_back(self, lane: int) -> list[ToWorker]:
         """The messages that a lane has not taken, in order."""
         ...
 

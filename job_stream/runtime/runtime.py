@@ -44,7 +44,7 @@ from .pools import Pools
 from .prefetch import LazyPrefetcher, Prefetcher, ThreadPrefetcher
 from .reports import Reporter, RunCancelled, mark_shared
 from .shell import Shell
-from .shutdown import PULL, WAIT_S, Closing, Mailbox, Release, Shutdown
+from .shutdown import WAIT_S, Closing, Mailbox, Release, Request, Shutdown
 from .source import InitialWork
 from .together import is_elsewhere, quietly
 
@@ -103,9 +103,8 @@ class Runtime:
         roots = [part for place in plan.places for part in (place.function, place.store, place.emit, place.key)]
         self._family = kin.begin([*roots, *source.sequences], self._is_saved or size_of() > 1, by_value)
         self._forwarding = Forwarding() if plan.uses_processes else None
-        setup = Setup(plan, source, seed, drop, self._board, self._is_saved, elsewhere=is_elsewhere(),
-                      forwarding=self._forwarding)  # fmt: skip
-        processes = self._fork(setup) if plan.uses_processes else None
+        setup = Setup(plan, source, seed, drop, self._board, self._is_saved, elsewhere=is_elsewhere())
+        processes = self._fork(setup, self._forwarding) if self._forwarding is not None else None
         self._buffers = Buffers()
         packing = StowedPacking(self._buffers.stow) if self._is_saved else LivePacking()
         self._surroundings = Surroundings()
@@ -119,13 +118,13 @@ class Runtime:
                             failures, limits, self._fail)  # fmt: skip
         self._thread = threading.Thread(target=self._run, name="job_stream-engine", daemon=True)
 
-    def _fork(self, setup: Setup) -> ProcessPool:
+    def _fork(self, setup: Setup, forwarding: Forwarding) -> ProcessPool:
         try:
             with quietly():
-                pool = ProcessPool(setup)
-            setup.forwarding.start()
+                pool = ProcessPool(setup, forwarding)
+            forwarding.start()
         except BaseException:
-            setup.forwarding.close()
+            forwarding.close()
             self._mailbox.wake.close()
             raise
         return pool
@@ -145,7 +144,7 @@ class Runtime:
                 delivery = self._mailbox.next_delivery()
                 if delivery is None:
                     return
-                if delivery is PULL:
+                if delivery is Request.PULL:
                     self._pull()
                     continue
                 if isinstance(delivery, BaseException):
@@ -251,7 +250,7 @@ class Runtime:
         mailbox = self._mailbox
         arguments = self._iterators, live, self._buffers.stow, mailbox.post, mailbox.wake.set, self._passed
         if self._source.is_bound:
-            return Prefetcher(*arguments, lambda: mailbox.deliveries.put(PULL))
+            return Prefetcher(*arguments, lambda: mailbox.deliveries.put(Request.PULL))
         return ThreadPrefetcher(self._surroundings, *arguments)
 
     # the end ----------------------------------------------------------------------------------------------------------

@@ -24,12 +24,11 @@ Lanes that are processes, the nursery and other ranks wake the engine through de
 
 1. *First write, then wake. First take the wake-up back, then look.* Otherwise what is written between the look and the
    taking back would be slept over.
-2. *What is written without a wake-up is looked at before each sleep.* The main thread first writes ``ResultsTaken`` and
-   then asks whether the rank is full or has halted; the engine thread first makes it so and then looks at the events.
-   One of both sees what the other has done. (A rank that becomes full gives a delivery after that, so the main thread
-   asks once more. But one may halt with its last item giving no result, just after the main thread has asked: hence the
-   look before the engine thread lingers.) A wake-up for each result taken would be simpler, and cost two system calls
-   and a turn of the loop for each.
+2. *What is written without a wake-up is looked at before each sleep.* A wake-up for each result that is taken would
+   cost two system calls and a turn of the loop. So the main thread writes ``ResultsTaken``, and wakes the engine only
+   if the rank then is full or has halted. If it becomes full just after that question, there is a delivery to come, and
+   the question is asked again. If it halts just after, there may be none: so the engine thread looks at the events once
+   more before it lingers.
 3. *The engine thread alone touches the rank, the lanes and the transport.* Others read ``Rank.full`` and ``halted``,
    nothing else.
 4. *The main thread never sleeps without bound*: a signal that comes just before such a sleep would be noticed only
@@ -43,12 +42,12 @@ raise is told to the main thread as any failure. The order is this for these rea
 - ``tell_others``: an error first of all, since other ranks compute for nothing meanwhile.
 - ``tell_watchers``: while there still are workers, whose figures are in memory that they share; and before they are
   closed, which takes a moment in which rank 0 hears of the figures of others.
-- ``close_processes``, ``close_forwarding``: what workers have printed is forwarded to its end, so they end first.
+- ``close_processes``, ``close_forwarding``: workers end before what forwards their output, so that all of it arrives.
 - ``close_threads``, ``close_source``: user code in these cannot be ended by force; each is waited for for a moment.
 - ``gather_figures``: what the others have told by now.
-- ``stay``: the work is done, but functions of the script may still be called on the primary, and nobody goes on before.
-- ``linger``: so long checkpoints are written, since result functions may take longer than all the work. As late as that
-  since no worker is needed for it; after ``stay``, which on the primary only starts a thread.
+- ``stay``: the work is done, but the primary may be calling functions of the script still. All ranks wait for that.
+- ``linger``: checkpoints are written while results are handled, which may take longer than all the work. It comes late,
+  since no worker is needed for it, and after ``stay``, which only starts a thread on the primary.
 - ``say_over``: the main thread may return. It waits for that in any case, so this is done whatever happens.
 
 The engine thread says so when it begins, by taking the right to go these steps. Where it never begins (there can be no
@@ -64,16 +63,31 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
+from enum import Enum
 from queue import Empty, SimpleQueue
-from typing import Any, NamedTuple
+from typing import NamedTuple, TypeAlias
 
+from ..engine.messages import Deliver, Event
+from ..evaluate.failures import UserFailure
 from .sleeping import Wake
 
-__all__ = ["PULL", "WAIT_S", "Closing", "Mailbox", "Release", "Shutdown"]
+__all__ = ["WAIT_S", "Closing", "Delivery", "Mailbox", "Posted", "Release", "Request", "Shutdown"]
 
 WAIT_S = 0.5
-PULL = object()
-"""Among deliveries: items of the source are wanted that only the main thread can pull."""
+
+
+class Request(Enum):
+    """What the main thread is asked to do."""
+
+    PULL = "pull"
+    """Items of the source are wanted that only the main thread can pull."""
+
+
+Posted: TypeAlias = Event | UserFailure | BaseException
+"""What other threads have for the engine thread; an exception ends the run."""
+
+Delivery: TypeAlias = Deliver | Request | BaseException | None
+"""What there is for the main thread; an exception ends the run, None says that all is over."""
 
 
 class Mailbox:
@@ -81,21 +95,21 @@ class Mailbox:
 
     Attributes:
         events: for the engine thread. Whoever appends something decides whether that is worth a wake-up; see above.
-        deliveries: for the main thread: results, ``PULL``, an exception to end with, and None when all is over.
+        deliveries: for the main thread.
         wake: wakes the engine thread.
     """
 
     def __init__(self) -> None:
-        self.events: deque[Any] = deque()
-        self.deliveries: SimpleQueue[Any] = SimpleQueue()
+        self.events: deque[Posted] = deque()
+        self.deliveries: SimpleQueue[Delivery] = SimpleQueue()
         self.wake = Wake()
 
-    def post(self, event: Any) -> None:
+    def post(self, event: Posted) -> None:
         """Something for the engine thread, which is to hear of it now."""
         self.events.append(event)
         self.wake.set()
 
-    def next_delivery(self) -> Any:
+    def next_delivery(self) -> Delivery:
         """The next delivery; waits for it."""
         while True:
             with suppress(Empty):

@@ -154,10 +154,10 @@ class Scale:
 
     # engine threads ---------------------------------------------------------------------------------------------------
 
-    def _post(self, number: int, event: Any, delay: float = 0.0) -> None:
+    def _post(self, number: int, event: m.Event, delay: float = 0.0) -> None:
         self.at(self.now + delay, self.arrive, number, event)
 
-    def arrive(self, number: int, event: Any) -> None:
+    def arrive(self, number: int, event: m.Event) -> None:
         """Something has come for the engine thread of a rank."""
         is_heard = type(event) is m.Heard
         (self.unseen if is_heard else self.inboxes)[number].append(event)
@@ -205,14 +205,14 @@ class Scale:
             self._wake(number, self.free[number] + self._poll_policy(number, self.free[number]))
         self._watch(number, rank)
 
-    def _handle(self, number: int, rank: Rank, event: Any) -> None:
+    def _handle(self, number: int, rank: Rank, event: m.Event) -> None:
         taking = self._cost_of(number, event)
         started = thread_time()
         actions = rank.handle(event, self.now)
         taken = thread_time() - started
         self.engine_time += taken
         self.counts["events"] += 1
-        if number == 0 and any(type(action) is m.Deliver for action in actions):
+        if number == 0 and any(isinstance(action, m.Deliver) for action in actions):
             self._conclude(self.now + taking + taken)
         cost = taking + taken + sum(self._cost_to(action) for action in actions)
         self.busy[number] += cost
@@ -236,37 +236,36 @@ class Scale:
         self.deadlines[number] = NEVER
         self.arrive(number, m.Nothing())
 
-    def _cost_of(self, number: int, event: Any) -> float:
+    def _cost_of(self, number: int, event: m.Event) -> float:
         if type(event) is m.Heard:
             self.received[number] += 1
             self.last_heard[number] = self.now
             return self.costs.receive
         return self.costs.repaid if type(event) in (m.Repaid, m.Answered) else 0.0
 
-    def _cost_to(self, action: Any) -> float:
-        if type(action) is m.Send:
+    def _cost_to(self, action: m.Action) -> float:
+        if isinstance(action, m.Send):
             return self.costs.send
         return self.costs.lend if type(action) in (m.Lend, m.Call) else 0.0
 
-    def _perform(self, number: int, action: Any, time: float) -> None:
-        kind = type(action)
-        if kind is m.Send:
+    def _perform(self, number: int, action: m.Action, time: float) -> None:
+        if isinstance(action, m.Send):
             self._send(number, action, time)
-        elif kind is m.StartLane:
+        elif isinstance(action, m.StartLane):
             self.lanes[number][action.lane] = lane = Stepper(action.lane, number, self)
             self.at(time + self.costs.start, lane.go)
-        elif kind is m.Lend:
+        elif isinstance(action, m.Lend):
             lane = self.lanes[number][action.lane]
             lane.inbox.append(action)
             self.at(time, lane.go)
-        elif kind is m.TakeBack:
+        elif isinstance(action, m.TakeBack):
             lane = self.lanes[number][action.lane]
             taken = [lend.loan for lend in lane.inbox]
             lane.inbox.clear()
             self.at(time, self.arrive, number, m.Returned(action.lane, tuple(taken)))
-        elif kind is m.Signal:
+        elif isinstance(action, m.Signal):
             self.wanted[number] = action.wanted
-        elif kind is m.Call:
+        elif isinstance(action, m.Call):
             self._keep(number, action, time)
 
     def _keep(self, number: int, call: m.Call, time: float) -> None:
@@ -285,7 +284,7 @@ class Scale:
         self.at(time + self.costs.wire, self.arrive, action.rank, m.Heard(number, message))
 
 
-def _ashore(payload: Any) -> Any:
+def _ashore(payload: m.Payload) -> m.Payload:
     return m.RangeSlice(payload.start, payload.stop, 1) if type(payload) is m.SourceSlice else payload
 
 

@@ -145,7 +145,7 @@ class SimulatedCluster:
                 soonest = self._arrivals.get((number, other), 0.0) - self.now
                 self._later(max(soonest, 0.0) + self.chance.random() * 0.05, other, m.RankLost(number))
 
-    def _handle(self, number: int, event: Any) -> None:
+    def _handle(self, number: int, event: m.Event) -> None:
         rank = self.ranks[number]
         if type(event) is m.ResultsTaken:
             self._undelivered.popleft()
@@ -162,35 +162,34 @@ class SimulatedCluster:
         if paused:
             raise AssertionError(f"ranks {paused} pause, and nobody is full")
 
-    def _perform(self, number: int, action: Any) -> None:
-        kind = type(action)
-        if kind is m.Send:
+    def _perform(self, number: int, action: m.Action) -> None:
+        if isinstance(action, m.Send):
             self._send(number, action)
-        elif kind is m.StartLane:
+        elif isinstance(action, m.StartLane):
             self._lanes[number][action.lane] = SimulatedLane(self.case, self.chance, number)
-        elif kind is m.Lend:
+        elif isinstance(action, m.Lend):
             lane = self._lanes[number][action.lane]
             lane.inbox.append(action)
             self._lane_goes(number, action.lane, lane)
-        elif kind is m.TakeBack:
+        elif isinstance(action, m.TakeBack):
             lane = self._lanes[number][action.lane]
             taken, lane.inbox = lane.inbox, []
             self._later(0.0, number, m.Returned(action.lane, tuple(lend.loan for lend in taken)))
-        elif kind is m.Flush:
+        elif isinstance(action, m.Flush):
             self._later(1e-4, number, (action.lane, "flush"))
-        elif kind is m.Call:
+        elif isinstance(action, m.Call):
             self._keeper_free[number] = max(self._keeper_free[number], self.now) + self.chance.random() * 1e-3
             self._later(self._keeper_free[number] - self.now, number, self._keepers[number].answer(action))
-        elif kind is m.Deliver:
+        elif isinstance(action, m.Deliver):
             self._deliver(action)
-        elif kind is m.Saved:
+        elif isinstance(action, m.Saved):
             self.counts["Saved"] += 1
             if self._tell:
                 self._tell(f"{self.now * 1000:7.2f} ms  0 saves {len(action.state.pieces)} pieces")
             self._save(action.state)
-        elif kind is m.Pull:
+        elif isinstance(action, m.Pull):
             self._pull(action.items)
-        elif kind is m.Stalled:
+        elif isinstance(action, m.Stalled):
             raise AssertionError(f"all ranks stand still; rank {number}: {action.story}")
 
     def _deliver(self, action: m.Deliver) -> None:
@@ -268,8 +267,7 @@ class SimulatedCluster:
 
 def _changes_pauses(event: Any) -> bool:
     """Whether this may begin or end a pause of the rank that hears it."""
-    kind = type(event)
-    return kind is m.RankLost or (kind is m.Heard and type(event.message) is m.Pause)
+    return isinstance(event, m.RankLost) or (isinstance(event, m.Heard) and type(event.message) is m.Pause)
 
 
 def for_rank(work: m.WorkBatch, counted: bool) -> m.WorkBatch:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from ..engine import messages as m
 from ..engine.debts import NEW_NAMES
 from ..stream.plan import Plan
@@ -11,20 +9,18 @@ from ..stream.plan import Plan
 __all__ = ["line_of"]
 
 
-def line_of(plan: Plan, message: Any) -> str:
+def line_of(plan: Plan, message: m.RankMessage) -> str:
     """A message between ranks as a line of text."""
-    kind = type(message)
-    if kind is m.Ask:
+    kind = type(message).__name__
+    if isinstance(message, m.Ask):
         return f"Ask for {message.lanes} lanes" + (", and wait" if message.wait else "")
-    if kind is m.Lend:
+    if isinstance(message, m.Lend):
         return f"Lend loan {message.loan}: {_units(plan, message.units)}"
-    if kind is m.Repaid:
+    if isinstance(message, m.Repaid):
         return _repaid(plan, message)
-    if kind is m.Cancel:
+    if isinstance(message, m.Cancel):
         return f"Cancel loan {message.loan}"
-    if kind in (m.Report, m.Reported):
-        return f"{kind.__name__} {message.number}"
-    return kind.__name__
+    return f"{kind} {message.number}" if isinstance(message, (m.Report, m.Reported)) else kind
 
 
 def _repaid(plan: Plan, message: m.Repaid) -> str:
@@ -49,7 +45,7 @@ def _work(plan: Plan, work: m.WorkBatch) -> str:
     return f"{work.count} at {place.kind} {place.number}"
 
 
-def _product(plan: Plan, product: Any) -> str:
+def _product(plan: Plan, product: m.Product) -> str:
     kind = type(product).__name__.lower()
     if type(product) is m.WorkBatch:
         return _work(plan, product)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..errors import PlanError
 from ..ground.suggestions import did_you_mean
@@ -26,6 +26,19 @@ KEYWORDS = (
 )  # fmt: skip
 
 
+class _Given(NamedTuple):
+    """What a decorator was given: a function, or a class with the function that it stands for there."""
+
+    name: str
+    function: Function
+    keywords: dict[str, Any]
+    kind: type[StageClass] | None = None
+    """The class, if it is one."""
+
+    end: Function | None = None
+    """What ends the frame that it stands for."""
+
+
 class Recording:
     """Takes down stages; each method stands for the decorator of the same name.
 
@@ -42,8 +55,7 @@ class Recording:
         self._processes = processes
         self._policy = policy
         self._builder = Builder()
-        self._class_frames: list[tuple[type[StageClass] | None, Function]] = []
-        self._adapted: tuple[type[StageClass] | None, Function]
+        self._open_frames: list[_Given] = []
         self.inits: list[Stage] = []
         self.last: Stage | None = None
 
@@ -59,9 +71,10 @@ class Recording:
         where, cores = keywords.get("where"), keywords.pop("cores", None)
         allots = cores is not None or not (where is None or where == "primary")
         if not allots:
-            self._builder.add(self._stage("job", Kind.JOB, function, 1, False, keywords))
+            self._builder.add(self._stage("job", Kind.JOB, self._given("job", function, keywords), 1, False))
             return
-        stage = self._stage("job", Kind.JOB, function, 1, False, {**keywords, "where": None})
+        given = self._given("job", function, {**keywords, "where": None})
+        stage = self._stage("job", Kind.JOB, given, 1, False)
         self._check_stays(f"job {stage.name!r}", "is allotted by the primary (where=, cores=)")
         allotting = Allotting(stage.name, where, cores)
         self._builder.add(Stage(Kind.ALLOT, allotting.__name__, allotting, stage.processes, stage.policy))
@@ -69,25 +82,27 @@ class Recording:
 
     def frame(self, function: Function, **keywords: Any) -> None:
         self._check_open("frame")
-        self._adapted = (None, function)
         key = _callable(f"frame {name_of(function)!r}", "key", keywords.pop("key", None))
-        stage = self._stage("frame", Kind.FRAME, function, 2, False, keywords, stores=True)
+        given = self._given("frame", function, keywords)
+        stage = self._stage("frame", Kind.FRAME, given, 2, False, stores=True)
         self._builder.open_frame(stage._replace(key=key))
-        self._class_frames.append(self._adapted)
+        self._open_frames.append(given)
 
     def frameEnd(self, function: Function, **keywords: Any) -> None:
         self._check_open("frameEnd")
         if keywords.get("timeout") is not None and self._builder.open_frame_processes is False:
             raise PlanError(f"frameEnd {name_of(function)!r}: timeout= needs a process; its frame runs in threads")
-        if self._class_frames and self._class_frames[-1][0] not in (None, function):
-            kind = self._class_frames[-1][0].__name__
+        if self._open_frames and self._open_frames[-1].kind not in (None, function):
+            kind = self._open_frames[-1].kind.__name__
             raise PlanError(f"frame {kind!r} is a class: end it with frameEnd({kind})")
-        self._builder.close_frame(self._stage("frameEnd", Kind.END, function, 2, False, keywords))
-        self._class_frames.pop()
+        given = self._given("frameEnd", function, keywords)
+        self._builder.close_frame(self._stage("frameEnd", Kind.END, given, 2, False))
+        self._open_frames.pop()
 
     def reduce(self, function: Function, **keywords: Any) -> None:
         self._check_open("reduce")
-        self._builder.add(self._stage("reduce", Kind.FOLD, function, 3, True, keywords, stores=True))
+        given = self._given("reduce", function, keywords)
+        self._builder.add(self._stage("reduce", Kind.FOLD, given, 3, True, stores=True))
 
     def result(self, function: Function, **keywords: Any) -> None:
         self._end("result", self._main_stage("result", function, 1, False, keywords))
@@ -120,11 +135,8 @@ class Recording:
                 f"put this {role} before {self.last.name!r}"
             )
 
-    def _stage(self, role: str, kind: str, function: Function, least: int, exact: bool, keywords: dict[str, Any],
-               stores: bool = False) -> Stage:  # fmt: skip
-        name, keywords = name_of(function), dict(keywords)
-        if is_stage(function):
-            function = self._adapt_class(role, function, keywords)
+    def _stage(self, role: str, kind: str, given: _Given, least: int, exact: bool, stores: bool = False) -> Stage:
+        name, function, keywords, *_ = given
         check_parameters(role, function, least, exact)
         where = f"{role} {name!r}"
         processes = keywords.pop("useMultiprocessing", None)
@@ -160,22 +172,22 @@ class Recording:
             raise PlanError(f"{where} {why}, but frame {around!r} around it may run on any rank: "
                             f"give that where='primary', too")  # fmt: skip
 
-    def _adapt_class(self, role: str, kind: type[StageClass], keywords: dict[str, Any]) -> Function:
-        """The function that a class stands for in a role; the keywords are completed."""
+    def _given(self, role: str, function: Function, keywords: dict[str, Any]) -> _Given:
+        """What a decorator was given, where that may be a class."""
+        name, keywords = name_of(function), dict(keywords)
+        if not is_stage(function):
+            return _Given(name, function, keywords)
         if role == "frameEnd":
-            if not self._class_frames or self._class_frames[-1][0] is not kind:
-                raise PlanError(f"frameEnd {kind.__name__!r}: the open frame is not of this class")
-            return self._class_frames[-1][1]
-        parts = adapt(role, kind, kind.__name__, {})
-        for part in ("store", "emit"):
-            if keywords.get(part) is not None:
-                raise PlanError(f"{role} {kind.__name__!r} is a class, which has a store of its own: leave out {part}=")
-            if part in parts:
-                keywords[part] = parts[part]
-        keywords.setdefault("useMultiprocessing", None if kind.USE_MULTIPROCESSING else False)
-        if role == "frame":
-            self._adapted = (kind, parts["end"])
-        return parts["function"]
+            return _Given(name, self._end_of(function), keywords)
+        parts = _parts_of(role, function, keywords)
+        return _Given(name, parts["function"], keywords, function, parts.get("end"))
+
+    def _end_of(self, kind: type[StageClass]) -> Function:
+        """What ends the open frame, which must be of this class."""
+        frame = self._open_frames[-1] if self._open_frames else None
+        if frame is None or frame.kind is not kind or frame.end is None:
+            raise PlanError(f"frameEnd {kind.__name__!r}: the open frame is not of this class")
+        return frame.end
 
     def _main_stage(self, role: str, function: Function, least: int, exact: bool, keywords: dict[str, Any]) -> Stage:
         check_parameters(role, function, least, exact)
@@ -207,6 +219,18 @@ class Recording:
             unknown = next(iter(keywords))
             raise PlanError(f"{where} does not know the keyword {unknown!r}{did_you_mean(unknown, KEYWORDS)}")
         return policy_of(where, self._policy, **given)
+
+
+def _parts_of(role: str, kind: type[StageClass], keywords: dict[str, Any]) -> dict[str, Function]:
+    """The functions that a class stands for in a role; the keywords are completed by them."""
+    parts = adapt(role, kind, kind.__name__, {})
+    for part in ("store", "emit"):
+        if keywords.get(part) is not None:
+            raise PlanError(f"{role} {kind.__name__!r} is a class, which has a store of its own: leave out {part}=")
+        if part in parts:
+            keywords[part] = parts[part]
+    keywords.setdefault("useMultiprocessing", None if kind.USE_MULTIPROCESSING else False)
+    return parts
 
 
 def _store_and_emit(where: str, stores: bool, keywords: dict[str, Any]) -> tuple[Function | None, Function | None]:

@@ -6,7 +6,7 @@ import os
 import signal
 import socket
 from contextlib import suppress
-from typing import Any
+from types import FrameType
 
 from ..errors import LimitError
 from ..evaluate.failures import failure_of, ours
@@ -21,7 +21,7 @@ from .nested import keep_sequential
 from .orphans import brand, prctl
 from .protocol import Fork
 from .renewal import renew_random
-from .streams import settle_output
+from .streams import Forwarding, settle_output
 from .worker import Setup, new_worker
 
 __all__ = ["SETTLED", "settle", "work"]
@@ -43,11 +43,11 @@ def settle(parent: int, survives_sigterm: bool, at_its_death: int = signal.SIGKI
         os._exit(1)
 
 
-def _ignore(number: int, frame: Any) -> None:
+def _ignore(number: int, frame: FrameType | None) -> None:
     """A handler, not SIG_IGN: programs that a job starts would inherit that."""
 
 
-def work(setup: Setup, order: Fork, inbox: socket.socket, outbox: socket.socket) -> None:
+def work(setup: Setup, forwarding: Forwarding, order: Fork, inbox: socket.socket, outbox: socket.socket) -> None:
     """Runs a lane or the keeper until the rank closes the inbox, and leaves."""
     disown()
     brand()
@@ -57,7 +57,7 @@ def work(setup: Setup, order: Fork, inbox: socket.socket, outbox: socket.socket)
     link = ProcessLink(order.serial, inbox, outbox, Arena(setup.board.free(order.serial)))
     mappings.share(max(setup.board.flags[OWN_CPUS], 1))
     renew_random()
-    with settle_output(setup.forwarding):
+    with settle_output(forwarding):
         with suppress(SystemExit, BrokenPipeError):  # it was to end between two calls, or nobody hears it any more
             _run(setup, order.lane, link, note)
         note[NOTE_LEAVING] = 1

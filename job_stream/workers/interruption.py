@@ -27,13 +27,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import suppress
 from time import perf_counter
-from typing import Any
 
 from ..evaluate.division import UnderWay
 from ..evaluate.evaluator import Evaluator
 from ..evaluate.failures import StageFailed
 from ..evaluate.outboxes import FrameScope, Outbox
-from ..memory.words import ENDING, WANTED
+from ..memory.words import ENDING, WANTED, Words
 from .divider import Divider
 from .repayments import Repayments
 from .reporting import Reporting
@@ -59,7 +58,7 @@ class Interruption:
         fail: told what has gone wrong when something had been decided already.
     """
 
-    def __init__(self, flags: Any, evaluator: Evaluator, surplus: Surplus, repayments: Repayments,
+    def __init__(self, flags: Words, evaluator: Evaluator, surplus: Surplus, repayments: Repayments,
                  reporting: Reporting, fail: Callable[[Exception], None]) -> None:  # fmt: skip
         self._flags = flags
         self._evaluator = evaluator

@@ -174,9 +174,7 @@ class Keeper:
 
     def _rest(self, lazy: calls.Lazy, origin: Place, target: int) -> PendingMultiple:
         item = Unreadable("<an element of its Multiple>")
-        rest = PendingMultiple(ScopeContext(), origin.number, target, item, lazy.work)
-        rest.key = lazy.key
-        return rest
+        return PendingMultiple(ScopeContext(), origin.number, target, item, lazy.work, key=lazy.key)
 
     def _pack(self, values: Any, place: Place, what: str) -> Any:
         try:

@@ -25,7 +25,7 @@ from threading import get_ident
 from time import perf_counter
 from typing import Any
 
-from ..engine.messages import Flush, Lend, Resume, WorkBatch
+from ..engine.messages import Flush, LaneMessage, Lend, Resume, WorkBatch
 from ..evaluate.context import enter
 from ..evaluate.entries import PendingMultiple, ScopeMark
 from ..evaluate.evaluator import Evaluator
@@ -34,9 +34,10 @@ from ..evaluate.loading import Loader
 from ..evaluate.outboxes import Outbox
 from ..evaluate.packing import Packing
 from ..evaluate.products import Products
-from ..memory.words import ENDING, NOTE_LOAN, PAUSED, WANTED
-from .copies import Copies
+from ..evaluate.seams import InitialItems
+from ..memory.words import ENDING, NOTE_LOAN, PAUSED, WANTED, Words
 from .interruption import Interruption
+from .links import Link
 from .repayments import Repayments
 from .reporting import Reporting
 from .stopwatch import Stopwatch
@@ -54,34 +55,32 @@ class Lane:
     """Runs parcels until the link ends.
 
     Args:
-        number: of the lane.
         link: to the rank.
         evaluator: runs the values.
         packing: of values into payloads.
         source: the initial work, for spans of it.
         note: numbers that others see, also when this lane has died; see ``Board.note``.
-        flags: two numbers that the rank sets: wanted and paused.
-        drop: results are of no interest to anybody.
-        saved: what is under way is to be found in checkpoints.
+        flags: numbers that the rank sets.
+        unwanted: the places where whatever comes is of no interest to anybody.
+        report_s: after so long what is under way is reported unasked, too.
     """
 
-    def __init__(self, number: int, link: Any, evaluator: Evaluator, packing: Packing, source: Any, note: Any,
-                 flags: Any, drop: bool, saved: bool = False) -> None:  # fmt: skip
+    def __init__(self, link: Link, evaluator: Evaluator, packing: Packing, source: InitialItems, note: Words,
+                 flags: Words, unwanted: frozenset[int], report_s: float = inf) -> None:  # fmt: skip
         self._link = link
         self._evaluator = evaluator
         self._stack = evaluator.stack
         self._pace = evaluator.pace
         self._loader = Loader(evaluator, source, note)
-        self._products = Products(evaluator, packing, drop)
+        self._products = Products(evaluator, packing, unwanted)
         self._surplus = Surplus(evaluator, packing, self._products)
-        self._repayments = Repayments(number, link, evaluator, self._products, note)
+        self._repayments = Repayments(link, evaluator, self._products, note)
         self._packing = packing
         self._note = note
         self._watch = Stopwatch(note)
         self._flags = flags
-        self._ahead: deque[Any] = deque()
-        self._reporting = Reporting(flags, saved)
-        evaluator.copy = Copies(evaluator.pace, packing).take
+        self._ahead: deque[LaneMessage] = deque()
+        self._reporting = Reporting(flags, report_s)
         self._interruption = Interruption(flags, evaluator, self._surplus, self._repayments, self._reporting,
                                           partial(_tell, link, packing))  # fmt: skip
         self._look_at = 0.0
@@ -102,11 +101,10 @@ class Lane:
         finally:
             self._interruption.close()
 
-    def _take(self, message: Any) -> None:
-        kind = type(message)
-        if kind is Lend:
+    def _take(self, message: LaneMessage) -> None:
+        if type(message) is Lend:
             self._parcel(message)
-        elif kind is Flush:
+        elif type(message) is Flush:
             self._repay()
 
     # one parcel -------------------------------------------------------------------------------------------------------
@@ -147,11 +145,12 @@ class Lane:
 
     def _drain(self) -> None:
         stack, step, pace, flags = self._stack, self._evaluator.step, self._pace, self._flags
-        while stack.entries:
+        entries = stack.entries
+        while entries:
             step()
             if stack.parked:
                 self._aside(self._part_with_parked)
-            elif flags[WANTED] and stack.entries:
+            elif flags[WANTED] and entries:
                 self._give()
             elif pace.now - self._slice_start > SLICE_S:
                 self._aside(self._report)
@@ -182,7 +181,7 @@ class Lane:
         """Makes one call and repays everything that came of it; several items are only told apart."""
         if work.count > 1:
             base = None if work.base is None else work.base + work.skip
-            self._products.file(home, work.place, self._loader.values(work), parts=8, base=base, one_by_one=True)
+            self._products.file_suspects(home, work.place, self._loader.values(work), base)
             return
         stack = self._stack
         self._surplus.begin(self._loader.load(home, work), work)
@@ -260,6 +259,6 @@ class Lane:
         return found
 
 
-def _tell(link: Any, packing: Packing, error: Exception) -> None:
+def _tell(link: Link, packing: Packing, error: Exception) -> None:
     """Ends the run with a mistake of ours."""
     link.send(failure_of(ours("a lane", error), packing.pack_error))

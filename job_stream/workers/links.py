@@ -20,7 +20,7 @@ from typing import Any, Protocol
 from ..ground.limits import explained, refusal
 from ..memory.arena import Arena
 from ..memory.codec import INLINE_BYTES, MESSAGE_FDS, Codec
-from .protocol import KINDS
+from .protocol import KINDS, FromWorker, ToWorker
 
 __all__ = [
     "Link", "ProcessLink", "ThreadLink", "close_segment", "hang_up", "open_pair", "receive", "receive_all", "send",
@@ -119,7 +119,7 @@ class Link(Protocol):
     def receive(self) -> Any:
         """The next message, which is waited for; None: the rank has hung up."""
 
-    def send(self, message: Any) -> None:
+    def send(self, message: FromWorker) -> None:
         """Sends a message to the rank."""
 
 
@@ -138,7 +138,7 @@ class ProcessLink:
         message = receive(self._inbox)
         return None if message is None else self._codec.decode(*message, 0)
 
-    def send(self, message: Any) -> None:
+    def send(self, message: FromWorker) -> None:
         data, fds = self._codec.encode(message)
         send(self._outbox, self._number + data, fds)
         self._arena.sent()
@@ -147,9 +147,9 @@ class ProcessLink:
 class ThreadLink:
     """A thread lane's end. ``deliver`` takes what the lane sends."""
 
-    def __init__(self, deliver: Callable[[Any], None]) -> None:
+    def __init__(self, deliver: Callable[[FromWorker], None]) -> None:
         self._deliver = deliver
-        self._messages: deque[Any] = deque()
+        self._messages: deque[ToWorker] = deque()
         self._changed = Condition()
         self._closed = False
 
@@ -158,16 +158,16 @@ class ThreadLink:
             self._changed.wait_for(lambda: self._messages or self._closed)
             return None if self._closed else self._messages.popleft()
 
-    def send(self, message: Any) -> None:
+    def send(self, message: FromWorker) -> None:
         self._deliver(message)
 
-    def put(self, message: Any) -> None:
+    def put(self, message: ToWorker) -> None:
         """From the rank: one more message for the lane."""
         with self._changed:
             self._messages.append(message)
             self._changed.notify()
 
-    def take_back(self) -> list[Any]:
+    def take_back(self) -> list[ToWorker]:
         """From the rank: the messages that the lane has not taken."""
         with self._changed:
             messages, self._messages = list(self._messages), deque()

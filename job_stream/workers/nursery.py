@@ -25,9 +25,9 @@ from ..memory.words import ENDING, NOTE_LEAVING
 from .child import SETTLED, settle, work
 from .links import receive, send
 from .orphans import adopt, awaited, end_adopted, kill_tree, prctl
-from .protocol import KINDS, Died, Fork, Forked, Kill, NotForked, Stopped
+from .protocol import KINDS, Died, Fork, Forked, FromNursery, Kill, NotForked, Stopped
 from .renewal import await_imports, renew
-from .streams import flush_standard, settle_input, settle_output
+from .streams import Forwarding, flush_standard, settle_input, settle_output
 from .worker import Setup
 
 __all__ = ["Nursery", "fork_nursery"]
@@ -47,16 +47,18 @@ class Nursery:
 
     Args:
         setup: for the children.
+        forwarding: of what they print.
         parent: the process whose end is the end of this one.
         commands: from the rank, and reports back to it.
         outbox: the children's way back to the rank.
         limit_threads: see ``thread_limiter``.
     """
 
-    def __init__(self, setup: Setup, parent: int, commands: socket.socket, outbox: socket.socket,
-                 limit_threads: Callable[[], None]) -> None:  # fmt: skip
+    def __init__(self, setup: Setup, forwarding: Forwarding, parent: int, commands: socket.socket,
+                 outbox: socket.socket, limit_threads: Callable[[], None]) -> None:  # fmt: skip
         self._parent = parent
         self._setup = setup
+        self._forwarding = forwarding
         self._commands = commands
         self._outbox = outbox
         self._limit_threads = limit_threads
@@ -129,7 +131,7 @@ class Nursery:
             signal.signal(number, signal.SIG_DFL)
         self._commands.close()
         settle(nursery, self._setup.survives_sigterm)
-        work(self._setup, order, inbox, self._outbox)
+        work(self._setup, self._forwarding, order, inbox, self._outbox)
 
     def _kill(self, lane: int) -> None:
         for pid, order in self._children.items():
@@ -153,7 +155,7 @@ class Nursery:
                 del self._children[pid]
                 self._report(Died(order.lane, status))
 
-    def _report(self, message: Any) -> None:
+    def _report(self, message: FromNursery) -> None:
         data, _ = self._codec.encode(message)
         with suppress(OSError):  # the rank is gone, which is noticed elsewhere
             send(self._commands, data, [])
@@ -206,7 +208,7 @@ class Nursery:
             print(f"job_stream: {what}. Probably {why}", file=sys.stderr, flush=True)
 
 
-def _run_child(body: Any) -> None:
+def _run_child(body: Callable[[], None]) -> None:
     """Runs the body of a forked process and leaves, without what the script would do at its own end."""
     code = 1
     try:
@@ -225,7 +227,8 @@ def _run_child(body: Any) -> None:
         os._exit(code)
 
 
-def fork_nursery(setup: Setup, commands: socket.socket, outbox: socket.socket, foreign: list[socket.socket]) -> int:
+def fork_nursery(setup: Setup, forwarding: Forwarding, commands: socket.socket, outbox: socket.socket,
+                 foreign: list[socket.socket]) -> int:  # fmt: skip
     """Forks the nursery and gives its pid; ``foreign``: the rank's ends, which the nursery closes."""
     flush_standard()
     script, limit_threads = os.getpid(), thread_limiter()
@@ -235,18 +238,19 @@ def fork_nursery(setup: Setup, commands: socket.socket, outbox: socket.socket, f
     try:
         pid = os.fork()
         if pid == 0:
-            _run_child(lambda: _run_nursery(Nursery(setup, script, commands, outbox, limit_threads), setup, foreign))
+            nursery = Nursery(setup, forwarding, script, commands, outbox, limit_threads)
+            _run_child(lambda: _run_nursery(nursery, forwarding, foreign))
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
     return pid
 
 
-def _run_nursery(nursery: Nursery, setup: Setup, foreign: list[socket.socket]) -> None:
+def _run_nursery(nursery: Nursery, forwarding: Forwarding, foreign: list[socket.socket]) -> None:
     gc.freeze()  # what the script has left to be collected takes locks, too
     renew()
     for end in foreign:
         end.close()
-    with settle_output(setup.forwarding):
+    with settle_output(forwarding):
         nursery.run()
 
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from ..engine.messages import TRAVELLING
+from ..engine.messages import TRAVELLING, Answered, Call, LaneMessage, Repaid
 from ..evaluate.failures import UserFailure
 from ..memory.codec import Kinds
 
-__all__ = ["KINDS", "Died", "Fork", "Forked", "Kill", "NotForked", "Stopped"]
+__all__ = ["KINDS", "Died", "Fork", "Forked", "FromNursery", "FromWorker", "Kill", "NotForked", "Stopped", "ToNursery",
+           "ToWorker"]  # fmt: skip
 
 
 class Fork(NamedTuple):
@@ -57,5 +58,10 @@ class Stopped(NamedTuple):
     lane: int
     stopped: bool
 
+
+ToNursery = Fork | Kill
+FromNursery = Forked | NotForked | Died | Stopped
+ToWorker = LaneMessage | Call
+FromWorker = Repaid | Answered | UserFailure
 
 KINDS = Kinds((*TRAVELLING, UserFailure, Fork, Kill, Forked, NotForked, Died, Stopped))

@@ -19,13 +19,13 @@ the lane is not told. It has a stand-in for it, and says with each repayment whi
 from __future__ import annotations
 
 from collections import deque
-from typing import Any
 
-from ..engine.messages import HOME, Lend, Repaid, WorkBatch
+from ..engine.messages import HOME, Lend, Product, Repaid, WorkBatch
 from ..evaluate.evaluator import Evaluator
 from ..evaluate.outboxes import Outbox
 from ..evaluate.products import Products
-from ..memory.words import NOTE_PLACE, NOTE_UNIT
+from ..memory.words import NOTE_PLACE, NOTE_UNIT, Words
+from .links import Link
 from .surplus import Kept
 
 __all__ = ["Repayments"]
@@ -35,15 +35,14 @@ class Repayments:
     """Knows which units have been worked on, and holds what came of them.
 
     Args:
-        number: of the lane.
         link: to the rank.
         evaluator: that runs the values.
         products: collects what is repaid.
         note: where the unit under work is written down.
     """
 
-    def __init__(self, number: int, link: Any, evaluator: Evaluator, products: Products, note: Any) -> None:
-        self._number = number
+    def __init__(self, link: Link, evaluator: Evaluator, products: Products, note: Words) -> None:
+        self._number = evaluator.workplace.worker
         self._link = link
         self._evaluator = evaluator
         self._plan = evaluator.plan
@@ -177,7 +176,7 @@ class Repayments:
             self._waiting.clear()
             self._link.send(Repaid(self._number, self._loan, (), returned=names))
 
-    def shorten(self, kept: Kept, rest: tuple[Any, ...]) -> None:
+    def shorten(self, kept: Kept, rest: tuple[Product, ...]) -> None:
         """Gives back the end of the unit under way, and nothing else: all that has come of its begin stays here."""
         closed = ((self._loan, (self._closing.pop(),)),)
         for name, _ in kept:

@@ -6,13 +6,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from math import inf
 from time import perf_counter
-from typing import Any
 
-from ..memory.words import REPORTS
+from ..memory.words import REPORTS, Words
 
-__all__ = ["Reporting"]
+__all__ = ["REPORT_S", "Reporting"]
 
 REPORT_S = 0.5
+"""Where checkpoints are written, what is under way is reported so often unasked."""
 REPORT_SHARE = 50
 """Reporting unasked may take one part in so many."""
 
@@ -22,13 +22,13 @@ class Reporting:
 
     Args:
         flags: that the rank sets: how often it has asked.
-        saved: what is under way is to be found in checkpoints, so it is reported unasked, too.
+        pause_s: after so long it is reported unasked, too.
     """
 
-    def __init__(self, flags: Any, saved: bool) -> None:
+    def __init__(self, flags: Words, pause_s: float) -> None:
         self._flags = flags
         self._answered = flags[REPORTS]
-        self._pause_s = REPORT_S if saved else inf
+        self._pause_s = pause_s
         self._next = inf
 
     def begin_parcel(self, now: float) -> None:
@@ -38,7 +38,7 @@ class Reporting:
     @property
     def is_asked(self) -> bool:
         """Whether the rank has asked since it was answered."""
-        return bool(self._answered != self._flags[REPORTS])
+        return self._answered != self._flags[REPORTS]
 
     def is_due(self, now: float) -> bool:
         """Whether it is to be done now."""

@@ -165,10 +165,11 @@ class Surplus:
         stay: list[PendingMultiple] = []
         for entry in [*self._stack.entries, *self._stack.parked]:
             if type(entry) is ScopeMark:
+                assert isinstance(entry.scope, FrameScope)
                 names[id(entry.scope)] = self._products.open_frame(entry.scope, names)
             elif type(entry) is PendingValues:
                 values = entry.values[entry.index :]
-                self._products.file(entry.context, entry.place, values, names, base=self._base_of(entry))
+                self._products.file(entry.context, entry.place, values, self._base_of(entry), names)
                 gone += len(values) if entry is self._origin else 0
             elif type(entry) is PendingMultiple:
                 stay.append(entry)
@@ -198,7 +199,7 @@ class Surplus:
             self._start = entry.index
             return self.named(work._replace(count=left, payload=None, skip=work.skip + entry.index))
         assert isinstance(entry.context, Outbox)
-        payload = self._products.pack(entry.place, entry.values[entry.index :], "output")
+        payload = self._products.pack_output(entry.place, entry.values[entry.index :])
         return self.named(WorkBatch(entry.context.scope, entry.place, left, payload))
 
     def named(self, work: WorkBatch) -> tuple[int, WorkBatch]:
@@ -248,7 +249,7 @@ class Surplus:
         if copy is None and not self._packing.may_pack(run.values[index]):
             return None
         scope = run.context.scope if isinstance(run.context, Outbox) else 0
-        payload = self._products.pack(run.place, [run.values[index]], "output") if copy is None else copy
+        payload = self._products.pack_output(run.place, [run.values[index]]) if copy is None else copy
         return WorkBatch(scope, run.place, 1, payload)
 
     @property
@@ -270,7 +271,7 @@ class Surplus:
         values = origin.values[origin.index :]
         if values:
             with self._products.undone_on_error():
-                self._products.file(origin.context, origin.place, values, base=self._base_of(origin))
+                self._products.file(origin.context, origin.place, values, self._base_of(origin))
             self._stack.remove(origin)
         self.gone += len(values)
         self._origin = None

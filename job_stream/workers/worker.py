@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from math import inf
+from typing import NamedTuple
 
 from ..evaluate.ending import Ending
 from ..evaluate.evaluator import Evaluator
 from ..evaluate.packing import Packing
 from ..evaluate.seams import InitialItems
+from ..evaluate.workplace import Workplace
 from ..memory.words import ALL_CPUS, OWN_CPUS, SharedWords, Words
 from ..stream.plan import Plan
 from .keeper import Keeper
 from .lane import Lane
 from .links import Link
+from .reporting import REPORT_S
 
 __all__ = ["KEEPER", "Setup", "new_worker"]
 
@@ -37,17 +40,14 @@ class Setup(NamedTuple):
     elsewhere: bool = False
     """This is another rank than the primary."""
 
-    forwarding: Any = None
-    """Brings what is printed to the script, for workers that are processes; see ``streams``."""
-
 
 def new_worker(setup: Setup, number: int, processes: bool, link: Link, packing: Packing, note: Words) -> Lane | Keeper:
     """The lane or keeper of this number; ``processes``: it runs the stages that are for processes."""
     flags = setup.board.flags
-    evaluator = Evaluator(setup.plan, processes, note, setup.seed, setup.elsewhere)
-    evaluator.cpus, evaluator.all_cpus = flags[OWN_CPUS], flags[ALL_CPUS]
-    evaluator.ending = setup.ending
-    evaluator.worker = number
+    workplace = Workplace(number, flags[OWN_CPUS], flags[ALL_CPUS], setup.ending)
+    evaluator = Evaluator(setup.plan, processes, note, setup.seed, setup.elsewhere, workplace, packing)
     if number == KEEPER:
         return Keeper(link, evaluator, packing, note)
-    return Lane(number, link, evaluator, packing, setup.source, note, flags, setup.drop, setup.survives_sigterm)
+    report_s = REPORT_S if setup.survives_sigterm else inf
+    unwanted = frozenset({setup.plan.bodies[0].end} if setup.drop else ())
+    return Lane(link, evaluator, packing, setup.source, note, flags, unwanted, report_s)

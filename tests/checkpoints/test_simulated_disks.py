@@ -25,6 +25,7 @@ from job_stream.checkpoints import saver as saver_module
 from job_stream.checkpoints.file import CheckpointFile
 from job_stream.checkpoints.journal import CallJournal, ResultJournal
 from job_stream.checkpoints.log import LogFile
+from job_stream.checkpoints.options import Results
 from job_stream.checkpoints.saver import Saver
 from job_stream.checkpoints.stopping import TimeLimit
 from job_stream.engine import messages as m
@@ -145,7 +146,7 @@ class Run(SimulatedCluster):
         saver_module.threading = SimpleNamespace(  # type: ignore[attr-defined]
             Thread=lambda target, args, name, daemon: Thread(self, target, args), Event=threading.Event
         )
-        self.saver = saver = Saver(PATH, 1e6, TimeLimit(None), self.plan, self.kind, self.disk)
+        self.saver = saver = Saver(PATH, 1e6, TimeLimit(None), self.plan, Results(self.kind), self.disk)
         if saver.ended is not None:
             return
         saver.initial_parts(list)

@@ -19,7 +19,8 @@ from job_stream import common
 from job_stream.baked.sweep.earlier import earlier_trials
 from job_stream.baked.sweep.rules import Rule
 from job_stream.baked.sweep.triallog import TrialLog
-from job_stream.checkpoints.file import CheckpointFile, info_of
+from job_stream.checkpoints.file import CheckpointFile
+from job_stream.checkpoints.info import info_of
 from job_stream.checkpoints.journal import CallJournal, ResultJournal
 from job_stream.engine import messages as m
 from job_stream.errors import CheckpointError, JobStreamError, PlanError, WorldError

@@ -385,7 +385,7 @@ def test_memory_of_a_worker_that_died_is_not_taken_for_that_of_its_successor():
     recording = Work(range(2))
     recording.job(lambda work: work)
     forwarding = Forwarding()
-    pool = ProcessPool(Setup(recording._recording.plan(), None, None, False, SharedWords(), forwarding=forwarding))
+    pool = ProcessPool(Setup(recording._recording.plan(), None, None, False, SharedWords()), forwarding)
     try:
         for lane in (KEEPER, 1):
             pool.start(lane)

@@ -213,8 +213,8 @@ with Work(range(100)) as w:
         note(x)
 """
 IMPATIENT = """
-import job_stream.ranks.cluster
-job_stream.ranks.cluster.SILENT_S = 5.0
+import job_stream.ranks.silence
+job_stream.ranks.silence.SILENT_S = 5.0
 """
 
 

@@ -371,8 +371,8 @@ def test_an_interrupt_of_one_rank_alone_is_told(tmp_path: Path) -> None:
 # --- silence ------------------------------------------------------------------------------------------------------
 SILENT_S = 3  # on a busy machine a rank that lives may be late by a second
 PATIENCE = f"""
-import job_stream.ranks.cluster
-job_stream.ranks.cluster.SILENT_S = {SILENT_S}
+import job_stream.ranks.silence
+job_stream.ranks.silence.SILENT_S = {SILENT_S}
 """
 
 
@@ -452,8 +452,8 @@ with Work(range(60)) as w:
 @pytest.mark.parametrize("ulfm", [False, True], ids=["all end", "the others live on"])
 def test_a_rank_that_hears_nothing_of_the_primary_for_long_ends(tmp_path: Path, ulfm: bool) -> None:
     text = """
-import job_stream.ranks.cluster
-job_stream.ranks.cluster.PRIMARY_SILENT_S = 1.0
+import job_stream.ranks.silence
+job_stream.ranks.silence.PRIMARY_SILENT_S = 1.0
 with Work(range(60)) as w:
     @w.job
     def work(x):

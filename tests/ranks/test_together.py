@@ -137,8 +137,8 @@ def test_an_error_of_such_a_function_ends_all_with_one_traceback(tmp_path, place
 @pytest.mark.parametrize("saved", [False, True])
 def test_the_primary_answers_while_its_functions_take_longer_than_others_wait_for_an_answer(tmp_path, place, saved):
     text = """
-    import job_stream.ranks.cluster
-    job_stream.ranks.cluster.PRIMARY_SILENT_S = 0.6
+    import job_stream.ranks.silence
+    job_stream.ranks.silence.PRIMARY_SILENT_S = 0.6
     w = Work([1], checkpointFile=here / "state" if sys.argv[2] == "True" else None)
     getattr(w, sys.argv[1])(lambda found: time.sleep(2))
     w.run()

@@ -25,6 +25,7 @@ from simulated_lanes import REPLIES, REPORTS, Answers, Forwarding, OtherRank, Pr
 from simulated_threads import Abandoned, Deque, Hang, Poll, Queue, Scheduler, Wake
 
 from job_stream.checkpoints import saver as saver_module
+from job_stream.checkpoints.options import Results
 from job_stream.checkpoints.saver import Saver
 from job_stream.checkpoints.stopping import STOPPED, TimeLimit
 from job_stream.engine import messages as m
@@ -32,6 +33,7 @@ from job_stream.engine import polling, routing, stalls
 from job_stream.engine.rank import Rank
 from job_stream.errors import LimitError, WorldError
 from job_stream.ranks import cluster as cluster_module
+from job_stream.ranks import silence
 from job_stream.ranks.cluster import Cluster
 from job_stream.ranks.local import LocalTransport
 from job_stream.runtime import loop, prefetch, runtime, shutdown, sleeping
@@ -132,7 +134,7 @@ class Shell:
 
     def _saved(self) -> None:
         case = self.case
-        saver = Saver(PATH, case.interval_s, TimeLimit(None), self.plan, case.journal, self._disk)
+        saver = Saver(PATH, case.interval_s, TimeLimit(None), self.plan, Results(case.journal), self._disk)
         self._disk.meanwhile = lambda: self.sim.sleep(self.sim.chance.choice([0.0, 1e-4, 1e-3]))
         if saver.ended is not None:  # it was asked to stop when all was done
             self._is_done = True
@@ -241,8 +243,9 @@ class Shell:
         set_(cluster_module, "print", lambda *text, **how: None, raising=False)
         set_(cluster_module, "Thread", threads.Thread)
         set_(cluster_module, "Event", threads.Event)
-        set_(cluster_module, "time", SimpleNamespace(monotonic=sim.monotonic, sleep=sim.sleep))
-        set_(runtime, "ProcessPool", lambda setup: self.pool)
+        for module in (cluster_module, silence):
+            set_(module, "time", SimpleNamespace(monotonic=sim.monotonic, sleep=sim.sleep))
+        set_(runtime, "ProcessPool", lambda setup, forwarding: self.pool)
         set_(runtime, "ThreadPool", lambda setup, post, packing, around: ThreadLanes(self, post))
         set_(runtime, "Forwarding", Forwarding)
         set_(runtime, "kin", SimpleNamespace(begin=lambda *given: None, end=lambda family: None))

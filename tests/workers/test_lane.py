@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from copy import deepcopy
+from math import inf
 from threading import Semaphore
 from typing import Any
 
@@ -12,15 +13,17 @@ from support import DEADLINE_S, wait_until
 
 from job_stream import Multiple, Object
 from job_stream.engine.messages import Lend, Open, Output, Repaid, WorkBatch
+from job_stream.evaluate.copies import Copies
 from job_stream.evaluate.evaluator import Evaluator
-from job_stream.evaluate.packing import LivePacking, PicklePacking
+from job_stream.evaluate.packing import LivePacking, Packing, PicklePacking
+from job_stream.evaluate.workplace import Workplace
 from job_stream.memory.payload import Live
 from job_stream.memory.words import REPORTS, WANTED, SharedWords
-from job_stream.stream.plan import LAST, Builder, Kind, Stage
+from job_stream.runtime.source import InitialWork
+from job_stream.stream.plan import LAST, Builder, Kind, Plan, Stage
 from job_stream.values import Sent
 from job_stream.workers import lane as lanes
 from job_stream.workers import reporting, surplus
-from job_stream.workers.copies import Copies
 from job_stream.workers.interruption import Interruption
 from job_stream.workers.lane import Lane
 from job_stream.workers.surplus import DRAW_BYTES, DRAW_ITEMS
@@ -49,6 +52,13 @@ class Link:
         self.answer = self.answer or message
 
 
+def lane_of(plan: Plan, link: Link | Notes | Far, board: SharedWords, packing: Packing | None = None,
+            seed: int | None = None, report_s: float = inf) -> Lane:  # fmt: skip
+    note, packing = board.note(1), packing or LivePacking()
+    evaluator = Evaluator(plan, None, note, seed, workplace=Workplace(worker=1), packing=packing)
+    return Lane(link, evaluator, packing, InitialWork([]), note, board.flags, frozenset(), report_s)
+
+
 def run(lane: Lane) -> None:
     """Runs a lane to its end, in a thread of its own: it makes that one in which jobs run."""
     thread = threading.Thread(target=lane.run)
@@ -69,8 +79,7 @@ def test_no_more_of_a_large_multiple_is_taken_for_others_than_fits(seed: int | N
     builder.route(fan, {"on": work, "out": LAST})
     board = SharedWords(shared=False)
     link = Link(Lend(1, 1, ((0, WorkBatch(0, fan, 1, Live([0]), base=0)),)), board.flags)
-    evaluator = Evaluator(builder.plan(), None, board.note(1), seed)
-    run(Lane(1, link, evaluator, LivePacking(), None, board.note(1), board.flags, False))
+    run(lane_of(builder.plan(), link, board, seed=seed))
     assert sum(product.count for product in link.answer.products) == DRAW_ITEMS
     assert [rest.inner for _, rest in link.answer.kept] == [DRAW_ITEMS]
 
@@ -110,8 +119,7 @@ def looping(board: SharedWords, event: Any, saved: bool, work: Any = abs) -> lis
     builder.add(Stage(Kind.JOB, "work", work))
     builder.close_frame(Stage(Kind.END, "end", lambda store, number: None))
     link = Notes(Lend(1, 1, ((0, WorkBatch(0, frame, 1, Live([0]), base=0)),)))
-    evaluator = Evaluator(builder.plan(), None, board.note(1), None)
-    run(Lane(1, link, evaluator, LivePacking(), None, board.note(1), board.flags, False, saved))
+    run(lane_of(builder.plan(), link, board, report_s=0.0 if saved else inf))
     return link.answers
 
 
@@ -161,7 +169,6 @@ def test_with_checkpoints_a_frame_is_handed_over_now_and_then_without_being_aske
     saved: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(lanes, "SLICE_S", 0)
-    monkeypatch.setattr(reporting, "REPORT_S", 0)
     assert is_handed_over(looping(SharedWords(shared=False), lambda: None, saved)) == saved
 
 
@@ -169,14 +176,12 @@ def test_with_checkpoints_a_frame_is_handed_over_now_and_then_without_being_aske
 def test_with_checkpoints_what_is_done_of_a_long_parcel_is_repaid_before_its_end(
     saved: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(reporting, "REPORT_S", 0)
     monkeypatch.setattr(reporting, "REPORT_SHARE", 0)
     builder = Builder()
     job = builder.add(Stage(Kind.JOB, "work", abs))
     board = SharedWords(shared=False)
     link = Notes(Lend(1, 1, tuple((unit, WorkBatch(0, job, 1, Live([unit]), base=unit)) for unit in range(3))))
-    evaluator = Evaluator(builder.plan(), None, board.note(1), None)
-    run(Lane(1, link, evaluator, LivePacking(), None, board.note(1), board.flags, False, saved))
+    run(lane_of(builder.plan(), link, board, report_s=0.0 if saved else inf))
     closed = [names for answer in link.answers for _, names in answer.closed]
     assert closed == ([(0,), (1,), (2,)] if saved else [(0, 1, 2)])
 
@@ -265,7 +270,6 @@ def test_whatever_a_lane_repays_in_the_midst_of_a_step_each_value_is_done_open_o
     builder.add(Stage(Kind.JOB, "take", take))
     lend = Lend(1, 1, ((0, WorkBatch(0, first, 100, Live(list(range(100))), base=0)),))
     link = Far(lend)
-    evaluator = Evaluator(builder.plan(), None, board.note(1), None)
-    run(Lane(1, link, evaluator, Copying(), None, board.note(1), board.flags, False))
+    run(lane_of(builder.plan(), link, board, packing=Copying()))
     assert sorted(everything) == list(range(100))
     assert sorted(link.outputs + [bare(value) for value in link.handed]) == list(range(100))

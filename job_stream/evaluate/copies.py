@@ -10,8 +10,8 @@ from __future__ import annotations
 from time import perf_counter
 from typing import Any
 
-from ..evaluate.pace import Pace
-from ..evaluate.packing import Packing
+from .pace import Pace
+from .packing import Packing
 
 __all__ = ["Copies"]
 
