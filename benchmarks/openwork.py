@@ -15,7 +15,7 @@ import numpy as np
 
 from benchmarks.contenders import WrongAnswer
 from job_stream import Object, Work, checkpointInfo
-from job_stream.checkpoints.options import Results
+from job_stream.checkpoints.results import Results
 from job_stream.checkpoints.saver import Saver
 from job_stream.checkpoints.stopping import TimeLimit
 from job_stream.engine import messages as m

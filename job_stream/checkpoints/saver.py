@@ -30,7 +30,7 @@ from ..values import Failure
 from .disk import DISK, Disk
 from .file import CheckpointError, CheckpointFile, Content, Header, Loaded
 from .journal import CallJournal, Handle, Journal, NoResults, ResultJournal
-from .options import Results
+from .results import Results
 from .signals import handling_stop_signals, note_stop
 from .stopping import STOPPED, TimeLimit, terminating
 

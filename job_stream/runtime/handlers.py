@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from ..checkpoints.options import Results
+from ..checkpoints.results import Results
 from ..errors import PlanError
 from ..evaluate.calls import apply
 from ..evaluate.failures import describe

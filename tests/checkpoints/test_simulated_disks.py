@@ -25,7 +25,7 @@ from job_stream.checkpoints import saver as saver_module
 from job_stream.checkpoints.file import CheckpointFile
 from job_stream.checkpoints.journal import CallJournal, ResultJournal
 from job_stream.checkpoints.log import LogFile
-from job_stream.checkpoints.options import Results
+from job_stream.checkpoints.results import Results
 from job_stream.checkpoints.saver import Saver
 from job_stream.checkpoints.stopping import TimeLimit
 from job_stream.engine import messages as m

@@ -25,7 +25,7 @@ from simulated_lanes import REPLIES, REPORTS, Answers, Forwarding, OtherRank, Pr
 from simulated_threads import Abandoned, Deque, Hang, Poll, Queue, Scheduler, Wake
 
 from job_stream.checkpoints import saver as saver_module
-from job_stream.checkpoints.options import Results
+from job_stream.checkpoints.results import Results
 from job_stream.checkpoints.saver import Saver
 from job_stream.checkpoints.stopping import STOPPED, TimeLimit
 from job_stream.engine import messages as m
