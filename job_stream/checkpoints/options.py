@@ -17,8 +17,7 @@ from ..ground.contexts import context
 from ..ground.environment import CHECKPOINT
 from ..ground.texts import shorten
 from ..stream.checks import is_seconds
-from ..stream.plan import Plan
-from .results import Results
+from ..stream.plan import Plan, Results
 from .signals import handling_stop_signals, stand_by, stop_at_once
 from .stopping import TimeLimit
 
