@@ -15,7 +15,6 @@ import numpy as np
 
 from benchmarks.contenders import WrongAnswer
 from job_stream import Object, Work, checkpointInfo
-from job_stream.checkpoints.options import Results
 from job_stream.checkpoints.saver import Saver
 from job_stream.checkpoints.stopping import TimeLimit
 from job_stream.engine import messages as m
@@ -24,7 +23,7 @@ from job_stream.engine.rank import Rank
 from job_stream.engine.scopes import STREAM
 from job_stream.memory.payload import pack
 from job_stream.runtime.source import InitialWork
-from job_stream.stream.plan import Plan
+from job_stream.stream.plan import Plan, Results
 
 INTERVAL_S = 0.4
 ARRAY_BYTES = 1 << 20

@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
-from enum import Enum
 from types import NoneType
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -18,29 +17,16 @@ from ..ground.contexts import context
 from ..ground.environment import CHECKPOINT
 from ..ground.texts import shorten
 from ..stream.checks import is_seconds
-from ..stream.plan import Plan
+from ..stream.plan import Plan, Results
 from .signals import handling_stop_signals, stand_by, stop_at_once
 from .stopping import TimeLimit
 
 if TYPE_CHECKING:
     from .saver import Saver
 
-__all__ = ["INTERVAL_S", "Checkpointing", "Results", "ignoring_stop_signals"]
+__all__ = ["INTERVAL_S", "Checkpointing", "ignoring_stop_signals"]
 
 INTERVAL_S = 600.0
-
-
-class Results(Enum):
-    """What becomes of the results of a run, which its journal has to note."""
-
-    KEPT = "keep"
-    """The run keeps them, for its end."""
-
-    HANDLED = "call"
-    """A function of the script gets each."""
-
-    DROPPED = ""
-    """Nobody wants them."""
 
 
 class Checkpointing:

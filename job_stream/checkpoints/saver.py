@@ -25,12 +25,11 @@ from ..ground.contexts import context
 from ..ground.texts import shorten
 from ..memory.payload import Blob, Parts, pack, unpack
 from ..stream.fingerprint import fingerprint
-from ..stream.plan import Plan
+from ..stream.plan import Plan, Results
 from ..values import Failure
 from .disk import DISK, Disk
 from .file import CheckpointError, CheckpointFile, Content, Header, Loaded
 from .journal import CallJournal, Handle, Journal, NoResults, ResultJournal
-from .options import Results
 from .signals import handling_stop_signals, note_stop
 from .stopping import STOPPED, TimeLimit, terminating
 

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable
 from typing import Any, Protocol
 
+from ..engine.payloads import Payload
 from ..errors import PayloadError
 from ..ground.texts import shorten
 from ..memory.exceptions import pack_error
@@ -50,7 +51,7 @@ def is_frozen(value: Any) -> bool:
     return numpy is not None and isinstance(value, numpy.generic)
 
 
-def unpack_any(payload: Any) -> Any:
+def unpack_any(payload: Payload) -> Any:
     """The values of a payload of either kind."""
     return payload.values if type(payload) is Live else unpack(payload.frames())
 

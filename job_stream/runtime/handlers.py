@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from ..checkpoints.options import Results
 from ..errors import PlanError
 from ..evaluate.calls import apply
 from ..evaluate.failures import describe
 from ..ground.texts import shorten
-from ..stream.plan import Stage
+from ..stream.plan import Results, Stage
 from ..stream.recorder import Function
 from ..values import Failure, Multiple, is_unrun
 from .reports import RunCancelled, caused

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..engine.messages import Lend, RangeSlice, Repaid, SourceSlice
+from ..engine.messages import Call, Lend, Product, RangeSlice, RankMessage, Repaid, SourceSlice, WorkBatch
 from ..errors import LimitError, PayloadError
 from ..memory.buffers import Buffers
 from ..memory.payload import Live, pack
@@ -31,7 +31,7 @@ class Outgoing:
         self._buffers = buffers
         self._reporter = reporter
 
-    def packed(self, message: Any) -> Any:
+    def packed(self, message: Product | Call) -> Any:
         """A message for another process: values that are still live are packed."""
         if type(message.payload) is not Live:
             return message
@@ -40,7 +40,7 @@ class Outgoing:
         except (LimitError, PayloadError) as error:
             raise self._reporter.unpackable(error, message.place)  # noqa: B904
 
-    def for_rank(self, message: Any) -> Any:
+    def for_rank(self, message: RankMessage) -> RankMessage:
         """A message for another rank."""
         if type(message) is Lend:
             return message._replace(units=tuple((name, self._work_ashore(work)) for name, work in message.units))
@@ -51,7 +51,7 @@ class Outgoing:
             return message._replace(products=products, kept=kept)
         return message
 
-    def _work_ashore(self, work: Any) -> Any:
+    def _work_ashore(self, work: WorkBatch) -> Any:
         """Work for another rank, which does not have this rank's source."""
         if type(work.payload) is not SourceSlice:
             return self.packed(work)

@@ -19,11 +19,12 @@ asks what each value needs there: a host, a number of cores.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from enum import Enum
 from typing import Any, NamedTuple
 
 from ..errors import PlanError
 
-__all__ = ["LAST", "Body", "Builder", "Kind", "Place", "Plan", "Policy", "Routes", "Segment", "Stage"]
+__all__ = ["LAST", "Body", "Builder", "Kind", "Place", "Plan", "Policy", "Results", "Routes", "Segment", "Stage"]
 
 Function = Callable[..., Any]
 Routes = Mapping[str, int]
@@ -37,6 +38,19 @@ class Kind:
     """What happens to a value at a place."""
 
     JOB, MAP, SWITCH, ALLOT, FRAME, FOLD, END = "job", "map", "switch", "allot", "frame", "fold", "end"
+
+
+class Results(Enum):
+    """What becomes of the results of a stream."""
+
+    KEPT = "keep"
+    """The run keeps them, for its end."""
+
+    HANDLED = "call"
+    """A function of the script gets each."""
+
+    DROPPED = ""
+    """Nobody wants them."""
 
 
 class Policy(NamedTuple):

@@ -25,10 +25,10 @@ from mpi_support import World, find_mpirun, is_open_mpi, pythons
 from support import DEADLINE_S, FrameModel, JobModel, ReduceModel, Script, SlowModel, serially, wait_until
 
 from job_stream.checkpoints import stopping
-from job_stream.checkpoints.options import Results
 from job_stream.checkpoints.saver import Saver
 from job_stream.checkpoints.stopping import TimeLimit
 from job_stream.engine.rank import Rank
+from job_stream.stream.plan import Results
 
 Make = Callable[[str], Saved]
 KILLS = int(os.environ.get("JOBS_TEST_KILLS", "12"))

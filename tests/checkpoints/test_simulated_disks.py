@@ -25,7 +25,6 @@ from job_stream.checkpoints import saver as saver_module
 from job_stream.checkpoints.file import CheckpointFile
 from job_stream.checkpoints.journal import CallJournal, ResultJournal
 from job_stream.checkpoints.log import LogFile
-from job_stream.checkpoints.options import Results
 from job_stream.checkpoints.saver import Saver
 from job_stream.checkpoints.stopping import TimeLimit
 from job_stream.engine import messages as m
@@ -37,6 +36,7 @@ from job_stream.simulate.functions import Values
 from job_stream.simulate.reference import serial
 from job_stream.simulate.simulated_cluster import SimulatedCluster
 from job_stream.stream.fingerprint import fingerprint
+from job_stream.stream.plan import Results
 
 SEEDS = 2000
 MUTANT_SEEDS = 600

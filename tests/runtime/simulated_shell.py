@@ -25,7 +25,6 @@ from simulated_lanes import REPLIES, REPORTS, Answers, Forwarding, OtherRank, Pr
 from simulated_threads import Abandoned, Deque, Hang, Poll, Queue, Scheduler, Wake
 
 from job_stream.checkpoints import saver as saver_module
-from job_stream.checkpoints.options import Results
 from job_stream.checkpoints.saver import Saver
 from job_stream.checkpoints.stopping import STOPPED, TimeLimit
 from job_stream.engine import messages as m
@@ -40,7 +39,7 @@ from job_stream.runtime import loop, prefetch, runtime, shutdown, sleeping
 from job_stream.runtime.runtime import Runtime
 from job_stream.runtime.shutdown import Closing, Release
 from job_stream.runtime.source import InitialWork
-from job_stream.stream.plan import Builder, Kind, Plan, Policy, Stage
+from job_stream.stream.plan import Builder, Kind, Plan, Policy, Results, Stage
 from job_stream.values import Failure
 
 SELDOM_S = 2e-3
