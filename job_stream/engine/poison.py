@@ -94,5 +94,6 @@ class Poison:
     def _give_up(self, piece: Piece, event: LaneLost, attempts: int) -> Fail:
         work = piece.work
         self._state.close_piece(piece)
+        base = None if work.base is None else work.base + work.skip
         return Fail(event.place, work.payload, work.skip, work.count, attempts, event.cause, event.timed,
-                    event.during_unpickling, final=False, scope=work.scope)  # fmt: skip
+                    event.during_unpickling, final=False, scope=work.scope, base=base)  # fmt: skip

@@ -12,23 +12,24 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import Any
+from typing import Any, Protocol
 
 from ..checkpoints.saver import Saver
 from ..engine import messages as m
 from ..engine.rank import Rank
+from ..errors import StageError
 from ..evaluate.packing import LivePacking, StowedPacking, unpack_any
 from ..ground.limits import explained
 from ..lanes.pool import ProcessPool
 from ..lanes.threads import ThreadPool
 from ..memory.buffers import Buffers
 from ..memory.kin import kin
-from ..memory.payload import by_value, read_once
+from ..memory.payload import Blob, Parts, by_value, read_once
 from ..memory.words import ALL_CPUS, ENDING, OWN_CPUS, WANTED, SharedWords
 from ..observe.observer import Observer, RunBegun, Watchers
 from ..observe.statistics import Statistics
 from ..ranks.cluster import Cluster, cluster
-from ..ranks.cpus import host_cpu_count
+from ..ranks.cpus import host_cpu_count, shared_out
 from ..ranks.world import size_of
 from ..stream.plan import Plan
 from ..values import Failure
@@ -39,9 +40,9 @@ from .actions import Actions
 from .loop import Loop
 from .outgoing import Outgoing
 from .pools import Pools
-from .prefetch import LazyPrefetcher, Prefetcher, ThreadPrefetcher
+from .prefetch import LazyPrefetcher, Prefetcher, Pulling, ThreadPrefetcher
 from .reports import Reporter, mark_shared
-from .shell import Shell
+from .shell import GivenUp, Shell
 from .shutdown import PULL, WAIT_S, Closing, Mailbox, Release, Shutdown
 from .source import InitialWork
 from .together import is_elsewhere, quietly
@@ -49,6 +50,16 @@ from .together import is_elsewhere, quietly
 __all__ = ["Runtime"]
 
 Handle = Callable[[list[Any], int | None], None]
+
+
+class Live(Protocol):
+    """A source that others put items into (``live``)."""
+
+    def bind(self, stow: Callable[[Parts], Blob], post: Callable[[Any], None], wake: Callable[[], None]) -> Pulling: ...
+
+    def begun(self, lanes: int) -> None: ...
+
+    def given_up(self, fail: m.Fail, error: StageError) -> None: ...
 
 
 class Runtime:
@@ -67,6 +78,8 @@ class Runtime:
         saved_elsewhere: another rank writes them.
         joining: joins the ranks that the stream is for.
         observers: watch the run.
+        live: the source that others put items into; ``source`` holds nothing but a place for it.
+        total: so many lanes all ranks have together; instead of ``cpus``.
 
     Attributes:
         statistics: of the run, once it is over.
@@ -74,10 +87,13 @@ class Runtime:
 
     def __init__(self, plan: Plan, source: InitialWork, failures: list[Failure], cpus: int | None, seed: int | None,
                  drop: bool, saver: Saver | None = None, saved_elsewhere: bool = False,
-                 joining: Callable[[], Cluster] = cluster, observers: Sequence[Observer] = ()) -> None:  # fmt: skip
+                 joining: Callable[[], Cluster] = cluster, observers: Sequence[Observer] = (),
+                 live: Live | None = None, total: int | None = None) -> None:  # fmt: skip
         self._plan = plan
         self._source = source
         self._cpus = cpus
+        self._live = live
+        self._total = total
         self._joining = joining
         self._cluster: Cluster | None = None
         self._loop: Loop | None = None
@@ -103,7 +119,7 @@ class Runtime:
         limits = [place.policy.timeout_s for place in plan.places if place.policy.timeout_s is not None]
         self._shell = Shell(self._mailbox, self._shutdown, pools, self._board, self._buffers,
                             LazyPrefetcher(self._new_prefetcher), saver, Watchers([self.statistics, *observers]),
-                            failures, limits, self._fail)  # fmt: skip
+                            failures, limits, self._fail, live is not None)  # fmt: skip
         self._thread = threading.Thread(target=self._run, name="job_stream-engine", daemon=True)
 
     def _fork(self, setup: Setup) -> ProcessPool:
@@ -135,6 +151,10 @@ class Runtime:
                 if delivery is PULL:
                     self._pull()
                     continue
+                if type(delivery) is GivenUp:
+                    assert self._live is not None
+                    self._live.given_up(*delivery)
+                    continue
                 if isinstance(delivery, BaseException):
                     raise delivery
                 self._deliver(delivery, handle)
@@ -146,6 +166,15 @@ class Runtime:
             self._leave()
             delivery = None
 
+    def interrupt(self, error: BaseException) -> None:
+        """Has ``run`` raise this in its thread, and the run end with it. Any thread may call it."""
+        self._hurry()
+        self._mailbox.deliveries.put(error)
+
+    def abandon(self) -> None:
+        """Closes what there is of a run that will not be run."""
+        self._leave()
+
     def _begin(self) -> None:
         try:
             if self._saver is not None:
@@ -156,7 +185,7 @@ class Runtime:
 
     def _pull(self) -> None:
         prefetcher = self._shell.source.made
-        assert prefetcher is not None
+        assert isinstance(prefetcher, Prefetcher)
         prefetcher.pull()
 
     def _deliver(self, delivery: m.Deliver, handle: Handle) -> None:
@@ -215,21 +244,25 @@ class Runtime:
     def _new_loop(self, joined: Cluster) -> Loop:
         """The ranks have met, so this one knows how many lanes it may have."""
         shares = [peer.cpus for peer in joined.transport.peers] if size_of() > 1 else [host_cpu_count()]
-        lanes_of = tuple(self._cpus or share for share in shares)
+        lanes_of = shared_out(self._total, shares) if self._total else tuple(self._cpus or share for share in shares)
         own = lanes_of[joined.rank]
         self._board.flags[OWN_CPUS], self._board.flags[ALL_CPUS] = own, sum(lanes_of)
         parts = self._source.parts_for(joined.size) if joined.rank == 0 else ()
         rank = Rank(self._plan, parts, own, joined.rank, lanes_of, self._saver.state if self._saver else None)
         self._cluster = joined if joined.size > 1 else None
+        if self._live is not None:
+            self._live.begun(sum(lanes_of))
         reporter = Reporter(self._plan, self._source, joined.rank if joined.size > 1 else None)
         outgoing = Outgoing(self._source, self._buffers, reporter)
         loop = Loop(self._shell, rank, self._cluster, Actions(self._shell, self._cluster, outgoing, reporter), reporter)
         self._shell.watchers.begun(RunBegun(self._plan, parts, joined.rank, lanes_of, self._cluster))
         return loop
 
-    def _new_prefetcher(self) -> Prefetcher:
+    def _new_prefetcher(self) -> Pulling:
         live = not (self._is_saved or self._plan.places[0].processes)
         mailbox = self._mailbox
+        if self._live is not None:
+            return self._live.bind(self._buffers.stow, mailbox.post, mailbox.wake.set)
         arguments = self._iterators, live, self._buffers.stow, mailbox.post, mailbox.wake.set, self._passed
         if self._source.is_bound:
             return Prefetcher(*arguments, lambda: mailbox.deliveries.put(PULL))

@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import NamedTuple, Protocol
 
 from ..checkpoints.saver import Saver
+from ..engine import messages
+from ..errors import StageError
 from ..memory.buffers import Buffers
 from ..memory.words import SharedWords
 from ..observe.observer import Watchers
@@ -13,7 +15,14 @@ from .pools import Pools
 from .prefetch import LazyPrefetcher
 from .shutdown import Mailbox, Shutdown
 
-__all__ = ["Fail", "Shell"]
+__all__ = ["Fail", "GivenUp", "Shell"]
+
+
+class GivenUp(NamedTuple):
+    """Among deliveries, of a live source: items that were given up, and why."""
+
+    action: messages.Fail
+    error: StageError
 
 
 class Fail(Protocol):
@@ -37,6 +46,7 @@ class Shell(NamedTuple):
         failures: where items are noted that were skipped.
         limits: the time limits of the stages, in seconds.
         fail: ends the run with an error.
+        is_live: what is given up is told of, and not noted among the failures.
     """
 
     mailbox: Mailbox
@@ -50,3 +60,4 @@ class Shell(NamedTuple):
     failures: list[Failure]
     limits: list[float]
     fail: Fail
+    is_live: bool = False

@@ -1,0 +1,406 @@
+"""Calls on their way to a lane, and what comes of them on the way back.
+
+A call is packed at once where it is made: what it was given may be changed afterwards. Pickle is used where that will
+do; what it refuses, and what is of ``__main__``, travels by value (cloudpickle), so that a function that was defined
+anew is the new one. Large arrays and pickles are put into volumes, which lie in memory once, however many calls refer
+to them.
+
+In the lane a call never raises: its end is a value, packed by itself. So whatever cannot be pickled or unpickled costs
+one call and not the run.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import pickle
+import socket
+import sys
+from collections import OrderedDict
+from collections.abc import Callable
+from time import perf_counter
+from types import BuiltinFunctionType, FunctionType
+from typing import Any, NamedTuple
+
+from ..errors import PayloadError, StageError
+from ..evaluate.failures import describe
+from ..ground.texts import said, shorten
+from ..memory.exceptions import pack_error, set_cause, unpack_error
+from ..memory.volumes import Address, Contents, Shelf, Unreachable, Volume, array_of, contents_of
+from ..ranks.world import rank_of, size_of
+
+__all__ = [
+    "Broken", "Call", "Done", "Outcome", "Packed", "Packer", "Performer", "Pickle", "Raised", "Shelving", "Unread",
+    "name_of", "outcome_of",
+]  # fmt: skip
+
+VOLUME_BYTES = 1 << 20
+"""Arrays and packed calls from this size on are put into volumes."""
+FUNCTION_BYTES = 32 << 10
+"""The same for functions."""
+OUT_OF_BAND = 16 << 10
+KNOWN = 64
+"""So many functions a lane keeps."""
+_MAIN = b"__main__"
+_KEPT = (FunctionType, BuiltinFunctionType, type)
+
+Pickle = bytes | Address
+
+
+class Call(NamedTuple):
+    """A call as lanes are given it.
+
+    Attributes:
+        setup: the initializer of lanes and its arguments, pickled; None: there is none.
+        function: its pickle, or where that lies.
+        arguments: the same of its positional and named arguments.
+        contents: of volumes, where these cannot be opened.
+    """
+
+    setup: bytes | None
+    function: Pickle
+    arguments: Pickle
+    contents: Contents | None = None
+
+
+class Packed(NamedTuple):
+    """A call where it was made.
+
+    Attributes:
+        call: what travels.
+        volumes: what it refers to; they are kept for as long as it is under way.
+        nbytes: what it takes on its way.
+        name: of the function.
+    """
+
+    call: Call
+    volumes: tuple[Volume, ...]
+    nbytes: int
+    name: str
+
+    def whole(self) -> Packed:
+        """The same with the contents of its volumes."""
+        contents = {volume.address.name: pickle.PickleBuffer(volume.contents()) for volume in self.volumes}
+        nbytes = sum(volume.address.size for volume in self.volumes)
+        return Packed(self.call._replace(contents=contents), (), self.nbytes + nbytes, self.name)
+
+
+# outcomes: each travels as a plain tuple that begins with its number --------------------------------------------------
+
+
+class Done(NamedTuple):
+    """The function has returned; ``frames`` are those of its answer."""
+
+    frames: tuple[Any, ...]
+
+    def value(self) -> Any:
+        """What it returned."""
+        return pickle.loads(self.frames[0], buffers=self.frames[1:])
+
+
+class Raised(NamedTuple):
+    """The function has raised, or could not be called."""
+
+    stage: str
+    item: str
+    traceback: str
+    pid: int
+    host: str
+    rank: int | None
+    exception: bytes
+
+    def error(self) -> BaseException:
+        """The exception, with what is known about it as its cause; or only that."""
+        story = StageError(self.stage, self.item, self.traceback, self.pid, self.host, self.rank)
+        error = unpack_error(self.exception)
+        if error is None or isinstance(error, (SystemExit, KeyboardInterrupt)):
+            return story  # must not end the script as if it had come from there
+        if error.__cause__ is not None:
+            story.__cause__ = error.__cause__
+        set_cause(error, story)
+        return error
+
+
+class Broken(NamedTuple):
+    """The initializer has raised."""
+
+    raised: Raised
+
+
+class Unread(NamedTuple):
+    """A volume could not be opened; nothing has been called."""
+
+
+Outcome = Done | Raised | Broken | Unread
+_KINDS: tuple[Any, ...] = (Done, Raised, Broken, Unread)
+
+# packing --------------------------------------------------------------------------------------------------------------
+
+
+class Packer:
+    """Packs calls, in any thread.
+
+    Args:
+        initializer: called in each lane before its first call, with ``initargs``; None: nothing is.
+    """
+
+    def __init__(self, initializer: Callable[..., Any] | None, initargs: tuple[Any, ...]) -> None:
+        self._shelf = Shelf()
+        self._setup = None if initializer is None else self._dumps((initializer, initargs), [])
+
+    def packed(self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Packed:
+        """A call.
+
+        Raises:
+            PayloadError: a part of it cannot be pickled.
+        """
+        volumes: list[Volume] = []
+        packed = self.function(function, volumes)
+        return self.call(packed, args, kwargs, volumes, name_of(function))
+
+    def function(self, function: Callable[..., Any], volumes: list[Volume]) -> Pickle:
+        """A function, to be called many times.
+
+        Raises:
+            PayloadError: it cannot be pickled.
+        """
+        try:
+            return self._stored(self._dumps(function, volumes), FUNCTION_BYTES, volumes)
+        except Exception as error:
+            raise PayloadError(f"function {name_of(function)} cannot be pickled: {said(error, 1000)}") from error
+
+    def call(self, function: Pickle, args: tuple[Any, ...], kwargs: dict[str, Any], volumes: list[Volume],
+             name: str) -> Packed:  # fmt: skip
+        """A call of a packed function, with the volumes that this refers to."""
+        own: list[Volume] = []
+        try:
+            arguments = self._stored(self._dumps((args, kwargs), own), VOLUME_BYTES, own)
+        except Exception as error:
+            raise PayloadError(f"an argument of {name} cannot be pickled: {said(error, 1000)}") from error
+        nbytes = sum(len(each) for each in (function, arguments) if type(each) is bytes)
+        return Packed(Call(self._setup, function, arguments), (*volumes, *own), nbytes, name)
+
+    def _stored(self, data: bytes, limit: int, volumes: list[Volume]) -> Pickle:
+        if len(data) < limit:
+            return data
+        volumes.append(volume := self._shelf.put(memoryview(data)))
+        return volume.address
+
+    def _dumps(self, value: Any, volumes: list[Volume]) -> bytes:
+        data = _plain(value, self._shelf, volumes)
+        if data is not None and _MAIN not in data:
+            return data
+        volumes.clear()
+        return _by_value(value, self._shelf, volumes)
+
+
+class Shelving:
+    """Of a pickler: puts large arrays onto a shelf."""
+
+    def __init__(self, shelf: Shelf, volumes: list[Volume], *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self._shelf = shelf
+        self._volumes = volumes
+
+    def reducer_override(self, what: Any) -> Any:
+        numpy = sys.modules.get("numpy")
+        if numpy is None or type(what) is not numpy.ndarray or what.nbytes < VOLUME_BYTES or what.dtype.hasobject:
+            return self._other(what)
+        is_fortran = what.flags.f_contiguous and not what.flags.c_contiguous
+        if not (is_fortran or what.flags.c_contiguous):
+            return self._other(what)
+        flat = what.T if is_fortran else what
+        volume = self._shelf.put(memoryview(flat.reshape(-1).view(numpy.uint8)))
+        self._volumes.append(volume)
+        return _array_at, (volume.address, what.dtype, what.shape, is_fortran)
+
+    def _other(self, what: Any) -> Any:
+        return NotImplemented
+
+
+class _PlainPickler(Shelving, pickle.Pickler):
+    """Like pickle."""
+
+
+def _plain(value: Any, shelf: Shelf, volumes: list[Volume]) -> bytes | None:
+    """As pickle does it; None: it refuses."""
+    file = io.BytesIO()
+    try:
+        _PlainPickler(shelf, volumes, file, 5).dump(value)
+    except Exception:
+        return None
+    return file.getvalue()
+
+
+def _by_value(value: Any, shelf: Shelf, volumes: list[Volume]) -> bytes:
+    """As cloudpickle does it."""
+    from .byvalue import ByValuePickler  # loads cloudpickle
+
+    file = io.BytesIO()
+    ByValuePickler(shelf, volumes, file, 5).dump(value)
+    return file.getvalue()
+
+
+def name_of(function: Callable[..., Any]) -> str:
+    """What a function is called in messages."""
+    name = getattr(function, "__qualname__", None)
+    return name if type(name) is str else shorten(function, 80)
+
+
+# in the lane ----------------------------------------------------------------------------------------------------------
+
+
+class _Reading:
+    """The contents that came with the call under way."""
+
+    given: Contents | None = None
+
+
+_reading = _Reading()
+
+
+def _array_at(address: Address, *layout: Any) -> Any:
+    return array_of(contents_of(address, _reading.given), *layout)
+
+
+class Performer:
+    """Makes calls: the function of the only stage of a live stream.
+
+    Args:
+        retries: how often a call that raised is repeated.
+    """
+
+    __name__ = "call"
+
+    def __init__(self, retries: int = 0) -> None:
+        self._retries = retries
+        self._functions: OrderedDict[Pickle, Callable[..., Any]] = OrderedDict()
+        self._is_set_up = False
+        self._latest: Any = None
+        self._failed = 0
+
+    def __call__(self, call: tuple[Any, ...]) -> tuple[float, tuple[Any, ...]]:
+        """Makes a call; gives how long it took, and its end.
+
+        Raises:
+            whatever the function raises, where the evaluator is to repeat it.
+        """
+        started = perf_counter()
+        try:
+            outcome = self._outcome(*call)
+        except _Again as again:
+            if self._retries and self._count(call) <= self._retries:
+                raise again.error from None
+            outcome = 1, *_raised(again.name, again.item, again.error)
+        return perf_counter() - started, outcome
+
+    def _outcome(self, setup: bytes | None, function: Pickle, arguments: Pickle, contents: Contents | None) -> Any:
+        _reading.given = contents
+        try:
+            if not self._is_set_up and (broken := self._set_up(setup)) is not None:
+                return broken
+            try:
+                called = self._function(function)
+                args, kwargs = self._loaded(arguments)
+            except Unreachable:
+                return (3,)
+            except BaseException as error:
+                return 1, *_raised("call", "<what it was to be given>", error)
+        finally:
+            _reading.given = None
+        return self._called(called, args, kwargs)
+
+    def _called(self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        try:
+            answer = function(*args, **kwargs)
+        except BaseException as error:
+            error.__traceback__ = error.__traceback__ and error.__traceback__.tb_next
+            raise _Again(name_of(function), _told(args, kwargs), error) from None
+        try:
+            return 0, _framed(answer)
+        except BaseException as error:
+            refused = PayloadError(f"what {name_of(function)} returned cannot be pickled: {said(error, 1000)}")
+            refused.__cause__ = error
+            return 1, *_raised(name_of(function), "<its output>", refused)
+
+    def _set_up(self, setup: bytes | None) -> Any:
+        """Initialises the lane; None: all is well."""
+        try:
+            if setup is not None:
+                initializer, initargs = pickle.loads(setup)
+                initializer(*initargs)
+        except BaseException as error:
+            return 2, _raised("initializer", "<its arguments>", error)
+        self._is_set_up = True
+        return None
+
+    def _function(self, packed: Pickle) -> Callable[..., Any]:
+        """A function; what may hold a state of its own is made anew for each call."""
+        known = self._functions.get(packed)
+        if known is None:
+            known = self._loaded(packed)
+            if type(known) in _KEPT:
+                self._functions[packed] = known
+            if len(self._functions) > KNOWN:
+                self._functions.popitem(last=False)
+        return known
+
+    def _loaded(self, packed: Pickle) -> Any:
+        return pickle.loads(packed if isinstance(packed, bytes) else contents_of(packed, _reading.given))
+
+    def _count(self, call: tuple[Any, ...]) -> int:
+        """How often the call under way has failed."""
+        self._failed = self._failed + 1 if self._latest is call else 1
+        self._latest = call
+        return self._failed
+
+
+class _Again(Exception):
+    """A function has raised."""
+
+    def __init__(self, name: str, item: str, error: BaseException) -> None:
+        super().__init__(name)
+        self.name = name
+        self.item = item
+        self.error = error
+
+
+def _told(args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
+    """The arguments of a call in words."""
+    if not kwargs and len(args) == 1:
+        return shorten(args[0])
+    return shorten((*args, kwargs) if kwargs else args)
+
+
+def _raised(stage: str, item: str, error: BaseException) -> Raised:
+    rank = rank_of() if size_of() > 1 else None
+    return Raised(stage, item, describe(error), os.getpid(), socket.gethostname(), rank, pack_error(error))
+
+
+def _framed(answer: Any) -> tuple[Any, ...]:
+    """The frames of an answer: its pickle, and large buffers without a copy."""
+    buffers: list[pickle.PickleBuffer] = []
+
+    def out_of_band(buffer: pickle.PickleBuffer) -> bool:
+        if buffer.raw().nbytes < OUT_OF_BAND:
+            return True
+        buffers.append(buffer)
+        return False
+
+    try:
+        first = pickle.dumps(answer, 5, buffer_callback=out_of_band)
+    except Exception:
+        from ..memory.byvalue import dumps  # loads cloudpickle
+
+        buffers.clear()
+        first = dumps(answer, out_of_band)
+    return first, *buffers
+
+
+def outcome_of(told: tuple[Any, ...]) -> Outcome:
+    """An outcome as it came."""
+    kind, *parts = told
+    if kind == 2:
+        return Broken(Raised(*parts[0]))
+    outcome: Outcome = _KINDS[kind](*parts)
+    return outcome
