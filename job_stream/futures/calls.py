@@ -11,11 +11,9 @@ one call and not the run.
 
 from __future__ import annotations
 
-import io
 import os
 import pickle
 import socket
-import sys
 from collections import OrderedDict
 from collections.abc import Callable
 from time import perf_counter
@@ -26,18 +24,17 @@ from ..errors import PayloadError, StageError
 from ..evaluate.failures import describe
 from ..ground.texts import said, shorten
 from ..memory.exceptions import pack_error, set_cause, unpack_error
-from ..memory.volumes import Address, Contents, Shelf, Unreachable, Volume, array_of, contents_of
+from ..memory.volumes import Address, Contents, Shelf, Unreachable, Volume, contents_of
 from ..ranks.world import rank_of, size_of
+from .shelving import VOLUME_BYTES, dumped, reading
 
 __all__ = [
-    "Broken", "Call", "Done", "Outcome", "Packed", "Packer", "Performer", "Pickle", "Raised", "Shelving", "Unread",
+    "Broken", "Call", "Done", "Outcome", "Packed", "Packer", "Performer", "Pickle", "Raised", "Unread",
     "name_of", "outcome_of",
 ]  # fmt: skip
 
-VOLUME_BYTES = 1 << 20
-"""Arrays and packed calls from this size on are put into volumes."""
 FUNCTION_BYTES = 32 << 10
-"""The same for functions."""
+"""Functions from this size on are put into volumes; arguments are from ``VOLUME_BYTES`` on."""
 OUT_OF_BAND = 16 << 10
 KNOWN = 64
 """So many functions a lane keeps."""
@@ -187,58 +184,13 @@ class Packer:
         return volume.address
 
     def _dumps(self, value: Any, volumes: list[Volume]) -> bytes:
-        data = _plain(value, self._shelf, volumes)
+        data = dumped(value, self._shelf, volumes)
         if data is not None and _MAIN not in data:
             return data
+        from .byvalue import dumped_by_value  # loads cloudpickle
+
         volumes.clear()
-        return _by_value(value, self._shelf, volumes)
-
-
-class Shelving:
-    """Of a pickler: puts large arrays onto a shelf."""
-
-    def __init__(self, shelf: Shelf, volumes: list[Volume], *arguments: Any) -> None:
-        super().__init__(*arguments)
-        self._shelf = shelf
-        self._volumes = volumes
-
-    def reducer_override(self, what: Any) -> Any:
-        numpy = sys.modules.get("numpy")
-        if numpy is None or type(what) is not numpy.ndarray or what.nbytes < VOLUME_BYTES or what.dtype.hasobject:
-            return self._other(what)
-        is_fortran = what.flags.f_contiguous and not what.flags.c_contiguous
-        if not (is_fortran or what.flags.c_contiguous):
-            return self._other(what)
-        flat = what.T if is_fortran else what
-        volume = self._shelf.put(memoryview(flat.reshape(-1).view(numpy.uint8)))
-        self._volumes.append(volume)
-        return _array_at, (volume.address, what.dtype, what.shape, is_fortran)
-
-    def _other(self, what: Any) -> Any:
-        return NotImplemented
-
-
-class _PlainPickler(Shelving, pickle.Pickler):
-    """Like pickle."""
-
-
-def _plain(value: Any, shelf: Shelf, volumes: list[Volume]) -> bytes | None:
-    """As pickle does it; None: it refuses."""
-    file = io.BytesIO()
-    try:
-        _PlainPickler(shelf, volumes, file, 5).dump(value)
-    except Exception:
-        return None
-    return file.getvalue()
-
-
-def _by_value(value: Any, shelf: Shelf, volumes: list[Volume]) -> bytes:
-    """As cloudpickle does it."""
-    from .byvalue import ByValuePickler  # loads cloudpickle
-
-    file = io.BytesIO()
-    ByValuePickler(shelf, volumes, file, 5).dump(value)
-    return file.getvalue()
+        return dumped_by_value(value, self._shelf, volumes)
 
 
 def name_of(function: Callable[..., Any]) -> str:
@@ -248,19 +200,6 @@ def name_of(function: Callable[..., Any]) -> str:
 
 
 # in the lane ----------------------------------------------------------------------------------------------------------
-
-
-class _Reading:
-    """The contents that came with the call under way."""
-
-    given: Contents | None = None
-
-
-_reading = _Reading()
-
-
-def _array_at(address: Address, *layout: Any) -> Any:
-    return array_of(contents_of(address, _reading.given), *layout)
 
 
 class Performer:
@@ -295,7 +234,7 @@ class Performer:
         return perf_counter() - started, outcome
 
     def _outcome(self, setup: bytes | None, function: Pickle, arguments: Pickle, contents: Contents | None) -> Any:
-        _reading.given = contents
+        reading.given = contents
         try:
             if not self._is_set_up and (broken := self._set_up(setup)) is not None:
                 return broken
@@ -307,7 +246,7 @@ class Performer:
             except BaseException as error:
                 return 1, *_raised("call", "<what it was to be given>", error)
         finally:
-            _reading.given = None
+            reading.given = None
         return self._called(called, args, kwargs)
 
     def _called(self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -346,7 +285,7 @@ class Performer:
         return known
 
     def _loaded(self, packed: Pickle) -> Any:
-        return pickle.loads(packed if isinstance(packed, bytes) else contents_of(packed, _reading.given))
+        return pickle.loads(packed if isinstance(packed, bytes) else contents_of(packed, reading.given))
 
     def _count(self, call: tuple[Any, ...]) -> int:
         """How often the call under way has failed."""

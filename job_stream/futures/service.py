@@ -28,6 +28,7 @@ from .tickets import FutureTicket, broken_by
 __all__ = ["CLOSED", "Caller", "Order", "Service", "close_all", "failed", "serve"]
 
 LOOK_S = 0.1
+LOOKED_S = 5.0
 NAME = "call"
 CLOSED = "cannot schedule new futures after shutdown"
 
@@ -145,7 +146,11 @@ class Service:
             self._run.source.finish()
 
     def withdraw(self) -> None:
-        """Cancels what no lane has been given."""
+        """Cancels what no lane has been given. Calls of which lanes could have had the first ones are not all lost."""
+        self._run.source.has_looked.wait(LOOKED_S)
+        self._withdraw()
+
+    def _withdraw(self) -> None:
         for ticket in self._run.source.withdraw():
             assert isinstance(ticket, FutureTicket)
             ticket.withdraw()
@@ -158,7 +163,7 @@ class Service:
     def terminate(self) -> None:
         """Ends the run at once."""
         self.finish()
-        self.withdraw()
+        self._withdraw()
         self._run.terminate(CancelledError())
 
     # what the run says ------------------------------------------------------------------------------------------------

@@ -102,11 +102,13 @@ class LiveSource:
     Attributes:
         lanes: how many there are, on all ranks; known once the run has begun.
         has_begun: comes when it has.
+        has_looked: comes when the engine has taken the first of what waits.
     """
 
     def __init__(self) -> None:
         self.lanes = 1
         self.has_begun = threading.Event()
+        self.has_looked = threading.Event()
         self._lock = threading.Lock()
         self._items: deque[Item] = deque()
         self._under_way: dict[int, _UnderWay] = {}
@@ -184,6 +186,7 @@ class LiveSource:
         gave = self.overdue()
         if gave is not None:
             self._post(gave)
+        self.has_looked.set()
 
     def overdue(self) -> SourceGave | None:
         """What the engine has asked for, if there is something now."""

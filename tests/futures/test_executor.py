@@ -146,7 +146,9 @@ def test_nobody_sees_what_a_call_does_to_its_large_array(executor):
     array = np.zeros((512, 512), order="F")
 
     def fill(values):
-        assert not values.any() and values.flags.f_contiguous and values.shape == (512, 512)
+        assert not values.any()
+        assert values.flags.f_contiguous
+        assert values.shape == (512, 512)
         values += 1
         return values.sum()
 
@@ -175,8 +177,10 @@ def test_an_exception_is_the_one_of_the_function_with_its_story_as_cause(executo
         executor.submit(fail, 7).result()
     assert raised.value.number == 7
     cause = raised.value.__cause__
-    assert isinstance(cause, StageError) and "fail" in cause.stage and cause.item == "7"
-    assert "why=" in cause.traceback and "job_stream/futures" not in cause.traceback
+    assert isinstance(cause, StageError)
+    assert ("fail" in cause.stage, cause.item) == (True, "7")
+    assert "why=" in cause.traceback
+    assert "job_stream/futures" not in cause.traceback
 
 
 def test_a_call_that_ends_the_process_with_sys_exit_does_not_end_the_script(executor):
@@ -222,7 +226,10 @@ def test_a_call_whose_worker_is_killed_is_made_again(executor, once):
 
 
 def test_innocent_calls_survive_a_neighbour_that_kills(executor):
-    calls = [executor.submit(die if number == 25 else square, *([] if number == 25 else [number])) for number in range(50)]
+    def call(number):
+        return die() if number == 25 else square(number)
+
+    calls = [executor.submit(call, number) for number in range(50)]
     assert [future.result() for number, future in enumerate(calls) if number != 25] == [
         i * i for i in range(50) if i != 25
     ]
@@ -231,7 +238,7 @@ def test_innocent_calls_survive_a_neighbour_that_kills(executor):
 
 def test_a_call_that_takes_too_long_is_ended():
     with Executor(2, timeout=0.5) as executor:
-        with pytest.raises(StageTimeout, match="0.5 s"):
+        with pytest.raises(StageTimeout, match=r"0\.5 s"):
             executor.submit(signal.pause).result()
         assert executor.submit(square, 3).result() == 9
 
@@ -337,9 +344,11 @@ def test_asyncio_runs_calls_in_it(executor):
 
 def test_callbacks_may_submit_more(executor):
     more = futures.Future()
-    executor.submit(square, 3).add_done_callback(
-        lambda done: executor.submit(square, done.result()).add_done_callback(lambda last: more.set_result(last.result()))
-    )
+
+    def again(done):
+        executor.submit(square, done.result()).add_done_callback(lambda last: more.set_result(last.result()))
+
+    executor.submit(square, 3).add_done_callback(again)
     assert more.result(DEADLINE_S) == 81
 
 
@@ -352,7 +361,7 @@ def test_in_a_call_calls_are_made_at_once_in_the_same_process(executor):
             return os.getpid(), {future.result() for future in calls}, list(inner.map(square, range(4)))
 
     own, others, squares = executor.submit(nested).result()
-    assert others == {own} and squares == [0, 1, 4, 9]
+    assert (others, squares) == ({own}, [0, 1, 4, 9])
 
 
 def test_streams_and_executors_may_be_under_way_at_the_same_time(executor):
@@ -435,7 +444,8 @@ def test_shutdown_waits_for_what_was_submitted_and_takes_no_more(tally):
     executor = Executor(2)
     calls = [executor.submit(tally.note, number) for number in range(30)]
     executor.shutdown()
-    assert all(future.done() for future in calls) and len(tally) == 30
+    assert all(future.done() for future in calls)
+    assert len(tally) == 30
     with pytest.raises(RuntimeError, match="cannot schedule new futures after shutdown"):
         executor.submit(square, 3)
     with pytest.raises(RuntimeError, match="cannot schedule new futures after shutdown"):
