@@ -6,13 +6,16 @@ It is not the executor itself, which may be forgotten while calls are under way.
 from __future__ import annotations
 
 import os
+import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import BrokenExecutor, CancelledError, Future
+from functools import cache
 from typing import Any, NamedTuple
 from weakref import WeakSet
 
 from ..errors import PayloadError
+from ..ground.environment import CHECKPOINT
 from ..memory.volumes import Volume
 from ..runtime.live import LiveRun, Terminated
 from ..runtime.runtime import Runtime
@@ -79,6 +82,7 @@ class Service:
         self._pid = os.getpid()
         self._carries = False
         self._is_closed = False
+        _say_without_checkpoint()
         occupy()
         self._run = LiveRun(order.plan(), order.lanes, order.seed, self._broke_down, tuple(order) if is_alone else None)
         _endings.add(self)
@@ -178,6 +182,13 @@ class Service:
     def _broke_down(self, error: BaseException) -> BaseException:
         self.broken = self.broken or broken_by(error, "its run has failed")
         return self.broken
+
+
+@cache
+def _say_without_checkpoint() -> None:
+    """Says once that the environment asks in vain for checkpoints."""
+    if CHECKPOINT.is_set():
+        print(f"job_stream: executors write no checkpoints; {CHECKPOINT} is for streams", file=sys.stderr, flush=True)
 
 
 class Caller:

@@ -419,12 +419,18 @@ def test_other_arguments_that_make_no_sense_are_refused():
         Executor(initializer=3)
 
 
-def test_a_checkpoint_that_the_environment_asks_for_is_not_for_calls(tmp_path, monkeypatch):
-    path = tmp_path / "checkpoint"
-    monkeypatch.setenv("JOBS_CHECKPOINT", str(path))
-    with Executor(1) as executor:
-        assert executor.submit(square, 3).result() == 9
-    assert not path.exists()
+def test_a_checkpoint_that_the_environment_asks_for_is_not_for_calls(start, tmp_path, monkeypatch):
+    monkeypatch.setenv("JOBS_CHECKPOINT", str(tmp_path / "checkpoint"))
+    ended = start("""
+        from job_stream.futures import Executor
+
+        for _ in range(2):
+            with Executor(1) as executor:
+                print(executor.submit(pow, 3, 2).result())
+    """).ended()
+    assert ended.out.split() == ["9", "9"]
+    assert ended.err == "job_stream: executors write no checkpoints; JOBS_CHECKPOINT is for streams\n"
+    assert not (tmp_path / "checkpoint").exists()
 
 
 # --- cancelling and ending --------------------------------------------------------------------------------------------
