@@ -17,11 +17,12 @@ import socket
 from collections import OrderedDict
 from collections.abc import Callable
 from time import perf_counter
-from types import BuiltinFunctionType, FunctionType
+from types import BuiltinFunctionType, FunctionType, TracebackType
 from typing import Any, NamedTuple
 
 from ..errors import PayloadError, StageError
 from ..evaluate.failures import describe
+from ..evaluate.seams import Wearing
 from ..ground.texts import said, shorten
 from ..memory.exceptions import pack_error, set_cause, unpack_error
 from ..memory.volumes import Address, Contents, Shelf, Unreachable, Volume, contents_of
@@ -29,13 +30,14 @@ from ..ranks.world import rank_of, size_of
 from .shelving import VOLUME_BYTES, dumped, reading
 
 __all__ = [
-    "Broken", "Call", "Done", "Outcome", "Packed", "Packer", "Performer", "Pickle", "Raised", "Unread",
-    "name_of", "outcome_of",
+    "Broken", "Call", "Done", "Outcome", "Packed", "Packer", "Performer", "Pickle", "Raised", "Some", "Star",
+    "Unread", "name_of", "outcome_of",
 ]  # fmt: skip
 
 FUNCTION_BYTES = 32 << 10
 """Functions from this size on are put into volumes; arguments are from ``VOLUME_BYTES`` on."""
 OUT_OF_BAND = 16 << 10
+SOME_S = 20e-3
 KNOWN = 64
 """So many functions a lane keeps."""
 _MAIN = b"__main__"
@@ -195,6 +197,8 @@ class Packer:
 
 def name_of(function: Callable[..., Any]) -> str:
     """What a function is called in messages."""
+    while type(function) in (Some, Star):
+        function = function.function  # type: ignore[attr-defined]
     name = getattr(function, "__qualname__", None)
     return name if type(name) is str else shorten(function, 80)
 
@@ -202,21 +206,74 @@ def name_of(function: Callable[..., Any]) -> str:
 # in the lane ----------------------------------------------------------------------------------------------------------
 
 
-class Performer:
+class Some:
+    """Calls a function with some of many items: as many as can be done in a short time, so that nothing long waits
+    behind something else.
+
+    Args:
+        function: to be called.
+
+    Attributes:
+        item: the one under way.
+    """
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self.function = function
+        self.item: Any = None
+
+    def __call__(self, items: list[Any]) -> tuple[float, list[Any]]:
+        """How long it took, and the results of the first items."""
+        results: list[Any] = []
+        started = now = perf_counter()
+        for item in items:
+            self.item = item
+            results.append(self.function(item))
+            now = perf_counter()
+            if now - started > SOME_S:
+                break
+        self.item = None
+        return now - started, results
+
+
+class Star:
+    """Calls a function with the elements of an item."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self.function = function
+
+    def __call__(self, item: Any) -> Any:
+        return self.function(*item)
+
+
+def _is_kept(function: Any) -> bool:
+    """Whether a function has no state that its calls could change; ``Some`` and ``Star`` have none."""
+    while type(function) in (Some, Star):
+        function = function.function
+    return type(function) in _KEPT
+
+
+class Performer(Wearing):
     """Makes calls: the function of the only stage of a live stream.
 
     Args:
         retries: how often a call that raised is repeated.
+        calls: so many are made by a worker; None: any number.
     """
 
     __name__ = "call"
 
-    def __init__(self, retries: int = 0) -> None:
+    def __init__(self, retries: int = 0, calls: int | None = None) -> None:
         self._retries = retries
+        self._most = calls
+        self._made = 0
         self._functions: OrderedDict[Pickle, Callable[..., Any]] = OrderedDict()
         self._is_set_up = False
         self._latest: Any = None
         self._failed = 0
+
+    @property
+    def is_worn_out(self) -> bool:
+        return self._most is not None and self._made >= self._most
 
     def __call__(self, call: tuple[Any, ...]) -> tuple[float, tuple[Any, ...]]:
         """Makes a call; gives how long it took, and its end.
@@ -225,6 +282,7 @@ class Performer:
             whatever the function raises, where the evaluator is to repeat it.
         """
         started = perf_counter()
+        self._made += 1
         try:
             outcome = self._outcome(*call)
         except _Again as again:
@@ -253,8 +311,9 @@ class Performer:
         try:
             answer = function(*args, **kwargs)
         except BaseException as error:
-            error.__traceback__ = error.__traceback__ and error.__traceback__.tb_next
-            raise _Again(name_of(function), _told(args, kwargs), error) from None
+            error.__traceback__ = _of_others(error.__traceback__)
+            item = shorten(function.item) if type(function) is Some else _told(args, kwargs)
+            raise _Again(name_of(function), item, error) from None
         try:
             return 0, _framed(answer)
         except BaseException as error:
@@ -278,7 +337,7 @@ class Performer:
         known = self._functions.get(packed)
         if known is None:
             known = self._loaded(packed)
-            if type(known) in _KEPT:
+            if _is_kept(known):
                 self._functions[packed] = known
             if len(self._functions) > KNOWN:
                 self._functions.popitem(last=False)
@@ -302,6 +361,13 @@ class _Again(Exception):
         self.name = name
         self.item = item
         self.error = error
+
+
+def _of_others(trace: TracebackType | None) -> TracebackType | None:
+    """A traceback from the first line on that is not of this package."""
+    while trace is not None and trace.tb_frame.f_globals.get("__package__") == __package__:
+        trace = trace.tb_next
+    return trace
 
 
 def _told(args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:

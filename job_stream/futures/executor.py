@@ -9,13 +9,10 @@ from concurrent.futures import Future
 from itertools import islice
 from time import monotonic
 from typing import TYPE_CHECKING, Any, TypeVar
-from weakref import finalize
 
-from ..evaluate.context import current
-from ..runtime.together import is_elsewhere, is_kept_to_primary
 from ..stream.checks import is_whole, seed_of
-from .service import Order, Service
-from .without import AtOnce, Elsewhere
+from .service import Order
+from .without import service_for
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -77,17 +74,8 @@ class Executor(futures.Executor):
     ) -> None:
         if max_workers is not None and not is_whole(max_workers, 1):
             raise ValueError(f"max_workers must be greater than 0 and a whole number, not {max_workers!r}")
-        if initializer is not None and not callable(initializer):
-            raise TypeError("initializer must be a callable")
         order = Order(max_workers and int(max_workers), seed_of(seed), retries, timeout)
-        self._service: Service | AtOnce | Elsewhere
-        if current() is not None:
-            self._service = AtOnce(order, initializer, initargs)
-        elif is_elsewhere():
-            self._service = Elsewhere(order)
-        else:
-            self._service = service = Service(order, initializer, initargs, is_kept_to_primary())
-            finalize(self, service.finish).atexit = False
+        self._service = service_for(order, initializer, initargs, self)
 
     @property
     def num_workers(self) -> int:

@@ -44,12 +44,14 @@ class Order(NamedTuple):
         seed: of ``rng()``.
         retries: how often a call that raised is repeated.
         timeout_s: seconds that a call may take.
+        calls: so many are made by a worker, and another takes its place; None: any number.
     """
 
     lanes: int | None = None
     seed: int | None = None
     retries: int = 0
     timeout_s: float | None = None
+    calls: int | None = None
 
     def plan(self) -> Plan:
         """The stream: one map, whose items are calls.
@@ -59,7 +61,7 @@ class Order(NamedTuple):
         """
         policy = policy_of("Executor", Policy(), "skip", self.retries, self.timeout_s)
         recording = Recording(True, policy)
-        recording.map(Performer(policy.retries), NAME)
+        recording.map(Performer(policy.retries, self.calls), NAME)
         return recording.plan()
 
 
@@ -84,7 +86,8 @@ class Service:
         self._is_closed = False
         _say_without_checkpoint()
         occupy()
-        self._run = LiveRun(order.plan(), order.lanes, order.seed, self._broke_down, tuple(order) if is_alone else None)
+        self._run = LiveRun(order.plan(), order.lanes, order.seed, self._broke_down, tuple(order) if is_alone else None,
+                            order.calls is not None)  # fmt: skip
         _endings.add(self)
 
     @property

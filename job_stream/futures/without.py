@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from concurrent.futures import BrokenExecutor, Future
 from typing import Any
+from weakref import finalize
 
 from ..errors import WorldError
+from ..evaluate.context import current
 from ..ranks.world import rank_of
-from .service import CLOSED, Order, serve
+from ..runtime.together import is_elsewhere, is_kept_to_primary
+from .service import CLOSED, Order, Service, serve
 
-__all__ = ["AtOnce", "Elsewhere"]
+__all__ = ["AtOnce", "Elsewhere", "service_for"]
 
 
 class AtOnce:
@@ -131,6 +134,20 @@ class Elsewhere:
 
     def terminate(self) -> None:
         """There is nothing to end here."""
+
+
+def service_for(order: Order, initializer: Callable[..., Any] | None, initargs: tuple[Any, ...],
+                owner: object) -> Service | AtOnce | Elsewhere:  # fmt: skip
+    """What makes calls here, until ``owner`` is forgotten at the latest."""
+    if initializer is not None and not callable(initializer):
+        raise TypeError("initializer must be a callable")
+    if current() is not None:
+        return AtOnce(order, initializer, initargs)
+    if is_elsewhere():
+        return Elsewhere(order)
+    service = Service(order, initializer, initargs, is_kept_to_primary())
+    finalize(owner, service.finish).atexit = False
+    return service
 
 
 def _not_here() -> WorldError:

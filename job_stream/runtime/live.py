@@ -99,13 +99,17 @@ class Terminated(BaseException):
 class LiveSource:
     """The items that wait, and the tickets of those that are under way.
 
+    Args:
+        is_one_by_one: no two items travel together.
+
     Attributes:
         lanes: how many there are, on all ranks; known once the run has begun.
         has_begun: comes when it has.
         has_looked: comes when the engine has taken the first of what waits.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, is_one_by_one: bool = False) -> None:
+        self._most = 1 if is_one_by_one else PARCEL_ITEMS
         self.lanes = 1
         self.has_begun = threading.Event()
         self.has_looked = threading.Event()
@@ -208,7 +212,7 @@ class LiveSource:
     def _parcel(self) -> list[Item]:
         """The next items that travel together; those that have been withdrawn are left out."""
         parcel: list[Item] = []
-        left, until, nbytes = min(-(-len(self._items) // (2 * self.lanes)), PARCEL_ITEMS), self._seconds + PARCEL_S, 0
+        left, until, nbytes = min(-(-len(self._items) // (2 * self.lanes)), self._most), self._seconds + PARCEL_S, 0
         while left > 0 and self._seconds < until and nbytes < PARCEL_BYTES:
             with self._lock:
                 if not self._items:
@@ -286,14 +290,16 @@ class LiveRun:
         seed: of ``rng()``.
         broken: called where the run ends with an error; gives what the tickets are told.
         opening: for ranks that wait to hear which stream comes next; None: they know.
+        is_one_by_one: no two items travel together.
 
     Attributes:
         source: where items are put in.
     """
 
     def __init__(self, plan: Plan, lanes: int | None, seed: int | None,
-                 broken: Callable[[BaseException], BaseException], opening: Any = None) -> None:  # fmt: skip
-        self.source = LiveSource()
+                 broken: Callable[[BaseException], BaseException], opening: Any = None,
+                 is_one_by_one: bool = False) -> None:  # fmt: skip
+        self.source = LiveSource(is_one_by_one)
         self._plan = plan
         self._broken = broken
         self._opening = opening
