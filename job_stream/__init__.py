@@ -1,7 +1,8 @@
 """Inline, decorator-based data flow over all cores, written in the order in which it runs.
 
-Public names: ``Work``, ``map``, ``Pool``, ``Args``, ``Multiple``, ``Object``, ``rng``, ``getRank``, ``getCpuCount``,
-``getHostCpuCount``, ``hosts``, ``share``, ``invoke``, ``checkpointInfo``; exceptions are in ``job_stream.errors``.
+Public names: ``Work``, ``map``, ``imap``, ``aimap``, ``Pool``, ``Args``, ``Multiple``, ``Object``, ``rng``,
+``getRank``, ``getCpuCount``, ``getHostCpuCount``, ``hosts``, ``share``, ``invoke``, ``checkpointInfo``; exceptions are in
+``job_stream.errors``, executors in ``job_stream.futures``.
 """
 
 from __future__ import annotations
@@ -10,7 +11,21 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from . import common, errors
-from .inline import Args, Multiple, Object, Work, getCpuCount, getHostCpuCount, getRank, hosts, map, rng, share
+from .inline import (
+    Args,
+    Multiple,
+    Object,
+    Work,
+    aimap,
+    getCpuCount,
+    getHostCpuCount,
+    getRank,
+    hosts,
+    imap,
+    map,
+    rng,
+    share,
+)  # fmt: skip
 from .invoke import invoke
 
 if TYPE_CHECKING:
@@ -19,8 +34,8 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 __all__ = [
-    "Args", "Multiple", "Object", "Pool", "Work", "checkpointInfo", "common", "errors", "getCpuCount",
-    "getHostCpuCount", "getRank", "hosts", "invoke", "map", "rng", "share",
+    "Args", "Multiple", "Object", "Pool", "Work", "aimap", "checkpointInfo", "common", "errors", "getCpuCount",
+    "getHostCpuCount", "getRank", "hosts", "imap", "invoke", "map", "rng", "share",
 ]  # fmt: skip
 
 

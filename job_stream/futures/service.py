@@ -17,10 +17,10 @@ from weakref import WeakSet
 from ..errors import PayloadError
 from ..ground.environment import CHECKPOINT
 from ..memory.volumes import Volume
-from ..runtime.live import LiveRun, Terminated
+from ..runtime.live import LiveRun
 from ..runtime.runtime import Runtime
 from ..runtime.source import InitialWork
-from ..runtime.together import throughout
+from ..runtime.together import Terminated, throughout
 from ..stream.checks import policy_of
 from ..stream.plan import Plan, Policy
 from ..stream.recorder import Recording

@@ -34,9 +34,9 @@ from ..ranks.cluster import Cluster
 from ..stream.plan import Plan
 from .runtime import Runtime
 from .source import InitialWork
-from .together import throughout
+from .together import Terminated, throughout
 
-__all__ = ["Item", "LiveRun", "LiveSource", "Terminated", "Ticket"]
+__all__ = ["Item", "LiveRun", "LiveSource", "Ticket"]
 
 PARCEL_S = 5e-3
 UNKNOWN_S = 0.1
@@ -90,10 +90,6 @@ class _UnderWay(NamedTuple):
     ticket: Ticket
     kind: Any
     estimate: float
-
-
-class Terminated(BaseException):
-    """The run is to end at once, whatever is under way."""
 
 
 class LiveSource:

@@ -10,7 +10,7 @@ end, is said and done in ``shutdown``.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import suppress
 from typing import Any, Protocol
 
@@ -80,6 +80,7 @@ class Runtime:
         observers: watch the run.
         live: the source that others put items into; ``source`` holds nothing but a place for it.
         total: so many lanes all ranks have together; instead of ``cpus``.
+        buffer: so many results may wait to be taken before lanes pause; None: the engine's own limit.
 
     Attributes:
         statistics: of the run, once it is over.
@@ -88,12 +89,13 @@ class Runtime:
     def __init__(self, plan: Plan, source: InitialWork, failures: list[Failure], cpus: int | None, seed: int | None,
                  drop: bool, saver: Saver | None = None, saved_elsewhere: bool = False,
                  joining: Callable[[], Cluster] = cluster, observers: Sequence[Observer] = (),
-                 live: Live | None = None, total: int | None = None) -> None:  # fmt: skip
+                 live: Live | None = None, total: int | None = None, buffer: int | None = None) -> None:  # fmt: skip
         self._plan = plan
         self._source = source
         self._cpus = cpus
         self._live = live
         self._total = total
+        self._buffer = buffer
         self._joining = joining
         self._cluster: Cluster | None = None
         self._loop: Loop | None = None
@@ -144,19 +146,7 @@ class Runtime:
         """
         try:
             self._begin()
-            while True:
-                delivery = self._mailbox.next_delivery()
-                if delivery is None:
-                    return
-                if delivery is PULL:
-                    self._pull()
-                    continue
-                if type(delivery) is GivenUp:
-                    assert self._live is not None
-                    self._live.given_up(*delivery)
-                    continue
-                if isinstance(delivery, BaseException):
-                    raise delivery
+            while (delivery := self._next_of_results()) is not None:
                 self._deliver(delivery, handle)
         except BaseException as error:
             if self._shutdown.raised(error) and self._cluster is not None:
@@ -175,6 +165,42 @@ class Runtime:
         """Closes what there is of a run that will not be run."""
         self._leave()
 
+    def iterate(self) -> Generator[tuple[list[Any], int | None], None, None]:
+        """Runs the stream; gives lists of results as they come, with the position of the first where the stream is
+        ordered; before the first, when it has begun, an empty one. Closing this ends the run at once.
+
+        Raises:
+            the exception that ended the run.
+        """
+        try:
+            self._begin()
+            yield [], None
+            while (delivery := self._next_of_results()) is not None:
+                yield self._unpacked(delivery), delivery.base
+                self._take(delivery)
+        except BaseException as error:
+            if not isinstance(error, GeneratorExit) and self._shutdown.raised(error) and self._cluster is not None:
+                mark_shared(error)
+            raise
+        finally:
+            self._leave()
+            delivery = None
+
+    def _next_of_results(self) -> m.Deliver | None:
+        """The next results; None: there are no more. Does what else the main thread is asked for."""
+        while True:
+            delivery = self._mailbox.next_delivery()
+            if delivery is PULL:
+                self._pull()
+            elif type(delivery) is GivenUp:
+                assert self._live is not None
+                self._live.given_up(*delivery)
+            elif isinstance(delivery, BaseException):
+                raise delivery
+            else:
+                found: m.Deliver | None = delivery
+                return found
+
     def _begin(self) -> None:
         try:
             if self._saver is not None:
@@ -189,16 +215,24 @@ class Runtime:
         prefetcher.pull()
 
     def _deliver(self, delivery: m.Deliver, handle: Handle) -> None:
+        if self._saver is None:
+            handle(self._unpacked(delivery), delivery.base)
+        else:
+            delivery = delivery._replace(payload=read_once(delivery.payload))
+            self._saver.deliver(delivery.payload, self._unpacked(delivery), delivery.base, handle)
+        self._take(delivery)
+
+    def _unpacked(self, delivery: m.Deliver) -> list[Any]:
         assert self._loop is not None
         try:
-            payload = delivery.payload if self._saver is None else read_once(delivery.payload)
-            values = unpack_any(payload)
+            values: list[Any] = unpack_any(delivery.payload)
         except Exception as error:
             raise self._loop.reporter.unreadable(error)  # noqa: B904
-        if self._saver is None:
-            handle(values, delivery.base)
-        else:
-            self._saver.deliver(payload, values, delivery.base, handle)
+        return values
+
+    def _take(self, delivery: m.Deliver) -> None:
+        """The results of a delivery have been handled."""
+        assert self._loop is not None
         self._mailbox.events.append(m.ResultsTaken(delivery.count, delivery.payload.nbytes))
         rank = self._loop.rank
         if rank.full or rank.halted:  # else there is time; the engine thread looks before it sleeps
@@ -248,7 +282,8 @@ class Runtime:
         own = lanes_of[joined.rank]
         self._board.flags[OWN_CPUS], self._board.flags[ALL_CPUS] = own, sum(lanes_of)
         parts = self._source.parts_for(joined.size) if joined.rank == 0 else ()
-        rank = Rank(self._plan, parts, own, joined.rank, lanes_of, self._saver.state if self._saver else None)
+        rank = Rank(self._plan, parts, own, joined.rank, lanes_of, self._saver.state if self._saver else None,
+                    self._buffer)  # fmt: skip
         self._cluster = joined if joined.size > 1 else None
         if self._live is not None:
             self._live.begun(sum(lanes_of))

@@ -27,8 +27,8 @@ from ..stream.plan import Plan
 from .reports import mark_shared
 
 __all__ = [
-    "close_openings", "is_elsewhere", "is_kept_to_primary", "keep_to_primary", "next_opening", "quietly", "shared",
-    "throughout",
+    "Terminated", "close_openings", "is_elsewhere", "is_kept_to_primary", "keep_to_primary", "next_opening", "quietly",
+    "shared", "throughout",
 ]  # fmt: skip
 
 STEP_S = 0.2
@@ -36,6 +36,11 @@ PATIENCE_S = 10.0
 """Who has waited for so long for another stream to end says so."""
 
 _within: ContextVar[bool] = ContextVar("job_stream.within", default=False)
+
+
+class Terminated(BaseException):
+    """The run is to end at once, whatever is under way: its results are not wanted any more. All ranks raise it, and
+    none of their scripts hears of it."""
 
 
 class _Home:
@@ -165,7 +170,8 @@ def throughout(plan: Plan, is_patient: Callable[[], bool] | None = None,
         else:
             _end(plan, None)
         finally:
-            _within.reset(token)
+            with suppress(ValueError):  # an iteration that was forgotten is closed in any context
+                _within.reset(token)
 
 
 def keep_to_primary() -> None:
