@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing, nullcontext, suppress
 from functools import wraps
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
+from weakref import ref
 
 from .checkpoints.options import INTERVAL_S, Checkpointing, ignoring_stop_signals
 from .errors import JobStreamError, PlanError
@@ -15,12 +16,13 @@ from .evaluate.context import current
 from .evaluate.failures import describe
 from .ground.suggestions import did_you_mean
 from .ground.texts import shorten
+from .iteration import BUFFER, AsyncResults, Results
 from .runtime.handlers import Handlers
 from .runtime.reports import RunCancelled, summary
 from .runtime.source import InitialWork, fresh
-from .runtime.together import is_elsewhere, throughout
+from .runtime.together import Terminated, is_elsewhere, throughout
 from .stream.adapting import close_instances
-from .stream.checks import cpus_of, decorator, policy_of, seed_of
+from .stream.checks import cpus_of, decorator, is_whole, policy_of, seed_of
 from .stream.plan import Plan, Policy
 from .stream.recorder import Function, Recording
 from .values import Failure, is_iterable
@@ -131,6 +133,7 @@ class Work:
         self._cpus = cpus_of(cpus)
         self._has_run = False
         self._is_taken = False
+        self._iteration: ref[Results] | None = None
         self._is_silent = stats is False
         self._runtime: Runtime | None = None
 
@@ -304,6 +307,88 @@ class Work:
             self._handlers.is_cancelled = True
             runtime.cancel()
         return runtime is not None
+
+    def __iter__(self) -> Results:
+        return self.results()
+
+    def __aiter__(self) -> AsyncResults:
+        return AsyncResults(self.results)
+
+    def results(self, buffer: int | None = None) -> Results:
+        """Runs the stream, and gives its results as they come: what ``for result in w`` does.
+
+        The run begins at once, and ends with its last result, or when this is closed or forgotten: by ``break``, or by
+        an exception in the loop. What is under way then is dropped. On other ranks than the primary there are no
+        results.
+
+        Args:
+            buffer: so many results may wait, or somewhat more, before the workers pause; by default 10,000.
+
+        Raises:
+            PlanError: results go to a function, there is a checkpoint, or another iteration is under way.
+        """
+        self._check_iterable()
+        if buffer is not None and not is_whole(buffer, 1):
+            raise PlanError(f"buffer must be a whole number above 0, or None, not {buffer!r}")
+        results = Results(self._iterated(BUFFER if buffer is None else int(buffer)), self._interrupt)
+        self._iteration = ref(results)
+        return results
+
+    def _interrupt(self) -> None:
+        """Ends the iteration that is under way, in whichever thread it is."""
+        if self._runtime is not None:
+            self._runtime.interrupt(Terminated("the iteration was ended"))
+
+    def _check_iterable(self) -> None:
+        last = self._recording.last
+        before = self._iteration() if self._iteration is not None else None
+        if last is not None:
+            raise PlanError(f"its results go to {last.name!r}: leave that out, or call run() instead of iterating")
+        if self._checkpoint.path is not None:
+            raise PlanError("an iteration writes no checkpoints: put what is done with a result into a result "
+                            "function, or give checkpointFile=False")  # fmt: skip
+        if before is not None and not before.is_over:
+            raise PlanError("this Work is being iterated over already: close that iteration first, or make another")
+
+    def _iterated(self, buffer: int) -> Generator[list[Any], None, None]:
+        """Lists of results; an empty one when the run has begun."""
+        plan = self._recording.plan()
+        occupy()
+        self._has_run = True
+        self.failures = []
+        self._handlers = handlers = Handlers(self._recording.inits, None, self.failures)
+        if current() is not None:
+            yield []
+            yield self._run_in_job(plan, handlers, False)
+            return
+        with suppress(Terminated, RunCancelled), throughout(plan) as self._joining:
+            if is_elsewhere():
+                yield []
+                self._run_elsewhere(plan, False)
+                return
+            source = InitialWork([*handlers.initial_parts(), self._fresh_work()])
+            yield from self._iterated_here(plan, source, buffer)
+
+    def _iterated_here(self, plan: Plan, source: InitialWork, buffer: int) -> Iterator[list[Any]]:
+        from .runtime.runtime import Runtime
+
+        runtime = Runtime(plan, source, self.failures, self._cpus, self._seed, False, joining=self._joining,
+                          buffer=buffer)  # fmt: skip
+        self._runtime = runtime
+        with closing(runtime.iterate()) as steps:
+            try:
+                yield from self._arranged(steps)
+            except GeneratorExit:
+                raise Terminated from None  # which other ranks understand
+        if self.failures:
+            print(summary(self.failures), file=sys.stderr)
+        if not self._is_silent:
+            runtime.statistics.show()
+
+    def _arranged(self, steps: Iterator[tuple[list[Any], int | None]]) -> Iterator[list[Any]]:
+        """Lists of results in the order in which they are to be given."""
+        for values, _ in steps:
+            yield values
 
     def _run(self, drop: bool) -> Any:
         plan = self._recording.plan()

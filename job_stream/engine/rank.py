@@ -76,16 +76,18 @@ class Rank:
         number: of this rank; 0 is the home of the stream.
         lanes_of: the lanes of all ranks.
         state: to go on from; the same plan and parts belong to it.
+        buffer: so many results may wait to be taken; None: as many as there usually may.
     """
 
     def __init__(self, plan: Plan, parts: tuple[Part, ...], lanes: int, number: int = 0,
-                 lanes_of: tuple[int, ...] = (), state: State | None = None) -> None:  # fmt: skip
+                 lanes_of: tuple[int, ...] = (), state: State | None = None,
+                 buffer: int | None = None) -> None:  # fmt: skip
         self._plan = plan
         self._state = RankState(plan, parts, lanes, number)
         self._lane_table = LaneTable(self._state, alone=len(lanes_of) < 2)
         self._peer_lending = PeerLending(self._state, self._lane_table, lanes_of or (lanes,))
         self._debts = Debts(self._state, self._peer_lending.alone)
-        self._router = Router(self._state, self._debts)
+        self._router = Router(self._state, self._debts, buffer)
         self._progress = Progress(self._state, self._debts)
         self._blame = Poison(self._state)
         self._snapshots = Snapshots(self._state, self._lane_table, Recall(self._state, self._debts), self.capture)

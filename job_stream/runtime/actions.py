@@ -14,7 +14,7 @@ from ..ranks.cluster import Cluster
 from ..workers.worker import KEEPER
 from .outgoing import Outgoing
 from .reports import Reporter, tell_stalled
-from .shell import Shell
+from .shell import GivenUp, Shell
 
 __all__ = ["Actions"]
 
@@ -39,6 +39,7 @@ class Actions:
         self._source = shell.source
         self._failures = shell.failures
         self._fail = shell.fail
+        self._is_live = shell.is_live
         self._joined = joined
         self._outgoing = outgoing
         self._reporter = reporter
@@ -112,6 +113,8 @@ class Actions:
     def _give_up(self, action: m.Fail) -> None:
         if action.final:
             self._fail(self._reporter.last_straw(action))
+        elif self._is_live:
+            self._mailbox.deliveries.put(GivenUp(action, self._reporter.last_straw(action)))
         else:
             self._failures += self._reporter.given_up(action)
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
+from ..engine import messages
+from ..errors import StageError
 from ..memory.buffers import Buffers
 from ..memory.words import SharedWords
 from ..observe.observer import Watchers
@@ -15,7 +17,14 @@ from .shutdown import Mailbox, Shutdown
 if TYPE_CHECKING:
     from ..checkpoints.saver import Saver
 
-__all__ = ["FailRun", "Shell"]
+__all__ = ["FailRun", "GivenUp", "Shell"]
+
+
+class GivenUp(NamedTuple):
+    """Among deliveries, of a live source: items that were given up, and why."""
+
+    action: messages.Fail
+    error: StageError
 
 
 class FailRun(Protocol):
@@ -39,6 +48,7 @@ class Shell(NamedTuple):
         failures: where items are noted that were skipped.
         limits: the time limits of the stages, in seconds.
         fail: ends the run with an error.
+        is_live: what is given up is told of, and not noted among the failures.
     """
 
     mailbox: Mailbox
@@ -52,3 +62,4 @@ class Shell(NamedTuple):
     failures: list[Failure]
     limits: list[float]
     fail: FailRun
+    is_live: bool = False
