@@ -20,6 +20,7 @@ from .messages import (
     Event,
     Heard,
     KeeperLost,
+    LaneForked,
     LaneLost,
     Lend,
     Nothing,
@@ -49,8 +50,9 @@ def _heard(event: Heard) -> tuple[Any, ...]:
 
 
 HEADS: dict[type, Callable[[Any], Any]] = {
-    SourceGave: itemgetter(1), Repaid: _repaid, Returned: _whole, LaneLost: _whole, Answered: itemgetter(0, 3),
-    KeeperLost: _whole, ResultsTaken: _whole, Save: _whole, Nothing: _whole, Heard: _heard, RankLost: _whole,
+    SourceGave: itemgetter(1), Repaid: _repaid, Returned: _whole, LaneForked: _whole, LaneLost: _whole,
+    Answered: itemgetter(0, 3), KeeperLost: _whole, ResultsTaken: _whole, Save: _whole, Nothing: _whole,
+    Heard: _heard, RankLost: _whole,
 }  # fmt: skip
 """What is kept of an event: all of it that is no payload."""
 
