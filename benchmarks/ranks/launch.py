@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 import uuid
 from collections.abc import Iterator
 from functools import cache
@@ -105,10 +106,14 @@ def environment(mark: str) -> dict[str, str]:
 
 def end_marked(mark: str) -> None:
     """Kill what bears the mark, until nothing does: a rank may just be starting another process."""
-    while found := list(marked(mark)):
+    clear = 0
+    while clear < 2:  # one that is about to become another program has no environment for a moment
+        found = list(marked(mark))
+        clear = 0 if found else clear + 1
         for pid in found:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
+        time.sleep(0.01)
 
 
 def marked(mark: str) -> Iterator[int]:

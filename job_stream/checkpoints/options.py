@@ -1,6 +1,7 @@
 """Whether a stream has checkpoints, as keywords and the environment say.
 
-Every stream asks, and most have none. So what writes them is loaded by those that have.
+Every stream asks, and most have none. So what writes them is loaded by those that have. But not what answers signals:
+it has to stand before the script's own exit functions, to be there as long as these are.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ from ..ground.environment import CHECKPOINT
 from ..ground.texts import shorten
 from ..stream.checks import is_seconds
 from ..stream.plan import Plan
+from .signals import handling_stop_signals, stand_by, stop_at_once
+from .stopping import TimeLimit
 
 if TYPE_CHECKING:
     from .saver import Saver
@@ -58,8 +61,6 @@ class Checkpointing:
         self._interval_s = float(interval_s)
         self._limit_s = None if limit_s is None else float(limit_s)
         if self.path is not None:
-            from .signals import stand_by
-
             stand_by()
 
     @context
@@ -98,8 +99,6 @@ class Checkpointing:
 
     def _saver(self, path: str, plan: Plan, journal: str) -> Saver:
         from .saver import Saver
-        from .signals import handling_stop_signals, stop_at_once
-        from .stopping import TimeLimit
 
         with handling_stop_signals(stop_at_once):
             return Saver(path, self._interval_s, TimeLimit(self._limit_s), plan, journal)
@@ -125,6 +124,4 @@ def _whole(path: str) -> str:
 
 def ignoring_stop_signals() -> AbstractContextManager[None]:
     """Within, a rank other than the primary stays when it is asked to end, since the primary has to save first."""
-    from .signals import handling_stop_signals
-
     return handling_stop_signals(lambda number, frame: None)

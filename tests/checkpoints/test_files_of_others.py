@@ -49,8 +49,12 @@ def plant_fifo(path: Path) -> None:
 
 
 def plant_socket(path: Path) -> None:
-    with socket.socket(socket.AF_UNIX) as made:
-        made.bind(str(path))
+    folder = os.open(path.parent, os.O_RDONLY)  # the name of a socket may not be long
+    try:
+        with socket.socket(socket.AF_UNIX) as made:
+            made.bind(f"/proc/self/fd/{folder}/{path.name}")
+    finally:
+        os.close(folder)
 
 
 def plant_dangling_link(path: Path) -> None:

@@ -736,3 +736,16 @@ def test_the_user_may_say_how_many_threads_numeric_libraries_have(start, monkeyp
     monkeypatch.setenv("OMP_NUM_THREADS", "2")
     monkeypatch.setenv("OPENBLAS_NUM_THREADS", "2")
     assert start(BLAS_SCRIPT).ended().out.split() == ["{2}", "True"]
+
+
+def test_items_that_wait_for_each_other_get_a_worker_each_however_many_there_are(tmp_path):
+    """More workers than are started without a question, though nothing is known of what an item takes."""
+    w = Work(range(24), cpus=24)
+
+    @w.job
+    def meet(number):
+        (tmp_path / str(number)).touch()
+        wait_until(lambda: len(os.listdir(tmp_path)) == 24, "the others")
+        return number
+
+    assert sorted(w.run()) == list(range(24))
