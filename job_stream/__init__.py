@@ -32,7 +32,7 @@ from .invoke import invoke
 
 if TYPE_CHECKING:
     from .checkpoints.file import CheckpointInfo
-    from .futures.pool import Pool
+    from .futures.workerpool import Pool
 
 __version__ = "0.1.0"
 __all__ = [
@@ -45,7 +45,7 @@ def __getattr__(name: str) -> Any:
     """``Pool`` is loaded when it is asked for: who only runs a stream has no use for it."""
     if name != "Pool":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from .futures.pool import Pool
+    from .futures.workerpool import Pool
 
     return Pool
 

@@ -1,8 +1,8 @@
 """Executors over lanes and ranks, with the futures of the standard library.
 
-``executor`` is the public face, ``service`` the live run behind it. ``calls`` is what travels: it is packed in the
-thread that submits, unpacked and called in lanes, and what comes back is given to a future (``tickets``) in the thread
-of the run. ``script`` has a script run on rank 0 alone, while the others serve its executors.
+``executor`` and ``workerpool`` are the public faces, ``service`` the live run behind them. Calls are packed in the
+thread that submits (``packer``) and made in lanes (``performer``). What comes back (``outcomes``) is given to a future
+(``tickets``) in the thread of the run. ``script`` has a script run on rank 0 alone, while others serve its executors.
 
 May import all up to ``runtime``; nothing below knows of it.
 """

@@ -13,7 +13,7 @@ from threading import RLock
 from typing import Any
 
 from ..errors import LaneDied
-from .calls import SOME_S, Some
+from .stretches import SOME_S, Some
 
 __all__ = ["Bulk"]
 

@@ -25,7 +25,9 @@ from ..stream.checks import policy_of
 from ..stream.plan import Plan, Policy
 from ..stream.recorder import Recording
 from ..workers.streams import occupy
-from .calls import Packed, Packer, Performer, Pickle, name_of
+from .packer import Packed, Packer, Pickle
+from .performer import Performer
+from .stretches import name_of
 from .tickets import FutureTicket, broken_by
 
 __all__ = ["CLOSED", "Caller", "Order", "Service", "close_all", "failed", "serve"]

@@ -54,7 +54,7 @@ __all__ = ["Runtime"]
 Handle = Callable[[list[Any], int | None], None]
 
 
-class Live(Protocol):
+class Inlet(Protocol):
     """A source that others put items into (``live``)."""
 
     def bind(self, stow: Callable[[Parts], Blob], post: Callable[[Any], None], wake: Callable[[], None]) -> Pulling: ...
@@ -92,7 +92,7 @@ class Runtime:
     def __init__(self, plan: Plan, source: InitialWork, failures: list[Failure], cpus: int | None, seed: int | None,
                  drop: bool, saver: Saver | None = None, saved_elsewhere: bool = False,
                  joining: Callable[[], Cluster] = cluster, observers: Sequence[Observer] = (),
-                 live: Live | None = None, total: int | None = None, buffer: int | None = None) -> None:  # fmt: skip
+                 live: Inlet | None = None, total: int | None = None, buffer: int | None = None) -> None:  # fmt: skip
         self.plan = plan
         self._source = source
         self._cpus = cpus

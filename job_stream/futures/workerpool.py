@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from ..ranks.world import rank_of
 from ..stream.checks import is_whole
 from .bulk import Bulk
-from .calls import Star
 from .service import CLOSED, Order
+from .stretches import Star
 from .without import Elsewhere, service_for
 
 if TYPE_CHECKING:
