@@ -268,7 +268,7 @@ def test_a_plain_stream_loads_nothing_that_it_does_not_need() -> None:
     """Each module that is loaded for nothing is paid for by every script, and on every rank."""
     source = f"""
         import sys
-        sys.path[:] = {sys.path!r}
+        sys.path[:] = {[str(REPOSITORY), *sys.path]!r}
         import job_stream
         assert job_stream.map(abs, [-1], cpus=1) == [1]
         print(*sys.modules)
