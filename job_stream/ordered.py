@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from .errors import JobStreamError, PlanError
 from .ground.texts import shorten
-from .iteration import AsyncResults, Results
+from .iteration import Results
 from .runtime.source import InitialWork, Zipped, is_sequence
 from .stream.checks import check_answers, name_of
 from .stream.plan import Plan
@@ -17,6 +17,7 @@ from .work import Work
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
+    from .awaiting import AsyncResults
     from .checkpoints.saver import Saver
     from .keywords import WorkKeywords
     from .values import Args
@@ -117,6 +118,8 @@ def imap(func: Callable[..., R], *sequences: Iterable[Any], ordered: bool = True
 def aimap(func: Callable[..., R], *sequences: Iterable[Any], ordered: bool = True, buffer: int | None = None,
           **workKwargs: Unpack[WorkKeywords]) -> AsyncResults:  # fmt: skip
     """The same for ``async for``: the event loop is never blocked, and cancelling the task ends the run."""
+    from .awaiting import AsyncResults  # loads asyncio
+
     work = _mapped("aimap", func, sequences, dict(workKwargs), ordered)
     return AsyncResults(lambda: work.results(buffer))
 

@@ -16,7 +16,7 @@ from .evaluate.context import current
 from .evaluate.failures import describe
 from .ground.suggestions import did_you_mean
 from .ground.texts import shorten
-from .iteration import BUFFER, AsyncResults, Results
+from .iteration import BUFFER, Results
 from .runtime.handlers import Handlers
 from .runtime.reports import RunCancelled, summary
 from .runtime.source import InitialWork, fresh
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self, Unpack
 
+    from .awaiting import AsyncResults
     from .checkpoints.saver import Handle, Saver
     from .keywords import FrameKeywords, JobKeywords, MainKeywords, OnError, StageKeywords, StoreKeywords
     from .runtime.runtime import Runtime
@@ -312,6 +313,8 @@ class Work:
         return self.results()
 
     def __aiter__(self) -> AsyncResults:
+        from .awaiting import AsyncResults  # loads asyncio
+
         return AsyncResults(self.results)
 
     def results(self, buffer: int | None = None) -> Results:

@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Callable
+from copy import copy
 from typing import Any, NamedTuple
 
 from ..errors import PayloadError
 from ..ground.texts import said
-from ..memory.volumes import Address, Contents, Shelf, Volume
-from .shelving import VOLUME_BYTES, dumped
+from ..memory.volumes import VOLUME_BYTES, Address, Contents, Shelf, Volume
+from .shelving import dumped
 from .stretches import name_of
 
 __all__ = ["Packed", "Packer", "Pickle", "SentCall"]
@@ -75,6 +76,12 @@ class Packer:
     def __init__(self, initializer: Callable[..., Any] | None, initargs: tuple[Any, ...]) -> None:
         self._shelf = Shelf()
         self._setup = None if initializer is None else self._dumps((initializer, initargs), [])
+
+    def with_shelf(self, shelf: Shelf) -> Packer:
+        """The same, with another place for what is large."""
+        packer = copy(self)
+        packer._shelf = shelf
+        return packer
 
     def packed(self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Packed:
         """A call.

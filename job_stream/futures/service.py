@@ -17,6 +17,7 @@ from weakref import WeakSet
 from ..errors import PayloadError
 from ..ground.environment import CHECKPOINT
 from ..memory.volumes import Volume
+from ..ranks.world import size_of
 from ..runtime.live import LiveRun
 from ..runtime.runtime import Runtime
 from ..runtime.source import InitialWork
@@ -30,7 +31,7 @@ from .performer import Performer
 from .stretches import name_of
 from .tickets import FutureTicket, broken_by
 
-__all__ = ["CLOSED", "Caller", "Order", "Service", "close_all", "failed", "serve"]
+__all__ = ["CLOSED", "Caller", "Order", "Service", "close_all", "failed", "gives_way", "serve"]
 
 LOOK_S = 0.1
 LOOKED_S = 5.0
@@ -87,6 +88,8 @@ class Service:
         self._carries = False
         self._is_closed = False
         _say_without_checkpoint()
+        if size_of() > 1:
+            give_way()
         occupy()
         self._run = LiveRun(order.plan(), order.lanes, order.seed, self._broke_down, tuple(order) if is_alone else None,
                             order.calls is not None)  # fmt: skip
@@ -105,8 +108,10 @@ class Service:
         """Seconds that calls of a function take; None: not known yet."""
         return self._run.source.cost_of(kind)
 
-    def call(self, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Future[Any]:
-        """Has a call made; its future, which also gets what keeps the call from travelling.
+    def call(self, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any],
+             packer: Packer | None = None) -> Future[Any]:  # fmt: skip
+        """Has a call made; its future, which also gets what keeps the call from travelling. ``packer``: another than
+        its own.
 
         Raises:
             RuntimeError: no more are taken.
@@ -114,7 +119,7 @@ class Service:
         """
         self.check()
         try:
-            packed = self.packer.packed(fn, args, kwargs)
+            packed = (packer or self.packer).packed(fn, args, kwargs)
         except PayloadError as error:
             return failed(error)
         return self.submit(packed)
@@ -187,6 +192,20 @@ class Service:
     def _broke_down(self, error: BaseException) -> BaseException:
         self.broken = self.broken or broken_by(error, "its run has failed")
         return self.broken
+
+
+_idle: list[Callable[[], object]] = []
+
+
+def gives_way(end: Callable[[], object]) -> None:
+    """Has a run that is kept without use be ended by this function where another is to begin and must wait for it."""
+    _idle.append(end)
+
+
+def give_way() -> None:
+    """Ends what is kept without use."""
+    for end in _idle:
+        end()
 
 
 @cache

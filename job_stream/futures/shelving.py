@@ -9,10 +9,7 @@ from typing import Any
 
 from ..memory.volumes import Address, Contents, Shelf, Volume, array_of, contents_of
 
-__all__ = ["VOLUME_BYTES", "Shelving", "array_at", "dumped", "reading"]
-
-VOLUME_BYTES = 1 << 20
-"""Arrays from this size on are put into volumes."""
+__all__ = ["Shelving", "array_at", "dumped", "reading"]
 
 
 class Shelving:
@@ -25,15 +22,17 @@ class Shelving:
 
     def reducer_override(self, what: Any) -> Any:
         numpy = sys.modules.get("numpy")
-        if numpy is None or type(what) is not numpy.ndarray or what.nbytes < VOLUME_BYTES or what.dtype.hasobject:
+        if numpy is None or type(what) not in (numpy.ndarray, numpy.memmap):
+            return self._other(what)
+        if what.nbytes < self._shelf.array_bytes or what.dtype.hasobject:
             return self._other(what)
         is_fortran = what.flags.f_contiguous and not what.flags.c_contiguous
         if not (is_fortran or what.flags.c_contiguous):
             return self._other(what)
         flat = what.T if is_fortran else what
-        volume = self._shelf.put(memoryview(flat.reshape(-1).view(numpy.uint8)))
+        volume = self._shelf.put_array(what, memoryview(flat.reshape(-1).view(numpy.uint8)))
         self._volumes.append(volume)
-        return array_at, (volume.address, what.dtype, what.shape, is_fortran)
+        return array_at, (volume.address, what.dtype, what.shape, is_fortran, self._shelf.is_read_only)
 
     def _other(self, what: Any) -> Any:
         return NotImplemented

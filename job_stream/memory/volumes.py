@@ -15,12 +15,17 @@ import os
 import threading
 from typing import Any, NamedTuple
 from uuid import uuid4
-from weakref import WeakValueDictionary, finalize
+from weakref import WeakValueDictionary, finalize, ref
 
 from ..ground.forks import MEMORY_FILE, own
 from ..ground.limits import explained
 
-__all__ = ["Address", "Contents", "Shelf", "Unreachable", "Volume", "array_of", "contents_of"]
+__all__ = [
+    "VOLUME_BYTES", "Address", "Contents", "LentShelf", "Shelf", "Unreachable", "Volume", "array_of", "contents_of",
+]  # fmt: skip
+
+VOLUME_BYTES = 1 << 20
+"""Arrays from this size on are put into volumes, unless told otherwise."""
 
 Contents = dict[str, Any]
 """The contents of volumes by name, where they travel with what refers to them."""
@@ -80,7 +85,15 @@ def _close(fd: int, pid: int) -> None:
 
 
 class Shelf:
-    """The volumes of this process, by digest. Any thread may use it."""
+    """The volumes of this process, by digest. Any thread may use it.
+
+    Attributes:
+        array_bytes: arrays from this size on belong here.
+        is_read_only: whoever is given an array cannot write to it; otherwise that writes to a copy of their own.
+    """
+
+    array_bytes = VOLUME_BYTES
+    is_read_only = False
 
     def __init__(self) -> None:
         self._volumes: WeakValueDictionary[tuple[bytes, int], Volume] = WeakValueDictionary()
@@ -96,6 +109,40 @@ class Shelf:
             if volume is None:
                 volume = self._volumes[key] = Volume(data)
             return volume
+
+    def put_array(self, array: Any, data: memoryview) -> Volume:
+        """The volume of an array that has these contents."""
+        return self.put(data)
+
+
+class LentShelf(Shelf):
+    """A shelf for a time in which nobody writes to the arrays: each is known again by its identity, which saves a look
+    at all of it, and has its volume for as long as it is there.
+
+    Args:
+        array_bytes, is_read_only: as for ``Shelf``.
+    """
+
+    def __init__(self, array_bytes: int, is_read_only: bool) -> None:
+        super().__init__()
+        self.array_bytes = array_bytes
+        self.is_read_only = is_read_only
+        self._known: dict[int, tuple[ref[Any], Volume]] = {}
+        self._entry = threading.Lock()
+
+    def put_array(self, array: Any, data: memoryview) -> Volume:
+        key = id(array)
+        with self._entry:
+            found = self._known.get(key)
+            if found is None or found[0]() is not array:
+                found = self._known[key] = ref(array, lambda gone: self._forget(key, gone)), Volume(data)
+            return found[1]
+
+    def _forget(self, key: int, gone: ref[Any]) -> None:
+        """An array is gone; another may have its place by now."""
+        found = self._known.get(key)
+        if found is not None and found[0] is gone:
+            del self._known[key]
 
 
 def contents_of(address: Address, given: Contents | None) -> Any:
@@ -119,8 +166,11 @@ def contents_of(address: Address, given: Contents | None) -> Any:
         os.close(fd)
 
 
-def array_of(buffer: Any, dtype: Any, shape: tuple[int, ...], is_fortran: bool) -> Any:
+def array_of(buffer: Any, dtype: Any, shape: tuple[int, ...], is_fortran: bool, is_read_only: bool) -> Any:
     """The array that a buffer holds."""
     import numpy
 
-    return numpy.frombuffer(buffer, dtype).reshape(shape, order="F" if is_fortran else "C")
+    array = numpy.frombuffer(buffer, dtype).reshape(shape, order="F" if is_fortran else "C")
+    if is_read_only:
+        array.flags.writeable = False
+    return array
