@@ -236,15 +236,22 @@ class LiveSource:
     # the thread of the run --------------------------------------------------------------------------------------------
 
     def ended(self, outcomes: list[Any], position: int) -> None:
-        """Items have come to their ends; ``outcomes`` are pairs of seconds and what their tickets are given."""
-        for number, (seconds, outcome) in enumerate(outcomes, position):
+        """Items have come to their ends; ``outcomes`` are pairs of seconds and what their tickets are given, and None
+        where one was skipped."""
+        for number, told in enumerate(outcomes, position):
             left = self._under_way[number]
-            self._learn(left.kind, seconds)
-            again = left.ticket.end(outcome)
-            if again is not None:
-                self._put_again(again)
+            if told is None:
+                left.ticket.give_up(_skipped())
+            else:
+                self._end(left, *told)
             self._leave(number)
         self._go_on()
+
+    def _end(self, left: _UnderWay, seconds: float, outcome: Any) -> None:
+        self._learn(left.kind, seconds)
+        again = left.ticket.end(outcome)
+        if again is not None:
+            self._put_again(again)
 
     def given_up(self, fail: Fail, error: StageError) -> None:
         """Items have ended their workers too often, or ran out of time."""
@@ -275,6 +282,11 @@ class LiveSource:
         if before is None and len(self._costs) >= KINDS:
             self._costs.clear()
         self._costs[kind] = seconds if before is None else before + LEARN * (seconds - before)
+
+
+def _skipped() -> StageError:
+    reason = "what is called did not even give the error that it raised, so it was skipped"
+    return StageError("call", "<an item>", reason)
 
 
 class LiveRun:

@@ -8,7 +8,6 @@ import re
 import signal
 import sys
 import threading
-import time
 from concurrent import futures
 from pathlib import Path
 
@@ -542,12 +541,3 @@ def test_a_script_that_is_killed_leaves_nothing(start):
     wait_until(lambda: "there" in script.out.read_text(), "the first call")
     script.process.kill()
     script.process.wait()
-
-
-def test_an_executor_without_work_takes_no_time():
-    with Executor(2) as executor:
-        executor.submit(square, 3).result()
-        before, since = time.process_time(), time.monotonic()
-        while time.monotonic() < since + 2:
-            time.sleep(0.5)
-        assert time.process_time() - before < 0.05

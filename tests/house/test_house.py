@@ -176,7 +176,8 @@ def test_the_links_of_the_readme_lead_somewhere() -> None:
 # --- the reference ----------------------------------------------------------------------------------------------------
 
 
-PUBLIC = [f"job_stream{name}" for name in ("", ".inline", ".common", ".errors", ".keywords", ".baked", ".futures", ".joblib")]
+MODULES = ("", ".inline", ".common", ".errors", ".keywords", ".baked", ".futures", ".joblib")
+PUBLIC = [f"job_stream{name}" for name in MODULES]
 
 
 @pytest.mark.parametrize("name", PUBLIC)
