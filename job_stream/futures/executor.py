@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..stream.checks import is_whole, seed_of
 from .service import Order
+from .telling import Wanted, tells
 from .without import service_for
 
 if TYPE_CHECKING:
@@ -50,6 +51,9 @@ class Executor(futures.Executor):
         timeout: seconds that a call may take, from its begin; then its worker is ended, and the future gets a
             ``StageTimeout``.
         seed: of the generators that ``rng()`` gives in calls.
+        progress: who is told how far the calls are: a function, which gets a ``CallProgress`` ten times a second at
+            most and once at the end, in a thread of its own; or standard error: 'bar' is a line that is written anew, 'log'
+            a line now and then, True the first in a terminal and otherwise the second. None: nobody.
 
     Raises:
         ValueError: max_workers is not above 0.
@@ -71,11 +75,12 @@ class Executor(futures.Executor):
         retries: int = 0,
         timeout: float | None = None,
         seed: int | None = None,
+        progress: Wanted = None,
     ) -> None:
         if max_workers is not None and not is_whole(max_workers, 1):
             raise ValueError(f"max_workers must be greater than 0 and a whole number, not {max_workers!r}")
         order = Order(max_workers and int(max_workers), seed_of(seed), retries, timeout)
-        self._service = service_for(order, initializer, initargs, self)
+        self._service = service_for(order, initializer, initargs, self, tells(progress))
 
     @property
     def num_workers(self) -> int:

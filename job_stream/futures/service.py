@@ -29,6 +29,7 @@ from ..workers.streams import occupy
 from .packer import Packed, Packer, Pickle
 from .performer import Performer
 from .stretches import name_of
+from .telling import Tell, Telling
 from .tickets import FutureTicket, broken_by
 
 __all__ = ["CLOSED", "Caller", "Order", "Service", "close_all", "failed", "gives_way", "serve"]
@@ -75,13 +76,14 @@ class Service:
         order: how.
         initializer, initargs: of lanes.
         is_alone: the script runs on this rank alone, and the others wait to be told what to serve.
+        tell: is told how far the calls are; None: nobody is.
 
     Attributes:
         broken: why no call can be made any more.
     """
 
     def __init__(self, order: Order, initializer: Callable[..., Any] | None, initargs: tuple[Any, ...],
-                 is_alone: bool) -> None:  # fmt: skip
+                 is_alone: bool, tell: Tell | None = None) -> None:  # fmt: skip
         self.broken: BrokenExecutor | None = None
         self.packer = Packer(initializer, initargs)
         self._pid = os.getpid()
@@ -93,6 +95,7 @@ class Service:
         occupy()
         self._run = LiveRun(order.plan(), order.lanes, order.seed, self._broke_down, tuple(order) if is_alone else None,
                             order.calls is not None)  # fmt: skip
+        self._telling = None if tell is None else Telling(self._run, tell)
         _endings.add(self)
 
     @property
@@ -173,6 +176,8 @@ class Service:
         """Waits for the end of the run."""
         if self._pid == os.getpid() and not self._run.is_own_thread():
             self._run.join()
+            if self._telling is not None:
+                self._telling.join()
 
     def terminate(self) -> None:
         """Ends the run at once."""

@@ -12,6 +12,7 @@ from ..evaluate.context import current
 from ..ranks.world import rank_of
 from ..runtime.together import is_elsewhere, is_kept_to_primary
 from .service import CLOSED, Order, Service, serve
+from .telling import Tell
 
 __all__ = ["AtOnce", "Elsewhere", "service_for"]
 
@@ -137,15 +138,15 @@ class Elsewhere:
 
 
 def service_for(order: Order, initializer: Callable[..., Any] | None, initargs: tuple[Any, ...],
-                owner: object) -> Service | AtOnce | Elsewhere:  # fmt: skip
-    """What makes calls here, until ``owner`` is forgotten at the latest."""
+                owner: object, tell: Callable[[], Tell] | None = None) -> Service | AtOnce | Elsewhere:  # fmt: skip
+    """What makes calls here, until ``owner`` is forgotten at the latest. ``tell`` makes what is told how far it is."""
     if initializer is not None and not callable(initializer):
         raise TypeError("initializer must be a callable")
     if current() is not None:
         return AtOnce(order, initializer, initargs)
     if is_elsewhere():
         return Elsewhere(order)
-    service = Service(order, initializer, initargs, is_kept_to_primary())
+    service = Service(order, initializer, initargs, is_kept_to_primary(), None if tell is None else tell())
     finalize(owner, service.finish).atexit = False
     return service
 

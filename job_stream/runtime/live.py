@@ -160,6 +160,12 @@ class LiveSource:
         """Whether nothing waits and nothing is under way."""
         return not (self._items or self._under_way)
 
+    @property
+    def counts(self) -> tuple[int, int]:
+        """Items that have come to their ends, and all that there were; those that were withdrawn are among neither."""
+        with self._lock:
+            return self._position - len(self._under_way), self._position + len(self._items)
+
     def cost_of(self, kind: Any) -> float | None:
         """Seconds that an item of this kind takes; None: not known yet."""
         return self._costs.get(kind)
@@ -331,6 +337,11 @@ class LiveRun:
     @property
     def is_alive(self) -> bool:
         return self._thread.is_alive()
+
+    @property
+    def counts(self) -> tuple[int, int, int]:
+        """Items that have come to their ends, all that there were, and lanes."""
+        return *self.source.counts, self.source.lanes
 
     def is_own_thread(self) -> bool:
         """Whether the caller runs in the thread of the run, and so cannot wait for its end."""
