@@ -144,6 +144,12 @@ class _Map(Work):
         self._recording.map(function, name)
         self._ordered = ordered
 
+    def _check_iterable(self) -> None:
+        super()._check_iterable()
+        if self._ordered and self._checkpoint.path is not None:
+            raise PlanError("results that were not taken have no order when a run goes on from a checkpoint: give "
+                            "ordered=False, or checkpointFile=False")  # fmt: skip
+
     def _arranged(self, steps: Iterator[tuple[list[Any], int | None]]) -> Iterator[list[Any]]:
         if not self._ordered:
             yield from super()._arranged(steps)

@@ -322,13 +322,14 @@ class Work:
 
         The run begins at once, and ends with its last result, or when this is closed or forgotten: by ``break``, or by
         an exception in the loop. What is under way then is dropped. On other ranks than the primary there are no
-        results.
+        results. With a checkpoint, a result counts as taken when the next one is asked for; another run gives those
+        that were not.
 
         Args:
             buffer: so many results may wait, or somewhat more, before the workers pause; by default 10,000.
 
         Raises:
-            PlanError: results go to a function, there is a checkpoint, or another iteration is under way.
+            PlanError: results go to a function, or another iteration is under way.
         """
         self._check_iterable()
         if buffer is not None and not is_whole(buffer, 1):
@@ -347,9 +348,6 @@ class Work:
         before = self._iteration() if self._iteration is not None else None
         if last is not None:
             raise PlanError(f"its results go to {last.name!r}: leave that out, or call run() instead of iterating")
-        if self._checkpoint.path is not None:
-            raise PlanError("an iteration writes no checkpoints: put what is done with a result into a result "
-                            "function, or give checkpointFile=False")  # fmt: skip
         if before is not None and not before.is_over:
             raise PlanError("this Work is being iterated over already: close that iteration first, or make another")
 
@@ -364,18 +362,33 @@ class Work:
             yield []
             yield self._run_in_job(plan, handlers, False)
             return
-        with suppress(Terminated, RunCancelled), throughout(plan) as self._joining:
+        with suppress(Terminated, RunCancelled), self._checkpoint.claimed(), throughout(plan) as self._joining:
             if is_elsewhere():
                 yield []
                 self._run_elsewhere(plan, False)
                 return
-            source = InitialWork([*handlers.initial_parts(), self._fresh_work()])
-            yield from self._iterated_here(plan, source, buffer)
+            saver = self._checkpoint.saver(plan, "call")
+            if saver is None:
+                source = InitialWork([*handlers.initial_parts(), self._fresh_work()])
+                yield from self._iterated_here(plan, source, buffer)
+            else:
+                yield from self._iterated_saved(plan, handlers, buffer, saver)
 
-    def _iterated_here(self, plan: Plan, source: InitialWork, buffer: int) -> Iterator[list[Any]]:
+    def _iterated_saved(self, plan: Plan, handlers: Handlers, buffer: int, saver: Saver) -> Iterator[list[Any]]:
+        """With checkpoints, from the one that is there if there is one."""
+        saver.stop_if_ended()
+        with closing(saver):
+            source = self._begun_saved(handlers, saver)
+            with saver.signals():
+                yield from self._iterated_here(plan, source, buffer, saver)
+                saver.stop_if_asked()
+                saver.finish()
+
+    def _iterated_here(self, plan: Plan, source: InitialWork, buffer: int,
+                       saver: Saver | None = None) -> Iterator[list[Any]]:  # fmt: skip
         from .runtime.runtime import Runtime
 
-        runtime = Runtime(plan, source, self.failures, self._cpus, self._seed, False, joining=self._joining,
+        runtime = Runtime(plan, source, self.failures, self._cpus, self._seed, False, saver, joining=self._joining,
                           buffer=buffer)  # fmt: skip
         self._runtime = runtime
         with closing(runtime.iterate()) as steps:
@@ -421,11 +434,7 @@ class Work:
         """Runs with checkpoints, from the one that is there if there is one."""
         saver.stop_if_ended()
         with closing(saver):
-            with saver.signals(), saver.stoppable():
-                source = InitialWork([*saver.initial_parts(handlers.initial_parts), self._fresh_work()])
-                saver.begin(tuple(part.length for part in source.parts))
-            self.failures += saver.failures
-            saver.failures = self.failures
+            source = self._begun_saved(handlers, saver)
             with saver.signals():
                 self._run_in_parallel(plan, source, handlers.taker(), drop, saver)
                 saver.stop_if_asked()
@@ -433,6 +442,15 @@ class Work:
                     outcome = self._outcome(handlers)
                 saver.finish()
         return outcome
+
+    def _begun_saved(self, handlers: Handlers, saver: Saver) -> InitialWork:
+        """The initial work of a run with checkpoints, which has been found to fit."""
+        with saver.signals(), saver.stoppable():
+            source = InitialWork([*saver.initial_parts(handlers.initial_parts), self._fresh_work()])
+            saver.begin(tuple(part.length for part in source.parts))
+        self.failures += saver.failures
+        saver.failures = self.failures
+        return source
 
     def _outcome(self, handlers: Handlers) -> Any:
         if self.failures:

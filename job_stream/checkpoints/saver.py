@@ -216,6 +216,19 @@ class Saver:
         self._taken += count
         self._marks.append((self._taken, journal.mark()))
 
+    def delivered(self, values: list[Any]) -> Iterator[list[Any]]:
+        """The same for who asks for one result after the other: each counts as taken when the next is asked for."""
+        journal = self._opened()
+        assert isinstance(journal, CallJournal)
+        self._await_first()
+        self._stop_here()
+        for value in journal.begin(values):
+            self._stop_here()
+            yield [value]
+            journal.handled()
+        self._taken += len(values)
+        self._marks.append((self._taken, journal.mark()))
+
     def _await_first(self) -> None:
         """Waits until there is a checkpoint. A signal that comes just before a wait without end would be noticed only
         after it.

@@ -52,8 +52,8 @@ class Executor(futures.Executor):
             ``StageTimeout``.
         seed: of the generators that ``rng()`` gives in calls.
         progress: who is told how far the calls are: a function, which gets a ``CallProgress`` ten times a second at
-            most and once at the end, in a thread of its own; or standard error: 'bar' is a line that is written anew, 'log'
-            a line now and then, True the first in a terminal and otherwise the second. None: nobody.
+            most and once at the end, in a thread of its own; or standard error: 'bar' is a line that is written anew,
+            'log' a line now and then, True the first in a terminal and otherwise the second. None: nobody.
 
     Raises:
         ValueError: max_workers is not above 0.

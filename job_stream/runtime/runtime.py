@@ -174,7 +174,8 @@ class Runtime:
 
     def iterate(self) -> Generator[tuple[list[Any], int | None], None, None]:
         """Runs the stream; gives lists of results as they come, with the position of the first where the stream is
-        ordered; before the first, when it has begun, an empty one. Closing this ends the run at once.
+        ordered and has no checkpoints; before the first, when it has begun, an empty one. With checkpoints the lists
+        have one result each. Closing this ends the run at once.
 
         Raises:
             the exception that ended the run.
@@ -183,7 +184,12 @@ class Runtime:
             self._begin()
             yield [], None
             while (delivery := self._next_of_results()) is not None:
-                yield self._unpacked(delivery), delivery.base
+                values = self._unpacked(delivery)
+                if self._saver is None:
+                    yield values, delivery.base
+                else:
+                    for some in self._saver.delivered(values):
+                        yield some, None
                 self._take(delivery)
         except BaseException as error:
             if not isinstance(error, GeneratorExit) and self._shutdown.raised(error) and self._cluster is not None:

@@ -148,9 +148,9 @@ def test_one_iteration_at_a_time():
     assert len(list(w)) == 10
 
 
-def test_an_iteration_writes_no_checkpoints(tmp_path):
-    with pytest.raises(PlanError, match="checkpointFile=False"):
-        iter(doubling([1], checkpointFile=tmp_path / "checkpoint"))
+def test_an_ordered_iteration_has_no_checkpoints(tmp_path):
+    with pytest.raises(PlanError, match="ordered=False"):
+        imap(abs, [1], checkpointFile=tmp_path / "checkpoint")
 
 
 @pytest.mark.parametrize("buffer", [0, 1.5, True])
