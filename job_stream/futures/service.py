@@ -164,7 +164,7 @@ class Service:
 
     def withdraw(self) -> None:
         """Cancels what no lane has been given. Calls of which lanes could have had the first ones are not all lost."""
-        self._run.source.has_looked.wait(LOOKED_S)
+        self._run.source.await_look(LOOKED_S)
         self._withdraw()
 
     def _withdraw(self) -> None:

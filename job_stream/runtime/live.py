@@ -101,14 +101,13 @@ class LiveSource:
     Attributes:
         lanes: how many there are, on all ranks; known once the run has begun.
         has_begun: comes when it has.
-        has_looked: comes when the engine has taken the first of what waits.
     """
 
     def __init__(self, is_one_by_one: bool = False) -> None:
         self._most = 1 if is_one_by_one else PARCEL_ITEMS
         self.lanes = 1
         self.has_begun = threading.Event()
-        self.has_looked = threading.Event()
+        self._has_looked = threading.Event()
         self._lock = threading.Lock()
         self._items: deque[Item] = deque()
         self._under_way: dict[int, _UnderWay] = {}
@@ -141,6 +140,13 @@ class LiveSource:
             self._is_closed = True
         self._wake()
 
+    def await_look(self, timeout_s: float) -> None:
+        """Waits until the engine has taken what it could use of what waits."""
+        self._has_looked.clear()
+        if self._items:
+            self._wake()
+            self._has_looked.wait(timeout_s)
+
     def withdraw(self) -> list[Ticket]:
         """Takes back all that no lane has been given."""
         with self._lock:
@@ -153,6 +159,7 @@ class LiveSource:
             self._is_closed = True
             tickets = [each.ticket for each in self._under_way.values()]
             self._under_way.clear()
+        self._has_looked.set()
         return tickets + self.withdraw()
 
     @property
@@ -192,10 +199,15 @@ class LiveSource:
         gave = self.overdue()
         if gave is not None:
             self._post(gave)
-        self.has_looked.set()
 
     def overdue(self) -> SourceGave | None:
         """What the engine has asked for, if there is something now."""
+        try:
+            return self._taken()
+        finally:
+            self._has_looked.set()
+
+    def _taken(self) -> SourceGave | None:
         if not self._is_wanted or not (self._items or self._is_closed):
             return None
         chunks: list[tuple[int, Any]] = []

@@ -1,18 +1,30 @@
 """CPython's own tests of executors, where the running Python has them: those that are about any executor.
 
-Left out are those that look into ``ProcessPoolExecutor`` (``_processes``, ``_executor_manager_thread``, its contexts of
-``multiprocessing``), and those that want an executor to be broken by a worker's death, which is survived here.
+Left out are
+
+- ``ProcessPoolExecutorTest`` but for ``test_map_chunksize``, and ``ProcessPoolShutdownTest``: they look into that class
+  (``_processes``, ``_executor_manager_thread``, its contexts, ``max_tasks_per_child``, its kind of traceback);
+- what expects an executor to be broken by the death of a worker, which is survived here: of ``ExecutorDeadlockTest``
+  the bad objects are taken, each of which costs one call and no more;
+- ``test_future``, which is about the class ``Future``, and that is the standard one;
+- what is about threads.
 """
 
 from __future__ import annotations
 
+import os
+import subprocess
 import sys
 import unittest
 from concurrent import futures
+from concurrent.futures.process import BrokenProcessPool
+from pickle import PicklingError, UnpicklingError
 from typing import Any
 
 import pytest
+from support import DEADLINE_S, QUIET, REPOSITORY
 
+from job_stream.errors import JobStreamError, LaneDied, PayloadError, StageError
 from job_stream.futures import Executor
 
 if sys.version_info < (3, 12):
@@ -20,7 +32,14 @@ if sys.version_info < (3, 12):
 pytest.importorskip("test.test_concurrent_futures", reason="this Python comes without its tests")
 
 from test.test_concurrent_futures import executor as of_executors
-from test.test_concurrent_futures import test_as_completed, test_init, test_shutdown, test_wait
+from test.test_concurrent_futures import (
+    test_as_completed,
+    test_deadlock,
+    test_init,
+    test_process_pool,
+    test_shutdown,
+    test_wait,
+)
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 
@@ -42,6 +61,8 @@ class Case(unittest.TestCase):
 class TestExecutor(of_executors.ExecutorTest, Case):
     """submit, map, exceptions, time-outs, references."""
 
+    test_map_chunksize = test_process_pool.ProcessPoolExecutorTest.test_map_chunksize
+
 
 class TestWait(test_wait.WaitTests, Case):
     """futures.wait"""
@@ -51,13 +72,38 @@ class TestAsCompleted(test_as_completed.AsCompletedTests, Case):
     """futures.as_completed"""
 
 
-class TestShutdown(Case):
-    """The parts of CPython's tests of shutdown that start no script of their own."""
+class TestShutdown(test_shutdown.ExecutorShutdownTest, Case):
+    """shutdown, and the end of scripts without it."""
 
-    test_run_after_shutdown = test_shutdown.ExecutorShutdownTest.test_run_after_shutdown
-    test_hang_issue12364 = test_shutdown.ExecutorShutdownTest.test_hang_issue12364
-    test_cancel_futures = test_shutdown.ExecutorShutdownTest.test_cancel_futures
-    test_hang_gh94440 = test_shutdown.ExecutorShutdownTest.test_hang_gh94440
+    @pytest.fixture(autouse=True)
+    def _scripts(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(test_shutdown, "assert_python_ok", run_script)
+
+
+def run_script(_: str, source: str) -> tuple[int, bytes, bytes]:
+    """Runs one of CPython's scripts with the executor from here."""
+    source = source.replace("from concurrent.futures import Executor", "from job_stream.futures import Executor")
+    assert "from job_stream.futures import Executor" in source
+    done = subprocess.run([sys.executable, "-c", source], capture_output=True, timeout=DEADLINE_S, check=True,
+                          env={**os.environ, **QUIET, "PYTHONPATH": str(REPOSITORY)})  # fmt: skip
+    return done.returncode, done.stdout, done.stderr
+
+
+class TestBadObjects(test_deadlock.ExecutorDeadlockTest, Case):
+    """What crashes, exits or raises wherever it is pickled, unpickled or called costs one call."""
+
+    test_shutdown_deadlock = test_shutdown_deadlock_pickle = test_crash_big_data = None
+    test_gh105829_should_not_deadlock_if_wakeup_pipe_full = None
+
+    def _check_crash(self, error: Any, func: Any, *args: Any, ignore_stderr: bool = False) -> None:
+        expected = {
+            BrokenProcessPool: (LaneDied, PayloadError, StageError, UnpicklingError),
+            PicklingError: PayloadError,
+            SystemExit: JobStreamError,
+        }
+        with pytest.raises(expected.get(error, error)):
+            self.executor.submit(func, *args).result(DEADLINE_S)
+        assert self.executor.submit(pow, 2, 3).result(DEADLINE_S) == 8
 
 
 class TestInitializer(Case):

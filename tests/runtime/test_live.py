@@ -162,7 +162,7 @@ def test_where_the_run_fails_all_are_told():
 def test_an_item_that_was_withdrawn_before_it_began_is_not_done(gate, tally):
     with Run(lambda number: (gate.wait(), tally.note(number)), lanes=1) as run:
         first = run.put(0)
-        wait_until(run.source.has_looked.is_set, "the first to begin")
+        run.source.await_look(DEADLINE_S)
         rest = [run.put(number, Told(is_wanted=number % 2 == 0)) for number in range(1, 20)]
         gate.open()
         for told in (first, *rest[1::2]):
@@ -174,13 +174,22 @@ def test_an_item_that_was_withdrawn_before_it_began_is_not_done(gate, tally):
 def test_all_that_no_lane_has_been_given_can_be_taken_back(gate):
     with Run(lambda number: gate.wait(), lanes=1) as run:
         tickets = [run.put(number) for number in range(200)]
-        run.source.has_looked.wait(DEADLINE_S)
+        run.source.await_look(DEADLINE_S)
         withdrawn = run.source.withdraw()
         gate.open()
         rest = [told for told in tickets if told not in withdrawn]
         assert [told.only()[0] for told in rest] == ["ended"] * len(rest)
     assert len(withdrawn) >= 150
     assert all(told.heard.empty() for told in withdrawn)
+
+
+def test_what_lanes_could_have_is_not_taken_back():
+    with Run(square) as run:
+        assert run.put(1).only() == ("ended", 1)
+        told = run.put(2)  # the engine waits for it, and has just been woken
+        run.source.await_look(DEADLINE_S)
+        assert run.source.withdraw() == []
+        assert told.only() == ("ended", 4)
 
 
 # --- threads ----------------------------------------------------------------------------------------------------------
