@@ -64,7 +64,7 @@ setup(
             *SWEEP,
             *("scikit-learn", "joblib>=1.4", "emcee", "dask", "optuna"),  # scipy is in SWEEP
         ],
-        "bench": ["joblib", "matplotlib", "distributed", "ray"],
+        "bench": ["joblib", "scikit-learn", "emcee", "matplotlib", "distributed", "ray"],
         "docs": ["sphinx", "furo"],
     },
     zip_safe=False,
