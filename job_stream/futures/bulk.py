@@ -17,7 +17,12 @@ from .stretches import SOME_S, Some
 
 __all__ = ["Bulk"]
 
-MOST = 4096
+MOST = 1 << 16
+GROWTH = 4
+FIRST = 64
+"""No more are in the first stretch, of which nothing is known."""
+STRETCH_BYTES = 256 << 10
+"""So much travels at a time, or one item; what one takes is known from the stretches before."""
 
 
 class Bulk:
@@ -41,8 +46,9 @@ class Bulk:
         self._left = len(items)
         self._spans: deque[tuple[int, int]] = deque([(0, len(items))] if items else [])
         self._waiting = len(items)
-        self._size = 1
         self._most = 1 if is_one_by_one else MOST
+        self._size = 1 if self._call.item_cost is None else self._size_at(self._call.item_cost)
+        self._bytes = 0.0
         self._under_way: set[Future[Any]] = set()
         self._lock = RLock()
         self._is_submitting = False
@@ -66,11 +72,13 @@ class Bulk:
     def _submit_one(self) -> None:
         start, stop = self._spans.popleft()
         fair = -(-self._waiting // (2 * self._call.lanes))
-        end = min(stop, start + max(1, min(self._size, fair, self._most)))
+        room = int(STRETCH_BYTES / self._bytes) if self._bytes else FIRST
+        end = min(stop, start + max(1, min(self._size, fair, self._most, room)))
         if end < stop:
             self._spans.appendleft((end, stop))
         self._waiting -= end - start
         call = self._call((self._items[start:end],))
+        self._bytes = self._call.nbytes / (end - start)
         self._under_way.add(call)
         call.add_done_callback(lambda done: self._done(done, start, end))
 
@@ -98,8 +106,12 @@ class Bulk:
         self._left -= len(results)
         if done < end:
             self._again(done, end)
-        cost = max(seconds / len(results), 1e-9)
-        self._size = max(1, min(2 * self._size, int(SOME_S / cost)))
+        cost = self._call.item_cost = seconds / len(results)
+        self._size = min(GROWTH * self._size, self._size_at(cost))
+
+    @staticmethod
+    def _size_at(cost: float) -> int:
+        return max(1, int(SOME_S / max(cost, 1e-9)))
 
     def _again(self, start: int, end: int) -> None:
         self._spans.append((start, end))

@@ -37,6 +37,8 @@ __all__ = ["CLOSED", "Caller", "Order", "Service", "close_all", "failed", "gives
 LOOK_S = 0.1
 LOOKED_S = 5.0
 NAME = "call"
+KNOWN = 1024
+"""Of so many functions it is known what their items cost."""
 CLOSED = "cannot schedule new futures after shutdown"
 
 
@@ -80,11 +82,13 @@ class Service:
 
     Attributes:
         broken: why no call can be made any more.
+        item_costs: seconds that an item took lately of those that a function was given many of.
     """
 
     def __init__(self, order: Order, initializer: Callable[..., Any] | None, initargs: tuple[Any, ...],
                  is_alone: bool, tell: Tell | None = None) -> None:  # fmt: skip
         self.broken: BrokenExecutor | None = None
+        self.item_costs: dict[Pickle | None, float] = {}
         self.packer = Packer(initializer, initargs)
         self._pid = os.getpid()
         self._carries = False
@@ -226,6 +230,9 @@ class Caller:
     Args:
         service: makes them.
         fn: the function.
+
+    Attributes:
+        nbytes: of the arguments of the latest call.
     """
 
     def __init__(self, service: Service, fn: Callable[..., Any]) -> None:
@@ -235,6 +242,7 @@ class Caller:
         self._volumes: list[Volume] = []
         self._error: PayloadError | None = None
         self._function: Pickle | None = None
+        self.nbytes = 0
         try:
             self._function = service.packer.function(fn, self._volumes)
         except PayloadError as error:
@@ -250,6 +258,18 @@ class Caller:
         """Seconds that a call takes; None: not known yet."""
         return self._service.cost_of(self._function)
 
+    @property
+    def item_cost(self) -> float | None:
+        """Seconds that an item takes, of those that this function was given many of before; None: not known."""
+        return self._service.item_costs.get(self._function)
+
+    @item_cost.setter
+    def item_cost(self, seconds: float) -> None:
+        costs = self._service.item_costs
+        if len(costs) >= KNOWN:
+            costs.clear()
+        costs[self._function] = seconds
+
     def __call__(self, args: tuple[Any, ...]) -> Future[Any]:
         """Has a call made."""
         if self._function is None:
@@ -259,6 +279,8 @@ class Caller:
             packed = self._service.packer.call(self._function, args, {}, self._volumes, self._name)
         except PayloadError as error:
             return failed(error)
+        own = packed.volumes[len(self._volumes) :]
+        self.nbytes = len(packed.call.arguments) + sum(volume.address.size for volume in own)
         return self._service.submit(packed)
 
 

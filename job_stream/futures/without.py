@@ -84,6 +84,8 @@ class _CallerAtOnce:
 
     lanes = 1
     cost = None
+    item_cost: float | None = None
+    nbytes = 0
 
     def __init__(self, service: AtOnce, fn: Callable[..., Any]) -> None:
         self._service = service
