@@ -190,7 +190,7 @@ def rooms() -> Picture:
     """The folders of the package on their floors: each imports only from floors below its own."""
     picture = Picture(760, 430)
     floors = (
-        ("what users see", (("launcher", 130), ("baked", 130), ("inline, common, work", 200))),
+        ("what users see", (("launcher", 130), ("baked", 130), ("inline, common, work, futures", 240))),
         ("what performs", (("runtime", 130), ("invoke", 130), ("observe", 130))),
         ("where work is done", (("lanes", 130), ("workers", 130), ("evaluate", 130))),
         ("how it travels, and stays", (("ranks", 130), ("checkpoints", 160))),

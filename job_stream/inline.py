@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from .errors import JobStreamError
 from .evaluate.context import current
-from .ordered import map
+from .ordered import aimap, imap, map
 from .ranks.cpus import host_cpu_count
 from .ranks.hosts import Host, hosts_of_world
 from .ranks.world import rank_of, size_of, world
@@ -35,8 +35,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 __all__ = [
-    "Args", "Host", "Multiple", "Object", "Work", "alive", "getCpuCount", "getHostCpuCount", "getRank", "getWorker",
-    "hosts", "map", "rng", "share",
+    "Args", "Host", "Multiple", "Object", "Work", "aimap", "alive", "getCpuCount", "getHostCpuCount", "getRank",
+    "getWorker", "hosts", "imap", "map", "rng", "share",
 ]  # fmt: skip
 
 

@@ -1,12 +1,13 @@
-"""``map``: one function over sequences, its results in their order."""
+"""``map``, ``imap`` and ``aimap``: one function over sequences, its results in their order."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from .errors import JobStreamError, PlanError
 from .ground.texts import shorten
+from .iteration import Results
 from .runtime.source import InitialWork, Zipped, is_sequence
 from .stream.checks import check_answers, name_of
 from .stream.plan import Plan
@@ -16,11 +17,12 @@ from .work import Work
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
+    from .awaiting import AsyncResults
     from .checkpoints.saver import Saver
     from .keywords import WorkKeywords
     from .values import Args
 
-__all__ = ["map"]
+__all__ = ["aimap", "imap", "map"]
 
 A = TypeVar("A")
 B = TypeVar("B")
@@ -76,13 +78,7 @@ def map(func: Function, *sequences: Iterable[Any], **workKwargs: Any) -> list[An
         >>> map(lambda a, b: a + b, [1, 2], [10, 20])
         [11, 22]
     """
-    if not sequences:
-        raise TypeError("map() must have at least two arguments")
-    if not callable(func):
-        raise PlanError(f"map takes a function, not {type(func).__name__}: {shorten(func, 80)}")
-    check_answers(f"map function {name_of(func)!r}", func, "return a list")
-    function, items = (func, sequences[0]) if len(sequences) == 1 else _side_by_side(func, sequences)
-    return _Map(function, name_of(func), items, workKwargs).run()  # type: ignore[no-any-return]
+    return _mapped("map", func, sequences, workKwargs).run()  # type: ignore[no-any-return]
 
 
 def _side_by_side(func: Function, sequences: tuple[Iterable[Any], ...]) -> tuple[Function, Iterable[Any]]:
@@ -94,12 +90,78 @@ def _side_by_side(func: Function, sequences: tuple[Iterable[Any], ...]) -> tuple
     return spread, zip(*sequences, strict=False)
 
 
+def imap(func: Callable[..., R], *sequences: Iterable[Any], ordered: bool = True, buffer: int | None = None,
+         **workKwargs: Unpack[WorkKeywords]) -> Results:  # fmt: skip
+    """Like ``map``, but an iterator that gives results as they come.
+
+    The run begins at once, and ends with the last result, or when the iterator is closed or forgotten, as by ``break``.
+
+    Args:
+        func: any callable, lambdas and closures too.
+        sequences: iterables, which may be endless; the shortest one counts. With several, ``func`` gets an element of
+            each.
+        ordered: in the order of the sequences. False: whichever is there first.
+        buffer: so many results may wait before the workers pause; by default 10,000. Those of an ordered iteration that
+            are there before their turn are not among them.
+        workKwargs: as for ``Work``. With ``onError='skip'`` the place of an item that failed holds None.
+
+    Raises:
+        the exception that ``func`` raised, where its result would have come.
+
+    Example:
+        >>> list(imap(abs, [-1, 2, -3]))
+        [1, 2, 3]
+    """
+    return _mapped("imap", func, sequences, dict(workKwargs), ordered).results(buffer)
+
+
+def aimap(func: Callable[..., R], *sequences: Iterable[Any], ordered: bool = True, buffer: int | None = None,
+          **workKwargs: Unpack[WorkKeywords]) -> AsyncResults:  # fmt: skip
+    """The same for ``async for``: the event loop is never blocked, and cancelling the task ends the run."""
+    from .awaiting import AsyncResults  # loads asyncio
+
+    work = _mapped("aimap", func, sequences, dict(workKwargs), ordered)
+    return AsyncResults(lambda: work.results(buffer))
+
+
+def _mapped(name: str, func: Function, sequences: tuple[Iterable[Any], ...], keywords: dict[str, Any],
+            ordered: bool = True) -> _Map:  # fmt: skip
+    if not sequences:
+        raise TypeError(f"{name}() must have at least two arguments")
+    if not callable(func):
+        raise PlanError(f"{name} takes a function, not {type(func).__name__}: {shorten(func, 80)}")
+    check_answers(f"{name} function {name_of(func)!r}", func, "return a list")
+    function, items = (func, sequences[0]) if len(sequences) == 1 else _side_by_side(func, sequences)
+    return _Map(function, name_of(func), items, keywords, ordered)
+
+
 class _Map(Work):
     """The stream of ``map``: one stage, and results that know their position."""
 
-    def __init__(self, function: Function, name: str, items: Iterable[Any], keywords: dict[str, Any]) -> None:
+    def __init__(self, function: Function, name: str, items: Iterable[Any], keywords: dict[str, Any],
+                 ordered: bool) -> None:  # fmt: skip
         super().__init__(items, **keywords)
         self._recording.map(function, name)
+        self._ordered = ordered
+
+    def _check_iterable(self) -> None:
+        super()._check_iterable()
+        if self._ordered and self._checkpoint.path is not None:
+            raise PlanError("results that were not taken have no order when a run goes on from a checkpoint: give "
+                            "ordered=False, or checkpointFile=False")  # fmt: skip
+
+    def _arranged(self, steps: Iterator[tuple[list[Any], int | None]]) -> Iterator[list[Any]]:
+        if not self._ordered:
+            yield from super()._arranged(steps)
+            return
+        ready: list[Any] = []
+        order = _Order(ready.extend)
+        for values, base in steps:
+            if values:
+                order.take(values, base)
+            yield ready[:]
+            ready.clear()
+        order.check()
 
     def _run_in_parallel(self, plan: Plan, source: InitialWork, handle: Callable[[list[Any]], None], drop: bool,
                        saver: Saver | None = None) -> None:  # fmt: skip

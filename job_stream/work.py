@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing, nullcontext, suppress
 from functools import wraps
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
+from weakref import ref
 
 from .checkpoints.options import INTERVAL_S, Checkpointing, ignoring_stop_signals
 from .errors import JobStreamError, PlanError
@@ -15,13 +16,14 @@ from .evaluate.context import current
 from .evaluate.failures import describe
 from .ground.suggestions import did_you_mean
 from .ground.texts import shorten
+from .iteration import BUFFER, Results
 from .runtime.handlers import Handlers
 from .runtime.reports import RunCancelled, summary
 from .runtime.source import InitialWork, fresh
-from .runtime.together import is_elsewhere, throughout
+from .runtime.together import Terminated, is_elsewhere, throughout
 from .stream.adapting import close_instances
-from .stream.checks import cpus_of, decorator, policy_of, seed_of
-from .stream.plan import Plan, Policy
+from .stream.checks import cpus_of, decorator, is_whole, policy_of, seed_of
+from .stream.plan import Plan, Policy, ResultsUse
 from .stream.recorder import Function, Recording
 from .values import Failure, is_iterable
 from .workers.streams import occupy
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self, Unpack
 
+    from .awaiting import AsyncResults
     from .checkpoints.saver import Handle, Saver
     from .keywords import FrameKeywords, JobKeywords, MainKeywords, OnError, StageKeywords, StoreKeywords
     from .runtime.runtime import Runtime
@@ -131,6 +134,7 @@ class Work:
         self._cpus = cpus_of(cpus)
         self._has_run = False
         self._is_taken = False
+        self._iteration: ref[Results] | None = None
         self._is_silent = stats is False
         self._runtime: Runtime | None = None
 
@@ -312,6 +316,103 @@ class Work:
             runtime.cancel()
         return runtime is not None
 
+    def __iter__(self) -> Results:
+        return self.results()
+
+    def __aiter__(self) -> AsyncResults:
+        from .awaiting import AsyncResults  # loads asyncio
+
+        return AsyncResults(self.results)
+
+    def results(self, buffer: int | None = None) -> Results:
+        """Runs the stream, and gives its results as they come: what ``for result in w`` does.
+
+        The run begins at once, and ends with its last result, or when this is closed or forgotten: by ``break``, or by
+        an exception in the loop. What is under way then is dropped. On other ranks than the primary there are no
+        results. With a checkpoint, a result counts as taken when the next one is asked for; another run gives those
+        that were not.
+
+        Args:
+            buffer: so many results may wait, or somewhat more, before the workers pause; by default 10,000.
+
+        Raises:
+            PlanError: results go to a function, or another iteration is under way.
+        """
+        self._check_iterable()
+        if buffer is not None and not is_whole(buffer, 1):
+            raise PlanError(f"buffer must be a whole number above 0, or None, not {buffer!r}")
+        results = Results(self._iterated(BUFFER if buffer is None else int(buffer)), self._interrupt)
+        self._iteration = ref(results)
+        return results
+
+    def _interrupt(self) -> None:
+        """Ends the iteration that is under way, in whichever thread it is."""
+        if self._runtime is not None:
+            self._runtime.interrupt(Terminated("the iteration was ended"))
+
+    def _check_iterable(self) -> None:
+        last = self._recording.last
+        before = self._iteration() if self._iteration is not None else None
+        if last is not None:
+            raise PlanError(f"its results go to {last.name!r}: leave that out, or call run() instead of iterating")
+        if before is not None and not before.is_over:
+            raise PlanError("this Work is being iterated over already: close that iteration first, or make another")
+
+    def _iterated(self, buffer: int) -> Generator[list[Any], None, None]:
+        """Lists of results; an empty one when the run has begun."""
+        plan = self._recording.plan()
+        occupy()
+        self._has_run = True
+        self.failures = []
+        self._handlers = handlers = Handlers(self._recording.inits, None, self.failures)
+        if current() is not None:
+            yield []
+            yield self._run_in_job(plan, handlers, False)
+            return
+        with suppress(Terminated, RunCancelled), self._checkpoint.claimed(), throughout(plan) as self._joining:
+            if is_elsewhere():
+                yield []
+                self._run_elsewhere(plan, False)
+                return
+            saver = self._checkpoint.saver(plan, ResultsUse.HANDLED)
+            if saver is None:
+                source = InitialWork([*handlers.initial_parts(), self._fresh_work()])
+                yield from self._iterated_here(plan, source, buffer)
+            else:
+                yield from self._iterated_saved(plan, handlers, buffer, saver)
+
+    def _iterated_saved(self, plan: Plan, handlers: Handlers, buffer: int, saver: Saver) -> Iterator[list[Any]]:
+        """With checkpoints, from the one that is there if there is one."""
+        saver.stop_if_ended()
+        with closing(saver):
+            source = self._begun_saved(handlers, saver)
+            with saver.signals():
+                yield from self._iterated_here(plan, source, buffer, saver)
+                saver.stop_if_asked()
+                saver.finish()
+
+    def _iterated_here(self, plan: Plan, source: InitialWork, buffer: int,
+                       saver: Saver | None = None) -> Iterator[list[Any]]:  # fmt: skip
+        from .runtime.runtime import Runtime
+
+        runtime = Runtime(plan, source, self.failures, self._cpus, self._seed, False, saver, joining=self._joining,
+                          buffer=buffer)  # fmt: skip
+        self._runtime = runtime
+        with closing(runtime.iterate()) as steps:
+            try:
+                yield from self._arranged(steps)
+            except GeneratorExit:
+                raise Terminated from None  # which other ranks understand
+        if self.failures:
+            print(summary(self.failures), file=sys.stderr)
+        if not self._is_silent:
+            runtime.statistics.show()
+
+    def _arranged(self, steps: Iterator[tuple[list[Any], int | None]]) -> Iterator[list[Any]]:
+        """Lists of results in the order in which they are to be given."""
+        for values, _ in steps:
+            yield values
+
     def _run(self, drop: bool) -> Any:
         plan = self._recording.plan()
         occupy()
@@ -340,11 +441,7 @@ class Work:
         """Runs with checkpoints, from the one that is there if there is one."""
         saver.stop_if_ended()
         with closing(saver):
-            with saver.signals(), saver.stoppable():
-                source = InitialWork([*saver.initial_parts(handlers.initial_parts), self._fresh_work()])
-                saver.begin(tuple(part.length for part in source.parts))
-            self.failures += saver.failures
-            saver.failures = self.failures
+            source = self._begun_saved(handlers, saver)
             with saver.signals():
                 self._run_in_parallel(plan, source, handlers.taker(), drop, saver)
                 saver.stop_if_asked()
@@ -352,6 +449,15 @@ class Work:
                     outcome = self._outcome(handlers)
                 saver.finish()
         return outcome
+
+    def _begun_saved(self, handlers: Handlers, saver: Saver) -> InitialWork:
+        """The initial work of a run with checkpoints, which has been found to fit."""
+        with saver.signals(), saver.stoppable():
+            source = InitialWork([*saver.initial_parts(handlers.initial_parts), self._fresh_work()])
+            saver.begin(tuple(part.length for part in source.parts))
+        self.failures += saver.failures
+        saver.failures = self.failures
+        return source
 
     def _outcome(self, handlers: Handlers) -> Any:
         if self.failures:

@@ -17,7 +17,7 @@ from ..ground.contexts import context
 from ..ground.environment import CHECKPOINT
 from ..ground.texts import shorten
 from ..stream.checks import is_seconds
-from ..stream.plan import Plan, Results
+from ..stream.plan import Plan, ResultsUse
 from .signals import handling_stop_signals, stand_by, stop_at_once
 from .stopping import TimeLimit
 
@@ -82,7 +82,7 @@ class Checkpointing:
         finally:
             del self._running[file]
 
-    def saver(self, plan: Plan, results: Results) -> Saver | None:
+    def saver(self, plan: Plan, results: ResultsUse) -> Saver | None:
         """What writes the checkpoints; None: nobody wants any.
 
         Raises:
@@ -97,7 +97,7 @@ class Checkpointing:
                             f"remove {self.path}.done to run it again")  # fmt: skip
         return saver
 
-    def _saver(self, path: str, plan: Plan, results: Results) -> Saver:
+    def _saver(self, path: str, plan: Plan, results: ResultsUse) -> Saver:
         from .saver import Saver
 
         with handling_stop_signals(stop_at_once):

@@ -25,7 +25,7 @@ from ..ground.contexts import context
 from ..ground.texts import shorten
 from ..memory.payload import Blob, Parts, pack, unpack
 from ..stream.fingerprint import fingerprint
-from ..stream.plan import Plan, Results
+from ..stream.plan import Plan, ResultsUse
 from ..values import Failure
 from .disk import DISK, Disk
 from .file import CheckpointError, CheckpointFile, Content, Header, Loaded
@@ -35,8 +35,8 @@ from .stopping import STOPPED, TimeLimit, terminating
 
 __all__ = ["Handle", "Saver"]
 
-JOURNALS: dict[Results, type[Journal]] = {
-    Results.KEPT: ResultJournal, Results.HANDLED: CallJournal, Results.DROPPED: NoResults,
+JOURNALS: dict[ResultsUse, type[Journal]] = {
+    ResultsUse.KEPT: ResultJournal, ResultsUse.HANDLED: CallJournal, ResultsUse.DROPPED: NoResults,
 }  # fmt: skip
 WAIT_S = 0.5
 
@@ -63,7 +63,7 @@ class Saver:
         CheckpointError: there is a checkpoint that cannot be gone on from, or none can be written.
     """
 
-    def __init__(self, path: str, interval_s: float, limit: TimeLimit, plan: Plan, results: Results,
+    def __init__(self, path: str, interval_s: float, limit: TimeLimit, plan: Plan, results: ResultsUse,
                  disk: Disk = DISK) -> None:  # fmt: skip
         self._plan = plan
         self._interval_s = interval_s
@@ -216,6 +216,19 @@ class Saver:
         self._stop_here()
         journal.give(payload, values, base, handle, self._stop_here)
         self._taken += count
+        self._marks.append((self._taken, journal.mark()))
+
+    def delivered(self, values: list[Any]) -> Iterator[list[Any]]:
+        """The same for who asks for one result after the other: each counts as taken when the next is asked for."""
+        journal = self._opened()
+        assert isinstance(journal, CallJournal)
+        self._await_first()
+        self._stop_here()
+        for value in journal.begin(values):
+            self._stop_here()
+            yield [value]
+            journal.handled()
+        self._taken += len(values)
         self._marks.append((self._taken, journal.mark()))
 
     def _await_first(self) -> None:

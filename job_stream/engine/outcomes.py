@@ -83,7 +83,8 @@ class Skip(NamedTuple):
 
 class Fail(NamedTuple):
     """Give up ``count`` values of a payload from number ``index`` on: they killed their lane, or ran out of time.
-    ``final``: that ends the run."""
+    ``final``: that ends the run. ``base``: the position of the first in the source, of what comes straight from
+    there."""
 
     place: int
     payload: Payload
@@ -95,6 +96,7 @@ class Fail(NamedTuple):
     during_unpickling: bool
     final: bool = True
     scope: int = 0
+    base: int | None = None
 
 
 Product = WorkBatch | Output | Fold | Open | Skip | Fail

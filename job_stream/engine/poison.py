@@ -104,8 +104,9 @@ class Poison:
             self._state.close_piece(piece)
             return None
         self._state.close_piece(piece)
+        base = None if work.base is None else work.base + work.skip
         return Fail(event.place, work.payload, work.skip, work.count, attempts, event.cause, event.timed,
-                    event.during_unpickling, final=False, scope=work.scope)  # fmt: skip
+                    event.during_unpickling, final=False, scope=work.scope, base=base)  # fmt: skip
 
     def _passes(self, work: WorkBatch, event: LaneLost) -> bool:
         """Whether a failure can go on in the place of an item: not where that kills whoever unpickles it."""

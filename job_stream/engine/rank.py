@@ -78,11 +78,12 @@ class Rank:
         lanes_of: the lanes of all ranks.
         state: to go on from; the same plan and parts belong to it.
         hosts_of: the names of all ranks' hosts; none: they are on one.
+        buffer: so many results may wait to be taken; None: as many as there usually may.
     """
 
     def __init__(self, plan: Plan, parts: tuple[Part, ...], lanes: int, number: int = 0,
                  lanes_of: tuple[int, ...] = (), state: State | None = None,
-                 hosts_of: tuple[str, ...] = ()) -> None:  # fmt: skip
+                 hosts_of: tuple[str, ...] = (), buffer: int | None = None) -> None:  # fmt: skip
         self._plan = plan
         allots = number == 0 and any(place.allotted for place in plan.places)
         lanes_of = lanes_of or (lanes,)
@@ -91,7 +92,7 @@ class Rank:
         self._lane_table = LaneTable(self._state, alone=len(lanes_of) < 2)
         self._peer_lending = PeerLending(self._state, self._lane_table, lanes_of)
         self._debts = Debts(self._state, self._peer_lending.alone)
-        self._router = Router(self._state, self._debts)
+        self._router = Router(self._state, self._debts, buffer)
         self._progress = Progress(self._state, self._debts)
         self._blame = Poison(self._state)
         self._snapshots = Snapshots(self._state, self._lane_table, Recall(self._state, self._debts), self.capture)

@@ -24,24 +24,26 @@ class Router:
     Args:
         state: of the rank.
         debts: what belongs to another rank's scope is owed there.
+        buffer: so many results may wait to be taken; None: ``RESULTS_ITEMS``.
 
     Attributes:
         results: how many the main thread is done with.
     """
 
-    def __init__(self, state: RankState, debts: Debts) -> None:
+    def __init__(self, state: RankState, debts: Debts, buffer: int | None = None) -> None:
         self._state = state
         self._debts = debts
         self._plan = state.plan
         self._outstanding: deque[Deliver] = deque()
         self.results = 0
+        self._most = RESULTS_ITEMS if buffer is None else buffer
         self._undelivered_items = 0
         self._undelivered_bytes = 0
 
     @property
     def full(self) -> bool:
         """Whether results pile up."""
-        return self._undelivered_items > RESULTS_ITEMS or self._undelivered_bytes > RESULTS_BYTES
+        return self._undelivered_items > self._most or self._undelivered_bytes > RESULTS_BYTES
 
     @property
     def outstanding(self) -> tuple[Deliver, ...]:

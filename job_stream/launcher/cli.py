@@ -89,10 +89,13 @@ def _seconds(text: str) -> float:
 @click.option("--time-limit", type=_seconds, metavar="TIME",
               help="Seconds or HH:MM:SS; shortly before, the checkpoint is written, and the status is 75.")  # fmt: skip
 @click.option("--dry-run", is_flag=True, help="Print the command and what it adds to the environment; start nothing.")
+@click.option("--primary-only", is_flag=True,
+              help="The script runs on rank 0 alone; the others serve its executors (job_stream.futures).")  # fmt: skip
 @click.version_option(__version__, "--version", prog_name="job_stream")
 @click.pass_context
 def commands(ctx: click.Context, usual: bool, checkpoint: str | None, host: tuple[str, ...], hostfile: str | None,
-             ranks: int | None, restarts: int, time_limit: float | None, dry_run: bool) -> None:  # fmt: skip
+             ranks: int | None, restarts: int, time_limit: float | None, dry_run: bool,
+             primary_only: bool) -> None:  # fmt: skip
     """Starts PROG on one rank a host, and ends with its exit status.
 
     Without hosts, PROG runs on this machine; in a job of Slurm or PBS, on all of its nodes.
@@ -108,7 +111,7 @@ def commands(ctx: click.Context, usual: bool, checkpoint: str | None, host: tupl
     if usual and checkpoint is not None:
         raise LauncherError(f"-c is --checkpoint {USUAL_CHECKPOINT}, and --checkpoint says another: give one of them")
     checkpoint = USUAL_CHECKPOINT if usual else checkpoint
-    ctx.obj = Options(checkpoint, host, hostfile, ranks, restarts, time_limit, dry_run)
+    ctx.obj = Options(checkpoint, host, hostfile, ranks, restarts, time_limit, dry_run, primary_only)
 
 
 @commands.command(PROGRAM, hidden=True, add_help_option=False,

@@ -19,6 +19,7 @@ from .allocation import ListedHost, allocation, node_names, parse_hosts, read_ho
 from .command import LaunchPlan, additions, alone, command, is_remote
 from .error import LauncherError
 from .mpirun import Mpirun, find_mpirun, folder_variable, own_folder, within
+from .primary import served
 from .restarts import Limits, keep_running, say
 from .run import LaunchedRun
 from .signal_queue import SignalQueue
@@ -42,6 +43,7 @@ class Options(NamedTuple):
         restarts: how often to start again after a crash.
         time_limit: seconds for the whole run.
         dry_run: only tell what would be started.
+        primary_only: the script runs on rank 0 alone, and the others serve its executors.
     """
 
     checkpoint: str | None = None
@@ -51,6 +53,7 @@ class Options(NamedTuple):
     restarts: int = 0
     time_limit: float | None = None
     dry_run: bool = False
+    primary_only: bool = False
 
 
 def start(options: Options, program: Sequence[str], words: Sequence[str] = ()) -> int:
@@ -65,7 +68,7 @@ def start(options: Options, program: Sequence[str], words: Sequence[str] = ()) -
     Raises:
         LauncherError: it cannot be started.
     """
-    job = _job(options, tuple(program))
+    job = _job(options, served(program) if options.primary_only else tuple(program))
     needs_mpirun = is_remote(job) or job.ranks > 1
     if needs_mpirun:
         _be_outside()

@@ -15,7 +15,7 @@ from ..ground.environment import CPUS, number_in
 
 __all__ = [
     "CGROUP_MEMBERSHIP", "CGROUP_ROOT", "Grant", "host_cpu_count", "memory_bytes", "narrow_binding", "own_grant",
-    "shares",
+    "shared_out", "shares",
 ]  # fmt: skip
 
 CGROUP_ROOT = "/sys/fs/cgroup"
@@ -51,6 +51,14 @@ def host_cpu_count() -> int:
         PlanError: JOBS_CPUS is not a number above 0.
     """
     return shares([own_grant()])[0]
+
+
+def shared_out(total: int, shares: list[int]) -> tuple[int, ...]:
+    """So many lanes for each rank that there are ``total`` of them, in proportion to the CPUs; one at least."""
+    counts = [max(1, total * share // sum(shares)) for share in shares]
+    for number in range(max(0, total - sum(counts))):
+        counts[number % len(counts)] += 1
+    return tuple(counts)
 
 
 def own_grant() -> Grant:

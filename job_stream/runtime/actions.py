@@ -15,6 +15,7 @@ from ..workers.worker import KEEPER
 from .outgoing import Outgoing
 from .reports import Reporter, tell_stalled
 from .shell import Shell
+from .shutdown import GivenUp
 
 __all__ = ["Actions"]
 
@@ -39,6 +40,7 @@ class Actions:
         self._source = shell.source
         self._failures = shell.failures
         self._fail = shell.fail
+        self._is_live = shell.is_live
         self._joined = joined
         self._outgoing = outgoing
         self._reporter = reporter
@@ -112,6 +114,8 @@ class Actions:
     def _give_up(self, action: m.Fail) -> None:
         if action.final:
             self._fail(self._reporter.last_straw(action))
+        elif self._is_live:
+            self._mailbox.deliveries.put(GivenUp(action, self._reporter.last_straw(action)))
         else:
             self._failures += self._reporter.given_up(action)
 

@@ -9,7 +9,7 @@ from ..errors import PlanError
 from ..evaluate.calls import apply
 from ..evaluate.failures import describe
 from ..ground.texts import shorten
-from ..stream.plan import Results, Stage
+from ..stream.plan import ResultsUse, Stage
 from ..stream.recorder import Function
 from ..values import Failure, Multiple, is_unrun
 from .reports import RunCancelled, caused
@@ -47,11 +47,11 @@ class Handlers:
                 parts.append([answer])
         return parts
 
-    def fate(self, drop: bool) -> Results:
+    def fate(self, drop: bool) -> ResultsUse:
         """What becomes of results; ``drop``: nobody wants what no function gets."""
         if self._last is not None and self._last.kind == "result":
-            return Results.HANDLED
-        return Results.DROPPED if drop else Results.KEPT
+            return ResultsUse.HANDLED
+        return ResultsUse.DROPPED if drop else ResultsUse.KEPT
 
     @property
     def finishes(self) -> bool:

@@ -9,10 +9,10 @@ from ..lanes.threads import ThreadPool
 from ..workers.protocol import ToWorker
 from ..workers.worker import KEEPER
 
-__all__ = ["Pool", "Pools"]
+__all__ = ["AnyPool", "Pools"]
 
 
-class Pool(Protocol):
+class AnyPool(Protocol):
     """Lanes of one kind and their keeper, as whoever performs actions sees them."""
 
     def start(self, lane: int) -> None:
@@ -46,11 +46,11 @@ class Pools:
         self.threads = threads
         self._processes = cast("ProcessPool", processes)  # where there are none, no lane and no action is for one
 
-    def of_kind(self, processes: bool) -> Pool:
+    def of_kind(self, processes: bool) -> AnyPool:
         """The pool that has processes, or threads."""
         return self._processes if processes else self.threads
 
-    def of_lane(self, lane: int) -> Pool:
+    def of_lane(self, lane: int) -> AnyPool:
         """The pool that has this lane. Their numbers differ, but for the keepers: each pool has one of that number."""
         return self.threads if lane in self.threads and lane != KEEPER else self._processes
 

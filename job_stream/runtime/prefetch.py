@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable, Iterator
 from itertools import islice
 from time import monotonic
-from typing import Any
+from typing import Any, Protocol
 
 from ..engine.messages import SourceGave
 from ..errors import CheckpointError
@@ -19,7 +19,7 @@ from ..memory.payload import Blob, Live, Parts, pack
 from ..values import bytes_of
 from ..workers.surroundings import Surroundings
 
-__all__ = ["PULL_S", "LazyPrefetcher", "Prefetcher", "ThreadPrefetcher"]
+__all__ = ["PULL_S", "LazyPrefetcher", "Prefetcher", "Pulling", "ThreadPrefetcher"]
 
 PULL_S = 2e-3
 PULL_BYTES = 4 << 20
@@ -163,6 +163,25 @@ class ThreadPrefetcher(Prefetcher):
             return not self._closed
 
 
+class Pulling(Protocol):
+    """Where the engine's thread takes items from that are not there from the beginning."""
+
+    @property
+    def waiting(self) -> bool:
+        """Whether items are there that wait to become more."""
+        ...
+
+    def request(self, items: int) -> None:
+        """Asks for so many items; fewer may come."""
+
+    def overdue(self) -> SourceGave | None:
+        """What is to be taken now."""
+        ...
+
+    def close(self) -> None:
+        """Nothing is asked for any more."""
+
+
 class LazyPrefetcher:
     """A prefetcher that is made when it is first asked: most runs need none.
 
@@ -173,9 +192,9 @@ class LazyPrefetcher:
         made: it, once it is there.
     """
 
-    def __init__(self, make: Callable[[], Prefetcher]) -> None:
+    def __init__(self, make: Callable[[], Pulling]) -> None:
         self._make = make
-        self.made: Prefetcher | None = None
+        self.made: Pulling | None = None
 
     def request(self, items: int) -> None:
         """Asks for so many items."""

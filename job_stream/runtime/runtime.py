@@ -10,12 +10,13 @@ end, is said and done in ``shutdown``.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from ..engine import messages as m
 from ..engine.rank import Rank
+from ..errors import StageError
 from ..evaluate.packing import LivePacking, StowedPacking, unpack_any
 from ..ground.limits import explained
 from ..ground.linux import need_linux
@@ -24,12 +25,12 @@ from ..lanes.threads import ThreadPool
 from ..memory.buffers import Buffers
 from ..memory.kin import kin
 from ..memory.mappings import mappings
-from ..memory.payload import by_value, read_once
+from ..memory.payload import Blob, Parts, by_value, read_once
 from ..memory.words import ALL_CPUS, ENDING, OWN_CPUS, WANTED, SharedWords
 from ..observe.observer import Observer, RunBegun, Watchers
 from ..observe.statistics import Statistics
 from ..ranks.cluster import Cluster, cluster
-from ..ranks.cpus import host_cpu_count
+from ..ranks.cpus import host_cpu_count, shared_out
 from ..ranks.hosts import names_of_hosts
 from ..ranks.world import size_of
 from ..stream.plan import Plan
@@ -41,10 +42,10 @@ from .actions import Actions
 from .loop import Loop
 from .outgoing import Outgoing
 from .pools import Pools
-from .prefetch import LazyPrefetcher, Prefetcher, ThreadPrefetcher
+from .prefetch import LazyPrefetcher, Prefetcher, Pulling, ThreadPrefetcher
 from .reports import Reporter, RunCancelled, mark_shared
 from .shell import Shell
-from .shutdown import WAIT_S, Closing, Mailbox, Release, Request, Shutdown
+from .shutdown import WAIT_S, Closing, GivenUp, Mailbox, Release, Request, Shutdown
 from .source import InitialWork
 from .together import is_elsewhere, quietly
 
@@ -57,6 +58,16 @@ Handle = Callable[[list[Any], int | None], None]
 IN_THREADS = (
     "give useMultiprocessing=False to the stream (and to no stage True), and its stages run in threads of this process"
 )
+
+
+class Inlet(Protocol):
+    """A source that others put items into (``live``)."""
+
+    def bind(self, stow: Callable[[Parts], Blob], post: Callable[[Any], None], wake: Callable[[], None]) -> Pulling: ...
+
+    def begun(self, lanes: int) -> None: ...
+
+    def given_up(self, fail: m.Fail, error: StageError) -> None: ...
 
 
 class Runtime:
@@ -75,6 +86,9 @@ class Runtime:
         saved_elsewhere: another rank writes them.
         joining: joins the ranks that the stream is for.
         observers: watch the run.
+        live: the source that others put items into; ``source`` holds nothing but a place for it.
+        total: so many lanes all ranks have together; instead of ``cpus``.
+        buffer: so many results may wait to be taken before lanes pause; None: the engine's own limit.
 
     Attributes:
         plan: the stream.
@@ -83,7 +97,8 @@ class Runtime:
 
     def __init__(self, plan: Plan, source: InitialWork, failures: list[Failure], cpus: int | None, seed: int | None,
                  drop: bool, saver: Saver | None = None, saved_elsewhere: bool = False,
-                 joining: Callable[[], Cluster] = cluster, observers: Sequence[Observer] = ()) -> None:  # fmt: skip
+                 joining: Callable[[], Cluster] = cluster, observers: Sequence[Observer] = (),
+                 live: Inlet | None = None, total: int | None = None, buffer: int | None = None) -> None:  # fmt: skip
         if plan.uses_processes:
             need_linux("stages run in worker processes", IN_THREADS)
         if size_of() > 1:
@@ -91,6 +106,9 @@ class Runtime:
         self.plan = plan
         self._source = source
         self._cpus = cpus
+        self._live = live
+        self._total = total
+        self._buffer = buffer
         self._joining = joining
         self._cluster: Cluster | None = None
         self._loop: Loop | None = None
@@ -115,7 +133,7 @@ class Runtime:
         limits = [place.policy.timeout_s for place in plan.places if place.policy.timeout_s is not None]
         self._shell = Shell(self._mailbox, self._shutdown, pools, self._board, self._buffers,
                             LazyPrefetcher(self._new_prefetcher), saver, Watchers([self.statistics, *observers]),
-                            failures, limits, self._fail)  # fmt: skip
+                            failures, limits, self._fail, live is not None)  # fmt: skip
         self._thread = threading.Thread(target=self._run, name="job_stream-engine", daemon=True)
 
     def _fork(self, setup: Setup, forwarding: Forwarding) -> ProcessPool:
@@ -140,15 +158,7 @@ class Runtime:
         """
         try:
             self._begin()
-            while True:
-                delivery = self._mailbox.next_delivery()
-                if delivery is None:
-                    return
-                if delivery is Request.PULL:
-                    self._pull()
-                    continue
-                if isinstance(delivery, BaseException):
-                    raise delivery
+            while (delivery := self._next_of_results()) is not None:
                 self._deliver(delivery, handle)
         except BaseException as error:
             if self._shutdown.raised(error) and self._cluster is not None:
@@ -162,6 +172,56 @@ class Runtime:
         """Has the run end with ``RunCancelled``. Any thread may call it, and a signal handler."""
         self._mailbox.post(RunCancelled("the run was cancelled"))
 
+    def interrupt(self, error: BaseException) -> None:
+        """Has ``run`` raise this in its thread, and the run end with it. Any thread may call it."""
+        self._hurry()
+        self._mailbox.deliveries.put(error)
+
+    def abandon(self) -> None:
+        """Closes what there is of a run that will not be run."""
+        self._leave()
+
+    def iterate(self) -> Generator[tuple[list[Any], int | None], None, None]:
+        """Runs the stream; gives lists of results as they come, with the position of the first where the stream is
+        ordered and has no checkpoints; before the first, when it has begun, an empty one. With checkpoints the lists
+        have one result each. Closing this ends the run at once.
+
+        Raises:
+            the exception that ended the run.
+        """
+        try:
+            self._begin()
+            yield [], None
+            while (delivery := self._next_of_results()) is not None:
+                values = self._unpacked(delivery)
+                if self._saver is None:
+                    yield values, delivery.base
+                else:
+                    for some in self._saver.delivered(values):
+                        yield some, None
+                self._take(delivery)
+        except BaseException as error:
+            if not isinstance(error, GeneratorExit) and self._shutdown.raised(error) and self._cluster is not None:
+                mark_shared(error)
+            raise
+        finally:
+            self._leave()
+            delivery = None
+
+    def _next_of_results(self) -> m.Deliver | None:
+        """The next results; None: there are no more. Does what else the main thread is asked for."""
+        while True:
+            delivery = self._mailbox.next_delivery()
+            if isinstance(delivery, Request):
+                self._pull()
+            elif isinstance(delivery, GivenUp):
+                assert self._live is not None
+                self._live.given_up(*delivery)
+            elif isinstance(delivery, BaseException):
+                raise delivery
+            else:
+                return delivery
+
     def _begin(self) -> None:
         try:
             if self._saver is not None:
@@ -172,20 +232,28 @@ class Runtime:
 
     def _pull(self) -> None:
         prefetcher = self._shell.source.made
-        assert prefetcher is not None
+        assert isinstance(prefetcher, Prefetcher)
         prefetcher.pull()
 
     def _deliver(self, delivery: m.Deliver, handle: Handle) -> None:
+        if self._saver is None:
+            handle(self._unpacked(delivery), delivery.base)
+        else:
+            delivery = delivery._replace(payload=read_once(delivery.payload))
+            self._saver.deliver(delivery.payload, self._unpacked(delivery), delivery.base, handle)
+        self._take(delivery)
+
+    def _unpacked(self, delivery: m.Deliver) -> list[Any]:
         assert self._loop is not None
         try:
-            payload = delivery.payload if self._saver is None else read_once(delivery.payload)
-            values = unpack_any(payload)
+            values: list[Any] = unpack_any(delivery.payload)
         except Exception as error:
             raise self._loop.reporter.unreadable(error)  # noqa: B904
-        if self._saver is None:
-            handle(values, delivery.base)
-        else:
-            self._saver.deliver(payload, values, delivery.base, handle)
+        return values
+
+    def _take(self, delivery: m.Deliver) -> None:
+        """The results of a delivery have been handled."""
+        assert self._loop is not None
         self._mailbox.events.append(m.ResultsTaken(delivery.count, delivery.payload.nbytes))
         rank = self._loop.rank
         if rank.full or rank.halted:  # else there is time; the engine thread looks before it sleeps
@@ -232,22 +300,26 @@ class Runtime:
         """The ranks have met, so this one knows how many lanes it may have."""
         peers = joined.transport.peers if size_of() > 1 else ()
         shares = [peer.cpus for peer in peers] or [host_cpu_count()]
-        lanes_of = tuple(self._cpus or share for share in shares)
+        lanes_of = shared_out(self._total, shares) if self._total else tuple(self._cpus or share for share in shares)
         own = lanes_of[joined.rank]
         self._board.flags[OWN_CPUS], self._board.flags[ALL_CPUS] = own, sum(lanes_of)
         parts = self._source.parts_for(joined.size) if joined.rank == 0 else ()
         state = self._saver.state if self._saver else None
-        rank = Rank(self.plan, parts, own, joined.rank, lanes_of, state, names_of_hosts())
+        rank = Rank(self.plan, parts, own, joined.rank, lanes_of, state, names_of_hosts(), self._buffer)
         self._cluster = joined if joined.size > 1 else None
+        if self._live is not None:
+            self._live.begun(sum(lanes_of))
         reporter = Reporter(self.plan, self._source, joined.rank if joined.size > 1 else None)
         outgoing = Outgoing(self._source, self._buffers, reporter)
         loop = Loop(self._shell, rank, self._cluster, Actions(self._shell, self._cluster, outgoing, reporter), reporter)
         self._shell.watchers.begun(RunBegun(self.plan, parts, joined.rank, lanes_of, self._cluster))
         return loop
 
-    def _new_prefetcher(self) -> Prefetcher:
+    def _new_prefetcher(self) -> Pulling:
         live = not (self._is_saved or self.plan.places[0].processes)
         mailbox = self._mailbox
+        if self._live is not None:
+            return self._live.bind(self._buffers.stow, mailbox.post, mailbox.wake.set)
         arguments = self._iterators, live, self._buffers.stow, mailbox.post, mailbox.wake.set, self._passed
         if self._source.is_bound:
             return Prefetcher(*arguments, lambda: mailbox.deliveries.put(Request.PULL))

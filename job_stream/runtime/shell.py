@@ -39,6 +39,7 @@ class Shell(NamedTuple):
         failures: where items are noted that were skipped.
         limits: the time limits of the stages, in seconds.
         fail: ends the run with an error.
+        is_live: what is given up is told of, and not noted among the failures.
     """
 
     mailbox: Mailbox
@@ -52,3 +53,4 @@ class Shell(NamedTuple):
     failures: list[Failure]
     limits: list[float]
     fail: FailRun
+    is_live: bool = False

@@ -67,11 +67,12 @@ from enum import Enum
 from queue import Empty, SimpleQueue
 from typing import NamedTuple, TypeAlias
 
-from ..engine.messages import Deliver, Event
+from ..engine.messages import Deliver, Event, Fail
+from ..errors import StageError
 from ..evaluate.failures import UserFailure
 from .sleeping import Wake
 
-__all__ = ["WAIT_S", "Closing", "Delivery", "Mailbox", "Posted", "Release", "Request", "Shutdown"]
+__all__ = ["WAIT_S", "Closing", "Delivery", "GivenUp", "Mailbox", "Posted", "Release", "Request", "Shutdown"]
 
 WAIT_S = 0.5
 
@@ -83,10 +84,17 @@ class Request(Enum):
     """Items of the source are wanted that only the main thread can pull."""
 
 
+class GivenUp(NamedTuple):
+    """Among deliveries, of a live source: items that were given up, and why."""
+
+    action: Fail
+    error: StageError
+
+
 Posted: TypeAlias = Event | UserFailure | BaseException
 """What other threads have for the engine thread; an exception ends the run."""
 
-Delivery: TypeAlias = Deliver | Request | BaseException | None
+Delivery: TypeAlias = Deliver | Request | GivenUp | BaseException | None
 """What there is for the main thread; an exception ends the run, None says that all is over."""
 
 

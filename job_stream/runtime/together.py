@@ -9,10 +9,12 @@ with the primary, which has workers, too.
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext, suppress
 from contextvars import ContextVar
+from time import monotonic
 from typing import Any
 
 from ..errors import JobStreamError, PlanError, WorldError
@@ -24,9 +26,30 @@ from ..ranks.world import is_the_rank, rank_of, size_of
 from ..stream.plan import Plan
 from .reports import mark_shared
 
-__all__ = ["is_elsewhere", "quietly", "shared", "throughout"]
+__all__ = [
+    "Terminated", "close_openings", "is_elsewhere", "is_kept_to_primary", "keep_to_primary", "next_opening", "quietly",
+    "shared", "throughout",
+]  # fmt: skip
+
+STEP_S = 0.2
+PATIENCE_S = 10.0
+"""Who has waited for so long for another stream to end says so."""
 
 _within: ContextVar[bool] = ContextVar("job_stream.within", default=False)
+
+
+class Terminated(BaseException):
+    """The run is to end at once, whatever is under way: its results are not wanted any more. All ranks raise it, and
+    none of their scripts hears of it."""
+
+
+class _Home:
+    """Whether the script runs on the primary alone."""
+
+    is_alone = False
+
+
+_home = _Home()
 
 
 def is_elsewhere() -> bool:
@@ -36,7 +59,7 @@ def is_elsewhere() -> bool:
 
 def _is_of_all() -> bool:
     """Whether a stream that is run here is one of several ranks."""
-    return _is_rank() and not _within.get()
+    return _is_rank() and not (_within.get() or _home.is_alone)
 
 
 def _is_rank() -> bool:
@@ -74,13 +97,16 @@ class _StreamTurn:
         self._thread: threading.Thread | None = None
 
     @context
-    def taken(self) -> Iterator[None]:
+    def taken(self, is_patient: Callable[[], bool] | None = None) -> Iterator[None]:
         """Within, it is this thread's.
+
+        Args:
+            is_patient: whether to wait on for it, asked now and then; None: nobody waits.
 
         Raises:
             PlanError: it is another's.
         """
-        if not self._lock.acquire(blocking=False):
+        if not (self._lock.acquire(blocking=False) or (is_patient is not None and self._await(is_patient))):
             raise PlanError(
                 f"a stream is under way already, in {_name_of(self._thread)}: on several ranks streams run one after "
                 "the other, since their order must be the same everywhere; run this one before or after it, or inside "
@@ -93,6 +119,19 @@ class _StreamTurn:
             self._thread = None
             self._lock.release()
 
+    def _await(self, is_patient: Callable[[], bool]) -> bool:
+        """Waits for the lock; says so where that takes long."""
+        since, has_told = monotonic(), False
+        while is_patient():
+            if self._lock.acquire(timeout=STEP_S):
+                return True
+            if not has_told and monotonic() - since > PATIENCE_S:
+                has_told = True
+                print(f"job_stream: {threading.current_thread().name!r} waits for the stream of "
+                      f"{_name_of(self._thread)} to end: on several ranks they run one after the other; shut the first "
+                      "executor down", file=sys.stderr, flush=True)  # fmt: skip
+        return False
+
 
 def _name_of(thread: threading.Thread | None) -> str:
     return "another thread" if thread is None else f"thread {thread.name!r}"
@@ -102,18 +141,26 @@ _turn = _StreamTurn()
 
 
 @context
-def throughout(plan: Plan) -> Iterator[Callable[[], Cluster]]:
+def throughout(plan: Plan, is_patient: Callable[[], bool] | None = None,
+               opening: Any = None) -> Iterator[Callable[[], Cluster]]:  # fmt: skip
     """Around all that the run of a stream is in this process. Of several ranks, each leaves it when the primary does.
 
     Gives what joins those whom the stream is for.
 
+    Args:
+        plan: the stream.
+        is_patient: whether to wait on for another stream to end, asked now and then; None: nobody waits.
+        opening: told to the other ranks before, which wait for that (``next_opening``); None: they know.
+
     Raises:
         PlanError: another thread of this rank runs a stream.
     """
-    if not _is_of_all():
+    if not (_is_of_all() if opening is None else _is_rank()):
         yield _joining()
         return
-    with _turn.taken():
+    with _turn.taken(is_patient):
+        if opening is not None:
+            cluster().share(opening)
         token = _within.set(rank_of() == 0)
         try:
             yield cluster
@@ -123,7 +170,32 @@ def throughout(plan: Plan) -> Iterator[Callable[[], Cluster]]:
         else:
             _end(plan, None)
         finally:
-            _within.reset(token)
+            with suppress(ValueError):  # an iteration that was forgotten is closed in any context
+                _within.reset(token)
+
+
+def keep_to_primary() -> None:
+    """Has the streams of this process be its own from now on, but for those with an opening: the other ranks run no
+    script."""
+    _home.is_alone = True
+
+
+def is_kept_to_primary() -> bool:
+    """Whether the other ranks run no script."""
+    return _home.is_alone and _is_rank()
+
+
+def next_opening() -> Any:
+    """What the primary says before its next stream; None: there are no more."""
+    with _turn.taken():
+        return cluster().share(None)
+
+
+def close_openings() -> None:
+    """There are no more streams with openings; the other ranks need not wait for any."""
+    if _is_rank():
+        with _turn.taken(lambda: True):
+            cluster().share(None)
 
 
 def shared(value: Any) -> Any:

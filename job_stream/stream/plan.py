@@ -24,7 +24,7 @@ from typing import Any, NamedTuple
 
 from ..errors import PlanError
 
-__all__ = ["LAST", "Body", "Builder", "Kind", "Place", "Plan", "Policy", "Results", "Routes", "Segment", "Stage"]
+__all__ = ["LAST", "Body", "Builder", "Kind", "Place", "Plan", "Policy", "ResultsUse", "Routes", "Segment", "Stage"]
 
 Function = Callable[..., Any]
 Routes = Mapping[str, int]
@@ -40,7 +40,7 @@ class Kind:
     JOB, MAP, SWITCH, ALLOT, FRAME, FOLD, END = "job", "map", "switch", "allot", "frame", "fold", "end"
 
 
-class Results(Enum):
+class ResultsUse(Enum):
     """What becomes of the results of a stream."""
 
     KEPT = "keep"

@@ -34,7 +34,7 @@ from ..evaluate.loading import Loader
 from ..evaluate.outboxes import Outbox
 from ..evaluate.packing import Packing
 from ..evaluate.products import Products
-from ..evaluate.seams import InitialItems
+from ..evaluate.seams import InitialItems, Wearing
 from ..memory.words import ENDING, NOTE_LOAN, PAUSED, WANTED, Words
 from .interruption import Interruption
 from .links import Link
@@ -83,12 +83,14 @@ class Lane:
         self._reporting = Reporting(flags, report_s)
         self._interruption = Interruption(flags, evaluator, self._surplus, self._repayments, self._reporting,
                                           partial(_tell, link, packing))  # fmt: skip
+        first = evaluator.plan.places[0].function
+        self._wearing = first if isinstance(first, Wearing) else None
         self._look_at = 0.0
         self._worked = 0.0
         self._slice_start = 0.0
 
     def run(self) -> None:
-        """Works until the rank closes the link."""
+        """Works until the rank closes the link, or the worker is worn out."""
         enter(self._evaluator)
         try:
             while (message := self._ahead.popleft() if self._ahead else self._link.receive()) is not None:
@@ -98,6 +100,8 @@ class Lane:
                     self._link.send(failure_of(failed, self._packing.pack_error))
                 except Exception as error:
                     _tell(self._link, self._packing, error)
+                if self._wearing is not None and self._wearing.is_worn_out:
+                    return
         finally:
             self._interruption.close()
 

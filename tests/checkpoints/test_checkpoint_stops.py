@@ -28,7 +28,7 @@ from job_stream.checkpoints import stopping
 from job_stream.checkpoints.saver import Saver
 from job_stream.checkpoints.stopping import TimeLimit
 from job_stream.engine.rank import Rank
-from job_stream.stream.plan import Results
+from job_stream.stream.plan import ResultsUse
 
 Make = Callable[[str], Saved]
 KILLS = int(os.environ.get("JOBS_TEST_KILLS", "12"))
@@ -296,7 +296,7 @@ def test_a_run_that_is_asked_to_end_saves_first(saved: Make, send: Callable[[int
 
 def test_who_is_asked_to_end_while_saving_saves_what_came_since(tmp_path: Path) -> None:
     plan = plan_of("job")
-    saver = Saver(str(tmp_path / "state"), 600, TimeLimit(None), plan, Results.KEPT)
+    saver = Saver(str(tmp_path / "state"), 600, TimeLimit(None), plan, ResultsUse.KEPT)
     saver.begin(())
     posted: list[Any] = []
     woken = threading.Event()
@@ -327,7 +327,7 @@ def test_who_is_asked_to_end_while_saving_saves_what_came_since(tmp_path: Path) 
 
 
 def test_who_is_asked_to_end_when_nobody_looks_any_more_ends(tmp_path: Path) -> None:
-    saver = Saver(str(tmp_path / "state"), 600, TimeLimit(None), plan_of("job"), Results.KEPT)
+    saver = Saver(str(tmp_path / "state"), 600, TimeLimit(None), plan_of("job"), ResultsUse.KEPT)
     with pytest.raises(SystemExit) as caught, saver.signals():
         os.kill(os.getpid(), signal.SIGTERM)
     assert caught.value.code == STOPPED
@@ -364,7 +364,7 @@ class Interrupted(Saver):
 
 def test_who_is_asked_to_end_while_another_signal_is_answered_ends(tmp_path: Path) -> None:
     plan = plan_of("job")
-    saver = Interrupted(str(tmp_path / "state"), 1e6, TimeLimit(None), plan, Results.KEPT)
+    saver = Interrupted(str(tmp_path / "state"), 1e6, TimeLimit(None), plan, ResultsUse.KEPT)
     saver.begin(())
     posted: list[Any] = []
     saver.start(posted.append, lambda: None)

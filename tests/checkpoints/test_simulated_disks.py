@@ -36,7 +36,7 @@ from job_stream.simulate.functions import Values
 from job_stream.simulate.reference import serial
 from job_stream.simulate.simulated_cluster import SimulatedCluster
 from job_stream.stream.fingerprint import fingerprint
-from job_stream.stream.plan import Results
+from job_stream.stream.plan import ResultsUse
 
 SEEDS = 2000
 MUTANT_SEEDS = 600
@@ -146,7 +146,7 @@ class Run(SimulatedCluster):
         saver_module.threading = SimpleNamespace(  # type: ignore[attr-defined]
             Thread=lambda target, args, name, daemon: Thread(self, target, args), Event=threading.Event
         )
-        self.saver = saver = Saver(PATH, 1e6, TimeLimit(None), self.plan, Results(self.kind), self.disk)
+        self.saver = saver = Saver(PATH, 1e6, TimeLimit(None), self.plan, ResultsUse(self.kind), self.disk)
         if saver.ended is not None:
             return
         saver.initial_parts(list)

@@ -455,3 +455,17 @@ def test_a_peer_maps_in_order_and_hands_over_every_result(peer: type[Peer], tmp_
 @pytest.mark.parametrize("peer", PEERS)
 def test_the_smallest_script_of_a_peer_prints_its_result(peer: type[Peer], tmp_path: Path) -> None:
     assert run_marked_script(tmp_path / "smallest.py", peer.startup_script.format(workers=2)) == "[42]\n"
+
+
+# --- what libraries are handed ----------------------------------------------------------------------------------------
+
+
+def test_what_libraries_are_handed_is_raced(tmp_path: Path) -> None:
+    script = "import sys\nfrom benchmarks.__main__ import main\n\nif __name__ == '__main__':\n    main(sys.argv[1:])\n"
+    results = tmp_path / "results.json"
+    run_marked_script(tmp_path / "race.py", script, "--smoke", "--only", "futures", "--json", str(results))
+    outcomes = json.loads(results.read_text(encoding="utf-8"))["cases"]
+    errors = {(outcome["case"], tool): score["error"] for outcome in outcomes
+              for tool, score in outcome["tools"].items() if score["error"]}  # fmt: skip
+    assert errors == {}
+    assert {"round trip", "submits", "Pool.map", "first result"} <= {outcome["case"] for outcome in outcomes}

@@ -176,7 +176,8 @@ def test_the_links_of_the_readme_lead_somewhere() -> None:
 # --- the reference ----------------------------------------------------------------------------------------------------
 
 
-PUBLIC = [f"job_stream{name}" for name in ("", ".inline", ".common", ".errors", ".keywords", ".baked")]
+MODULES = ("", ".inline", ".common", ".errors", ".keywords", ".baked", ".futures", ".joblib")
+PUBLIC = [f"job_stream{name}" for name in MODULES]
 
 
 @pytest.mark.parametrize("name", PUBLIC)
@@ -268,7 +269,7 @@ def test_a_plain_stream_loads_nothing_that_it_does_not_need() -> None:
     """Each module that is loaded for nothing is paid for by every script, and on every rank."""
     source = f"""
         import sys
-        sys.path[:] = {sys.path!r}
+        sys.path[:] = {[str(REPOSITORY), *sys.path]!r}
         import job_stream
         assert job_stream.map(abs, [-1], cpus=1) == [1]
         print(*sys.modules)

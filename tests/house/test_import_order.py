@@ -18,8 +18,8 @@ PACKAGE = "job_stream"
 # From what all may import to what imports all. The last but two is job_stream/__init__.py, with the public names.
 PLACES = (
     *("errors", "keywords", "ground", "values", "memory", "stream", "engine", "simulate", "evaluate", "ranks"),
-    *("checkpoints", "workers", "lanes", "observe", "runtime", "work", "ordered", "common", "inline", "invoke"),
-    *("", "launcher", "__main__"),
+    *("checkpoints", "workers", "lanes", "observe", "runtime", "futures", "iteration", "awaiting"),
+    *("work", "ordered", "common", "inline", "joblib", "invoke", "", "launcher", "__main__"),
 )
 
 # What the engine may use: no clock, no I/O, no chance, no user code.

@@ -477,3 +477,24 @@ mpirun, warning = find_mpirun()
 assert warning is None
 print(mpirun.path)
 """
+
+
+# --- scripts on rank 0 alone ------------------------------------------------------------------------------------------
+@pytest.mark.parametrize(
+    ("program", "served"),
+    [
+        ("python a.py b", "python -m job_stream.futures a.py b"),
+        ("/usr/bin/python3.12 -u -W error a.py", "/usr/bin/python3.12 -u -W error -m job_stream.futures a.py"),
+        ("python -m package.module -v", "python -m job_stream.futures -m package.module -v"),
+    ],
+)
+def test_primary_only_has_the_other_ranks_serve_the_script(tmp_path, program, served):
+    said = run(tmp_path, "--dry-run", "--primary-only", "--", *program.split(), env={"JOBS_MPIRUN": "none"}).out
+    assert said.splitlines()[-1] == served
+
+
+@pytest.mark.parametrize("program", ["./a.py", "python", "python -c pass", "python -u -"])
+def test_primary_only_is_for_scripts_of_python(tmp_path, program):
+    ended = run(tmp_path, "--primary-only", "--", *program.split())
+    assert ended.code == 2
+    assert "job_stream --primary-only -- python script.py" in ended.err

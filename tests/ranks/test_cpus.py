@@ -3,7 +3,7 @@
 import pytest
 
 from job_stream.errors import PlanError
-from job_stream.ranks.cpus import _available, _quota, host_cpu_count
+from job_stream.ranks.cpus import _available, _quota, host_cpu_count, shared_out
 
 
 def quota(tmp_path, **files):
@@ -95,3 +95,11 @@ def test_an_override_that_is_no_number_of_cpus_is_an_error(monkeypatch, wrong):
     monkeypatch.setenv("JOBS_CPUS", wrong)
     with pytest.raises(PlanError, match="JOBS_CPUS"):
         host_cpu_count()
+
+
+@pytest.mark.parametrize(
+    ("total", "shares", "lanes"),
+    [(4, [2, 2], (2, 2)), (5, [2, 2], (3, 2)), (1, [4], (1,)), (1, [4, 4], (1, 1)), (6, [2, 1], (4, 2))],
+)
+def test_lanes_for_all_ranks_are_shared_out_by_their_cpus(total, shares, lanes):
+    assert shared_out(total, shares) == lanes

@@ -39,7 +39,7 @@ from job_stream.runtime import loop, prefetch, runtime, shutdown, sleeping
 from job_stream.runtime.runtime import Runtime
 from job_stream.runtime.shutdown import Closing, Release
 from job_stream.runtime.source import InitialWork
-from job_stream.stream.plan import Builder, Kind, Plan, Policy, Results, Stage
+from job_stream.stream.plan import Builder, Kind, Plan, Policy, ResultsUse, Stage
 from job_stream.values import Failure
 
 SELDOM_S = 2e-3
@@ -133,7 +133,7 @@ class Shell:
 
     def _saved(self) -> None:
         case = self.case
-        saver = Saver(PATH, case.interval_s, TimeLimit(None), self.plan, Results(case.journal), self._disk)
+        saver = Saver(PATH, case.interval_s, TimeLimit(None), self.plan, ResultsUse(case.journal), self._disk)
         self._disk.meanwhile = lambda: self.sim.sleep(self.sim.chance.choice([0.0, 1e-4, 1e-3]))
         if saver.ended is not None:  # it was asked to stop when all was done
             self._is_done = True

@@ -101,10 +101,10 @@ class Mend(NamedTuple):
 
 MENDS = {
     "an event that nobody wakes for": Mend(Mailbox, "post", "self.wake.set()", "pass"),
-    "a result taken that somebody waits for": Mend(Runtime, "_deliver", "self._mailbox.wake.set()", "pass"),
+    "a result taken that somebody waits for": Mend(Runtime, "_take", "self._mailbox.wake.set()", "pass"),
     "first looked, then written": Mend(
         Runtime,
-        "_deliver",
+        "_take",
         """\
 self._mailbox.events.append(m.ResultsTaken(delivery.count, delivery.payload.nbytes))
     rank = self._loop.rank
