@@ -19,7 +19,7 @@ from typing import Any
 
 from .errors import WorldError
 from .evaluate.context import current
-from .futures.keeping import Keeper, batch
+from .futures.keeping import KeptWorkers, batch
 from .futures.packer import Packer
 from .futures.service import Service
 from .inline import getCpuCount, getRank
@@ -82,7 +82,7 @@ class JobStreamBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[
         if number == 1:
             raise FallbackToBackend(SequentialBackend(nesting_level=self.nesting_level))
         shelf = _shelf(keywords.get("max_nbytes", MAX_NBYTES), keywords.get("mmap_mode", "r"))
-        service = _keeper.taken(number)
+        service = _kept.taken(number)
         if not isinstance(service, Service):
             raise WorldError(f"this is rank {getRank()}, and only rank 0 makes calls: have the script run there alone, "
                              "as 'mpirun -n 4 python -m job_stream.futures script.py'")  # fmt: skip
@@ -118,17 +118,17 @@ class JobStreamBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[
     def terminate(self) -> None:
         """The call of Parallel is over; the workers stay."""
         if self._service is not None:
-            _keeper.give_back(self._service)
+            _kept.give_back(self._service)
             self._service = None
         self.reset_batch_stats()
 
     def abort_everything(self, ensure_ready: bool = True) -> None:
         """Ends what is under way, with the workers; where others use these, what they have not begun."""
         service, self._service = self._service, None
-        if service is not None and not _keeper.drop(service):
+        if service is not None and not _kept.drop(service):
             for future in list(self._under_way):
                 future.cancel()
-            _keeper.give_back(service)
+            _kept.give_back(service)
         if ensure_ready:
             self.configure(self.parallel.n_jobs, self.parallel, **self.parallel._backend_kwargs)
 
@@ -153,6 +153,6 @@ def _check_version() -> None:
         raise ImportError(f"job_stream.joblib needs joblib 1.4 or later, and this is {__version__}")
 
 
-_keeper = Keeper()
+_kept = KeptWorkers()
 _check_version()
 register_parallel_backend("job_stream", JobStreamBackend)

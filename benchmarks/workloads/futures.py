@@ -125,7 +125,7 @@ def on_joblib(run: Callable[[], object], settings: Settings) -> list[Contender]:
         if backend == "loky":
             import_module("joblib.externals.loky").get_reusable_executor().shutdown(wait=True)
         else:
-            backends._keeper.give_way()
+            backends._kept.give_way()
         return reading
 
     return [Contender(SUBJECT, 1.0, lambda: measured("job_stream")), Contender(LOKY, 1.0, lambda: measured("loky"))]

@@ -9,13 +9,13 @@ from typing import Any
 from .service import Order, Service, gives_way
 from .without import AtOnce, Elsewhere, service_for
 
-__all__ = ["IDLE_S", "Keeper", "batch"]
+__all__ = ["IDLE_S", "KeptWorkers", "batch"]
 
 IDLE_S = 300.0
 """So long after the last use it ends."""
 
 
-class Keeper:
+class KeptWorkers:
     """Keeps the workers of a process.
 
     Workers of another number take the place of those that there are. On several ranks a run that is in use by nobody

@@ -32,7 +32,7 @@ def square(number):
 @pytest.fixture(autouse=True)
 def _no_workers_stay():
     yield
-    backend._keeper.give_way()
+    backend._kept.give_way()
     wait_until(lambda: not descendants(), "the end of the workers")
 
 
@@ -94,7 +94,7 @@ def test_of_two_that_use_the_workers_one_may_fail(gate):
 
     thread = threading.Thread(target=other)
     thread.start()
-    wait_until(lambda: backend._keeper._users, "the other call")
+    wait_until(lambda: backend._kept._users, "the other call")
     with pytest.raises(ZeroDivisionError):
         Parallel()(delayed(divmod)(1, number) for number in (1, 0))
     gate.open()
@@ -234,7 +234,7 @@ def test_a_file_that_is_mapped_may_be_given(tmp_path):
 # --- workers stay -----------------------------------------------------------------------------------------------------
 @pytest_here
 def test_workers_stay_from_call_to_call():
-    backend._keeper.give_way()
+    backend._kept.give_way()
 
     def pids():
         return set(Parallel(batch_size=1)(delayed(os.getpid)() for _ in range(8)))
@@ -247,7 +247,7 @@ def test_workers_that_nobody_uses_end_after_a_while(monkeypatch):
     monkeypatch.setattr(keeping, "IDLE_S", 0.05)
     before = descendants()
     Parallel()(delayed(square)(i) for i in range(3))
-    backend._keeper.give_way()
+    backend._kept.give_way()
     Parallel()(delayed(square)(i) for i in range(3))
     wait_until(lambda: not descendants() - before, "the end of the workers")
     assert Parallel()(delayed(square)(i) for i in range(3)) == [0, 1, 4]
@@ -257,7 +257,7 @@ def test_another_number_of_workers_takes_their_place():
     for number in (2, 3):
         with parallel_config(backend="job_stream", n_jobs=number):
             Parallel()(delayed(square)(i) for i in range(3))
-        assert backend._keeper._service.lanes == number
+        assert backend._kept._service.lanes == number
 
 
 def test_a_script_with_workers_that_stay_ends(script):
