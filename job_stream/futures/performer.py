@@ -22,7 +22,7 @@ from ..ground.texts import said, shorten
 from ..memory.exceptions import pack_error
 from ..memory.volumes import Contents, Unreachable, contents_of
 from ..ranks.world import rank_of, size_of
-from .outcomes import Raised
+from .endings import Raised
 from .packer import Pickle
 from .shelving import reading
 from .stretches import Some, is_kept, name_of

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 from ..errors import PayloadError, StageError
 from ..ground.texts import said
 from ..runtime.live import Item
-from .outcomes import Broken, Done, Raised, outcome_of
+from .endings import Broken, Done, Raised, outcome_of
 from .packer import Packed
 
 __all__ = ["FutureTicket", "Owner", "broken_by"]

@@ -183,7 +183,7 @@ PUBLIC = [f"job_stream{name}" for name in MODULES]
 @pytest.mark.parametrize("name", PUBLIC)
 def test_every_public_name_is_in_the_reference(name: str) -> None:
     text = (REPOSITORY / "docs" / "api.rst").read_text(encoding="utf-8")
-    named = set(re.findall(r"^\.\. auto(?:class|function|module):: (?:\w+\.)*(\w+)$", text, re.MULTILINE))
+    named = set(re.findall(r"^\.\. (?:auto|py:)(?:class|function|module):: (?:\w+\.)*(\w+)$", text, re.MULTILINE))
     for members in re.findall(r"^\.\. automodule:: (\S+)\n   :members:(.*)$", text, re.MULTILINE):
         named.update(re.findall(r"\w+", members[1]) or importlib.import_module(members[0]).__all__)
     described = {"work"}  # in the text of its module

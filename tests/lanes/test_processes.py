@@ -115,9 +115,9 @@ def test_no_shared_memory_is_left_when_a_run_returns(run):
 
 @every_run
 def test_no_thread_is_left_when_a_run_returns(run):
-    before = set(threading.enumerate())
+    before = sorted(thread.name for thread in threading.enumerate())
     run()
-    assert set(threading.enumerate()) == before
+    assert sorted(thread.name for thread in threading.enumerate()) == before
 
 
 @every_run
