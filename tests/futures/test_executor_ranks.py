@@ -5,35 +5,18 @@ from __future__ import annotations
 import os
 import signal
 import sys
-import textwrap
 
 import pytest
+from meeting import MEETING, ONE_LANE, write
 from mpi_support import World, find_mpirun, is_open_mpi, mpirun, pythons
 from support import wait_until
 
 pytestmark = pytest.mark.skipif(
     find_mpirun() is None or not is_open_mpi(str(find_mpirun())), reason="Open MPI is not installed"
 )
-ONE_LANE = {"JOBS_CPUS": "1"}
-
-MEETING = """
-import os, sys, time
-from pathlib import Path
+MET = """
 import numpy as np
 import job_stream
-from job_stream import getRank
-from job_stream.futures import Executor
-
-folder = Path(__file__).parent
-
-def meet(own, others):
-    (folder / own).touch()
-    end = time.monotonic() + 100
-    while not all((folder / other).exists() for other in others):
-        if time.monotonic() > end:
-            raise TimeoutError(own)
-        time.sleep(0.005)
-    return getRank()
 
 def met(executor, name=""):
     names = [f"{name}{number}" for number in range(2)]
@@ -41,15 +24,9 @@ def met(executor, name=""):
 """
 
 
-def write(folder, text):
-    path = folder / "script.py"
-    path.write_text(MEETING + textwrap.dedent(text), encoding="utf-8")
-    return path
-
-
 @pytest.mark.parametrize("python", pythons())
 def test_the_others_get_none_when_they_have_taken_part(tmp_path, python):
-    path = write(tmp_path, """
+    path = write(tmp_path, MEETING, MET, """
         with Executor() as executor:
             if executor is not None:
                 print(met(executor), executor.num_workers, flush=True)
@@ -62,7 +39,7 @@ def test_the_others_get_none_when_they_have_taken_part(tmp_path, python):
 
 
 def test_without_with_the_others_are_told_both_ways(tmp_path):
-    path = write(tmp_path, """
+    path = write(tmp_path, MEETING, MET, """
         executor = Executor()
         try:
             if getRank():
@@ -79,7 +56,7 @@ def test_without_with_the_others_are_told_both_ways(tmp_path):
 
 
 def test_a_script_that_runs_on_rank_0_alone_is_served_until_it_ends(tmp_path):
-    path = write(tmp_path, """
+    path = write(tmp_path, MEETING, MET, """
         print(__name__, getRank(), sys.argv[1:], flush=True)
 
         def local(number):
@@ -111,7 +88,7 @@ def write_starter(folder):
 
 
 def test_a_second_executor_waits_for_the_first(tmp_path):
-    path = write(tmp_path, """
+    path = write(tmp_path, MEETING, MET, """
         first, second = Executor(), Executor()
         waiting = second.submit(getRank)
         print(met(first), waiting.done(), flush=True)
@@ -124,7 +101,7 @@ def test_a_second_executor_waits_for_the_first(tmp_path):
 
 
 def test_terminate_lets_the_others_go_on(tmp_path):
-    path = write(tmp_path, """
+    path = write(tmp_path, MEETING, MET, """
         import signal
         with Executor() as executor:
             if executor is not None:
@@ -140,7 +117,7 @@ def test_terminate_lets_the_others_go_on(tmp_path):
 
 
 def test_a_script_that_fails_ends_all_ranks(tmp_path):
-    path = write(tmp_path, """
+    path = write(tmp_path, MEETING, MET, """
         with Executor() as executor:
             met(executor)
         raise ValueError("the script's own")
@@ -152,7 +129,7 @@ def test_a_script_that_fails_ends_all_ranks(tmp_path):
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs ULFM")
 def test_calls_go_on_where_a_rank_has_died(tmp_path):
-    path = write(tmp_path, """
+    path = write(tmp_path, MEETING, MET, """
         with Executor() as executor:
             if executor is None:
                 sys.exit()

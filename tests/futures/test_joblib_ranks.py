@@ -5,39 +5,23 @@ from __future__ import annotations
 import os
 import signal
 import sys
-import textwrap
 
 import pytest
 from estimators import ESTIMATORS
+from meeting import MEETING, ONE_LANE, write
 from mpi_support import World, find_mpirun, is_open_mpi, mpirun
 from support import wait_until
 
 pytestmark = pytest.mark.skipif(
     find_mpirun() is None or not is_open_mpi(str(find_mpirun())), reason="Open MPI is not installed"
 )
-ONE_LANE = {"JOBS_CPUS": "1"}
 STARTER = "import runpy\nrunpy.run_module('job_stream.futures', run_name='__main__', alter_sys=True)\n"
 """What ``python -m job_stream.futures`` runs, for a launcher of scripts."""
 
-MEETING = """
-import os, signal, time
-from pathlib import Path
+MET = """
 import joblib
 import job_stream.joblib
 from joblib import Parallel, delayed
-from job_stream import getCpuCount, getRank
-from job_stream.futures import Executor
-
-folder = Path(__file__).parent
-
-def meet(own, others):
-    (folder / own).touch()
-    end = time.monotonic() + 100
-    while not all((folder / other).exists() for other in others):
-        if time.monotonic() > end:
-            raise TimeoutError(own)
-        time.sleep(0.005)
-    return getRank()
 
 def met(name):
     names = [f"{name}{number}" for number in range(2)]
@@ -46,22 +30,22 @@ def met(name):
 """
 
 
-def write(folder, *texts):
-    path = folder / "script.py"
-    path.write_text("".join(map(textwrap.dedent, texts)), encoding="utf-8")
+def write_both(folder, *texts):
+    """A starter, and the script that it is given."""
     starter = folder / "starter.py"
     starter.write_text(STARTER)
-    return starter, path
+    return starter, write(folder, *texts)
 
 
 def test_estimators_are_fitted_on_two_ranks(tmp_path):
-    ended = mpirun(write(tmp_path, ESTIMATORS, MEETING, "print(met('a'), getCpuCount())\ncheck('job_stream')\n")[0], 2,
-                   tmp_path / "script.py", env=ONE_LANE)  # fmt: skip
+    text = "print(met('a'), getCpuCount())\ncheck('job_stream')\n"
+    starter, path = write_both(tmp_path, ESTIMATORS, MEETING, MET, text)
+    ended = mpirun(starter, 2, path, env=ONE_LANE)
     assert (ended.code, ended.out, ended.err) == (0, "[0, 1] 2\njob_stream the same\n", "")
 
 
 def test_an_executor_need_not_wait_for_workers_that_are_kept(tmp_path):
-    starter, path = write(tmp_path, MEETING, """
+    starter, path = write_both(tmp_path, MEETING, MET, """
         print(met("a"))
         with Executor() as executor:
             print(executor.submit(pow, 2, 3).result())
@@ -72,7 +56,7 @@ def test_an_executor_need_not_wait_for_workers_that_are_kept(tmp_path):
 
 
 def test_where_all_ranks_run_the_script_the_way_out_is_said(tmp_path):
-    path = write(tmp_path, MEETING, "met('a')")[1]
+    path = write_both(tmp_path, MEETING, MET, "met('a')")[1]
     ended = mpirun(path, 2, env=ONE_LANE)
     assert ended.code != 0
     assert "python -m job_stream.futures script.py" in ended.err
@@ -80,7 +64,7 @@ def test_where_all_ranks_run_the_script_the_way_out_is_said(tmp_path):
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs ULFM")
 def test_estimators_are_fitted_though_a_rank_dies(tmp_path):
-    starter, path = write(tmp_path, ESTIMATORS, MEETING, """
+    starter, path = write_both(tmp_path, ESTIMATORS, MEETING, MET, """
         def work(number):
             if number == 5:
                 (folder / "begun").touch()
