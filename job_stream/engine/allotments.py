@@ -55,16 +55,15 @@ class Allotments:
         return [piece for _, piece in sorted((entry for queue in self._waiting.values() for entry in queue), key=_turn)]
 
     def push(self, piece: Piece) -> None:
-        """A piece waits for its turn."""
-        self._last += 1
-        self._waiting.setdefault(needs_of(piece), deque()).append((self._last, piece))
-        self._has_changed = True
-
-    def give_back(self, piece: Piece) -> None:
-        """A piece that had been given to a rank comes next, if that has been done by nobody."""
-        self.release(piece)
-        self._first -= 1
-        self._waiting.setdefault(needs_of(piece), deque()).appendleft((self._first, piece))
+        """A piece waits for its turn; one that has come back from a rank that was given it is the next."""
+        queue = self._waiting.setdefault(needs_of(piece), deque())
+        if piece in self._given:
+            self.release(piece)
+            self._first -= 1
+            queue.appendleft((self._first, piece))
+        else:
+            self._last += 1
+            queue.append((self._last, piece))
         self._has_changed = True
 
     def keep(self, piece: Piece, rank: int) -> None:
@@ -72,10 +71,6 @@ class Allotments:
         self._given[piece] = rank
         self._lanes[rank] -= 1
         self._free[self._hosts_of[rank]] -= cores_of(piece)
-
-    def is_given(self, piece: Piece) -> bool:
-        """Whether a rank has been found for it."""
-        return piece in self._given
 
     def release(self, piece: Piece) -> None:
         """A piece is done, or will be done by others: what it had needed is free."""

@@ -131,8 +131,6 @@ class RankState:
             self._backlog(piece.work).push(piece)
         elif reason := allotments.refusal(needs_of(piece)):
             self.refuse(piece, reason)
-        elif allotments.is_given(piece):
-            allotments.give_back(piece)
         else:
             allotments.push(piece)
 

@@ -67,7 +67,7 @@ def test_what_comes_back_is_the_next() -> None:
     allotments = Allotments(("north",), (1,))
     first, second = piece(), piece()
     assert pushed(allotments, first, second) == [(0, first)]
-    allotments.give_back(first)
+    allotments.push(first)
     assert allotments.serve() == [(0, first)]
     assert allotments.pieces == [second]
 
@@ -76,7 +76,7 @@ def test_the_cores_of_a_dead_rank_are_gone() -> None:
     allotments = Allotments(("north", "south"), (1, 2))
     (_, lost), *_ = pushed(allotments, piece("south", 2))
     allotments.push(waiting := piece("south"))
-    allotments.give_back(lost)
+    allotments.push(lost)
     allotments.lost(1)
     assert {one for one, _ in allotments.take_refused()} == {lost, waiting}
     assert allotments.serve() == []
