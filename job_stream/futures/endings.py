@@ -8,7 +8,9 @@ from typing import Any, NamedTuple
 from ..errors import StageError
 from ..memory.exceptions import set_cause, unpack_error
 
-__all__ = ["Broken", "Done", "Outcome", "Raised", "Unread", "outcome_of"]
+__all__ = ["BROKEN", "DONE", "RAISED", "UNREAD", "Broken", "Done", "Outcome", "Raised", "Unread", "outcome_of"]
+
+DONE, RAISED, BROKEN, UNREAD = range(4)
 
 
 class Done(NamedTuple):
@@ -61,7 +63,7 @@ _KINDS: tuple[Any, ...] = (Done, Raised, Broken, Unread)
 def outcome_of(told: tuple[Any, ...]) -> Outcome:
     """An outcome as it came."""
     kind, *parts = told
-    if kind == 2:
+    if kind == BROKEN:
         return Broken(Raised(*parts[0]))
     outcome: Outcome = _KINDS[kind](*parts)
     return outcome

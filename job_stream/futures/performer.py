@@ -20,16 +20,16 @@ from ..evaluate.failures import describe
 from ..evaluate.seams import Wearing
 from ..ground.texts import said, shorten
 from ..memory.exceptions import pack_error
+from ..memory.payload import pickled
 from ..memory.volumes import Contents, Unreachable, contents_of
 from ..ranks.world import rank_of, size_of
-from .endings import Raised
+from .endings import BROKEN, DONE, RAISED, UNREAD, Raised
 from .packer import Pickle
 from .shelving import reading
 from .stretches import Some, is_kept, name_of
 
 __all__ = ["Performer"]
 
-OUT_OF_BAND = 16 << 10
 KNOWN = 64
 """So many functions a lane keeps."""
 
@@ -70,7 +70,7 @@ class Performer(Wearing):
         except _Again as again:
             if self._retries and self._count(call) <= self._retries:
                 raise again.error from None
-            outcome = 1, *_raised(again.name, again.item, again.error)
+            outcome = RAISED, *_raised(again.name, again.item, again.error)
         return perf_counter() - started, outcome
 
     def _outcome(self, setup: bytes | None, function: Pickle, arguments: Pickle, contents: Contents | None) -> Any:
@@ -82,9 +82,9 @@ class Performer(Wearing):
                 called = self._function(function)
                 args, kwargs = self._loaded(arguments)
             except Unreachable:
-                return (3,)
+                return (UNREAD,)
             except BaseException as error:
-                return 1, *_raised("call", "<what it was to be given>", error)
+                return RAISED, *_raised("call", "<what it was to be given>", error)
         finally:
             reading.given = None
         return self._called(called, args, kwargs)
@@ -97,11 +97,11 @@ class Performer(Wearing):
             item = shorten(function.item) if type(function) is Some else _told(args, kwargs)
             raise _Again(name_of(function), item, error) from None
         try:
-            return 0, _framed(answer)
+            return DONE, _framed(answer)
         except BaseException as error:
             refused = PayloadError(f"what {name_of(function)} returned cannot be pickled: {said(error, 1000)}")
             refused.__cause__ = error
-            return 1, *_raised(name_of(function), "<its output>", refused)
+            return RAISED, *_raised(name_of(function), "<its output>", refused)
 
     def _set_up(self, setup: bytes | None) -> Any:
         """Initialises the lane; None: all is well."""
@@ -110,7 +110,7 @@ class Performer(Wearing):
                 initializer, initargs = pickle.loads(setup)
                 initializer(*initargs)
         except BaseException as error:
-            return 2, _raised("initializer", "<its arguments>", error)
+            return BROKEN, _raised("initializer", "<its arguments>", error)
         self._is_set_up = True
         return None
 
@@ -166,19 +166,11 @@ def _raised(stage: str, item: str, error: BaseException) -> Raised:
 
 def _framed(answer: Any) -> tuple[Any, ...]:
     """The frames of an answer: its pickle, and large buffers without a copy."""
-    buffers: list[pickle.PickleBuffer] = []
-
-    def out_of_band(buffer: pickle.PickleBuffer) -> bool:
-        if buffer.raw().nbytes < OUT_OF_BAND:
-            return True
-        buffers.append(buffer)
-        return False
-
-    try:
-        first = pickle.dumps(answer, 5, buffer_callback=out_of_band)
-    except Exception:
-        from ..memory.byvalue import dumps  # loads cloudpickle
-
-        buffers.clear()
-        first = dumps(answer, out_of_band)
+    first, buffers = pickled(answer, _dumped_hard)
     return first, *buffers
+
+
+def _dumped_hard(answer: Any, out_of_band: Any) -> bytes:
+    from ..memory.byvalue import dumps  # loads cloudpickle
+
+    return dumps(answer, out_of_band)

@@ -140,24 +140,31 @@ def pack(value: Any) -> Parts:
     Raises:
         PayloadError: it cannot be pickled; says which part of it.
     """
-    buffers: list[Buffer] = []
+    first, buffers = pickled(value, _pack_hard)
+    return Parts([first, *[buffer.raw() for buffer in buffers]])
+
+
+def pickled(
+    value: Any, hard: Callable[[Any, Callable[[pickle.PickleBuffer], bool]], bytes]
+) -> tuple[bytes, list[pickle.PickleBuffer]]:
+    """A pickle, and the large buffers that are not in it, without a copy; ``hard`` is for what pickle alone refuses."""
+    buffers: list[pickle.PickleBuffer] = []
 
     def out_of_band(buffer: pickle.PickleBuffer) -> bool:
-        raw = buffer.raw()
-        if raw.nbytes < OUT_OF_BAND:
+        if buffer.raw().nbytes < OUT_OF_BAND:
             return True
-        buffers.append(raw)
+        buffers.append(buffer)
         return False
 
     try:
         first = pickle.dumps(value, 5, buffer_callback=out_of_band)
     except Exception:
         buffers.clear()
-        first = _pack_hard(value, out_of_band)
-    return Parts([first, *buffers])
+        first = hard(value, out_of_band)
+    return first, buffers
 
 
-def _pack_hard(value: Any, out_of_band: Any) -> bytes:
+def _pack_hard(value: Any, out_of_band: Callable[[pickle.PickleBuffer], bool]) -> bytes:
     """Packs what pickle alone refuses, such as functions and classes made at run time."""
     from .byvalue import dumps  # loads cloudpickle
 
