@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..stream.checks import is_whole, seed_of
 from .service import Order
+from .stretches import ahead_of
 from .telling import Wanted, tells
 from .without import service_for
 
@@ -26,9 +27,9 @@ __all__ = ["Executor"]
 
 T = TypeVar("T")
 
-AHEAD_S = 0.1
-AHEAD_MOST = 10_000
-"""``map`` takes so much work for each lane from iterables of unknown length, ahead of who takes the results."""
+LEAST_AHEAD = 2
+"""``map`` takes so many items for each lane from iterables of unknown length, ahead of who takes the results, and more
+where they are small."""
 
 
 class Executor(futures.Executor):
@@ -201,13 +202,7 @@ class _Ahead:
 
     def fill(self) -> None:
         """Submits more."""
-        left = None if self._is_sized else max(0, self._limit() - len(self.futures))
+        most = ahead_of(self._call, LEAST_AHEAD) if self._most is None else self._most
+        left = None if self._is_sized else max(0, most - len(self.futures))
         for args in islice(self._calls, left):
             self.futures.append(self._call(args))
-
-    def _limit(self) -> int:
-        if self._most is not None:
-            return self._most
-        lanes: int = self._call.lanes
-        cost: float | None = self._call.cost
-        return 4 * lanes if cost is None else max(2 * lanes, min(int(AHEAD_S * lanes / max(cost, 1e-9)), AHEAD_MOST))

@@ -1,18 +1,42 @@
-"""Functions made of others: of a stretch of items, and of an item that is a tuple of arguments."""
+"""Functions made of others: of a stretch of items, and of an item that is a tuple of arguments. And how many calls of
+one function are submitted ahead of who takes the results."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from time import perf_counter
 from types import BuiltinFunctionType, FunctionType
-from typing import Any
+from typing import Any, Protocol
 
 from ..ground.texts import shorten
 
-__all__ = ["SOME_S", "Some", "Star", "is_kept", "name_of"]
+__all__ = ["SOME_S", "ManyCalls", "Some", "Star", "ahead_of", "is_kept", "name_of"]
 
 SOME_S = 20e-3
+AHEAD = 4
+"""So many calls for each lane are submitted ahead while nothing is known of what they take."""
+AHEAD_S = 0.1
+AHEAD_MOST = 10_000
+"""Else so much work for each lane, but no more calls than that."""
 _KEPT = (FunctionType, BuiltinFunctionType, type)
+
+
+class ManyCalls(Protocol):
+    """What makes many calls of one function."""
+
+    @property
+    def lanes(self) -> int: ...
+
+    @property
+    def cost(self) -> float | None: ...
+
+
+def ahead_of(call: ManyCalls, least: int) -> int:
+    """How many calls may be submitted whose results have not been taken; ``least``: for each lane at least."""
+    lanes, cost = call.lanes, call.cost
+    if cost is None:
+        return AHEAD * lanes
+    return max(least * lanes, min(int(AHEAD_S * lanes / max(cost, 1e-9)), AHEAD_MOST))
 
 
 class Some:

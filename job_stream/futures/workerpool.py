@@ -14,7 +14,7 @@ from ..ranks.world import rank_of
 from ..stream.checks import is_whole
 from .bulk import Bulk
 from .service import CLOSED, Order
-from .stretches import Star
+from .stretches import Star, ahead_of
 from .without import Elsewhere, service_for
 
 if TYPE_CHECKING:
@@ -25,10 +25,8 @@ __all__ = ["AsyncResult", "Pool"]
 T = TypeVar("T")
 Callback = Callable[[Any], object]
 
-AHEAD = 4
+LEAST_AHEAD = 4
 """``imap`` takes so many items for each worker ahead of who takes the results, and more where they are small."""
-AHEAD_S = 0.1
-AHEAD_MOST = 10_000
 
 
 class AsyncResult(Generic[T]):
@@ -99,12 +97,7 @@ class _Results(Iterator[T]):
         self._fill()
 
     def _fill(self) -> None:
-        cost: float | None = self._call.cost
-        lanes: int = self._call.lanes
-        ahead = AHEAD * lanes
-        if cost is not None:
-            ahead = max(ahead, min(int(AHEAD_S * lanes / max(cost, 1e-9)), AHEAD_MOST))
-        for args in islice(self._items, max(0, ahead - self._count)):
+        for args in islice(self._items, max(0, ahead_of(self._call, LEAST_AHEAD) - self._count)):
             call = self._call(args)
             self._count += 1
             if self._is_ordered:
