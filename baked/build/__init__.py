@@ -1,0 +1,1 @@
+"""Makes files again only where something has changed."""
