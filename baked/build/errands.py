@@ -86,6 +86,7 @@ class Outcome(NamedTuple):
         guilty: the load that raised, where it was not the job itself.
         status: the wait status of a process that ended without a word.
         is_late: whether its time was over.
+        is_given_back: whether it was not begun, since nothing new is to be.
         broken: outputs that are missing or empty, as the error names them.
         explicit: of each value that said its own fingerprint, the text of that.
     """
@@ -108,6 +109,7 @@ class Outcome(NamedTuple):
     stderr: str = ""
     has_log: bool = False
     began: float = 0.0
+    is_given_back: bool = False
 
     @property
     def is_success(self) -> bool:
@@ -184,11 +186,13 @@ class Worker:
         owner: the build as it was when the workers were forked.
         isolate: whether jobs run in processes of their own, where they do not say it.
         logs: which outputs stay, where they do not say it.
+        halt: true when nothing new is to be begun.
     """
 
-    def __init__(self, owner: Declaring, folder: str, isolate: bool, logs: str) -> None:
+    def __init__(self, owner: Declaring, folder: str, isolate: bool, logs: str, halt: object) -> None:
         self._owner = owner
         self._isolate = isolate
+        self._halt = halt
         self._logs_kept = logs
         self._logs = JobLogs(os.path.join(folder, "logs"))
         self._tasks: dict[str, Task] = {}
@@ -201,6 +205,8 @@ class Worker:
         """Does what it is asked for; every mistake of the user's is part of the outcome."""
         if errand.files:
             return Outcome(errand.job, tuple(map(read_state, errand.files)))
+        if self._halt:
+            return Outcome(errand.job, is_given_back=True)
         if errand.tasks is not None:
             self._tasks.update({task.id: task for task in pickle.loads(errand.tasks)})
         begin = time.time()
@@ -333,8 +339,12 @@ def perform_task(task: Task, values: Mapping[str, Any]) -> Any:
     from .actions import ACTIONS
 
     keywords = {name: _given(argument, values) for name, argument in task.arguments.items()}
-    keywords.update(task.params)
+    keywords.update({name: _plain(value) for name, value in task.params.items()})
     return ACTIONS[task.action](task, _shaped(task), keywords)
+
+
+def _plain(value: Any) -> Any:
+    return value.value if isinstance(value, Fingerprint) else value
 
 
 def _given(argument: Any, values: Mapping[str, Any]) -> Any:

@@ -83,9 +83,9 @@ class BuildJob:
     host: str | None = None
     pid: int | None = None
 
-    must_use = True
     is_pruned = False
     is_needed = False
+    generated_by: str | None = None
     unchanged: Callable[[Any, Any], bool] | None = None
 
     def __init__(
