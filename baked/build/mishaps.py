@@ -46,7 +46,7 @@ class Mishap(NamedTuple):
                 error = None
         if not isinstance(error, BaseException):
             error = RuntimeError(self.line)
-        error.__cause__ = JobTraceback(self.traceback)
+        error.__cause__ = JobTraceback(self.traceback, self.where)
         return error
 
 

@@ -28,6 +28,7 @@ from .job import BuildJob
 from .kinds import LOADS, bytes_of_memory
 from .mishaps import mishap_of
 from .ordering import in_order
+from .planning import BuildPlan, plan_of
 from .records import JobRecord
 from .resources import Demand, Place, Queue, Resources
 
@@ -76,11 +77,14 @@ class Selection:
 class BuildRun:
     """Takes a build through one run."""
 
-    def __init__(self, build: Build, selection: Selection, asked: Iterable[str], screen: Screen) -> None:
+    def __init__(self, build: Build, asked: Iterable[str], screen: Screen, is_dry: bool = False) -> None:
         self.build = build
-        self.selection = selection
         self.screen = screen
-        self.assessor = Assessor(build, build.records, asked, screen.warn)
+        self.is_dry = is_dry
+        self._asked = asked
+        self.jobs: list[BuildJob] = []
+        self.pruned: dict[str, None] = {}
+        self.is_cancelled = False
         self.failures: dict[str, BaseException] = {}
         self.outcomes: dict[str, Outcome] = {}
         self.generated: dict[str, None] = {}
@@ -91,7 +95,7 @@ class BuildRun:
         self._hashing: set[str] = set()
         self._to_hash: list[str] = []
         self._loads_recorded: set[str] = set()
-        self._trouble: BaseException | None = None
+        self.trouble: BaseException | None = None
         self.work: Work | None = None
         self.began_at: dict[str, float] = {}
         self.halt = Halt()
@@ -99,9 +103,11 @@ class BuildRun:
 
     # before anything runs ---------------------------------------------------------------------------------------------
 
-    def prepare(self) -> None:
+    def prepare(self, selection: Selection) -> None:
         """Looks for what is missing, and has the conductor know all jobs."""
-        jobs = self.selection.jobs
+        self.jobs, self.pruned = selection.jobs, selection.pruned
+        self.assessor = Assessor(self.build, self.build.records, self._asked, self.screen.warn)
+        jobs = self.jobs
         self.check_sources(jobs)
         places, self.lanes = places_of(self.build.options)
         self.resources = Resources(places, self.build.options["limits"])
@@ -154,7 +160,7 @@ class BuildRun:
     def start(self) -> None:
         """Decides as far as that goes without running anything."""
         self.conductor.start()
-        for job in self.selection.jobs:
+        for job in self.jobs:
             if job.is_invariant:
                 self._watch(job)
         self._perform_orders()
@@ -165,6 +171,20 @@ class BuildRun:
             self._to_hash.append(job.id)
         else:
             self.conductor.watched(job.id, self.assessor.watched(job))
+
+    def plan(self) -> BuildPlan:
+        """What would run."""
+        for job in self.jobs:
+            if job.is_invariant:
+                self.conductor.nodes[job.id].fingerprints = self.assessor.watched(job)
+        return self.first_plan()
+
+    def first_plan(self) -> BuildPlan:
+        """What will run, as far as that can be known beforehand."""
+        nodes = [self.conductor.nodes[job.id] for job in self.jobs]
+        exists = [job.id for job in self.jobs if job.outputs.temporary
+                  and any(os.path.exists(self.build.absolute(path)) for path in job.outputs.temporary)]  # fmt: skip
+        return plan_of(nodes, self.assessor, exists)
 
     @property
     def is_over(self) -> bool:
@@ -181,8 +201,8 @@ class BuildRun:
 
         @work.frame(where="primary", useMultiprocessing=False)
         def conduct(store: Any, first: Any) -> Any:
-            if self._trouble is not None:
-                raise self._trouble
+            if self.trouble is not None:
+                raise self.trouble
             return self._next()
 
         @work.job(alone=True, onError="pass", deaths=1)
@@ -197,6 +217,42 @@ class BuildRun:
 
         self.work = work
         work.run()
+
+    # from outside -----------------------------------------------------------------------------------------------------
+
+    def stop(self) -> int:
+        """Has nothing new begun; how many jobs are under way. Also from a signal handler."""
+        self.halt.set()
+        self.conductor.stop()
+        return sum(node.status is Status.RUNNING for node in list(self.conductor.nodes.values()))
+
+    def cancel(self) -> None:
+        """Ends what is under way. Also from a signal handler."""
+        self.is_cancelled = True
+        self.stop()
+        if self.work is not None:
+            self.work.cancel()
+
+    def told(self) -> str:
+        """How far it is, in a line."""
+        statuses = [node.status for node in self.conductor.nodes.values() if node.role != "watch"]
+        running = [job_id for job_id, node in self.conductor.nodes.items() if node.status is Status.RUNNING]
+        now = time.time()
+        shown = ", ".join(f"{job_id} {now - self.began_at[job_id]:.0f} s" for job_id in running[:3])
+        more = f" and {len(running) - 3} more" if len(running) > 3 else ""
+        return (f"build: made {statuses.count(Status.MADE)}, kept {statuses.count(Status.KEPT)}, "
+                f"failed {len(self.failures)}, running {len(running)}: {shown}{more}")  # fmt: skip
+
+    def told_at_length(self) -> str:
+        """Each job that is under way, and what waits for what."""
+        now, lines = time.time(), [self.told()]
+        for node in list(self.conductor.nodes.values()):
+            if node.status is Status.RUNNING:
+                lines.append(f"  {node.id}: for {now - self.began_at[node.id]:.1f} s")
+            elif node.status in {Status.WANTED, Status.WAITING} and node.role != "watch":
+                waits_for = [need.id for need, _ in node.needs if not need.is_settled] + [n.id for n in node.awaited]
+                lines.append(f"  {node.id} waits for {', '.join(waits_for) or 'a free core'}")
+        return "\n".join(lines)
 
     def _cpus(self) -> int | None:
         return self.lanes if self._is_prepared and self.build.options["cores"] is not None else None
@@ -473,7 +529,7 @@ class BuildRun:
             is_loaded = node.id in self.conductor.loads_used and node.status is Status.KEPT
             job.state = "made" if is_loaded else node.status.value
             job.reasons = node.reasons
-        for job_id in self.selection.pruned:
+        for job_id in self.pruned:
             self.build.jobs[job_id].state = "pruned"
 
 
