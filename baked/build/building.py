@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from job_stream import getRank, getWorker, hosts
 from job_stream.errors import BuildError, GraphError, JobStreamError
@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 __all__ = ["Build", "build"]
+
+T = TypeVar("T")
 
 _LINES = 10
 """How many lines of the plan are shown before a run."""
@@ -205,14 +207,22 @@ class Build(Decorators):
         self._forget_generated()
         if getRank() and not _is_in_job():
             return self._help()
-        begin = time.time()
-        run = self._run = self._made_run(only, again)
         try:
-            with Interrupts(run) as interrupts:
-                self._perform(run)
+            return self._run_here(only, again, raiseErrors)
         finally:
             self._run = None
-        return self._concluded(run, interrupts, time.time() - begin, raiseErrors)
+            self._release()
+
+    def _run_here(self, only: Any, again: Any, raises: bool) -> BuildReport:
+        begin = time.time()
+        run = self._run = self._made_run(only, again)
+        with Interrupts(run) as interrupts:
+            self._perform(run)
+        report = self._concluded(run, interrupts.is_killed, begin)
+        interrupts.leave()
+        if run.failures and raises:
+            raise GraphError(run.screen.failures(run.failures, self.jobs), run.failures)
+        return report
 
     def _check_idle(self) -> None:
         if self._run is not None:
@@ -243,19 +253,13 @@ class Build(Decorators):
     def _help(self) -> None:
         BuildRun(self, (), Screen(True, "")).run()
 
-    def _concluded(
-        self, run: BuildRun, interrupts: Interrupts, seconds: float, raises: bool
-    ) -> BuildReport:
-        run.close(interrupts.is_killed)
+    def _concluded(self, run: BuildRun, is_killed: bool, begin: float) -> BuildReport:
+        run.close(is_killed)
         if not run.failures and not run.conductor.is_stopping:
             self._finish(run)
         remove_scratch(os.path.join(self.folder_text, "logs"))
-        report = self._report(run, seconds)
+        report = self._report(run, time.time() - begin)
         run.screen.end(report)
-        self._release()
-        interrupts.leave()
-        if run.failures and raises:
-            raise GraphError(run.screen.failures(run.failures, self.jobs), run.failures)
         return report
 
     def _release(self) -> None:
@@ -308,17 +312,77 @@ class Build(Decorators):
         """What would run, and why; nothing is run, made, removed or recorded."""
         self.check_usable()
         self._check_idle()
-        is_there = self.folder.exists()
-        asked = {*self._ids(again, "again="), *self._invalid}
+        return self._looking(lambda run: run.plan(), only, again)
+
+    def _looking(self, look: Callable[[BuildRun], T], only: Any = None, again: Any = ()) -> T:
+        """What ``look`` says of a run that is prepared, and never begun."""
         self._forget_generated()
-        run = BuildRun(self, asked, Screen(True, ""), is_dry=True)
+        run = BuildRun(self, {*self._ids(again, "again="), *self._invalid}, Screen(True, ""))
         try:
             run.prepare(Selection(self, None if only is None else self._ids(only, "only=")))
-            return run.plan()
+            return look(run)
         finally:
             self._release()
-            if not is_there:
-                _remove_empty(self.folder)
+
+    def accept(self, ids: Any) -> None:
+        """Takes existing files as made by the present code, from what its needs are now.
+
+        Raises:
+            BuildError: there is no such job, or a file of it is not there.
+        """
+        self.check_usable()
+        self._check_idle()
+        accepted = self._ids(ids, "accept()")
+        self._looking(lambda run: run.accept(accepted))
+
+    def invalidate(self, ids: Any) -> None:
+        """Forgets that jobs were made, so that they are made anew in the next run."""
+        self.check_usable()
+        self._check_idle()
+        for job_id in self._ids(ids, "invalidate()"):
+            self._invalid.add(job_id)
+            self.records.failed(job_id, "invalidated", [])
+        self._release()
+
+    def orphans(self) -> list[str]:
+        """Files that earlier runs made, which are there, and which no job makes any more."""
+        self.check_usable()
+        try:
+            made = self.records.made_files()
+        finally:
+            self._release()
+        return sorted(path for path in made if path not in self.makers and self._is_file(path))
+
+    def clean(
+        self, orphans: bool = True, temp: bool = False, outputs: bool = False, dryRun: bool = False
+    ) -> list[str]:
+        """Removes files that were made; never a source.
+
+        Args:
+            orphans: those that no job makes any more.
+            temp: those that are temporary, if any are left.
+            outputs: those of all jobs.
+            dryRun: nothing is removed.
+
+        Returns:
+            the paths of what was, or would be, removed.
+        """
+        self.check_usable()
+        self._check_idle()
+        chosen = set(self.orphans() if orphans else [])
+        for path, job in self.makers.items():
+            if (outputs or (temp and path in job.outputs.temporary)) and self._is_file(path):
+                chosen.add(path)
+        chosen -= {job.id for job in self.jobs.values() if job.kind == "source"}
+        for path in sorted(chosen) if not dryRun else ():
+            with suppress(FileNotFoundError):
+                os.unlink(self.absolute(path))
+            self.records.removed(path)
+        self._release()
+        return sorted(chosen)
+
+    def _is_file(self, path: str) -> bool:
+        return os.path.isfile(self.absolute(path))
 
     def _from_environment(self, only: Any, again: Any) -> tuple[Any, Any, bool]:
         """With what JOBS_BUILD adds to the arguments of ``run``, and whether it asks for a plan."""
@@ -358,9 +422,3 @@ def _rank_count() -> int:
         return sum(len(host.ranks) for host in hosts())
     except JobStreamError:
         return 1
-
-
-def _remove_empty(folder: Path) -> None:
-    for path in (folder / "logs", folder):
-        with suppress(OSError):
-            path.rmdir()

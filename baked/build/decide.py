@@ -68,7 +68,7 @@ def decide(past: Past | None, present: Present) -> Verdict:
     if past is None:
         if present.watches_nothing and present.are_there and not asked:
             return Verdict([], is_new_record=True)
-        return Verdict([*asked, "never made"])
+        return Verdict(asked or ["never made"])
     reasons = asked
     reasons += [f"missing: {path}" for path in present.missing]
     reasons += [f"empty: {path}" for path in present.empty]

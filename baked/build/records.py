@@ -6,6 +6,7 @@ import ast
 import json
 import os
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from .file_state import FileState
@@ -60,7 +61,7 @@ class Records:
         self._before: dict[str, JobRecord] = {}
         self.states: dict[str, FileState] = {}
         if os.path.exists(self._path):
-            for line in open(self._path):
+            for line in Path(self._path).read_text().splitlines():
                 kind, job_id, data, sources = json.loads(line)
                 if kind == "done":
                     data["outputs"] = {k: FileState(*v) for k, v in data["outputs"].items()}
@@ -103,3 +104,7 @@ class Records:
 
     def close(self) -> None:
         self._file.close()
+
+    def made_files(self) -> list[str]:
+        """All files of jobs that have ever been made, as far as they are on record."""
+        return [path for record in self._jobs.values() for path in record.outputs]

@@ -77,10 +77,9 @@ class Selection:
 class BuildRun:
     """Takes a build through one run."""
 
-    def __init__(self, build: Build, asked: Iterable[str], screen: Screen, is_dry: bool = False) -> None:
+    def __init__(self, build: Build, asked: Iterable[str], screen: Screen) -> None:
         self.build = build
         self.screen = screen
-        self.is_dry = is_dry
         self._asked = asked
         self.jobs: list[BuildJob] = []
         self.pruned: dict[str, None] = {}
@@ -178,6 +177,28 @@ class BuildRun:
             if job.is_invariant:
                 self.conductor.nodes[job.id].fingerprints = self.assessor.watched(job)
         return self.first_plan()
+
+    def accept(self, accepted: Iterable[str]) -> None:
+        """Records files that are there as made from what there is now."""
+        for job in self.jobs:
+            node = self.conductor.nodes[job.id]
+            node.needs_before = self.conductor.fingerprints_of_needs(node)
+            node.fingerprints = self._present(job, node.needs_before)
+        for job_id in accepted:
+            job = self.build.jobs[job_id]
+            states = self.assessor.outputs_of(job)
+            gone = [path for path in job.outputs.paths if path not in states and path not in job.outputs.temporary]
+            if gone or not job.makes_files:
+                raise BuildError(f"accept() takes files that are there: {job.subject} has no {', '.join(gone) or 'files'}")
+            self._record(job, states)
+
+    def _present(self, job: BuildJob, needs: Mapping[str, str]) -> Mapping[str, str]:
+        if job.is_invariant:
+            return self.assessor.watched(job)
+        if job.kind in LOADS:
+            return {job.id: self.assessor.of_load(job.id, needs)}
+        states = self.assessor.outputs_of(job)
+        return {path: states[path].digest if path in states else "" for path in job.outputs.paths}
 
     def first_plan(self) -> BuildPlan:
         """What will run, as far as that can be known beforehand."""
