@@ -244,7 +244,7 @@ class Build(Decorators):
 
     def _perform(self, run: BuildRun) -> None:
         """Nothing need be started where there is nothing to do, unless other ranks wait for it."""
-        if run.is_over and _rank_count() == 1:
+        if _rank_count() == 1 and run.is_over:
             return
         if run.trouble is None and not self.options["quiet"]:
             run.screen.plan(run.first_plan(), _LINES)

@@ -56,7 +56,7 @@ class Records:
     """The records of a build's folder."""
 
     def __init__(self, folder: str) -> None:
-        self._path = os.path.join(folder, "STUB.jsonl")
+        self._path = os.path.join(folder, "history.jsonl")
         self._jobs: dict[str, JobRecord] = {}
         self._before: dict[str, JobRecord] = {}
         self.states: dict[str, FileState] = {}

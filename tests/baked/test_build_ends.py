@@ -1,0 +1,207 @@
+"""How builds end before they are through: signals, kills of the script, of workers, and of ranks; and how they go on."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import sys
+
+import pytest
+from mpi_support import World
+from support import DEADLINE_S, Script, children, descendants, wait_until
+
+SCRIPT = """
+import os, sys, time
+from pathlib import Path
+from job_stream.baked.build import build
+
+with build() as b:
+    @b.file("early")
+    def early(path):
+        path.write_text("x")
+
+    @b.file("held", needs=early, cores="all")
+    def held(path):
+        path.write_text("half")
+        Path(f"began.{os.getpid()}").touch()
+        while not Path("go").exists():
+            time.sleep(0.01)
+        with open("ran.log", "a") as file:
+            file.write("held ")
+
+    @b.file("late", needs=held)
+    def late(path):
+        path.write_text("x")
+"""
+
+
+@pytest.fixture
+def script(tmp_path):
+    path = tmp_path / "script.py"
+    path.write_text(SCRIPT)
+    started = []
+
+    def start():
+        for began in tmp_path.glob("began.*"):
+            began.unlink()
+        started.append(Script(path, ()))
+        return started[-1]
+
+    yield start
+    for each in started:
+        each.kill()
+
+
+def pid_of_job(folder):
+    found = wait_until(lambda: list(folder.glob("began.*")), "the job to begin")
+    return int(found[0].suffix[1:])
+
+
+def test_ctrl_c_once_lets_running_jobs_finish(script, tmp_path):
+    first = script()
+    pid_of_job(tmp_path)
+    os.killpg(first.pid, signal.SIGINT)
+    wait_until(lambda: "nothing new is begun; 1 running jobs may finish" in first.err.read_text(), "the answer")
+    (tmp_path / "go").touch()
+    ended = first.ended()
+    assert ended.code == 130
+    assert "made 2, kept 0, failed 0, stopped 1" in ended.err
+    assert (tmp_path / "held").exists()
+    assert not (tmp_path / "late").exists()
+    assert not first.living()
+    assert "made 1, kept 2" in script().ended().err
+
+
+@pytest.mark.parametrize(("number", "times", "code"), [(signal.SIGINT, 2, 130), (signal.SIGTERM, 1, 75)])
+def test_running_jobs_are_ended(script, tmp_path, number, times, code):
+    first = script()
+    pid_of_job(tmp_path)
+    for n in range(times):
+        os.killpg(first.pid, number)
+        if n < times - 1:
+            wait_until(lambda: "nothing new" in first.err.read_text(), "the answer")
+    ended = first.ended()
+    assert ended.code == code
+    assert not (tmp_path / "held").exists()
+    assert not first.living()
+    assert "made 1, kept 0, failed 0, stopped 2" in ended.err
+    (tmp_path / "go").touch()
+    assert "made 2, kept 1" in script().ended().err
+
+
+def test_sigusr1_tells_what_runs(script, tmp_path):
+    first = script()
+    pid_of_job(tmp_path)
+    os.kill(first.pid, signal.SIGUSR1)
+    wait_until(lambda: "late waits for held" in first.err.read_text(), "the answer")
+    (tmp_path / "go").touch()
+    assert first.ended().code == 0
+
+
+def test_after_the_script_was_killed_what_ended_is_kept(script, tmp_path):
+    first = script()
+    pid_of_job(tmp_path)
+    os.kill(first.pid, signal.SIGKILL)
+    wait_until(lambda: not first.living(), "the end of all that it had started")
+    (tmp_path / "go").touch()
+    assert "made 2, kept 1" in script().ended().err
+
+
+def test_a_worker_that_is_killed_costs_the_attempt_only(script, tmp_path):
+    first = script()
+    job = pid_of_job(tmp_path)
+    worker = next(pid for pid in first.living() if job in children(pid))
+    (tmp_path / f"began.{job}").unlink()
+    os.kill(worker, signal.SIGKILL)
+    assert pid_of_job(tmp_path) != job
+    wait_until(lambda: job not in first.living(), "the end of the job of the dead worker")
+    (tmp_path / "go").touch()
+    ended = first.ended()
+    assert (ended.code, (tmp_path / "ran.log").read_text()) == (0, "held ")
+    assert "made 3, kept 0" in ended.err
+
+
+TIMEOUT = """
+import os, subprocess, time
+from pathlib import Path
+from job_stream.baked.build import build
+b = build()
+
+@b.file("out", timeout=0.5)
+def out(path):
+    subprocess.run("sleep 1000 & setsid sleep 1000 & wait", shell=True)
+
+b.run(raiseErrors=False)
+print(type(out.exception).__name__)
+"""
+
+
+def test_after_a_timeout_nothing_is_left(tmp_path):
+    path = tmp_path / "script.py"
+    path.write_text(TIMEOUT)
+    started = Script(path, ())
+    assert started.ended().out == "JobTimeout\n"
+    assert not started.living()
+
+
+GRAPH = """
+import sys, time
+from job_stream.baked.build import build
+
+width, depth = 6, 4
+with build(isolate=sys.argv[1] == "isolated") as b:
+    for i in range(width):
+        before = "source"
+        for j in range(depth):
+            @b.file(f"out/{i}.{j}", needs={"before": before})
+            def step(path, before):
+                with open("ran.log", "a") as file:
+                    file.write(f"{path.name} ")
+                path.write_text(before.read_text() + "x")
+            before = step
+"""
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_killed_at_any_event_of_the_history_it_goes_on(tmp_path, seed):
+    """Killed when so many lines are written, again and again: what ended is kept, and it all comes out right."""
+    path = tmp_path / "script.py"
+    path.write_text(GRAPH)
+    (tmp_path / "source").write_text("s")
+    rng = random.Random(seed)
+    history = tmp_path / ".build" / "history.jsonl"
+
+    def lines():
+        return history.read_bytes().count(b"\n") if history.exists() else 0
+
+    for _ in range(4):
+        script = Script(path, ["isolated" if seed % 2 else "here"])
+        limit = lines() + rng.randint(0, 12)
+        wait_until(lambda limit=limit, script=script: lines() >= limit or script.process.poll() is not None, "an event")
+        script.kill()
+    ended = Script(path, ["isolated"]).ended()
+    assert ended.code == 0, ended.err
+    assert {file.read_text() for file in (tmp_path / "out").glob("*.3")} == {"sxxxx"}
+    (tmp_path / "ran.log").unlink()
+    assert "made 0, kept 24" in Script(path, ["isolated"]).ended().err
+    assert not (tmp_path / "ran.log").exists()
+
+
+@pytest.mark.parametrize("ranks", [2, 4])
+def test_on_several_ranks_as_on_one(tmp_path, ranks):
+    path = tmp_path / "script.py"
+    path.write_text(GRAPH)
+    (tmp_path / "source").write_text("s")
+    with World(path, ranks, "isolated") as world:
+        ended = world.ended()
+    assert ended.code == 0, ended.err
+    assert "made 24, kept 0" in ended.err
+    assert sorted((tmp_path / "ran.log").read_text().split()) == sorted(f"{i}.{j}" for i in range(6) for j in range(4))
+    with World(path, ranks, "here") as world:
+        assert "made 0, kept 24" in world.ended().err
+    (tmp_path / "source").unlink()
+    with World(path, ranks, "here") as world:
+        ended = world.ended()
+    assert ended.code != 0
+    assert "'source' does not exist" in ended.err
