@@ -42,7 +42,8 @@ Pair = namedtuple("Pair", "a b")
 
 DIFFERENT = [
     None, True, False, 0, 1, 2, -1, 1 << 70, 0.0, -0.0, 1.0, float("nan"), float("inf"), 1j, "", "1", "a", "\ud800",
-    b"", b"a", bytearray(b"a"), (), (1,), (1, 2), (2, 1), ((1,), 2), (1, (2,)), [], [1, 2], ["1", "2"], ["12"], {}, {1: 2},
+    b"", b"a", bytearray(b"a"), (), (1,), (1, 2), (2, 1), ((1,), 2), (1, (2,)), [], [1, 2], ["1", "2"], ["12"], {},
+    {1: 2},
     {2: 1}, {"a": {"b": 1}}, set(), {1}, frozenset(), frozenset({1}), range(3), range(0, 3, 2), slice(1), ...,
     Path("a"), Path("a/b"), Colour.RED, Colour.BLUE, Level.LOW, datetime.date(2026, 1, 1),
     datetime.datetime(2026, 1, 1), datetime.datetime(2026, 1, 1, tzinfo=datetime.timezone.utc), datetime.time(1),
@@ -88,8 +89,8 @@ from job_stream.baked.build.fingerprints import fingerprint_of
 print(fingerprint_of([{"a", "b", "c"}, {"x": 1, "y": {2: None}}, Path("a"), 0.1, frozenset("abc"), "text", b"data"]))
 """
     prints = {
-        subprocess.run([sys.executable, "-c", source], env={**os.environ, "PYTHONHASHSEED": seed}, text=True, check=True,
-                       capture_output=True).stdout
+        subprocess.run([sys.executable, "-c", source], env={**os.environ, "PYTHONHASHSEED": seed}, text=True,
+                       check=True, capture_output=True).stdout
         for seed in ("0", "1", "2")
     }  # fmt: skip
     assert len(prints) == 1

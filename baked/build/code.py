@@ -1,0 +1,569 @@
+"""Has the code of a function changed? Its print is made of its own tree, and of all that it uses of the project.
+
+What a function uses is looked up as it would look it up itself: variables that it has captured, defaults, globals,
+attributes of modules and classes. Functions and classes among them that are the project's own are followed, to any
+depth. What is foreign (the standard library, what is installed) counts by its name. Values count where parameters could
+have them; of others somebody is told that they are not watched.
+"""
+
+from __future__ import annotations
+
+import ast
+import builtins
+import importlib.util
+import linecache
+import os
+import site
+import sys
+import sysconfig
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
+from functools import cached_property, partial
+from hashlib import blake2b
+from inspect import unwrap
+from types import BuiltinFunctionType, CodeType, FunctionType, MethodType, ModuleType
+from typing import Any, NamedTuple
+
+from job_stream.errors import BuildError
+
+from .code_tree import Chain, Reading, canonical, chains_of
+from .fingerprints import fingerprint_of, shortened
+
+__all__ = ["CodePart", "CodePrint", "CodeReader", "captured", "hash_of_function", "is_own", "rebound"]
+
+DIGEST_BYTES = 16
+IMMUTABLE = (int, float, complex, str, bytes, bool, type(None), tuple, frozenset, range)
+WITHOUT_FILE = frozenset({"<string>", "<stdin>"})
+"""Where the source of what was typed in would be looked for, and something else may be found."""
+OURS = "job_stream"
+
+
+class CodePart(NamedTuple):
+    """One function, class or value that belongs to the code of a job.
+
+    Attributes:
+        name: by which it is used.
+        digest: of this part alone.
+        source: of a function or class, as it is written; of a value, its ``repr`` in brief.
+    """
+
+    name: str
+    digest: str
+    source: str
+
+
+class CodePrint(NamedTuple):
+    """What the code of a function was when it was looked at.
+
+    Attributes:
+        digest: has changed if and only if the code has.
+        parts: the function itself, and what it uses, in the order in which that is found.
+        unwatched: names, with their types, whose values nobody can tell the changes of.
+    """
+
+    digest: str
+    parts: tuple[CodePart, ...]
+    unwatched: tuple[tuple[str, str], ...]
+
+
+def hash_of_function(function: Any, ignore: Iterable[Any] = ()) -> str:
+    """The digest of a function's code as it is now.
+
+    Args:
+        function: anything that can be called.
+        ignore: functions, classes, modules, or names such as 'tools.helper', that are not followed.
+    """
+    return CodeReader(ignore).read(function).digest
+
+
+# whose it is -----------------------------------------------------------------------------------------------------------
+
+
+def _foreign_folders() -> tuple[str, ...]:
+    names = ("stdlib", "platstdlib", "purelib", "platlib")
+    folders = {sysconfig.get_path(name) for name in names}
+    with suppress(Exception):
+        folders.update(site.getsitepackages())
+        folders.add(site.getusersitepackages())
+    return tuple(os.path.join(os.path.realpath(folder), "") for folder in folders if folder)
+
+
+_FOREIGN = _foreign_folders()
+_is_own_file: dict[str, bool] = {}
+
+
+def is_own(thing: Any) -> bool:
+    """Whether a function, class or module is the project's own: neither job_stream nor installed."""
+    name = thing.__name__ if isinstance(thing, ModuleType) else getattr(thing, "__module__", None)
+    if isinstance(name, str) and name.partition(".")[0] in (OURS, "builtins"):
+        return False
+    if isinstance(thing, FunctionType):
+        return _is_own_path(thing.__code__.co_filename)
+    module = thing if isinstance(thing, ModuleType) else sys.modules.get(name or "")
+    if module is None:
+        return True  # made by exec, or in a notebook
+    path = getattr(module, "__file__", None)
+    return _is_own_path(path) if path else module.__name__ == "__main__"
+
+
+def _is_own_path(path: str) -> bool:
+    known = _is_own_file.get(path)
+    if known is None:
+        real = os.path.realpath(path)
+        known = path.startswith("<") or not real.startswith(_FOREIGN)
+        known = _is_own_file[path] = known and not path.startswith("<frozen")
+    return known
+
+
+# source ----------------------------------------------------------------------------------------------------------------
+
+
+class _File:
+    """The trees of all functions and classes of a file of source."""
+
+    def __init__(self, name: str, lines: list[str]) -> None:
+        self.name = name
+        self.text = "".join(lines)
+        self.tree = ast.parse(self.text)
+        self.at: dict[tuple[str, int], list[ast.AST]] = {}
+        self.classes: dict[str, ast.ClassDef] = {}
+        self._walk(self.tree, "")
+
+    def _walk(self, node: ast.AST, around: str) -> None:
+        for child in ast.iter_child_nodes(node):
+            inside = around
+            if isinstance(child, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
+                first = min([child.lineno, *(decorator.lineno for decorator in child.decorator_list)])
+                self.at.setdefault((child.name, first), []).append(child)
+                if isinstance(child, ast.ClassDef):
+                    self.classes[around + child.name] = child
+                inside = f"{around}{child.name}{'.' if isinstance(child, ast.ClassDef) else '.<locals>.'}"
+            elif isinstance(child, ast.Lambda):
+                self.at.setdefault(("<lambda>", child.lineno), []).append(child)
+                inside = f"{around}<lambda>.<locals>."
+            self._walk(child, inside)
+
+    @cached_property
+    def codes(self) -> dict[tuple[str, int], list[CodeType]]:
+        """The compiled functions of the file, in the order of the trees."""
+        found: dict[tuple[str, int], list[CodeType]] = {}
+        waiting = [compile(self.text, self.name, "exec", dont_inherit=True)]
+        while waiting:
+            code = waiting.pop()
+            found.setdefault((code.co_name, code.co_firstlineno), []).append(code)
+            waiting += reversed([const for const in code.co_consts if isinstance(const, CodeType)])
+        return found
+
+    def node_of(self, code: CodeType) -> ast.AST | None:
+        """The tree that a function was compiled from."""
+        key = (code.co_name, code.co_firstlineno)
+        nodes = self.at.get(key, [])
+        if len(nodes) < 2:
+            return nodes[0] if nodes else None
+        with suppress(SyntaxError, ValueError):  # several on one line: that which is compiled to the same
+            codes = self.codes.get(key, [])
+            if len(codes) == len(nodes):
+                return next((node for node, other in zip(nodes, codes, strict=True) if _are_alike(code, other)), None)
+        return None
+
+    def source_of(self, node: ast.AST) -> str:
+        return ast.get_source_segment(self.text, node, padded=True) or ""
+
+
+def _are_alike(code: CodeType, other: CodeType) -> bool:
+    """Whether two functions were compiled from the same text, wherever that stood in its line."""
+    if hasattr(code, "co_positions") and list(code.co_positions()) != list(other.co_positions()):
+        return False
+    return code.co_code == other.co_code and code.co_names == other.co_names and _consts(code) == _consts(other)
+
+
+def _consts(code: CodeType) -> list[Any]:
+    return [const.co_code if isinstance(const, CodeType) else (type(const), const) for const in code.co_consts]
+
+
+class _Reading(NamedTuple):
+    """What is known of a piece of code, whatever it has captured."""
+
+    digest: str
+    source: str
+    taken: Reading
+
+
+# reading ---------------------------------------------------------------------------------------------------------------
+
+
+class CodeReader:
+    """Makes prints of functions; what several of them use is looked at once, so make one for a whole run.
+
+    Args:
+        ignore: functions, classes, modules, or names such as 'tools.helper', that are not followed.
+    """
+
+    def __init__(self, ignore: Iterable[Any] = ()) -> None:
+        self._ignored_names = {one for one in ignore if isinstance(one, str)}
+        self._ignored = [one for one in ignore if not isinstance(one, str)]
+        self._files: dict[str, _File | None] = {}
+        self._readings: dict[Any, _Reading] = {}
+        self._prints: dict[int, tuple[Any, CodePrint]] = {}
+
+    def read(self, function: Any) -> CodePrint:
+        """The print of a function, class, method, partial, or anything else that can be called."""
+        known = self._prints.get(id(function))
+        if known is not None:
+            return known[1]
+        walk = _Walk(self)
+        walk.follow("", function)
+        made = walk.result()
+        self._prints[id(function)] = (function, made)  # held, so that nothing else can have its id
+        return made
+
+    def is_ignored(self, name: str, thing: Any) -> bool:
+        """Whether something is not to be followed."""
+        if name in self._ignored_names or any(thing is one for one in self._ignored):
+            return True
+        full = f"{getattr(thing, '__module__', '')}.{getattr(thing, '__qualname__', '')}"
+        return full in self._ignored_names or full.partition(".")[0] in self._ignored_names
+
+    def of_function(self, function: FunctionType) -> _Reading:
+        code = function.__code__
+        known = self._readings.get(code)
+        if known is None:
+            known = self._readings[code] = self._read_code(code, function.__globals__)
+        return known
+
+    def _read_code(self, code: CodeType, names: Mapping[str, Any]) -> _Reading:
+        file = self._file(code.co_filename, names)
+        node = file.node_of(code) if file is not None else None
+        if file is None or node is None:
+            return _Reading(_digest(_compiled(code)), "", Reading(tuple(map(Chain, _names_in(code))), ()))
+        own_name = code.co_name if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)) else ""
+        taken = chains_of(node)
+        is_local = own_name in code.co_freevars or own_name in names
+        text = canonical(node, own_name if is_local else "")
+        return _Reading(_digest(text), file.source_of(node), taken)
+
+    def of_class(self, kind: type) -> _Reading:
+        known = self._readings.get(kind)
+        if known is None:
+            known = self._readings[kind] = self._read_class(kind)
+        return known
+
+    def _read_class(self, kind: type) -> _Reading:
+        module = sys.modules.get(kind.__module__)
+        path = getattr(module, "__file__", None) or _file_of_methods(kind)
+        file = self._file(path, vars(module) if module else {}) if path else None
+        node = file.classes.get(kind.__qualname__) if file is not None else None
+        if file is None or node is None:
+            methods = [value for value in vars(kind).values() if isinstance(value, FunctionType)]
+            text = [_compiled(method.__code__) for method in methods]
+            names = [Chain(name) for method in methods for name in _names_in(method.__code__)]
+            return _Reading(_digest(repr(text)), "", Reading(tuple(dict.fromkeys(names)), ()))
+        return _Reading(_digest(canonical(node, kind.__name__)), file.source_of(node), chains_of(node))
+
+    def of_module_file(self, path: str) -> _Reading | None:
+        """All of a module that is not loaded, so that nobody knows what of it will be used."""
+        file = self._file(path, {})
+        if file is None:
+            return None
+        return _Reading(_digest(canonical(file.tree)), "", Reading((), ()))
+
+    def _file(self, name: str, names: Mapping[str, Any]) -> _File | None:
+        if name in self._files:
+            return self._files[name]
+        found = None
+        if name not in WITHOUT_FILE:
+            lines = linecache.getlines(name, dict(names))
+            with suppress(SyntaxError, ValueError, RecursionError):
+                found = _File(name, lines) if lines else None
+        self._files[name] = found
+        return found
+
+
+class _Walk:
+    """One function and all that it uses, each once."""
+
+    def __init__(self, reader: CodeReader) -> None:
+        self._reader = reader
+        self._parts: list[CodePart] = []
+        self._unwatched: dict[str, str] = {}
+        self._seen: dict[int, tuple[int, Any]] = {}
+
+    def result(self) -> CodePrint:
+        digest = _digest("\n".join(f"{part.name} {part.digest}" for part in self._parts))
+        return CodePrint(digest, tuple(self._parts), tuple(self._unwatched.items()))
+
+    def _add(self, name: str, digest: str, source: str = "") -> None:
+        self._parts.append(CodePart(name, digest, source))
+
+    # what is followed -------------------------------------------------------------------------------------------------
+
+    def follow(self, name: str, thing: Any) -> None:
+        """Adds something that is used by this name; the name of the function itself is empty."""
+        if id(thing) in self._seen and _is_followed(thing):
+            self._add(name, f"seen {self._seen[id(thing)][0]}")
+            return
+        if _is_followed(thing):
+            self._seen[id(thing)] = (len(self._seen), thing)
+        if name and self._reader.is_ignored(name, thing):
+            self._add(name, "ignored")
+        elif isinstance(thing, partial):
+            self._partial(name, thing)
+        elif isinstance(thing, MethodType):
+            self._method(name, thing)
+        elif isinstance(thing, (FunctionType, type)):
+            self._code(name, thing)
+        elif isinstance(thing, (staticmethod, classmethod)):
+            self.follow(name, thing.__func__)
+        elif isinstance(thing, property):
+            for part, function in (("get", thing.fget), ("set", thing.fset), ("delete", thing.fdel)):
+                if function is not None:
+                    self.follow(f"{name} ({part})", function)
+        elif isinstance(thing, ModuleType):
+            self._add(name, f"module {thing.__name__}")
+        elif hasattr(thing, "__wrapped__") and callable(thing):
+            self._add(name, f"wrapped by {_full_name(type(thing))}")
+            self.follow(name, unwrap(thing))
+        else:
+            self._value(name, thing)
+
+    def _code(self, name: str, thing: FunctionType | type) -> None:
+        if name and not is_own(thing):
+            self._add(name, f"foreign {_full_name(thing)}")
+        elif isinstance(thing, type):
+            self._class(name, thing)
+        else:
+            self._function(name, thing)
+
+    def _function(self, name: str, function: FunctionType) -> None:
+        reading = self._reader.of_function(function)
+        self._add(name, reading.digest, reading.source)
+        defaults = [*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values()]
+        for number, default in enumerate(defaults):
+            self.follow(f"default {number}", default)
+        cells = dict(captured_cells(function))
+        for chain in reading.taken.chains:
+            self._chain(chain, cells, function.__globals__, function)
+        if not reading.source:
+            for captured_name, value in cells.items():
+                self._chain(Chain(captured_name), {captured_name: value}, {}, function)
+        self._imports(reading.taken.imports)
+
+    def _class(self, name: str, kind: type) -> None:
+        reading = self._reader.of_class(kind)
+        self._add(name, reading.digest, reading.source)
+        for base in kind.__bases__:
+            if base is not object:
+                self.follow(f"base {base.__name__}", base)
+        functions = [function for value in vars(kind).values() if (function := _function_in(value)) is not None]
+        cells: dict[str, Any] = {}
+        for function in functions:
+            cells.update(captured_cells(function))
+        cells.pop("__class__", None)
+        module = sys.modules.get(kind.__module__)
+        names = vars(module) if module is not None else functions[0].__globals__ if functions else {}
+        for chain in reading.taken.chains:
+            self._chain(chain, cells, names, kind)
+        self._imports(reading.taken.imports)
+
+    def _partial(self, name: str, thing: partial[Any]) -> None:
+        self._add(name, "partial")
+        self.follow(f"{name} (of)", thing.func)
+        for number, value in enumerate(thing.args):
+            self.follow(f"argument {number}", value)
+        for key, value in sorted(thing.keywords.items()):
+            self.follow(f"argument {key}", value)
+
+    def _method(self, name: str, method: MethodType) -> None:
+        """A bound method: its function, what that uses of the class, and the object where its value can be told."""
+        self._add(name, "method")
+        owner = method.__self__
+        if isinstance(owner, type):
+            self.follow(f"{name} (of)", owner)
+            return
+        self.follow(f"{name} (of)", type(owner))
+        self.follow(f"{name} (function)", method.__func__)
+        self._value("self", owner)
+
+    # names ------------------------------------------------------------------------------------------------------------
+
+    def _chain(self, chain: Chain, cells: Mapping[str, Any], names: Mapping[str, Any], user: Any) -> None:
+        """Looks a name up, and its attributes as long as they are those of modules and classes."""
+        if chain.root in cells:
+            thing = cells[chain.root]
+        elif chain.root in names:
+            thing = names[chain.root]
+        elif hasattr(builtins, chain.root):
+            self._add(chain.root, "built in")
+            return
+        else:
+            self._add(chain.root, "nowhere")
+            return
+        if thing is user:
+            return
+        self._attributes(chain.root, thing, chain.attributes)
+
+    def _attributes(self, name: str, thing: Any, attributes: tuple[str, ...]) -> None:
+        for number, attribute in enumerate(attributes):
+            if not isinstance(thing, ModuleType):
+                break
+            if not is_own(thing) or self._reader.is_ignored(name, thing):
+                self._add(".".join((name, *attributes[number:])), f"foreign {thing.__name__}")
+                return
+            try:
+                thing = getattr(thing, attribute)
+            except AttributeError:
+                self._add(f"{name}.{attribute}", "nowhere")
+                return
+            name = f"{name}.{attribute}"
+        self.follow(name, thing)
+
+    def _imports(self, imports: Iterable[Chain]) -> None:
+        """What a function imports itself; a module of the project that is not loaded yet counts as a whole."""
+        for chain in imports:
+            module = sys.modules.get(chain.root)
+            if module is not None:
+                self._attributes(chain.root, module, chain.attributes)
+                continue
+            spec = None
+            with suppress(ImportError, ValueError, AttributeError):
+                spec = importlib.util.find_spec(chain.root)
+            origin = spec.origin if spec is not None else None
+            whole = None
+            if origin and chain.root.partition(".")[0] != OURS and origin.endswith(".py") and _is_own_path(origin):
+                whole = self._reader.of_module_file(origin)
+            self._add(str(chain), whole.digest if whole is not None else "foreign")
+
+    # values -----------------------------------------------------------------------------------------------------------
+
+    def _value(self, name: str, value: Any) -> None:
+        if isinstance(value, (BuiltinFunctionType, type(len))) or type(value).__name__ in _OF_C:
+            self._add(name, f"built in {_full_name(value)}")
+            return
+        if isinstance(value, (list, tuple, dict, set, frozenset)) and any(map(_is_code, _held(value))):
+            self._held(name, value)
+            return
+        try:
+            digest = fingerprint_of(value)
+        except BuildError:
+            self._object(name, value)
+            return
+        self._add(name, f"value {digest}", f"{name} = {shortened(value)}")
+
+    def _held(self, name: str, value: Any) -> None:
+        """A table of functions, for instance."""
+        self._add(name, f"{type(value).__name__} of {len(value)}")
+        items = value.items() if isinstance(value, dict) else enumerate(_in_order(value))
+        for key, one in items:
+            self.follow(f"{name}[{key!r}]" if isinstance(key, (str, int)) else f"{name}[...]", one)
+
+    def _object(self, name: str, value: Any) -> None:
+        """An object whose value cannot be told: if it can be called and its class is ours, its code can."""
+        kind = type(value)
+        if is_own(kind) and hasattr(kind, "__call__") and kind.__module__ != "builtins":  # noqa: B004
+            self._add(name, "object")
+            self.follow(f"{name} (of)", kind)
+        else:
+            self._add(name, f"unwatched {_full_name(kind)}")
+        if name:
+            self._unwatched[name] = _full_name(kind)
+
+
+_OF_C = frozenset({"method_descriptor", "wrapper_descriptor", "builtin_function_or_method", "ufunc", "method-wrapper"})
+
+
+def _is_followed(thing: Any) -> bool:
+    return isinstance(thing, (FunctionType, type, partial, MethodType)) or hasattr(thing, "__wrapped__")
+
+
+def _is_code(thing: Any) -> bool:
+    return isinstance(thing, (FunctionType, type, partial, MethodType, BuiltinFunctionType))
+
+
+def _held(value: Any) -> Iterator[Any]:
+    return iter(value.values() if isinstance(value, dict) else value)
+
+
+def _in_order(value: Any) -> list[Any]:
+    return sorted(value, key=_full_name) if isinstance(value, (set, frozenset)) else list(value)
+
+
+def _full_name(thing: Any) -> str:
+    name = getattr(thing, "__qualname__", None) or getattr(thing, "__name__", None) or type(thing).__qualname__
+    return f"{getattr(thing, '__module__', None) or ''}.{name}"
+
+
+def _function_in(value: Any) -> FunctionType | None:
+    if isinstance(value, property):
+        value = value.fget
+    value = getattr(value, "__func__", value)
+    value = getattr(value, "__wrapped__", value)
+    return value if isinstance(value, FunctionType) else None
+
+
+def _file_of_methods(kind: type) -> str | None:
+    functions = (_function_in(value) for value in vars(kind).values())
+    return next((function.__code__.co_filename for function in functions if function is not None), None)
+
+
+def _digest(text: str) -> str:
+    return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=DIGEST_BYTES).hexdigest()
+
+
+def _compiled(code: CodeType) -> str:
+    """A function without source: what it was compiled to, which another version of Python does differently."""
+    consts = [_compiled(const) if isinstance(const, CodeType) else repr(const) for const in code.co_consts]
+    version = sys.version_info[:2]
+    return repr((version, code.co_code, consts, code.co_names, code.co_varnames[: code.co_argcount], code.co_freevars))
+
+
+def _names_in(code: CodeType) -> list[str]:
+    inner = [name for const in code.co_consts if isinstance(const, CodeType) for name in _names_in(const)]
+    return list(dict.fromkeys([*code.co_names, *inner]))
+
+
+# captured variables ----------------------------------------------------------------------------------------------------
+
+
+def captured_cells(function: FunctionType) -> Iterator[tuple[str, Any]]:
+    """The variables that a function has captured, with their values; those that are unbound are passed over."""
+    for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=False):
+        with suppress(ValueError):
+            yield name, cell.cell_contents
+
+
+def captured(function: Any) -> dict[str, Any]:
+    """The immutable values of variables of outside that a function uses, as they are now.
+
+    They are what a loop binds anew: whoever declares jobs in a loop, and has functions use its variable, gets the last
+    value in all of them.
+    """
+    function = _bare(function)
+    if function is None:
+        return {}
+    found = {name: value for name, value in captured_cells(function) if _is_immutable(value)}
+    code = function.__code__
+    for name in code.co_names:
+        if name in function.__globals__ and name not in found and _is_immutable(function.__globals__[name]):
+            found[name] = function.__globals__[name]
+    return found
+
+
+def rebound(function: Any, before: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
+    """Which variables have other values now than ``captured`` gave before: names, values then, and values now."""
+    now = captured(function)
+    return [(name, value, now.get(name)) for name, value in before.items()
+            if name not in now or not _is_same(value, now[name])]  # fmt: skip
+
+
+def _is_same(one: Any, other: Any) -> bool:
+    return one is other or (type(one) is type(other) and bool(one == other)) or (one != one and other != other)
+
+
+def _is_immutable(value: Any) -> bool:
+    return isinstance(value, IMMUTABLE)
+
+
+def _bare(function: Any) -> FunctionType | None:
+    while isinstance(function, (partial, MethodType)):
+        function = function.func if isinstance(function, partial) else function.__func__
+    return function if isinstance(function, FunctionType) else None
