@@ -13,7 +13,7 @@ from typing import Any
 
 from job_stream.errors import BuildError
 
-from .code import hash_of_function
+from .code import CodePrint, CodeReader
 from .decide import Past, Present, Verdict, decide
 from .declaring import Declaring
 from .file_state import FileState, FileStates, print_of_contents
@@ -45,7 +45,7 @@ class Assessor:
         self._asked = frozenset(asked)
         self._warn = warn
         self.states = FileStates({owner.absolute(path): state for path, state in records.states.items()})
-        self._codes: dict[Any, str | None] = {}
+        self._readers: dict[tuple[Any, ...], CodeReader] = {}
         self._prints: dict[str, Mapping[str, str]] = {}
         self._needs: dict[str, Mapping[str, str]] = {}
 
@@ -189,7 +189,7 @@ class Assessor:
         return digest
 
     def _of_function(self, job: BuildJob) -> str:
-        return hash_of_function(job.function)
+        return CodeReader().read(job.function).digest
 
     def _of_versions(self, job: BuildJob) -> str:
         from importlib.metadata import PackageNotFoundError, version
@@ -203,12 +203,17 @@ class Assessor:
 
     def code_of(self, job: BuildJob) -> str | None:
         """The hash of its function."""
+        found = self.code_print(job)
+        return found.digest if found is not None else None
+
+    def code_print(self, job: BuildJob) -> CodePrint | None:
+        """The hash of its function, and what it is made of."""
         if job.function is None:
             return None
-        key = job.function
-        if key not in self._codes:
-            self._codes[key] = hash_of_function(job.function, ignore=job.options["ignore"])
-        return self._codes[key]
+        ignored = tuple(job.options["ignore"])
+        if ignored not in self._readers:
+            self._readers[ignored] = CodeReader(ignored)
+        return self._readers[ignored].read(job.function)
 
     def params_of(self, job: BuildJob) -> dict[str, tuple[str, str]]:
         """Of each parameter, its fingerprint and its text."""

@@ -11,10 +11,11 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
-from job_stream import getRank, getWorker, hosts
+from job_stream import __version__, getRank, hosts
 from job_stream.errors import BuildError, GraphError, JobStreamError
 
 from .decorators import Decorators
+from .folder_lock import FolderLock
 from .interrupts import Interrupts
 from .job import BuildJob, JobFile, JobList
 from .joblogs import remove_scratch
@@ -115,6 +116,7 @@ class Build(Decorators):
         self._has_run = False
         self._run: BuildRun | None = None
         self._opened: Records | None = None
+        self._lock: FolderLock | None = None
         self._invalid: set[str] = set()
 
     def _check_folder(self) -> None:
@@ -167,9 +169,20 @@ class Build(Decorators):
     def records(self) -> Records:
         """What earlier runs have left."""
         if self._opened is None:
-            os.makedirs(os.path.join(self.folder_text, "logs"), exist_ok=True)
-            self._opened = Records(self.folder_text)
+            self._opened = Records(self.folder_text, self._warn, is_read_only=True)
         return self._opened
+
+    def _warn(self, text: str) -> None:
+        Screen(False, "").warn(text)
+
+    def _claim(self) -> None:
+        """Has the folder for this run alone, and reads what is in it."""
+        try:
+            os.makedirs(os.path.join(self.folder_text, "logs"), exist_ok=True)
+        except OSError as error:
+            raise BuildError(f"the folder {self.folder} cannot be made: {error.strerror}") from error
+        self._lock = FolderLock(os.path.join(self.folder_text, "lock"))
+        self._opened = Records(self.folder_text, self._warn)
 
     # running ----------------------------------------------------------------------------------------------------------
 
@@ -215,6 +228,8 @@ class Build(Decorators):
 
     def _run_here(self, only: Any, again: Any, raises: bool) -> BuildReport:
         begin = time.time()
+        self._claim()
+        self.records.run(__version__)
         run = self._run = self._made_run(only, again)
         with Interrupts(run) as interrupts:
             self._perform(run)
@@ -266,6 +281,9 @@ class Build(Decorators):
         if self._opened is not None:
             self._opened.close()
             self._opened = None
+        if self._lock is not None:
+            self._lock.release()
+            self._lock = None
 
     def _finish(self, run: BuildRun) -> None:
         for job in [job for job in self.jobs.values() if job.kind == "finish" and not job.is_pruned]:
@@ -333,13 +351,16 @@ class Build(Decorators):
         self.check_usable()
         self._check_idle()
         accepted = self._ids(ids, "accept()")
+        self._claim()
         self._looking(lambda run: run.accept(accepted))
 
     def invalidate(self, ids: Any) -> None:
         """Forgets that jobs were made, so that they are made anew in the next run."""
         self.check_usable()
         self._check_idle()
-        for job_id in self._ids(ids, "invalidate()"):
+        invalid = self._ids(ids, "invalidate()")
+        self._claim()
+        for job_id in invalid:
             self._invalid.add(job_id)
             self.records.failed(job_id, "invalidated", [])
         self._release()
@@ -374,11 +395,13 @@ class Build(Decorators):
             if (outputs or (temp and path in job.outputs.temporary)) and self._is_file(path):
                 chosen.add(path)
         chosen -= {job.id for job in self.jobs.values() if job.kind == "source"}
-        for path in sorted(chosen) if not dryRun else ():
-            with suppress(FileNotFoundError):
-                os.unlink(self.absolute(path))
-            self.records.removed(path)
-        self._release()
+        if chosen and not dryRun:
+            self._claim()
+            for path in sorted(chosen):
+                with suppress(FileNotFoundError):
+                    os.unlink(self.absolute(path))
+                self.records.removed(path)
+            self._release()
         return sorted(chosen)
 
     def _is_file(self, path: str) -> bool:

@@ -16,7 +16,9 @@ from typing import Any, NamedTuple
 
 from job_stream.errors import BuildError, CycleError, JobContractError
 
+from .code import CodeReader, captured
 from .filling import check_filled
+from .fingerprints import fingerprint_of
 from .job import BuildJob, JobFile, JobList, Need, Outputs
 from .kinds import checked_options, text_of_path
 
@@ -53,13 +55,12 @@ class Declaring:
         self.generation: Generation | None = None
         self._pid = os.getpid()
         self._is_cancelled = False
+        self._reader = CodeReader()
 
     # to be said by the parts that know --------------------------------------------------------------------------------
 
     def are_same(self, value: Any, other: Any, subject: str) -> bool:
         """Whether two values have the same fingerprint."""
-        from .fingerprints import fingerprint_of
-
         return value is other or (not value and not other) or fingerprint_of(value) == fingerprint_of(other)
 
     def are_same_functions(self, function: Any, other: Any) -> bool:
@@ -68,9 +69,7 @@ class Declaring:
             return True
         if function is None or other is None:
             return False
-        from .code import hash_of_function
-
-        return hash_of_function(function) == hash_of_function(other)
+        return self._reader.read(function).digest == self._reader.read(other).digest
 
     # ids and paths ----------------------------------------------------------------------------------------------------
 
@@ -157,6 +156,7 @@ class Declaring:
         job = make(self, job_id, kind, _callable(function, job_id), outputs, _params(params, job_id), options,
                    place_of_call())  # fmt: skip
         job.action, job.details = action, details
+        job.captured = captured(job.function)
         if isinstance(needs, Mapping):
             self._name_needs(job, needs)
         names = (*(name for name in job.named if not _is_unseen(job.named[name])), *job.params)
@@ -381,9 +381,8 @@ def _params(params: Any, job_id: str) -> Mapping[str, Any]:
     if not isinstance(params, Mapping) or not all(isinstance(name, str) and name.isidentifier() for name in params):
         raise BuildError(f"job {job_id!r}: params={params!r} is no mapping of parameters to their values")
     if params:
-        from .fingerprints import fingerprint_of
-
-        fingerprint_of(dict(params))
+        for name, value in params.items():
+            fingerprint_of(value, f"job {job_id!r}: params[{name!r}]")
     return dict(params)
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from job_stream.errors import BuildError
 
 from .declaring import Declaring, place_of_call
+from .fingerprints import fingerprint_of
 from .job import BuildJob, Outputs
 
 if TYPE_CHECKING:
@@ -186,10 +187,8 @@ class Decorators(Declaring):
         Args:
             unchanged: a function of the old and the new value that says whether the change does not matter.
         """
-        from .fingerprints import fingerprint_of
-
-        fingerprint_of(value)
         name = self.text_id(id, "ParameterInvariant()")
+        fingerprint_of(value, f"ParameterInvariant({name!r})")
         if unchanged is not None and not callable(unchanged):
             raise BuildError(f"ParameterInvariant({name!r}): unchanged={unchanged!r} is no function of old and new value")
         owner = self.jobs.get(name)

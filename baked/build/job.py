@@ -106,6 +106,7 @@ class BuildJob:
         self.action = "call"
         self.details: dict[str, Any] = {}
         self.watched: Any = None
+        self.captured: dict[str, Any] = {}
 
     def __repr__(self) -> str:
         return f"<{self.kind} job {self.id!r}: {self.state}>"

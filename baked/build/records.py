@@ -1,17 +1,24 @@
-"""What is on record of jobs, from earlier runs and from this one."""
+"""What is on record of jobs, from earlier runs and from this one: the last successes, and the files that they made.
+
+Of each job its last event counts: 'done' is a record, 'begin' and 'failed' void the one before. Records are read from
+the log as they are asked for. Which code a job had is a hash; what the hash stands for is in the log once.
+"""
 
 from __future__ import annotations
 
 import ast
-import json
 import os
-from collections.abc import Mapping
-from pathlib import Path
+import sys
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
+from .code import CodePart, CodePrint
 from .file_state import FileState
+from .history import Entry, History
 
 __all__ = ["JobRecord", "Records"]
+
+NAME = "history.jsonl"
 
 
 class JobRecord(NamedTuple):
@@ -25,6 +32,7 @@ class JobRecord(NamedTuple):
         logical: fingerprints of files that are others than their contents.
         made_of: of a value, the fingerprint of what it was made of; of a watched value, its fingerprint.
         explicit: the text that a value gave as its fingerprint.
+        sources: the states of needs that no job makes.
     """
 
     needs: Mapping[str, str]
@@ -38,7 +46,9 @@ class JobRecord(NamedTuple):
     cpu: float | None = None
     max_memory: int | None = None
     host: str = ""
-    reasons: list[str] = []  # noqa: RUF012
+    reasons: tuple[str, ...] = ()
+    sources: Mapping[str, FileState] = {}  # noqa: RUF012
+    ended: float = 0.0
 
     def prints(self) -> dict[str, str]:
         """The fingerprint of each file."""
@@ -52,59 +62,149 @@ class JobRecord(NamedTuple):
             return False, None
 
 
+_DEFAULTS = JobRecord._field_defaults
+
+
+def _data_of(record: JobRecord) -> dict[str, Any]:
+    return {name: value for name, value in record._asdict().items() if value != _DEFAULTS.get(name, _DEFAULTS)}
+
+
+def _record_of(data: dict[str, Any]) -> JobRecord:
+    changed = {
+        "outputs": _states(data["outputs"]),
+        "sources": _states(data.get("sources", {})),
+        "params": {name: (digest, text) for name, (digest, text) in data["params"].items()},
+        "reasons": tuple(data.get("reasons", ())),
+    }
+    return JobRecord(**{**data, **changed})
+
+
+def _states(data: dict[str, Any]) -> dict[str, FileState]:
+    return {path: FileState(*state) for path, state in data.items()}
+
+
 class Records:
-    """The records of a build's folder."""
+    """The records of a build's folder.
 
-    def __init__(self, folder: str) -> None:
-        self._path = os.path.join(folder, "history.jsonl")
-        self._jobs: dict[str, JobRecord] = {}
+    Args:
+        folder: of the build.
+        warn: told what is wrong with the log.
+        is_read_only: nothing is made where there is none yet.
+    """
+
+    def __init__(self, folder: str, warn: Callable[[str], None], is_read_only: bool = False) -> None:
+        path = os.path.join(folder, NAME)
+        self._log = None if is_read_only and not os.path.exists(path) else History(path, warn)
+        self._data: dict[str, dict[str, Any]] = {}
+        self._read: dict[str, JobRecord] = {}
         self._before: dict[str, JobRecord] = {}
-        self.states: dict[str, FileState] = {}
-        if os.path.exists(self._path):
-            for line in Path(self._path).read_text().splitlines():
-                kind, job_id, data, sources = json.loads(line)
-                if kind == "done":
-                    data["outputs"] = {k: FileState(*v) for k, v in data["outputs"].items()}
-                    data["params"] = {k: tuple(v) for k, v in data["params"].items()}
-                    self._jobs[job_id] = JobRecord(**data)
-                    self.states.update({k: FileState(*v) for k, v in sources.items()})
-                    self.states.update(data["outputs"])
-                elif kind != "removed":
-                    self._jobs.pop(job_id, None)
-        self._file = open(self._path, "a", buffering=1)
+        self._codes: dict[str, list[list[str]]] = {}
+        self._made: dict[str, None] = {}
+        for entry in self._log.entries if self._log is not None else ():
+            self._take(entry)
 
-    def _put(self, *event: Any) -> None:
-        self._file.write(json.dumps(event) + "\n")
+    def _take(self, entry: Entry) -> None:
+        kind, subject, data = entry
+        if kind == "done" and subject is not None:
+            self._data[subject] = data
+            self._made.update(dict.fromkeys(data["outputs"]))
+        elif kind in {"begin", "failed"} and subject is not None:
+            self._void(subject)
+        elif kind == "removed" and subject is not None:
+            self._made.pop(subject, None)
+        elif kind == "code" and subject is not None:
+            self._codes[subject] = data
+        elif kind == "damaged":
+            for job_id in [subject] if subject is not None else list(self._data):
+                self._data.pop(job_id, None)
+
+    @property
+    def states(self) -> dict[str, FileState]:
+        """What is known of files, as they were last."""
+        found: dict[str, Any] = {}
+        for data in self._data.values():
+            found.update(data.get("sources", {}))
+        for data in self._data.values():
+            found.update(data["outputs"])
+        return _states(found)
 
     def get(self, job_id: str) -> JobRecord | None:
-        return self._jobs.get(job_id)
+        """The last success of a job, if nothing has happened to it since."""
+        if job_id not in self._read and job_id in self._data:
+            self._read[job_id] = _record_of(self._data[job_id])
+        return self._read.get(job_id)
 
     def before(self, job_id: str) -> JobRecord | None:
         """The last success, also of a job that has begun since."""
-        return self._jobs.get(job_id) or self._before.get(job_id)
+        return self.get(job_id) or self._before.get(job_id)
 
-    def begin(self, job_id: str) -> None:
-        if job_id in self._jobs:
-            self._before[job_id] = self._jobs.pop(job_id)
-        self._put("begin", job_id, None, None)
-
-    def done(self, job_id: str, record: JobRecord, sources: Mapping[str, FileState]) -> None:
-        self._jobs[job_id] = record
-        self.states.update(record.outputs)
-        self.states.update(sources)
-        self._put("done", job_id, record._asdict(), sources)
-
-    def failed(self, job_id: str, error: str, reasons: list[str]) -> None:
-        if job_id in self._jobs:
-            self._before[job_id] = self._jobs.pop(job_id)
-        self._put("failed", job_id, None, None)
-
-    def removed(self, path: str) -> None:
-        self._put("removed", path, None, None)
-
-    def close(self) -> None:
-        self._file.close()
+    def _void(self, job_id: str) -> None:
+        record = self.get(job_id)
+        if record is not None:
+            self._before[job_id] = record
+            del self._data[job_id], self._read[job_id]
 
     def made_files(self) -> list[str]:
-        """All files of jobs that have ever been made, as far as they are on record."""
-        return [path for record in self._jobs.values() for path in record.outputs]
+        """All files that jobs have made and nobody has removed since, as far as that is on record."""
+        return list(self._made)
+
+    def parts_of(self, code: str | None) -> list[CodePart]:
+        """What a hash of code stands for; empty where that is not on record."""
+        return [CodePart(*part) for part in self._codes.get(code or "", ())]
+
+    def seconds(self) -> Iterator[float]:
+        """How long jobs took."""
+        yield from (data["seconds"] for data in self._data.values() if data.get("seconds"))
+
+    # writing ----------------------------------------------------------------------------------------------------------
+
+    def _put(self, kind: str, subject: str | None, data: Any = None) -> None:
+        if self._log is not None:
+            self._log.append(Entry(kind, subject, data))
+
+    def run(self, version: str) -> None:
+        """A run begins."""
+        self._put("run", None, {"version": version, "host": os.uname().nodename, "pid": os.getpid(),
+                                "python": sys.version.split()[0], "argv": sys.argv})  # fmt: skip
+
+    def begin(self, job_id: str) -> None:
+        """A job is about to begin, so what was made before is about to go."""
+        self._void(job_id)
+        self._put("begin", job_id)
+
+    def done(self, job_id: str, record: JobRecord) -> None:
+        """A job has succeeded, or has been found to be as if it had."""
+        self._data[job_id] = data = _data_of(record)
+        self._read[job_id] = record
+        self._made.update(dict.fromkeys(record.outputs))
+        self._put("done", job_id, data)
+
+    def failed(self, job_id: str, error: str, reasons: list[str]) -> None:
+        """A job has failed, or is to be made anew for another reason."""
+        self._void(job_id)
+        self._put("failed", job_id, {"error": error, "reasons": reasons})
+
+    def removed(self, path: str) -> None:
+        """A file was removed on purpose."""
+        self._made.pop(path, None)
+        self._put("removed", path)
+
+    def code(self, found: CodePrint) -> bool:
+        """What a hash of code stands for, if that is not on record; whether it was not."""
+        is_new = found.digest not in self._codes
+        if is_new:
+            self._codes[found.digest] = parts = [list(part) for part in found.parts]
+            self._put("code", found.digest, parts)
+        return is_new
+
+    def close(self) -> None:
+        """Nothing more is written; what is outdated is left out, if that is most of it."""
+        if self._log is not None:
+            self._log.tidy(self._live)
+            self._log.close()
+            self._log = None
+
+    def _live(self) -> Iterator[Entry]:
+        used = {data.get("code") for data in self._data.values()}
+        yield from (Entry("code", digest, parts) for digest, parts in self._codes.items() if digest in used)
+        yield from (Entry("done", job_id, data) for job_id, data in self._data.items())

@@ -20,9 +20,10 @@ from job_stream import Multiple, Work, hosts
 from job_stream.errors import BuildError, JobContractError, JobDied, JobStreamError, JobTimeout, LaneDied
 
 from .assessing import Assessor
+from .code import rebound
 from .conductor import Conductor, Node, Order, Status
 from .errands import Errand, Outcome, Task, Worker, discard, packed_tasks, perform_task, task_of
-from .fingerprints import Fingerprint
+from .fingerprints import Fingerprint, shortened
 from .generating import adopt, generation_of
 from .job import BuildJob
 from .kinds import LOADS, bytes_of_memory
@@ -108,6 +109,8 @@ class BuildRun:
         self.assessor = Assessor(self.build, self.build.records, self._asked, self.screen.warn)
         jobs = self.jobs
         self.check_sources(jobs)
+        for job in jobs:
+            check_variables(job)
         places, self.lanes = places_of(self.build.options)
         self.resources = Resources(places, self.build.options["limits"])
         self.queue = Queue(self.resources, ahead=self.lanes)
@@ -479,9 +482,18 @@ class BuildRun:
             logical=prints, made_of=made_of, explicit=explicit,
             seconds=outcome.seconds if outcome else (old.seconds if old is not None else None),
             cpu=outcome.cpu if outcome else None, max_memory=outcome.max_memory if outcome else None,
-            host=outcome.host if outcome else "", reasons=node.reasons,
+            host=outcome.host if outcome else "", reasons=tuple(node.reasons), sources=self._source_states(node),
+            ended=time.time(),
         )  # fmt: skip
-        self.build.records.done(job.id, record, self._source_states(node))
+        self._note_code(job)
+        self.build.records.done(job.id, record)
+
+    def _note_code(self, job: BuildJob) -> None:
+        """The source behind the hash goes on record once; what of it cannot be watched is said then."""
+        found = self.assessor.code_print(job)
+        if found is not None and self.build.records.code(found):
+            for name, kind in found.unwatched:
+                self.screen.warn(f"not watched: {name} ({kind}), which {job.id} uses; give params= if it matters")
 
     def _source_states(self, node: Node) -> dict[str, Any]:
         found = {}
@@ -552,6 +564,15 @@ class BuildRun:
             job.reasons = node.reasons
         for job_id in self.pruned:
             self.build.jobs[job_id].state = "pruned"
+
+
+def check_variables(job: BuildJob) -> None:
+    """Refuses a function that uses a variable which has got another value since the job was declared."""
+    for name, before, now in rebound(job.function, job.captured) if job.captured else ():
+        raise BuildError(
+            f"{job.subject} uses `{name}`, which was {shortened(before)} when it was declared and is {shortened(now)} "
+            f"now: pass it by params={{{name!r}: {name}}} or {name}={name} ({job.where})"
+        )
 
 
 def places_of(options: Mapping[str, Any]) -> tuple[list[Place], int]:
