@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 from job_stream import __version__, getRank, hosts
 from job_stream.errors import BuildError, GraphError, JobStreamError
 
-from .decorators import Decorators
 from .folder_lock import FolderLock
 from .interrupts import Interrupts
 from .job import BuildJob, JobFile, JobList
@@ -24,6 +23,7 @@ from .mishaps import mishap_of
 from .ordering import in_order
 from .outcome_report import BuildReport
 from .planning import BuildPlan, plan_of
+from .programs import ProgramDecorators
 from .records import Records
 from .running import BuildRun, Selection
 from .screen import Screen
@@ -96,7 +96,7 @@ def _check(options: Mapping[str, Any]) -> None:
         raise BuildError(f"build(undeclared={options['undeclared']!r}) is none of 'warn', 'error', 'off'")
 
 
-class Build(Decorators):
+class Build(ProgramDecorators):
     """What ``build()`` returns.
 
     Attributes:
@@ -228,8 +228,6 @@ class Build(Decorators):
 
     def _run_here(self, only: Any, again: Any, raises: bool) -> BuildReport:
         begin = time.time()
-        self._claim()
-        self.records.run(__version__)
         run = self._run = self._made_run(only, again)
         with Interrupts(run) as interrupts:
             self._perform(run)
@@ -245,9 +243,11 @@ class Build(Decorators):
 
     def _made_run(self, only: Any, again: Any) -> BuildRun:
         screen = Screen(self.options["quiet"], os.path.join(self.folder_text, "logs"))
-        asked = {*self._ids(again, "again="), *self._invalid}
-        run = BuildRun(self, asked, screen)
+        run = BuildRun(self, self._invalid, screen)
         try:
+            self._claim()
+            self.records.run(__version__)
+            run.asked = {*self._ids(again, "again="), *self._invalid}
             run.prepare(Selection(self, None if only is None else self._ids(only, "only=")))
             run.start()
         except BaseException as error:

@@ -22,7 +22,7 @@ from .fingerprints import fingerprint_of
 from .job import BuildJob, JobFile, JobList, Need, Outputs
 from .kinds import checked_options, text_of_path
 
-__all__ = ["Declaring", "Generation"]
+__all__ = ["Declaring", "Generation", "Target", "place_of_call"]
 
 _HERE = os.path.dirname(os.path.abspath(__file__))
 
@@ -365,6 +365,18 @@ class Declaring:
             held = BuildJob(self, path, "source", None, Outputs(), {}, {}, place_of_call())
             self.jobs.setdefault(path, held)
         return held
+
+
+class Target:
+    """An object that gets an attribute: the same one, or another."""
+
+    def __init__(self, held: Any) -> None:
+        self.held = held
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Target) and other.held is self.held
+
+    __hash__ = None  # type: ignore[assignment]
 
 
 def _callable(function: Any, job_id: str) -> Any:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from job_stream.errors import BuildError
 
-from .declaring import Declaring, place_of_call
+from .declaring import Declaring, Target, place_of_call
 from .fingerprints import fingerprint_of
 from .job import BuildJob, Outputs
 
@@ -122,7 +122,7 @@ class Decorators(Declaring):
         if not isinstance(name, str) or not name.isidentifier():
             raise BuildError(f"attribute({id!r}): {name!r} is no name of an attribute")
         job = self.declare(BuildJob, self.text_id(id, "attribute()"), "attribute", function, Outputs(), keywords,
-                           action="attribute", target=_Target(obj), name=name)  # fmt: skip
+                           action="attribute", target=Target(obj), name=name)  # fmt: skip
         return job
 
     AttributeLoadingJob = attribute
@@ -214,20 +214,7 @@ class Decorators(Declaring):
     def _watching(self, job_id: str, kind: str, value: Any, function: Any = None) -> BuildJob:
         job = BuildJob(self, job_id, kind, function, Outputs(), {}, {}, place_of_call())
         job.watched = value
-        job.details = {"value": value}
         return self.register(job)
-
-
-class _Target:
-    """An object that gets an attribute: the same one, or another."""
-
-    def __init__(self, held: Any) -> None:
-        self.held = held
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Target) and other.held is self.held
-
-    __hash__ = None  # type: ignore[assignment]
 
 
 def _fleeting(outputs: Outputs) -> Outputs:

@@ -246,7 +246,8 @@ class BuildJob:
             and self._options_but_default() == other._options_but_default()
             and self.owner.are_same(self.params, other.params, self.subject)
             and self.owner.are_same_functions(self.function, other.function)
-            and self.owner.are_same(self.details, other.details, self.subject)
+            and self.owner.are_same(self.watched, other.watched, self.subject)
+            and self.details == other.details
         )
 
     def _options_but_default(self) -> dict[str, Any]:

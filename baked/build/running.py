@@ -81,7 +81,7 @@ class BuildRun:
     def __init__(self, build: Build, asked: Iterable[str], screen: Screen) -> None:
         self.build = build
         self.screen = screen
-        self._asked = asked
+        self.asked = asked
         self.jobs: list[BuildJob] = []
         self.pruned: dict[str, None] = {}
         self.is_cancelled = False
@@ -106,7 +106,7 @@ class BuildRun:
     def prepare(self, selection: Selection) -> None:
         """Looks for what is missing, and has the conductor know all jobs."""
         self.jobs, self.pruned = selection.jobs, selection.pruned
-        self.assessor = Assessor(self.build, self.build.records, self._asked, self.screen.warn)
+        self.assessor = Assessor(self.build, self.build.records, self.asked, self.screen.warn)
         jobs = self.jobs
         self.check_sources(jobs)
         for job in jobs:
