@@ -219,7 +219,8 @@ class Build(ProgramDecorators):
             self._show_plan(only, again)
         self._forget_generated()
         if getRank() and not _is_in_job():
-            return self._help()
+            self._help()
+            return None
         try:
             return self._run_here(only, again, raiseErrors)
         finally:

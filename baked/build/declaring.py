@@ -12,7 +12,7 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from job_stream.errors import BuildError, CycleError, JobContractError
 
@@ -21,6 +21,9 @@ from .filling import check_filled
 from .fingerprints import fingerprint_of
 from .job import BuildJob, JobFile, JobList, Need, Outputs
 from .kinds import checked_options, text_of_path
+
+if TYPE_CHECKING:
+    from .decorators import Decorators
 
 __all__ = ["Declaring", "Generation", "Target", "place_of_call"]
 
@@ -97,6 +100,7 @@ class Declaring:
 
     def paths_of(self, paths: Any, what: str) -> Outputs:
         """Several paths, as a list or a mapping."""
+        keys: tuple[Any, ...]
         if isinstance(paths, Mapping):
             keys, values = tuple(paths), tuple(paths.values())
         elif isinstance(paths, Iterable) and text_of_path(paths) is None:
@@ -153,7 +157,7 @@ class Declaring:
         keywords = dict(keywords)
         needs, params = keywords.pop("needs", None), keywords.pop("params", None)
         options = checked_options(f"job {job_id!r}", keywords)
-        job = make(self, job_id, kind, _callable(function, job_id), outputs, _params(params, job_id), options,
+        job = make(cast("Decorators", self), job_id, kind, _callable(function, job_id), outputs, _params(params, job_id), options,
                    place_of_call())  # fmt: skip
         job.action, job.details = action, details
         job.captured = captured(job.function)
@@ -176,7 +180,8 @@ class Declaring:
                 f"{job.where}. Give one another id, or use build(redefine=True) to have the later one count"
             )
         else:
-            job, _ = held, self._unite(held, job)
+            self._unite(held, job)
+            job = held
         self._extend(job, targets)
         return job
 
@@ -226,7 +231,7 @@ class Declaring:
             self._check_cycle(job, targets)
             self._extend(job, targets)
 
-    def _name_needs(self, job: BuildJob, needs: Mapping[str, Any]) -> None:
+    def _name_needs(self, job: BuildJob, needs: Mapping[Any, Any]) -> None:
         for name, given in needs.items():
             if not isinstance(name, str) or not name.isidentifier():
                 raise BuildError(f"{job.subject}: {name!r} is no name for a need: a parameter of its function is one")
@@ -311,7 +316,7 @@ class Declaring:
         for target in targets:
             if isinstance(target, str) and target not in self.makers:
                 continue
-            first = self.makers[target] if isinstance(target, str) else getattr(target, "job", target)
+            first: BuildJob = self.makers[target] if isinstance(target, str) else self.resolved(target)[0]
             way = self.way(first, job)
             if way:
                 names = " -> ".join(repr(each.id) for each in (job, *way))
@@ -362,7 +367,7 @@ class Declaring:
         """The invariant of a path that no job makes."""
         held = self.jobs.get(path)
         if held is None or held.kind != "source":
-            held = BuildJob(self, path, "source", None, Outputs(), {}, {}, place_of_call())
+            held = BuildJob(cast("Decorators", self), path, "source", None, Outputs(), {}, {}, place_of_call())
             self.jobs.setdefault(path, held)
         return held
 

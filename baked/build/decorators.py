@@ -95,7 +95,7 @@ class Decorators(Declaring):
         self, kind: str, outputs: Outputs, function: Function | None, keywords: Any, empty_ok: bool, keep_broken: bool,
         atomic: bool, given: tuple[str, ...] = ("path",),
     ) -> Any:  # fmt: skip
-        details = {"empty_ok": empty_ok, "keep_broken": keep_broken, "atomic": atomic}
+        details: dict[str, Any] = {"empty_ok": empty_ok, "keep_broken": keep_broken, "atomic": atomic}
         return self.declare(BuildJob, outputs.paths[0], kind, function, outputs, keywords, given, **details)
 
     # values -----------------------------------------------------------------------------------------------------------
@@ -109,14 +109,14 @@ class Decorators(Declaring):
         Args:
             once: 'worker': computed once in each worker that needs it.
         """
-        if once not in ("worker", "host"):
+        if str(once) not in ("worker", "host"):
             raise BuildError(f"load({id!r}): once={once!r} is neither 'worker' nor 'host'")
         return self.declare(BuildJob, self.text_id(id, "load()"), "load", function, Outputs(), keywords, once=once)
 
     DataLoadingJob = load
 
     def attribute(
-        self, id: Any, obj: Any, name: str, function: Function | None = None, **keywords: Unpack[BuildJobKeywords]
+        self, id: Any, obj: Any, name: Any, function: Function | None = None, **keywords: Unpack[BuildJobKeywords]
     ) -> Any:
         """A value that becomes ``obj.name`` in the process that runs who needs it, and is taken away after that."""
         if not isinstance(name, str) or not name.isidentifier():
@@ -189,7 +189,7 @@ class Decorators(Declaring):
         """
         name = self.text_id(id, "ParameterInvariant()")
         fingerprint_of(value, f"ParameterInvariant({name!r})")
-        if unchanged is not None and not callable(unchanged):
+        if not callable(unchanged or str):
             raise BuildError(f"ParameterInvariant({name!r}): unchanged={unchanged!r} is no function of old and new value")
         owner = self.jobs.get(name)
         if owner is not None and owner.params and not self.are_same(dict(owner.params), value, owner.subject):
@@ -205,7 +205,7 @@ class Decorators(Declaring):
             raise BuildError(f"FunctionInvariant({name!r}) watches {function!r}, which is no function")
         return self._watching(f"function {name}", "function", None, function)
 
-    def versions(self, *packages: str) -> BuildJob:
+    def versions(self, *packages: Any) -> BuildJob:
         """The installed versions of packages, as something that is watched."""
         if not packages or not all(isinstance(name, str) and name for name in packages):
             raise BuildError(f"versions() takes names of packages, not {packages!r}")

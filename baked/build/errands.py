@@ -19,7 +19,7 @@ from job_stream.errors import BuildError
 
 from .file_state import FileState, read_state
 from .fingerprints import Fingerprint
-from .isolation import Ending, call_isolated
+from .isolation import ChildEnding, call_isolated
 from .job import BuildJob, JobFile
 from .joblogs import JobLogs
 from .mishaps import Mishap, mishap_of
@@ -276,7 +276,7 @@ class Worker:
 
     def _run_isolated(self, task: Task) -> Outcome:
         out, err = self._logs.open()
-        ending: Ending = call_isolated(lambda: answer_of(task, self._values), out, err, task.timeout)
+        ending: ChildEnding = call_isolated(lambda: answer_of(task, self._values), out, err, task.timeout)
         outcome = Outcome(task.id, cpu=ending.cpu, max_memory=ending.max_memory, pid=ending.pid)
         if ending.is_late:
             return outcome._replace(is_late=True)
@@ -336,7 +336,7 @@ def answer_of(task: Task, values: Mapping[str, Any]) -> tuple[Mishap | None]:
 
 def perform_task(task: Task, values: Mapping[str, Any]) -> Any:
     """Calls a job's function with what is its due."""
-    from .actions import ACTIONS
+    from .job_actions import ACTIONS
 
     keywords = {name: _given(argument, values) for name, argument in task.arguments.items()}
     keywords.update({name: _plain(value) for name, value in task.params.items()})

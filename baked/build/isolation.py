@@ -21,13 +21,13 @@ from typing import Any, NamedTuple
 
 from .joblogs import bind_streams
 
-__all__ = ["Ending", "call_isolated", "end_tree", "prepare"]
+__all__ = ["ChildEnding", "call_isolated", "end_tree", "prepare"]
 
 _PDEATHSIG = 1
 _prctl: Any = None
 
 
-class Ending(NamedTuple):
+class ChildEnding(NamedTuple):
     """How a call in a process of its own ended.
 
     Attributes:
@@ -55,7 +55,7 @@ def prepare() -> None:
         _prctl = CDLL(None).prctl
 
 
-def call_isolated(call: Callable[[], Any], out: int, err: int, timeout: float | None) -> Ending:
+def call_isolated(call: Callable[[], Any], out: int, err: int, timeout: float | None) -> ChildEnding:
     """Has a forked child run ``call``, whose answer must be picklable, with its output to two files."""
     prepare()
     inlet, outlet = os.pipe2(os.O_CLOEXEC)
@@ -114,7 +114,7 @@ def _flush_streams() -> None:
             stream.flush()
 
 
-def _await(pid: int, inlet: int, timeout: float | None) -> Ending:
+def _await(pid: int, inlet: int, timeout: float | None) -> ChildEnding:
     """Reads the answer until the child has ended, or its time is over; then ends what it left in its session."""
     process = os.pidfd_open(pid)
     deadline = None if timeout is None else time.monotonic() + timeout
@@ -143,7 +143,7 @@ def _await(pid: int, inlet: int, timeout: float | None) -> Ending:
         os.close(process)
     _, status, usage = os.wait4(pid, 0)
     answer = pickle.loads(b"".join(parts)) if parts and not status and not is_late else None
-    return Ending(answer, status, is_late, usage.ru_maxrss * 1024, usage.ru_utime + usage.ru_stime, pid)
+    return ChildEnding(answer, status, is_late, usage.ru_maxrss * 1024, usage.ru_utime + usage.ru_stime, pid)
 
 
 def end_session(pid: int) -> None:

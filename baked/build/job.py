@@ -17,7 +17,7 @@ from .kinds import FILES, INVARIANTS, OPTIONS, check_cores
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-    from .declaring import Declaring
+    from .decorators import Decorators
 
 __all__ = ["BuildJob", "JobFile", "JobList", "Need", "Outputs"]
 
@@ -89,7 +89,7 @@ class BuildJob:
     unchanged: Callable[[Any, Any], bool] | None = None
 
     def __init__(
-        self, owner: Declaring, job_id: str, kind: str, function: Any, outputs: Outputs, params: Mapping[str, Any],
+        self, owner: Decorators, job_id: str, kind: str, function: Any, outputs: Outputs, params: Mapping[str, Any],
         options: dict[str, Any], place: tuple[str, int],
     ) -> None:  # fmt: skip
         self.owner = owner
@@ -219,10 +219,10 @@ class BuildJob:
         return self
 
     def __add__(self, other: Any) -> JobList:
-        return JobList([self]) + other
+        return JobList([self, *JobList(other)])
 
     def __radd__(self, other: Any) -> JobList:
-        return JobList(other) + self
+        return JobList([*JobList(other), self])
 
     # what it is -------------------------------------------------------------------------------------------------------
 

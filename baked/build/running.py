@@ -43,7 +43,7 @@ _DEATHS = 3
 """How often a worker may die under a job that has a process of its own, until the job is given up."""
 
 
-class Halt:
+class HaltFlag:
     """A flag that workers of this host see: nothing new is to be begun."""
 
     def __init__(self) -> None:
@@ -98,7 +98,7 @@ class BuildRun:
         self.trouble: BaseException | None = None
         self.work: Work | None = None
         self.began_at: dict[str, float] = {}
-        self.halt = Halt()
+        self.halt = HaltFlag()
         self._is_prepared = False
 
     # before anything runs ---------------------------------------------------------------------------------------------

@@ -11,7 +11,6 @@ import pytest
 
 from job_stream.baked.build.conductor import Conductor, Node, Status
 from job_stream.baked.build.decide import Past, Present, Verdict, decide
-from job_stream.baked.build.planning import plan_of
 
 SEEDS = 300
 
@@ -36,7 +35,7 @@ class World:
         self.extra = {child.id: child for spec in specs for child in spec.children}
         self.all = {**self.specs, **self.extra}
         self.versions = dict.fromkeys(self.all, 0)
-        self.disk: dict[str, str] = {source: "0" for source in sources}
+        self.disk: dict[str, str] = dict.fromkeys(sources, "0")
         self.sources = sources
         self.records: dict[str, Past] = {}
         self.logical: dict[str, str] = {}

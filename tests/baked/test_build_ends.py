@@ -1,15 +1,14 @@
-"""How builds end before they are through: signals, kills of the script, of workers, and of ranks; and how they go on."""
+"""How builds end before they are through: signals, kills of the script, of workers and of ranks; how they go on."""
 
 from __future__ import annotations
 
 import os
 import random
 import signal
-import sys
 
 import pytest
 from mpi_support import World
-from support import DEADLINE_S, Script, children, descendants, wait_until
+from support import Script, children, wait_until
 
 SCRIPT = """
 import os, sys, time
