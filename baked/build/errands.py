@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from .declaring import Declaring
 
-__all__ = ["Errand", "Outcome", "Task", "Worker", "packed_tasks", "task_of"]
+__all__ = ["Errand", "JobOutcome", "Task", "Worker", "packed_tasks", "task_of"]
 
 
 class Task(NamedTuple):
@@ -76,7 +76,7 @@ class Errand(NamedTuple):
     files: tuple[str, ...] = ()
 
 
-class Outcome(NamedTuple):
+class JobOutcome(NamedTuple):
     """How an attempt ended.
 
     Attributes:
@@ -201,12 +201,12 @@ class Worker:
         self._folders: set[str] = set()
         self._oom_kills = oom_kills()
 
-    def perform(self, errand: Errand) -> Outcome:
+    def perform(self, errand: Errand) -> JobOutcome:
         """Does what it is asked for; every mistake of the user's is part of the outcome."""
         if errand.files:
-            return Outcome(errand.job, tuple(map(read_state, errand.files)))
+            return JobOutcome(errand.job, tuple(map(read_state, errand.files)))
         if self._halt:
-            return Outcome(errand.job, is_given_back=True)
+            return JobOutcome(errand.job, is_given_back=True)
         if errand.tasks is not None:
             self._tasks.update({task.id: task for task in pickle.loads(errand.tasks)})
         begin = time.time()
@@ -218,7 +218,7 @@ class Worker:
             self._tasks[job_id] = task_of(self._owner, self._owner.jobs[job_id], self._isolate, self._logs_kept)
         return self._tasks[job_id]
 
-    def _attempt(self, task: Task, loads: tuple[str, ...]) -> Outcome:
+    def _attempt(self, task: Task, loads: tuple[str, ...]) -> JobOutcome:
         guilty = task.id
         try:
             with self._logs.taking() if any(load not in self._values for load in loads) else nullcontext():
@@ -227,7 +227,7 @@ class Worker:
             guilty = task.id
             self._clear(task)
         except Exception as error:
-            return Outcome(task.id, mishap=mishap_of(error), guilty=guilty if guilty != task.id else None)
+            return JobOutcome(task.id, mishap=mishap_of(error), guilty=guilty if guilty != task.id else None)
         with self._attributes(loads):
             outcome = self._run(task)
         outcome = self._checked(task, outcome)._replace(
@@ -271,13 +271,13 @@ class Worker:
                 os.makedirs(folder, exist_ok=True)
                 self._folders.add(folder)
 
-    def _run(self, task: Task) -> Outcome:
+    def _run(self, task: Task) -> JobOutcome:
         return self._run_isolated(task) if task.isolate else self._run_here(task)
 
-    def _run_isolated(self, task: Task) -> Outcome:
+    def _run_isolated(self, task: Task) -> JobOutcome:
         out, err = self._logs.open()
         ending: ChildEnding = call_isolated(lambda: answer_of(task, self._values), out, err, task.timeout)
-        outcome = Outcome(task.id, cpu=ending.cpu, max_memory=ending.max_memory, pid=ending.pid)
+        outcome = JobOutcome(task.id, cpu=ending.cpu, max_memory=ending.max_memory, pid=ending.pid)
         if ending.is_late:
             return outcome._replace(is_late=True)
         if ending.answer is None:
@@ -288,7 +288,7 @@ class Worker:
         before, self._oom_kills = self._oom_kills, oom_kills()
         return self._oom_kills > before
 
-    def _run_here(self, task: Task) -> Outcome:
+    def _run_here(self, task: Task) -> JobOutcome:
         cpu, environment, folder = time.process_time(), dict(os.environ), os.getcwd()
         try:
             with self._logs.taking():
@@ -301,9 +301,9 @@ class Worker:
             if dict(os.environ) != environment:
                 os.environ.clear()
                 os.environ.update(environment)
-        return Outcome(task.id, mishap=mishap, status=status, cpu=time.process_time() - cpu, pid=os.getpid())
+        return JobOutcome(task.id, mishap=mishap, status=status, cpu=time.process_time() - cpu, pid=os.getpid())
 
-    def _checked(self, task: Task, outcome: Outcome) -> Outcome:
+    def _checked(self, task: Task, outcome: JobOutcome) -> JobOutcome:
         """With the states of the files that it made; those of a failed job are removed."""
         if outcome.is_success:
             empty_ok = task.details.get("empty_ok", False)
@@ -317,7 +317,7 @@ class Worker:
         discard(dict.fromkeys([*_made(task), *task.outputs]), task.details.get("keep_broken", False))
         return outcome
 
-    def _with_logs(self, task: Task, outcome: Outcome) -> Outcome:
+    def _with_logs(self, task: Task, outcome: JobOutcome) -> JobOutcome:
         out, err = self._logs.tails()
         stays = task.logs != "failed" or not outcome.is_success
         if stays:

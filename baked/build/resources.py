@@ -14,10 +14,10 @@ from typing import NamedTuple
 
 from job_stream.errors import BuildError
 
-__all__ = ["Demand", "Place", "Queue", "Resources"]
+__all__ = ["Demand", "HostPlace", "Queue", "Resources"]
 
 
-class Place(NamedTuple):
+class HostPlace(NamedTuple):
     """What a host has."""
 
     name: str
@@ -48,7 +48,7 @@ _OVERTAKEN = 64
 class Resources:
     """What is free, in one host or several."""
 
-    def __init__(self, places: Iterable[Place], limits: Mapping[str, int]) -> None:
+    def __init__(self, places: Iterable[HostPlace], limits: Mapping[str, int]) -> None:
         self.places = {place.name: place for place in places}
         self.primary = next(iter(self.places))
         self.limits = dict(limits)
@@ -56,7 +56,7 @@ class Resources:
         self.free_memory = {place.name: place.memory for place in self.places.values()}
         self.free_limits = dict(limits)
 
-    def cores_of(self, demand: Demand, place: Place) -> int:
+    def cores_of(self, demand: Demand, place: HostPlace) -> int:
         """How many cores of a host a job takes: 'all' are all, and -1 all but one."""
         if demand.cores == "all":
             return place.cores
@@ -79,7 +79,7 @@ class Resources:
             most = max(place.memory for place in hosts)
             raise BuildError(f"{subject} takes {demand.memory} bytes of memory, and no host has more than {most}")
 
-    def _hosts(self, demand: Demand) -> list[Place]:
+    def _hosts(self, demand: Demand) -> list[HostPlace]:
         if demand.host is None:
             return list(self.places.values())
         wanted = self.primary if demand.host == "primary" else demand.host
@@ -94,7 +94,7 @@ class Resources:
         fits = [place.name for place in self._hosts(demand) if self._fits(demand, place, reserved)]
         return max(fits, key=self.free_cores.__getitem__) if fits else None
 
-    def _fits(self, demand: Demand, place: Place, reserved: tuple[str, Demand] | None) -> bool:
+    def _fits(self, demand: Demand, place: HostPlace, reserved: tuple[str, Demand] | None) -> bool:
         cores, memory = self.free_cores[place.name], self.free_memory[place.name]
         if reserved and reserved[0] == place.name:
             cores -= self.cores_of(reserved[1], place)

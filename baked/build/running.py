@@ -22,7 +22,7 @@ from job_stream.errors import BuildError, JobContractError, JobDied, JobStreamEr
 from .assessing import Assessor
 from .code import rebound
 from .conductor import Conductor, Node, Order, Status
-from .errands import Errand, Outcome, Task, Worker, discard, packed_tasks, perform_task, task_of
+from .errands import Errand, JobOutcome, Task, Worker, discard, packed_tasks, perform_task, task_of
 from .fingerprints import Fingerprint, shortened
 from .generating import adopt, generation_of
 from .job import BuildJob
@@ -31,7 +31,7 @@ from .mishaps import mishap_of
 from .ordering import in_order
 from .planning import BuildPlan, plan_of
 from .records import JobRecord
-from .resources import Demand, Place, Queue, Resources
+from .resources import Demand, HostPlace, Queue, Resources
 
 if TYPE_CHECKING:
     from .building import Build
@@ -86,7 +86,7 @@ class BuildRun:
         self.pruned: dict[str, None] = {}
         self.is_cancelled = False
         self.failures: dict[str, BaseException] = {}
-        self.outcomes: dict[str, Outcome] = {}
+        self.outcomes: dict[str, JobOutcome] = {}
         self.generated: dict[str, None] = {}
         self._attempts: dict[str, int] = {}
         self._deaths: dict[str, int] = {}
@@ -230,7 +230,7 @@ class BuildRun:
             return self._next()
 
         @work.job(alone=True, onError="pass", deaths=1)
-        def attempt(errand: Errand) -> Outcome:
+        def attempt(errand: Errand) -> JobOutcome:
             return worker.perform(errand)
 
         @work.frameEnd(useMultiprocessing=False)
@@ -382,7 +382,7 @@ class BuildRun:
     # what comes back --------------------------------------------------------------------------------------------------
 
     def _take_in(self, outcome: Any) -> None:
-        if not isinstance(outcome, Outcome):
+        if not isinstance(outcome, JobOutcome):
             self._take_failure(outcome)
         elif outcome.job in self._hashing:
             self._take_hash(outcome)
@@ -390,7 +390,7 @@ class BuildRun:
             self.queue.done(outcome.job)
             self._take_outcome(self.build.jobs[outcome.job], outcome)
 
-    def _take_hash(self, outcome: Outcome) -> None:
+    def _take_hash(self, outcome: JobOutcome) -> None:
         self._hashing.discard(outcome.job)
         job = self.build.jobs[outcome.job]
         self.assessor.states.note(self.build.absolute(job.id), outcome.states[0])
@@ -415,7 +415,7 @@ class BuildRun:
                             *_end_in(failure.reason))  # fmt: skip
         self._fail(job, error)
 
-    def _take_outcome(self, job: BuildJob, outcome: Outcome) -> None:
+    def _take_outcome(self, job: BuildJob, outcome: JobOutcome) -> None:
         self._note(job, outcome)
         if outcome.is_given_back:
             self.conductor.stopped(job.id)
@@ -430,7 +430,7 @@ class BuildRun:
             else:
                 self._fail(job, self._error_of(job, outcome))
 
-    def _note(self, job: BuildJob, outcome: Outcome) -> None:
+    def _note(self, job: BuildJob, outcome: JobOutcome) -> None:
         self.outcomes[job.id] = outcome
         job.stdout, job.stderr = outcome.stdout, outcome.stderr
         job.seconds, job.maxMemory = outcome.seconds, outcome.max_memory or None
@@ -438,7 +438,7 @@ class BuildRun:
         if (job.options["logs"] or self.build.options["logs"]) == "echo":
             self.screen.echo(job, outcome)
 
-    def _succeed(self, job: BuildJob, outcome: Outcome) -> None:
+    def _succeed(self, job: BuildJob, outcome: JobOutcome) -> None:
         states = {path: state for path, state in zip(job.outputs.paths, outcome.states, strict=True) if state}
         for path, state in states.items():
             self.assessor.states.note(self.build.absolute(path), state)
@@ -457,7 +457,7 @@ class BuildRun:
         if load in before:
             before[load] = fingerprint_of(text)
 
-    def _record_loads(self, job: BuildJob, outcome: Outcome) -> None:
+    def _record_loads(self, job: BuildJob, outcome: JobOutcome) -> None:
         for load in self.conductor.loads_of(self.conductor.nodes[job.id]):
             if load not in self._loads_recorded:
                 self._loads_recorded.add(load)
@@ -526,14 +526,14 @@ class BuildRun:
             self.assessor.states.note(self.build.absolute(path), None)
         self.screen.failed(self, job, error)
 
-    def _fail_load(self, job: BuildJob, outcome: Outcome) -> None:
+    def _fail_load(self, job: BuildJob, outcome: JobOutcome) -> None:
         load = self.build.jobs[str(outcome.guilty)]
         if load.id not in self.failures and outcome.mishap is not None:
             self._fail(load, outcome.mishap.exception())
         self.build.records.failed(job.id, f"blocked by {load.id}", [])
         self.conductor.blocked(job.id)
 
-    def _error_of(self, job: BuildJob, outcome: Outcome) -> BaseException:
+    def _error_of(self, job: BuildJob, outcome: JobOutcome) -> BaseException:
         if outcome.is_late:
             return JobTimeout(f"{job.subject} took longer than its timeout of {job.options['timeout']:g} s, so it was "
                               "ended with all that it had started")  # fmt: skip
@@ -575,14 +575,14 @@ def check_variables(job: BuildJob) -> None:
         )
 
 
-def places_of(options: Mapping[str, Any]) -> tuple[list[Place], int]:
+def places_of(options: Mapping[str, Any]) -> tuple[list[HostPlace], int]:
     """What each host has, and how many workers there are; within a job, one core."""
     try:
         found = hosts()
     except JobStreamError:
-        return [Place(os.uname().nodename, 1, 1 << 62)], 1
+        return [HostPlace(os.uname().nodename, 1, 1 << 62)], 1
     cores, memory = options["cores"], bytes_of_memory("build()", options["memory"])
-    places = [Place(host.name, cores or host.cpus, memory or host.memory) for host in found]
+    places = [HostPlace(host.name, cores or host.cpus, memory or host.memory) for host in found]
     return places, sum(place.cores for place in places)
 
 
@@ -609,7 +609,7 @@ def _with(job: BuildJob, build: Build) -> Any:
     return lambda **keywords: job.function(**{**keywords, job.filling[0]: build})
 
 
-def _death(job: BuildJob, outcome: Outcome) -> JobDied:
+def _death(job: BuildJob, outcome: JobOutcome) -> JobDied:
     status = outcome.status or 0
     if os.WIFSIGNALED(status):
         name = _signal_name(os.WTERMSIG(status))

@@ -12,7 +12,7 @@ from .joblogs import log_path
 from .mishaps import JobTraceback
 
 if TYPE_CHECKING:
-    from .errands import Outcome
+    from .errands import JobOutcome
     from .job import BuildJob
     from .outcome_report import BuildReport
     from .planning import BuildPlan
@@ -93,7 +93,7 @@ class Screen:
         found = [path for path in paths if os.path.exists(path) and os.path.getsize(path)]
         return f" (log: {found[0]})" if found else ""
 
-    def echo(self, job: BuildJob, outcome: Outcome) -> None:
+    def echo(self, job: BuildJob, outcome: JobOutcome) -> None:
         for line in (outcome.stdout + outcome.stderr).splitlines():
             self.say(f"{job.id}: {line}")
 
