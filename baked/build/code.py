@@ -26,7 +26,7 @@ from typing import Any, NamedTuple
 
 from job_stream.errors import BuildError
 
-from .code_tree import Chain, Reading, canonical, chains_of
+from .code_tree import Chain, Taken, canonical, chains_of
 from .fingerprints import fingerprint_of, shortened
 
 __all__ = ["CodePart", "CodePrint", "CodeReader", "captured", "hash_of_function", "is_own", "rebound"]
@@ -186,7 +186,7 @@ class _Reading(NamedTuple):
 
     digest: str
     source: str
-    taken: Reading
+    taken: Taken
 
 
 # reading ---------------------------------------------------------------------------------------------------------------
@@ -235,7 +235,7 @@ class CodeReader:
         file = self._file(code.co_filename, names)
         node = file.node_of(code) if file is not None else None
         if file is None or node is None:
-            return _Reading(_digest(_compiled(code)), "", Reading(tuple(map(Chain, _names_in(code))), ()))
+            return _Reading(_digest(_compiled(code)), "", Taken(tuple(map(Chain, _names_in(code))), ()))
         own_name = code.co_name if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)) else ""
         taken = chains_of(node)
         is_local = own_name in code.co_freevars or own_name in names
@@ -257,7 +257,7 @@ class CodeReader:
             methods = [value for value in vars(kind).values() if isinstance(value, FunctionType)]
             text = [_compiled(method.__code__) for method in methods]
             names = [Chain(name) for method in methods for name in _names_in(method.__code__)]
-            return _Reading(_digest(repr(text)), "", Reading(tuple(dict.fromkeys(names)), ()))
+            return _Reading(_digest(repr(text)), "", Taken(tuple(dict.fromkeys(names)), ()))
         return _Reading(_digest(canonical(node, kind.__name__)), file.source_of(node), chains_of(node))
 
     def of_module_file(self, path: str) -> _Reading | None:
@@ -265,7 +265,7 @@ class CodeReader:
         file = self._file(path, {})
         if file is None:
             return None
-        return _Reading(_digest(canonical(file.tree)), "", Reading((), ()))
+        return _Reading(_digest(canonical(file.tree)), "", Taken((), ()))
 
     def _file(self, name: str, names: Mapping[str, Any]) -> _File | None:
         if name in self._files:
