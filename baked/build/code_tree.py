@@ -300,8 +300,7 @@ def _bind_one(node: ast.AST, scope: NameScope) -> None:
         for alias in node.names:
             name = alias.asname or alias.name
             scope.bound.add(name)
-            if node.module and not node.level:
-                scope.imported[name] = (node.module, alias.name)
+            scope.imported[name] = ("." * node.level + (node.module or ""), alias.name)
     elif isinstance(node, (ast.MatchAs, ast.MatchStar)) and node.name:
         scope.bound.add(node.name)
     elif isinstance(node, ast.MatchMapping) and node.rest:

@@ -17,8 +17,8 @@ import pytest
 from support import DEADLINE_S
 
 from job_stream.baked.build import event_log, folder_lock
-from job_stream.baked.build.folder_lock import FolderLock
 from job_stream.baked.build.event_log import Event, EventLog
+from job_stream.baked.build.folder_lock import FolderLock
 from job_stream.errors import BuildError
 
 TEXT = "ä \ud800 \n"
@@ -131,7 +131,9 @@ def test_what_is_no_history_is_left_alone(tmp_path: Path, kind: str) -> None:
     assert kind != "text" or path.read_text() == "a,b\n1,2\n"
 
 
-@pytest.mark.parametrize("body", ['["done",["a",1]', '["done"]', '["done","a","b","c"]', '["done",1,2]', '["' + "[" * 100_000])
+@pytest.mark.parametrize(
+    "body", ['["done",["a",1]', '["done"]', '["done","a","b","c"]', '["done",1,2]', '["",' + "[" * 100_000]
+)
 def test_sound_lines_that_are_no_events_are_refused(tmp_path: Path, body: str) -> None:
     (tmp_path / "log").write_text(f"{body} {crc32(body.encode()):08x}\n")
     with pytest.raises(BuildError, match="is no history of a build"):
