@@ -336,7 +336,7 @@ class _Walk:
 
     def _code(self, name: str, thing: FunctionType | type) -> None:
         wrapped = _own_behind(thing)
-        if wrapped is not None:
+        if wrapped is not None and isinstance(thing, FunctionType):
             self._add(name, f"wrapped by foreign {thing.__code__.co_name}")
             self.follow(f"{name} (wrapped)", wrapped)
         elif name and not is_own(thing):
@@ -519,7 +519,7 @@ def _file_of_module(name: str) -> str | None:
 
 def _own_behind(thing: Any) -> Any:
     """The project's own function that a foreign decorator, such as contextlib's, has put something around."""
-    if not isinstance(thing, FunctionType) or is_own(thing) or not hasattr(thing, "__wrapped__"):
+    if is_own(thing) or not hasattr(thing, "__wrapped__"):
         return None
     with suppress(ValueError):  # it wraps itself
         wrapped = unwrap(thing, stop=is_own)
@@ -597,7 +597,9 @@ def captured(function: Any) -> dict[str, Any]:
     for one in _layers(function):
         cells = captured_cells(one)
         names = one.__globals__
-        found |= {name: names[name] for name in _globals_in(one.__code__) if name in names and _is_immutable(names[name])}
+        found |= {
+            name: names[name] for name in _globals_in(one.__code__) if name in names and _is_immutable(names[name])
+        }
         found |= {name: value for name, value in cells if _is_immutable(value)}
     return found
 
