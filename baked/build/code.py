@@ -18,7 +18,9 @@ import sys
 import sysconfig
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
-from functools import cached_property, partial
+from dis import get_instructions
+from enum import Enum
+from functools import cache, cached_property, partial
 from hashlib import blake2b
 from inspect import unwrap
 from types import BuiltinFunctionType, CodeType, FunctionType, MethodType, ModuleType
@@ -26,7 +28,7 @@ from typing import Any, NamedTuple
 
 from job_stream.errors import BuildError
 
-from .code_tree import Chain, Reading, canonical, chains_of
+from .code_tree import FUNCTIONS, Chain, Taken, canonical, chains_of
 from .fingerprints import fingerprint_of, shortened
 
 __all__ = ["CodePart", "CodePrint", "CodeReader", "captured", "hash_of_function", "is_own", "rebound"]
@@ -132,6 +134,8 @@ class _File:
     def _walk(self, node: ast.AST, around: str) -> None:
         for child in ast.iter_child_nodes(node):
             inside = around
+            if isinstance(child, FUNCTIONS):
+                self._walk(child.args, around)  # first of all, as it is compiled
             if isinstance(child, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
                 first = min([child.lineno, *(decorator.lineno for decorator in child.decorator_list)])
                 self.at.setdefault((child.name, first), []).append(child)
@@ -141,6 +145,8 @@ class _File:
             elif isinstance(child, ast.Lambda):
                 self.at.setdefault(("<lambda>", child.lineno), []).append(child)
                 inside = f"{around}<lambda>.<locals>."
+            elif isinstance(child, ast.arguments):
+                continue
             self._walk(child, inside)
 
     @cached_property
@@ -186,7 +192,7 @@ class _Reading(NamedTuple):
 
     digest: str
     source: str
-    taken: Reading
+    taken: Taken
 
 
 # reading ---------------------------------------------------------------------------------------------------------------
@@ -235,7 +241,7 @@ class CodeReader:
         file = self._file(code.co_filename, names)
         node = file.node_of(code) if file is not None else None
         if file is None or node is None:
-            return _Reading(_digest(_compiled(code)), "", Reading(tuple(map(Chain, _names_in(code))), ()))
+            return _Reading(_digest(_compiled(code)), "", Taken(tuple(map(Chain, _names_in(code))), ()))
         own_name = code.co_name if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)) else ""
         taken = chains_of(node)
         is_local = own_name in code.co_freevars or own_name in names
@@ -254,10 +260,12 @@ class CodeReader:
         file = self._file(path, vars(module) if module else {}) if path else None
         node = file.classes.get(kind.__qualname__) if file is not None else None
         if file is None or node is None:
-            methods = [value for value in vars(kind).values() if isinstance(value, FunctionType)]
-            text = [_compiled(method.__code__) for method in methods]
+            methods = [value for value in vars(kind).values() if isinstance(value, FunctionType) and is_own(value)]
+            if issubclass(kind, tuple) and hasattr(kind, "_fields"):
+                methods = []  # all that collections.namedtuple has made
+            text = [*_members(kind), *(_compiled(method.__code__) for method in methods)]
             names = [Chain(name) for method in methods for name in _names_in(method.__code__)]
-            return _Reading(_digest(repr(text)), "", Reading(tuple(dict.fromkeys(names)), ()))
+            return _Reading(_digest(repr(text)), "", Taken(tuple(dict.fromkeys(names)), ()))
         return _Reading(_digest(canonical(node, kind.__name__)), file.source_of(node), chains_of(node))
 
     def of_module_file(self, path: str) -> _Reading | None:
@@ -265,7 +273,7 @@ class CodeReader:
         file = self._file(path, {})
         if file is None:
             return None
-        return _Reading(_digest(canonical(file.tree)), "", Reading((), ()))
+        return _Reading(_digest(canonical(file.tree)), "", Taken((), ()))
 
     def _file(self, name: str, names: Mapping[str, Any]) -> _File | None:
         if name in self._files:
@@ -327,7 +335,11 @@ class _Walk:
             self._value(name, thing)
 
     def _code(self, name: str, thing: FunctionType | type) -> None:
-        if name and not is_own(thing):
+        wrapped = _own_behind(thing)
+        if wrapped is not None and isinstance(thing, FunctionType):
+            self._add(name, f"wrapped by foreign {thing.__code__.co_name}")
+            self.follow(f"{name} (wrapped)", wrapped)
+        elif name and not is_own(thing):
             self._add(name, f"foreign {_full_name(thing)}")
         elif isinstance(thing, type):
             self._class(name, thing)
@@ -346,7 +358,7 @@ class _Walk:
         if not reading.source:
             for captured_name, value in cells.items():
                 self._chain(Chain(captured_name), {captured_name: value}, {}, function)
-        self._imports(reading.taken.imports)
+        self._imports(reading.taken.imports, function.__globals__.get("__package__") or "")
 
     def _class(self, name: str, kind: type) -> None:
         reading = self._reader.of_class(kind)
@@ -363,7 +375,7 @@ class _Walk:
         names = vars(module) if module is not None else functions[0].__globals__ if functions else {}
         for chain in reading.taken.chains:
             self._chain(chain, cells, names, kind)
-        self._imports(reading.taken.imports)
+        self._imports(reading.taken.imports, names.get("__package__") or "")
 
     def _partial(self, name: str, thing: partial[Any]) -> None:
         self._add(name, "partial")
@@ -417,21 +429,21 @@ class _Walk:
             name = f"{name}.{attribute}"
         self.follow(name, thing)
 
-    def _imports(self, imports: Iterable[Chain]) -> None:
+    def _imports(self, imports: Iterable[Chain], package: str) -> None:
         """What a function imports itself; a module of the project that is not loaded yet counts as a whole."""
-        for chain in imports:
-            module = sys.modules.get(chain.root)
-            if module is not None:
-                self._attributes(chain.root, module, chain.attributes)
+        for root, attributes in imports:
+            name = _absolute(root, package)
+            inner = f"{name}.{attributes[0]}" if attributes else ""
+            if inner and not hasattr(sys.modules.get(name), attributes[0]) and _file_of_module(inner):
+                name, attributes = inner, attributes[1:]
+            if name in sys.modules:
+                self._attributes(root, sys.modules[name], attributes)
                 continue
-            spec = None
-            with suppress(ImportError, ValueError, AttributeError):
-                spec = importlib.util.find_spec(chain.root)
-            origin = spec.origin if spec is not None else None
+            path = _file_of_module(name)
             whole = None
-            if origin and chain.root.partition(".")[0] != OURS and origin.endswith(".py") and _is_own_path(origin):
-                whole = self._reader.of_module_file(origin)
-            self._add(str(chain), whole.digest if whole is not None else "foreign")
+            if path and name.partition(".")[0] != OURS and path.endswith(".py") and _is_own_path(path):
+                whole = self._reader.of_module_file(path)
+            self._add(str(Chain(root, attributes)), whole.digest if whole is not None else "foreign")
 
     # values -----------------------------------------------------------------------------------------------------------
 
@@ -448,6 +460,8 @@ class _Walk:
             self._object(name, value)
             return
         self._add(name, f"value {digest}", f"{name} = {shortened(value)}")
+        if is_own(type(value)):
+            self.follow(f"{name} (of)", type(value))
 
     def _held(self, name: str, value: Any) -> None:
         """A table of functions, for instance."""
@@ -479,6 +493,40 @@ def _is_code(thing: Any) -> bool:
     return isinstance(thing, (FunctionType, type, partial, MethodType, BuiltinFunctionType))
 
 
+def _absolute(name: str, package: str) -> str:
+    """The name of a module, of which dots at its begin stand for packages around."""
+    with suppress(ImportError, ValueError):
+        return importlib.util.resolve_name(name, package)
+    return name
+
+
+def _file_of_module(name: str) -> str | None:
+    """Where a module would be loaded from; nothing is loaded to find that out, not even the packages around it."""
+    top, *inner = name.split(".")
+    spec = None
+    with suppress(ImportError, ValueError, AttributeError):
+        spec = importlib.util.find_spec(top)
+    if spec is None:
+        return None
+    path, folders = spec.origin, list(spec.submodule_search_locations or ())
+    for part in inner:
+        places = [os.path.join(folder, part, "__init__.py") for folder in folders]
+        places += [os.path.join(folder, f"{part}.py") for folder in folders]
+        path = next(filter(os.path.isfile, places), None)
+        folders = [os.path.join(folder, part) for folder in folders]
+    return path
+
+
+def _own_behind(thing: Any) -> Any:
+    """The project's own function that a foreign decorator, such as contextlib's, has put something around."""
+    if is_own(thing) or not hasattr(thing, "__wrapped__"):
+        return None
+    with suppress(ValueError):  # it wraps itself
+        wrapped = unwrap(thing, stop=is_own)
+        return wrapped if is_own(wrapped) else None
+    return None
+
+
 def _held(value: Any) -> Iterator[Any]:
     return iter(value.values() if isinstance(value, dict) else value)
 
@@ -498,6 +546,14 @@ def _function_in(value: Any) -> FunctionType | None:
     value = getattr(value, "__func__", value)
     value = getattr(value, "__wrapped__", value)
     return value if isinstance(value, FunctionType) else None
+
+
+def _members(kind: type) -> list[str]:
+    """What makes a class that was made by a call, of collections.namedtuple or Enum."""
+    if issubclass(kind, Enum):
+        return [f"{name} {shortened(one.value)}" for name, one in kind.__members__.items()]
+    defaults = getattr(kind, "_field_defaults", {})
+    return [f"{name} {shortened(defaults.get(name))}" for name in getattr(kind, "_fields", ())]
 
 
 def _file_of_methods(kind: type) -> str | None:
@@ -537,15 +593,23 @@ def captured(function: Any) -> dict[str, Any]:
     They are what a loop binds anew: whoever declares jobs in a loop, and has functions use its variable, gets the last
     value in all of them.
     """
-    function = _bare(function)
-    if function is None:
-        return {}
-    found = {name: value for name, value in captured_cells(function) if _is_immutable(value)}
-    code = function.__code__
-    for name in code.co_names:
-        if name in function.__globals__ and name not in found and _is_immutable(function.__globals__[name]):
-            found[name] = function.__globals__[name]
+    found: dict[str, Any] = {}
+    for one in _layers(function):
+        cells = captured_cells(one)
+        names = one.__globals__
+        found |= {
+            name: names[name] for name in _globals_in(one.__code__) if name in names and _is_immutable(names[name])
+        }
+        found |= {name: value for name, value in cells if _is_immutable(value)}
     return found
+
+
+@cache
+def _globals_in(code: CodeType) -> tuple[str, ...]:
+    """The names that a function, and those in it, look up outside of it; attributes are none."""
+    own = (step.argval for step in get_instructions(code) if step.opname in ("LOAD_GLOBAL", "LOAD_NAME"))
+    inner = (name for const in code.co_consts if isinstance(const, CodeType) for name in _globals_in(const))
+    return tuple(dict.fromkeys([*own, *inner]))
 
 
 def rebound(function: Any, before: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
@@ -556,14 +620,28 @@ def rebound(function: Any, before: Mapping[str, Any]) -> list[tuple[str, Any, An
 
 
 def _is_same(one: Any, other: Any) -> bool:
-    return one is other or (type(one) is type(other) and bool(one == other)) or (one != one and other != other)
+    if one is other:
+        return True
+    try:
+        return fingerprint_of(one) == fingerprint_of(other)
+    except BuildError:  # a tuple with something that nobody knows
+        return type(one) is type(other) and repr(one) == repr(other)
 
 
 def _is_immutable(value: Any) -> bool:
     return isinstance(value, IMMUTABLE)
 
 
-def _bare(function: Any) -> FunctionType | None:
-    while isinstance(function, (partial, MethodType)):
-        function = function.func if isinstance(function, partial) else function.__func__
-    return function if isinstance(function, FunctionType) else None
+def _layers(function: Any) -> Iterator[FunctionType]:
+    """The functions that something is made of: behind partials, methods, and the project's own decorators."""
+    seen: set[int] = set()
+    while function is not None and id(function) not in seen:
+        seen.add(id(function))
+        if isinstance(function, FunctionType):
+            if is_own(function):
+                yield function
+            function = getattr(function, "__wrapped__", None)
+        elif isinstance(function, (partial, MethodType)):
+            function = function.func if isinstance(function, partial) else function.__func__
+        else:
+            function = getattr(function, "__wrapped__", None)

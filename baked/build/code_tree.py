@@ -10,7 +10,7 @@ import ast
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
-__all__ = ["Chain", "Reading", "Scope", "canonical", "chains_of"]
+__all__ = ["Chain", "Taken", "NameScope", "canonical", "chains_of"]
 
 Definition = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
 Function = ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda
@@ -42,11 +42,11 @@ def canonical(node: ast.AST, own_name: str = "") -> str:
         own_name: by which it calls itself.
     """
     parts: list[str] = []
-    _Writing(parts, own_name).write(node, is_outermost=True)
+    _TreeWriter(parts, own_name).write(node, is_outermost=True)
     return " ".join(parts)
 
 
-class _Writing:
+class _TreeWriter:
     def __init__(self, parts: list[str], own_name: str) -> None:
         self._parts = parts
         self._own_name = own_name
@@ -120,23 +120,23 @@ def _without_docstring(node: ast.AST, body: list[Any]) -> list[Any]:
 # what is taken from outside --------------------------------------------------------------------------------------------
 
 
-class Scope:
+class NameScope:
     """The names that a function, class or comprehension has of its own.
 
     Attributes:
         imported: those of them that an import has bound, with the module and, where it is one, its attribute.
     """
 
-    def __init__(self, parent: Scope | None, is_class: bool = False) -> None:
+    def __init__(self, parent: NameScope | None, is_class: bool = False) -> None:
         self.parent = parent
         self.is_class = is_class
         self.bound: set[str] = set()
         self.imported: dict[str, tuple[str, str | None]] = {}
         self.elsewhere: set[str] = set()
 
-    def finds(self, name: str) -> Scope | None:
+    def finds(self, name: str) -> NameScope | None:
         """The scope, this one or one around it, that a name belongs to; None: it comes from outside of all."""
-        scope: Scope | None = self
+        scope: NameScope | None = self
         while scope is not None:
             if name in scope.elsewhere:
                 scope = scope.parent
@@ -147,7 +147,7 @@ class Scope:
         return None
 
 
-class Reading(NamedTuple):
+class Taken(NamedTuple):
     """What a function or class takes from outside.
 
     Attributes:
@@ -159,15 +159,15 @@ class Reading(NamedTuple):
     imports: tuple[Chain, ...]
 
 
-def chains_of(node: ast.AST) -> Reading:
+def chains_of(node: ast.AST) -> Taken:
     """What a function, class or expression takes from outside."""
     chains: dict[Chain, None] = {}
     imports: dict[Chain, None] = {}
-    _Reader(chains, imports).visit_outermost(node)
-    return Reading(tuple(chains), tuple(imports))
+    _NameFinder(chains, imports).visit_outermost(node)
+    return Taken(tuple(chains), tuple(imports))
 
 
-class _Reader:
+class _NameFinder:
     """Walks through nested scopes."""
 
     def __init__(self, chains: dict[Chain, None], imports: dict[Chain, None]) -> None:
@@ -175,7 +175,7 @@ class _Reader:
         self._imports = imports
 
     def visit_outermost(self, node: ast.AST) -> None:
-        scope = Scope(None)
+        scope = NameScope(None)
         if isinstance(node, FUNCTIONS):
             self._function(node, scope)
         elif isinstance(node, ast.ClassDef):
@@ -185,12 +185,12 @@ class _Reader:
                 _bind(node.body, scope)
             self._expression(node, scope)
 
-    def _function(self, node: Function, around: Scope) -> None:
+    def _function(self, node: Function, around: NameScope) -> None:
         arguments = node.args
         for default in (*arguments.defaults, *arguments.kw_defaults):
             if default is not None:
                 self._expression(default, around)
-        scope = Scope(around)
+        scope = NameScope(around)
         every = (*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs, arguments.vararg, arguments.kwarg)
         scope.bound.update(one.arg for one in every if one is not None)
         body = [node.body] if isinstance(node, ast.Lambda) else node.body
@@ -198,16 +198,16 @@ class _Reader:
         for one in body:
             self._expression(one, scope)
 
-    def _class(self, node: ast.ClassDef, around: Scope) -> None:
+    def _class(self, node: ast.ClassDef, around: NameScope) -> None:
         for base in (*node.bases, *(keyword.value for keyword in node.keywords)):
             self._expression(base, around)
-        scope = Scope(around, is_class=True)
+        scope = NameScope(around, is_class=True)
         _bind(node.body, scope)
         for one in node.body:
             self._expression(one, scope)
 
-    def _comprehension(self, node: Any, around: Scope) -> None:
-        scope = Scope(around)
+    def _comprehension(self, node: Any, around: NameScope) -> None:
+        scope = NameScope(around)
         for generator in node.generators:
             _bind_target(generator.target, scope)
         for number, generator in enumerate(node.generators):
@@ -218,7 +218,7 @@ class _Reader:
             if getattr(node, part, None) is not None:
                 self._expression(getattr(node, part), scope)
 
-    def _expression(self, node: ast.AST, scope: Scope) -> None:
+    def _expression(self, node: ast.AST, scope: NameScope) -> None:
         """Anything that is not a scope by itself, with what is in it."""
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
             for decorator in node.decorator_list:
@@ -239,7 +239,7 @@ class _Reader:
             for child in ast.iter_child_nodes(node):
                 self._expression(child, scope)
 
-    def _chain(self, node: ast.Name | ast.Attribute, scope: Scope) -> None:
+    def _chain(self, node: ast.Name | ast.Attribute, scope: NameScope) -> None:
         attributes: list[str] = []
         at: ast.expr = node
         while isinstance(at, ast.Attribute):
@@ -257,7 +257,7 @@ class _Reader:
             self._imports[Chain(module, (*([attribute] if attribute else []), *attributes))] = None
 
 
-def _bind(body: Iterable[ast.AST], scope: Scope) -> None:
+def _bind(body: Iterable[ast.AST], scope: NameScope) -> None:
     """Notes the names that statements bind, without those of scopes within."""
     for node in body:
         for found in _statements(node):
@@ -280,7 +280,7 @@ def _walrus(node: ast.AST) -> Iterator[ast.AST]:
     return (found for found in ast.walk(node) if isinstance(found, ast.NamedExpr))
 
 
-def _bind_one(node: ast.AST, scope: Scope) -> None:
+def _bind_one(node: ast.AST, scope: NameScope) -> None:
     if isinstance(node, ast.Name) and isinstance(node.ctx, (ast.Store, ast.Del)):
         scope.bound.add(node.id)
     elif isinstance(node, ast.NamedExpr):
@@ -300,13 +300,12 @@ def _bind_one(node: ast.AST, scope: Scope) -> None:
         for alias in node.names:
             name = alias.asname or alias.name
             scope.bound.add(name)
-            if node.module and not node.level:
-                scope.imported[name] = (node.module, alias.name)
+            scope.imported[name] = ("." * node.level + (node.module or ""), alias.name)
     elif isinstance(node, (ast.MatchAs, ast.MatchStar)) and node.name:
         scope.bound.add(node.name)
     elif isinstance(node, ast.MatchMapping) and node.rest:
         scope.bound.add(node.rest)
 
 
-def _bind_target(target: ast.AST, scope: Scope) -> None:
+def _bind_target(target: ast.AST, scope: NameScope) -> None:
     scope.bound.update(node.id for node in ast.walk(target) if isinstance(node, ast.Name))

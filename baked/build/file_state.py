@@ -28,8 +28,8 @@ class FileState(NamedTuple):
     Attributes:
         digest: of its content, in hex: BLAKE2b of 128 bits.
         size: in bytes; of a folder, how many files are in it.
-        mtime_ns: when it was changed last; of a folder, the latest of all that is in it.
-        inode: its number; of a folder, its own.
+        mtime_ns: when it was changed last; of a folder, the latest of all files in it.
+        inode: its number; of a folder, one that stands for sizes, times and numbers of all that is in it.
         read_ns: when it was read.
     """
 
@@ -55,7 +55,7 @@ def read_state(path: str) -> FileState:
     read_ns = time.time_ns()
     info = os.stat(path)
     if stat.S_ISDIR(info.st_mode):
-        return _state_of_folder(path, info, read_ns)
+        return _state_of_folder(path, read_ns)
     if not stat.S_ISREG(info.st_mode):
         raise OSError(f"{path} is neither a file nor a folder")
     return FileState(_digest_of(path), info.st_size, info.st_mtime_ns, info.st_ino, read_ns)
@@ -69,14 +69,29 @@ def _digest_of(path: str) -> str:
     return digest.hexdigest()
 
 
-def _state_of_folder(path: str, info: os.stat_result, read_ns: int) -> FileState:
+def _state_of_folder(path: str, read_ns: int) -> FileState:
     digest = blake2b(FOLDER, digest_size=DIGEST_BYTES)
-    latest, count = info.st_mtime_ns, 0
-    for name, found in _walked(path):
-        latest, count = max(latest, found.st_mtime_ns), count + 1
-        content = _digest_of(os.path.join(path, name))
-        digest.update(b"%s\0%s\n" % (os.fsencode(name), content.encode()))
-    return FileState(digest.hexdigest(), count, latest, info.st_ino, read_ns)
+    look = _look_of_folder(path)
+    for name, _ in look.files:
+        digest.update(b"%s\0%s\n" % (os.fsencode(name), _digest_of(os.path.join(path, name)).encode()))
+    return FileState(digest.hexdigest(), len(look.files), look.mtime_ns, look.number, read_ns)
+
+
+class _FolderLook(NamedTuple):
+    """What can be told of a folder without reading its files."""
+
+    files: list[tuple[str, os.stat_result]]
+    mtime_ns: int
+    number: int
+
+
+def _look_of_folder(path: str) -> _FolderLook:
+    files = _walked(path)
+    number = blake2b(digest_size=8)
+    for name, info in files:
+        number.update(b"%s\0%d %d %d\n" % (os.fsencode(name), info.st_size, info.st_mtime_ns, info.st_ino))
+    latest = max((info.st_mtime_ns for _, info in files), default=0)
+    return _FolderLook(files, latest, int.from_bytes(number.digest(), "big"))
 
 
 def _walked(path: str) -> list[tuple[str, os.stat_result]]:
@@ -95,20 +110,25 @@ def _walked(path: str) -> list[tuple[str, os.stat_result]]:
     return sorted(found)
 
 
-def is_current(known: FileState, info: os.stat_result) -> bool:
-    """Whether a file that looks like this now is as it was, so that it need not be read.
+def is_current(known: FileState, path: str, info: os.stat_result) -> bool:
+    """Whether a file or folder is as it was, as far as that shows without reading it.
 
     Args:
         known: what it was like when it was read.
-        info: what the system says now; of a folder, never current: what is in it has to be looked at.
+        path: where it is.
+        info: what the system says of it now.
+
+    Raises:
+        OSError: a folder cannot be looked through.
     """
-    return (
-        known.mtime_ns == info.st_mtime_ns
-        and known.size == info.st_size
-        and known.inode == info.st_ino
-        and known.read_ns - known.mtime_ns >= SETTLED_NS
-        and stat.S_ISREG(info.st_mode)
-    )
+    if stat.S_ISDIR(info.st_mode):
+        look = _look_of_folder(path)
+        now = (len(look.files), look.mtime_ns, look.number)
+    elif stat.S_ISREG(info.st_mode):
+        now = (info.st_size, info.st_mtime_ns, info.st_ino)
+    else:
+        return False
+    return now == (known.size, known.mtime_ns, known.inode) and known.read_ns - known.mtime_ns >= SETTLED_NS
 
 
 class FileStates:
@@ -133,7 +153,7 @@ class FileStates:
             return self._now[path]
         info = os.stat(path)
         known = self._known.get(path)
-        state = known if known is not None and is_current(known, info) else None
+        state = known if known is not None and is_current(known, path, info) else None
         if state is not None:
             self._now[path] = state
         return state

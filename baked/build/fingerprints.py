@@ -220,7 +220,9 @@ class _Inside:
 
     def __enter__(self) -> None:
         if id(self._value) in self._around:
-            raise BuildError(f"{self._name} holds itself: give Fingerprint(value, 'a text that changes with it') instead")
+            raise BuildError(
+                f"{self._name} holds itself: give Fingerprint(value, 'a text that changes with it') instead"
+            )
         self._around.append(id(self._value))
 
     def __exit__(self, *error: object) -> None:
@@ -288,4 +290,3 @@ _WAYS: dict[type, Callable[[_Writer, Any], None]] = {
 }
 _BASES = (str, bytes, int, float, list, dict, set, frozenset, datetime.datetime, datetime.date)
 """Whatever derives from one of these is written as that, with its own name."""
-

@@ -29,8 +29,9 @@ DEATH_S = 5.0
 NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)
 HELD = (errno.EACCES, errno.EAGAIN)
 
-_mine: set[tuple[int, int]] = set()
-"""The locks of this process: the system would give them to it twice."""
+_mine: dict[tuple[int, int], int] = {}
+"""The locks of this process, with their open files: the system would give them to it twice, and take them away as soon
+as it closed the file anywhere."""
 
 
 class FolderLock:
@@ -48,6 +49,7 @@ class FolderLock:
         self._ended = threading.Event()
         self._lease = f"{path}.lease"
         self._has_lease = False
+        self._check_not_mine()
         try:
             self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK, 0o666)
         except OSError as error:
@@ -59,12 +61,19 @@ class FolderLock:
         except BaseException:
             os.close(self._fd)
             raise
-        _mine.add(self._key)
+        _mine[self._key] = self._fd
         self._say_who()
 
+    def _check_not_mine(self) -> None:
+        """Before the file is opened: closing it again would free the lock."""
+        with suppress(OSError):
+            info = os.stat(self._path)
+            fd = _mine.get((info.st_dev, info.st_ino))
+            if fd is not None:
+                self._fd = fd
+                raise self._taken()
+
     def _take(self) -> None:
-        if self._key in _mine:
-            raise self._taken()
         give_up_s = time.monotonic() + DEATH_S
         while True:
             try:
@@ -158,6 +167,6 @@ class FolderLock:
         if self._has_lease:
             with suppress(OSError):
                 os.unlink(self._lease)
-        _mine.discard(self._key)
+        _mine.pop(self._key, None)
         os.close(self._fd)
         self._fd = -1

@@ -1,7 +1,10 @@
 """Functions whose prints must be the same in all Pythons; see test_build_code."""
 
+import contextlib
+import enum
 import functools
 import math
+from collections import namedtuple
 from dataclasses import dataclass
 
 FACTOR = 3
@@ -101,3 +104,21 @@ def sample_wrapped(x: int) -> int:
 sample_partial = functools.partial(helper, 1, scale=0.1)
 sample_lambda, sample_other = lambda x: -x, lambda x: x**-1j
 sample_method = Child(1).away
+
+
+@contextlib.contextmanager
+def opened(x):
+    yield x
+
+
+Pair = namedtuple("Pair", "a b", defaults=(1,))
+Colour = enum.Enum("Colour", "RED BLUE")
+here = Point(1, 2.5)
+
+
+def sample_made():
+    with opened(Pair(1)) as pair:
+        return pair, Colour.RED, here.length
+
+
+sample_default = lambda x, g=lambda: 1: g(x)  # noqa: E731

@@ -100,6 +100,26 @@ def test_a_function_of_another_module_of_the_project_is_followed(load: Load, use
     assert one == same != other
 
 
+@pytest.mark.parametrize("line", ["from . import tools", "from .tools import helper", "from packed import tools",
+                                  "import packed.tools as tools"])  # fmt: skip
+def test_a_module_of_the_same_package_is_followed_unloaded(tmp_path: Path, line: str) -> None:
+    prints = []
+    for number in (1, 2):
+        package = tmp_path / str(number) / "packed"
+        package.mkdir(parents=True)
+        (package / "__init__.py").touch()
+        (package / "tools.py").write_text(f"def helper():\n    return {number}")
+        uses = "helper()" if "helper" in line else "tools.helper()"
+        (package / "user.py").write_text(f"def f():\n    {line}\n    return {uses}")
+        source = "import sys\nfrom job_stream.baked.build.code import hash_of_function\nfrom packed.user import f\n" \
+                 "print(hash_of_function(f), 'packed.tools' in sys.modules)"  # fmt: skip
+        done = subprocess.run([sys.executable, "-c", source], capture_output=True, text=True, timeout=DEADLINE_S,
+                              check=True, env={**os.environ, "PYTHONPATH": str(package.parent)})  # fmt: skip
+        prints.append(done.stdout.split())
+    assert prints[0][1] == prints[1][1] == "False"
+    assert prints[0][0] != prints[1][0]
+
+
 def test_what_is_loaded_by_a_function_is_followed_once_it_is_loaded(load: Load) -> None:
     user = "def f(x):\n    import tools\n    return tools.helper(x)"
     prints = []
@@ -231,6 +251,39 @@ def test_a_global_that_is_bound_anew_is_found(load: Load) -> None:
     assert rebound(module.f, before) == [("i", 1, 2)]
     del module.i
     assert rebound(module.f, before) == [("i", 1, None)]
+
+
+def test_an_attribute_is_no_variable_of_the_same_name(load: Load) -> None:
+    module = load("i = 1\ndef f(x):\n    return x.i")
+    assert captured(module.f) == {}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "def f(x):\n    return [one for one in x if one > i]",
+        "def f(x):\n    return lambda: i",
+        "import functools\ndef g(x):\n    return i\nf = functools.partial(g, 1)",
+        "import functools\ndef g(x):\n    return i\nf = functools.wraps(g)(lambda x: g(x))",
+        "import contextlib\n@contextlib.contextmanager\ndef f(x):\n    yield i",
+    ],
+)
+def test_a_variable_is_found_wherever_it_is_used(load: Load, text: str) -> None:
+    module = load(f"i = 1\n{text}")
+    before = captured(module.f)
+    assert before == {"i": 1}
+    module.i = 2
+    assert rebound(module.f, before) == [("i", 1, 2)]
+
+
+def test_equal_values_are_none_that_were_bound_anew(load: Load) -> None:
+    module = load("import numpy\ni = (1, numpy.arange(3), float('nan'))\ndef f():\n    return i")
+    before = captured(module.f)
+    module.i = (1, type(module.i[1])((3,), int), float("nan"))
+    module.i[1][:] = before["i"][1]
+    assert rebound(module.f, before) == []
+    module.i[1][:] = 0
+    assert [name for name, _, _ in rebound(module.f, before)] == ["i"]
 
 
 def test_what_may_change_by_itself_is_no_variable_of_a_loop(load: Load) -> None:

@@ -11,24 +11,26 @@ import subprocess
 import sys
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
 import pytest
+from support import DEADLINE_S
 
-from job_stream.baked.build import folder_lock, history
+from job_stream.baked.build import event_log, folder_lock
+from job_stream.baked.build.event_log import Event, EventLog
 from job_stream.baked.build.folder_lock import FolderLock
-from job_stream.baked.build.history import Entry, History
 from job_stream.errors import BuildError
 
 TEXT = "ä \ud800 \n"
-EVENTS = [Entry("run", None, {"host": "a"}), *(Entry("done", f"out/{i}", {"n": i, "text": TEXT}) for i in range(9))]
+EVENTS = [Event("run", None, {"host": "a"}), *(Event("done", f"out/{i}", {"n": i, "text": TEXT}) for i in range(9))]
 
 
-def opened(path: Path) -> tuple[History, list[str]]:
+def opened(path: Path) -> tuple[EventLog, list[str]]:
     words: list[str] = []
-    return History(str(path), words.append), words
+    return EventLog(str(path), words.append), words
 
 
-def written(path: Path, events: list[Entry]) -> bytes:
+def written(path: Path, events: list[Event]) -> bytes:
     log, _ = opened(path)
     for event in events:
         log.append(event)
@@ -39,11 +41,11 @@ def written(path: Path, events: list[Entry]) -> bytes:
 def test_what_was_written_is_read_again(tmp_path: Path) -> None:
     written(tmp_path / "log", EVENTS)
     log, words = opened(tmp_path / "log")
-    assert log.entries == EVENTS
-    log.append(Entry("failed", "out/0", "ValueError"))
+    assert log.events == EVENTS
+    log.append(Event("failed", "out/0", "ValueError"))
     log.close()
     again, more = opened(tmp_path / "log")
-    assert again.entries == [*EVENTS, Entry("failed", "out/0", "ValueError")]
+    assert again.events == [*EVENTS, Event("failed", "out/0", "ValueError")]
     assert words + more == []
     again.close()
 
@@ -56,12 +58,12 @@ def test_after_a_kill_at_any_byte_all_whole_lines_are_there(tmp_path: Path) -> N
         path.write_bytes(text[:length])
         log, words = opened(path)
         whole = max(sum(end <= length for end in ends) - 1, 0)
-        assert log.entries == EVENTS[:whole]
+        assert log.events == EVENTS[:whole]
         assert words == []
         log.append(EVENTS[0])
         log.close()
         again, words = opened(path)
-        assert (again.entries, words) == ([*EVENTS[:whole], EVENTS[0]], [])
+        assert (again.events, words) == ([*EVENTS[:whole], EVENTS[0]], [])
         again.close()
 
 
@@ -87,10 +89,10 @@ def test_damage_is_noticed_and_whose_it_was_is_told_or_all_is_in_doubt(tmp_path:
         except BuildError:
             continue  # nothing of it can be read
         log.close()
-        sound = [entry for entry in log.entries if entry.kind != "damaged"]
+        sound = [entry for entry in log.events if entry.kind != "damaged"]
         assert all(entry in EVENTS for entry in sound)
         lost = [event for event in EVENTS if event not in sound]
-        doubts = [entry.subject for entry in log.entries if entry.kind == "damaged"]
+        doubts = [entry.subject for entry in log.events if entry.kind == "damaged"]
         torn = EVENTS[len(EVENTS) - 1 :] if not damaged.endswith(b"\n") else []
         for event in lost:
             assert event.subject in doubts or None in doubts or event in torn
@@ -101,8 +103,8 @@ def test_a_damaged_line_is_said_once(tmp_path: Path) -> None:
     text = written(tmp_path / "log", EVENTS)
     (tmp_path / "log").write_bytes(text.replace(b'"n":3', b'"n":4').replace(b'"n":5', b'"n":6'))
     log, words = opened(tmp_path / "log")
-    assert [entry for entry in log.entries if entry.kind == "damaged"] == [
-        Entry("damaged", "out/3"), Entry("damaged", "out/5"),
+    assert [entry for entry in log.events if entry.kind == "damaged"] == [
+        Event("damaged", "out/3"), Event("damaged", "out/5"),
     ]  # fmt: skip
     assert len(words) == 1
     assert "2 lines (6, 8) cannot be read, so the jobs in question run again" in words[0]
@@ -110,7 +112,7 @@ def test_a_damaged_line_is_said_once(tmp_path: Path) -> None:
 
 
 def test_a_newer_format_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "log").write_bytes(history._line(Entry("history", None, 2)))
+    (tmp_path / "log").write_bytes(event_log._line(Event("history", None, 2)))
     with pytest.raises(BuildError, match=r"newer version of job_stream \(format 2; this one writes 1\): use"):
         opened(tmp_path / "log")
 
@@ -127,6 +129,34 @@ def test_what_is_no_history_is_left_alone(tmp_path: Path, kind: str) -> None:
     with pytest.raises(BuildError, match=r"another folder|cannot be used"):
         opened(path)
     assert kind != "text" or path.read_text() == "a,b\n1,2\n"
+
+
+@pytest.mark.parametrize(
+    "body", ['["done",["a",1]', '["done"]', '["done","a","b","c"]', '["done",1,2]', '["",' + "[" * 100_000]
+)
+def test_sound_lines_that_are_no_events_are_refused(tmp_path: Path, body: str) -> None:
+    (tmp_path / "log").write_text(f"{body} {crc32(body.encode()):08x}\n")
+    with pytest.raises(BuildError, match="is no history of a build"):
+        opened(tmp_path / "log")
+
+
+def test_an_interrupt_leaves_no_half_of_a_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    log, _ = opened(tmp_path / "log")
+    write = os.write
+
+    def interrupted(fd: int, data: bytes) -> int:
+        write(fd, data[:5])
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "write", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            log.append(EVENTS[0])
+    log.append(EVENTS[1])
+    log.close()
+    again, words = opened(tmp_path / "log")
+    assert (again.events, words) == ([EVENTS[1]], [])
+    again.close()
 
 
 def test_a_history_of_another_user_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -151,17 +181,17 @@ def test_a_full_disk_loses_nothing_that_was_recorded(tmp_path: Path, monkeypatch
     with monkeypatch.context() as full:
         full.setattr(os, "write", some)
         with pytest.raises(BuildError, match=r"the disk is full\): no job is begun any more; all that is recorded"):
-            log.append(Entry("done", "x" * 7))
+            log.append(Event("done", "x" * 7))
     with pytest.raises(BuildError, match="nothing more is recorded"):
         log.append(EVENTS[1])
     log.close()
     again, words = opened(tmp_path / "log")
-    assert (again.entries, words) == ([EVENTS[0]], [])
+    assert (again.events, words) == ([EVENTS[0]], [])
     again.close()
 
 
 def test_what_is_outdated_goes_once_it_is_most(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(history, "MANY_LINES", 10)
+    monkeypatch.setattr(event_log, "MANY_LINES", 10)
     path = tmp_path / "log"
     log, _ = opened(path)
     for event in EVENTS:
@@ -175,13 +205,13 @@ def test_what_is_outdated_goes_once_it_is_most(tmp_path: Path, monkeypatch: pyte
     log.append(EVENTS[2])
     log.close()
     again, words = opened(path)
-    assert (again.entries, words) == (EVENTS[:3], [])
+    assert (again.events, words) == (EVENTS[:3], [])
     assert os.listdir(tmp_path) == ["log"]
     again.close()
 
 
 def test_where_no_new_file_can_be_written_the_old_one_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(history, "MANY_LINES", 1)
+    monkeypatch.setattr(event_log, "MANY_LINES", 1)
     log, _ = opened(tmp_path / "log")
     for event in EVENTS:
         log.append(event)
@@ -190,14 +220,14 @@ def test_where_no_new_file_can_be_written_the_old_one_stays(tmp_path: Path, monk
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as patched:
-        patched.setattr(history, "_write_all", full)
+        patched.setattr(event_log, "_write_all", full)
         with pytest.raises(BuildError, match="the disk is full"):
             log.tidy(lambda: EVENTS[:1])
     assert os.listdir(tmp_path) == ["log"]
     log.append(EVENTS[0])
     log.close()
     again, _ = opened(tmp_path / "log")
-    assert again.entries == [*EVENTS, EVENTS[0]]
+    assert again.events == [*EVENTS, EVENTS[0]]
     again.close()
 
 
@@ -247,6 +277,17 @@ def test_a_fork_neither_holds_nor_frees_a_lock(tmp_path: Path) -> None:
     lock.release()
 
 
+def test_who_is_refused_takes_no_lock_away(tmp_path: Path) -> None:
+    path = str(tmp_path / "lock")
+    lock = FolderLock(path)
+    with pytest.raises(BuildError, match="another build"):
+        FolderLock(path)
+    source = f"from job_stream.baked.build.folder_lock import FolderLock\nFolderLock({path!r})"
+    other = subprocess.run([sys.executable, "-c", source], capture_output=True, text=True, timeout=DEADLINE_S)
+    assert f"process {os.getpid()} on" in other.stderr
+    lock.release()
+
+
 @pytest.fixture
 def without_locks(monkeypatch: pytest.MonkeyPatch) -> None:
     def lockf(fd: int, how: int) -> None:
@@ -259,12 +300,12 @@ def without_locks(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_where_there_are_no_locks_a_lease_stands_for_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = str(tmp_path / "lock")
     lock = FolderLock(path)
-    monkeypatch.setattr(folder_lock, "_mine", set())  # as in another process
+    monkeypatch.setattr(folder_lock, "_mine", {})  # as in another process
     with pytest.raises(BuildError, match="another build is under way"):
         FolderLock(path)
     lock.release()
     other = FolderLock(path)
-    monkeypatch.setattr(folder_lock, "_mine", set())
+    monkeypatch.setattr(folder_lock, "_mine", {})
     os.utime(f"{path}.lease", (0, 0))  # nobody touches it any more
     FolderLock(path).release()
     other.release()

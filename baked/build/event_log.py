@@ -21,7 +21,7 @@ from zlib import crc32
 
 from job_stream.errors import BuildError
 
-__all__ = ["Entry", "History"]
+__all__ = ["Event", "EventLog"]
 
 FORMAT = 1
 SYNC_S = 1.0
@@ -34,7 +34,7 @@ _SUBJECT = re.compile(rb'\[("(?:[^"\\]|\\.)*"),(\d+)\]')
 DAMAGED = "damaged"
 
 
-class Entry(NamedTuple):
+class Event(NamedTuple):
     """One event.
 
     Attributes:
@@ -48,7 +48,7 @@ class Entry(NamedTuple):
     data: Any = None
 
 
-class History:
+class EventLog:
     """A log in a file.
 
     Args:
@@ -56,7 +56,7 @@ class History:
         warn: is told in words what was wrong with the file.
 
     Attributes:
-        entries: what was in the file, in order.
+        events: what was in the file, in order.
 
     Raises:
         BuildError: it is not a file of this user, was written by a newer version, or cannot be read or written.
@@ -71,16 +71,16 @@ class History:
             self._fd = _opened(path)
             with open(self._fd, "rb", closefd=False) as file:
                 text = file.read()
-            self.entries, self._end = _read(path, text, warn)
+            self.events, self._end = _read(path, text, warn)
             if self._end < len(text):
                 os.ftruncate(self._fd, self._end)
         except OSError as error:
             raise BuildError(f"the history of this build cannot be used: {path}: {error.strerror or error}") from error
-        self._lines = len(self.entries)
+        self._lines = len(self.events)
         if not self._end:
-            self._write(_line(Entry(HEAD, None, FORMAT)))
+            self._write(_line(Event(HEAD, None, FORMAT)))
 
-    def append(self, entry: Entry) -> None:
+    def append(self, entry: Event) -> None:
         """Writes an event down; after that a crash of this process does not lose it.
 
         Raises:
@@ -111,6 +111,9 @@ class History:
             with suppress(OSError):
                 os.ftruncate(self._fd, self._end)
             raise BuildError(self._trouble(error)) from error
+        except BaseException:  # an interrupt: half a line would spoil the next one
+            os.ftruncate(self._fd, self._end)
+            raise
         self._end += len(line)
         self._is_dirty = True
 
@@ -119,7 +122,7 @@ class History:
         what = "the disk is full" if full else error.strerror or str(error)
         return f"{self._path} cannot be written ({what}): no job is begun any more; all that is recorded there is kept"
 
-    def tidy(self, live: Callable[[], Iterable[Entry]]) -> None:
+    def tidy(self, live: Callable[[], Iterable[Event]]) -> None:
         """Writes the log anew where most of it is outdated.
 
         Args:
@@ -134,7 +137,7 @@ class History:
         if self._lines <= 2 * len(kept):
             return
         fresh = f"{self._path}.{os.getpid()}.new"
-        text = b"".join(map(_line, [Entry(HEAD, None, FORMAT), *kept]))
+        text = b"".join(map(_line, [Event(HEAD, None, FORMAT), *kept]))
         try:
             fd = os.open(fresh, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o666)
             try:
@@ -191,7 +194,7 @@ def _sync_folder(path: str) -> None:
 # lines -----------------------------------------------------------------------------------------------------------------
 
 
-def _line(entry: Entry) -> bytes:
+def _line(entry: Event) -> bytes:
     """With a checksum of the subject alone, too: so that it can be told of a damaged line whose it was."""
     subject = None if entry.subject is None else [entry.subject, _check(entry.subject)]
     body = json.dumps([entry.kind, subject, entry.data], ensure_ascii=True, separators=(",", ":")).encode()
@@ -202,7 +205,7 @@ def _check(text: str) -> int:
     return crc32(text.encode("utf-8", "surrogatepass"))
 
 
-def _read(path: str, text: bytes, warn: Callable[[str], None]) -> tuple[list[Entry], int]:
+def _read(path: str, text: bytes, warn: Callable[[str], None]) -> tuple[list[Event], int]:
     """The entries of a log, and where the last whole line ends."""
     end = text.rfind(b"\n") + 1
     lines = text[:end].split(b"\n")[:-1]
@@ -216,14 +219,21 @@ def _read(path: str, text: bytes, warn: Callable[[str], None]) -> tuple[list[Ent
             damaged.append((number, line))
             bodies.append(b"0")
     if damaged and not any(body != b"0" for body in bodies):
-        raise BuildError(f"{path} is no history of a build: give the build another folder, or remove the file")
-    entries = [_entry(one) for one in json.loads(b"[%s]" % b",".join(bodies))]
+        raise _foreign(path)
+    try:
+        entries = [_entry(one) for one in json.loads(b"[%s]" % b",".join(bodies))]
+    except (ValueError, TypeError, RecursionError) as error:  # checksums that hold, of something else
+        raise _foreign(path) from error
     for number, line in damaged:
-        entries[number] = Entry(DAMAGED, _subject_of(line))
+        entries[number] = Event(DAMAGED, _subject_of(line))
     _check_format(path, entries)
     if damaged:
         warn(f"{path}: {_lines_in_words(damaged)} cannot be read, so the jobs in question run again")
     return [entry for entry in entries if entry.kind != HEAD], end
+
+
+def _foreign(path: str) -> BuildError:
+    return BuildError(f"{path} is no history of a build: give the build another folder, or remove the file")
 
 
 def _is_sound(body: bytes, check: bytes) -> bool:
@@ -233,11 +243,11 @@ def _is_sound(body: bytes, check: bytes) -> bool:
         return False
 
 
-def _entry(parsed: Any) -> Entry:
+def _entry(parsed: Any) -> Event:
     if type(parsed) is not list:
-        return Entry(DAMAGED, None)
+        return Event(DAMAGED, None)
     kind, subject, data = parsed
-    return Entry(kind, None if subject is None else subject[0], data)
+    return Event(kind, None if subject is None else subject[0], data)
 
 
 def _subject_of(line: bytes) -> str | None:
@@ -253,7 +263,7 @@ def _subject_of(line: bytes) -> str | None:
     return names[0] if len(names) == 1 else None
 
 
-def _check_format(path: str, entries: list[Entry]) -> None:
+def _check_format(path: str, entries: list[Event]) -> None:
     formats = [entry.data for entry in entries if entry.kind == HEAD]
     newest = max((number for number in formats if isinstance(number, int)), default=FORMAT)
     if newest > FORMAT:
