@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 from job_stream import __version__, getRank, hosts
 from job_stream.errors import BuildError, GraphError, JobStreamError
 
+from .explaining import why_of
 from .folder_lock import FolderLock
 from .interrupts import Interrupts
 from .job import BuildJob, JobFile, JobList
@@ -332,6 +333,13 @@ class Build(ProgramDecorators):
         self.check_usable()
         self._check_idle()
         return self._looking(lambda run: run.plan(), only, again)
+
+    def why(self, id: Any) -> str:
+        """Why a job ran last, and why it would run now: what of its code, parameters and needs was, and is."""
+        self.check_usable()
+        self._check_idle()
+        job = self[id]
+        return self._looking(lambda run: why_of(run, job))
 
     def _looking(self, look: Callable[[BuildRun], T], only: Any = None, again: Any = ()) -> T:
         """What ``look`` says of a run that is prepared, and never begun."""

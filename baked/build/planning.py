@@ -109,7 +109,7 @@ def _first_guess(node: Node, guesses: Mapping[str, _Guess], judge: Judge) -> _Gu
     """What its own state says, and the fingerprints of its needs as far as they are known."""
     if node.role == "watch":
         return _Guess("keep", [], node.fingerprints)
-    needs = _known(node, guesses)
+    node.needs_before = needs = _known(node, guesses)
     if node.role == "generate":
         return _Guess("keep", ["runs in each run; what it declares is not known before"], {})
     changing = [need.id for need, _ in node.needs if guesses[need.id].is_changing]

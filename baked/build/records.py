@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from .code import CodePart, CodePrint
 from .file_state import FileState
-from .history import Entry, History
+from .event_log import Event, EventLog
 
 __all__ = ["JobRecord", "Records"]
 
@@ -94,16 +94,16 @@ class Records:
 
     def __init__(self, folder: str, warn: Callable[[str], None], is_read_only: bool = False) -> None:
         path = os.path.join(folder, NAME)
-        self._log = None if is_read_only and not os.path.exists(path) else History(path, warn)
+        self._log = None if is_read_only and not os.path.exists(path) else EventLog(path, warn)
         self._data: dict[str, dict[str, Any]] = {}
         self._read: dict[str, JobRecord] = {}
         self._before: dict[str, JobRecord] = {}
         self._codes: dict[str, list[list[str]]] = {}
         self._made: dict[str, None] = {}
-        for entry in self._log.entries if self._log is not None else ():
+        for entry in self._log.events if self._log is not None else ():
             self._take(entry)
 
-    def _take(self, entry: Entry) -> None:
+    def _take(self, entry: Event) -> None:
         kind, subject, data = entry
         if kind == "done" and subject is not None:
             self._data[subject] = data
@@ -160,7 +160,7 @@ class Records:
 
     def _put(self, kind: str, subject: str | None, data: Any = None) -> None:
         if self._log is not None:
-            self._log.append(Entry(kind, subject, data))
+            self._log.append(Event(kind, subject, data))
 
     def run(self, version: str) -> None:
         """A run begins."""
@@ -204,7 +204,7 @@ class Records:
             self._log.close()
             self._log = None
 
-    def _live(self) -> Iterator[Entry]:
+    def _live(self) -> Iterator[Event]:
         used = {data.get("code") for data in self._data.values()}
-        yield from (Entry("code", digest, parts) for digest, parts in self._codes.items() if digest in used)
-        yield from (Entry("done", job_id, data) for job_id, data in self._data.items())
+        yield from (Event("code", digest, parts) for digest, parts in self._codes.items() if digest in used)
+        yield from (Event("done", job_id, data) for job_id, data in self._data.items())

@@ -172,7 +172,17 @@ class BuildRun:
             self._hashing.add(job.id)
             self._to_hash.append(job.id)
         else:
-            self.conductor.watched(job.id, self.assessor.watched(job))
+            found = self.assessor.watched(job)
+            if job.unchanged is not None:
+                self._record_value(job, found[job.id])
+            self.conductor.watched(job.id, found)
+
+    def _record_value(self, job: BuildJob, digest: str) -> None:
+        """The value that later ones are to be compared with, where somebody says which changes matter."""
+        old = self.build.records.get(job.id)
+        if old is None or old.made_of != digest:
+            params = {"": (digest, repr(job.watched))}
+            self.build.records.done(job.id, JobRecord({}, {}, None, params, made_of=digest, ended=time.time()))
 
     def plan(self) -> BuildPlan:
         """What would run."""
