@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from job_stream.errors import BuildError
 
+from .access import Opened, watching
 from .file_state import FileState, read_state
 from .fingerprints import Fingerprint
 from .isolation import ChildEnding, call_isolated
@@ -88,6 +89,7 @@ class JobOutcome(NamedTuple):
         is_late: whether its time was over.
         is_given_back: whether it was not begun, since nothing new is to be.
         broken: outputs that are missing or empty, as the error names them.
+        opened: the files below the root that Python has opened, if that is of interest.
         explicit: of each value that said its own fingerprint, the text of that.
     """
 
@@ -110,6 +112,7 @@ class JobOutcome(NamedTuple):
     has_log: bool = False
     began: float = 0.0
     is_given_back: bool = False
+    opened: tuple[Opened, ...] = ()
 
     @property
     def is_success(self) -> bool:
@@ -187,12 +190,14 @@ class Worker:
         isolate: whether jobs run in processes of their own, where they do not say it.
         logs: which outputs stay, where they do not say it.
         halt: true when nothing new is to be begun.
+        root: the folder in which it is of interest what jobs open; None: it is not.
     """
 
-    def __init__(self, owner: Declaring, folder: str, isolate: bool, logs: str, halt: object) -> None:
+    def __init__(self, owner: Declaring, folder: str, isolate: bool, logs: str, halt: object, root: str | None) -> None:
         self._owner = owner
         self._isolate = isolate
         self._halt = halt
+        self._root = root
         self._logs_kept = logs
         self._logs = JobLogs(os.path.join(folder, "logs"))
         self._tasks: dict[str, Task] = {}
@@ -276,13 +281,14 @@ class Worker:
 
     def _run_isolated(self, task: Task) -> JobOutcome:
         out, err = self._logs.open()
-        ending: ChildEnding = call_isolated(lambda: answer_of(task, self._values), out, err, task.timeout)
+        ending: ChildEnding = call_isolated(lambda: answer_of(task, self._values, self._root), out, err, task.timeout)
         outcome = JobOutcome(task.id, cpu=ending.cpu, max_memory=ending.max_memory, pid=ending.pid)
         if ending.is_late:
             return outcome._replace(is_late=True)
         if ending.answer is None:
             return outcome._replace(status=ending.status, is_oom=os.WIFSIGNALED(ending.status) and self._was_oom())
-        return outcome._replace(mishap=ending.answer[0])
+        mishap, opened = ending.answer
+        return outcome._replace(mishap=mishap, opened=opened)
 
     def _was_oom(self) -> bool:
         before, self._oom_kills = self._oom_kills, oom_kills()
@@ -290,9 +296,10 @@ class Worker:
 
     def _run_here(self, task: Task) -> JobOutcome:
         cpu, environment, folder = time.process_time(), dict(os.environ), os.getcwd()
+        opened: tuple[Opened, ...] = ()
         try:
             with self._logs.taking():
-                mishap, status = answer_of(task, self._values)[0], None
+                (mishap, opened), status = answer_of(task, self._values, self._root), None
         except SystemExit as leaving:
             code = leaving.code if isinstance(leaving.code, int) else int(leaving.code is not None)
             mishap, status = None, (code & 0xFF) << 8
@@ -301,7 +308,7 @@ class Worker:
             if dict(os.environ) != environment:
                 os.environ.clear()
                 os.environ.update(environment)
-        return JobOutcome(task.id, mishap=mishap, status=status, cpu=time.process_time() - cpu, pid=os.getpid())
+        return JobOutcome(task.id, mishap=mishap, status=status, opened=opened, cpu=time.process_time() - cpu, pid=os.getpid())
 
     def _checked(self, task: Task, outcome: JobOutcome) -> JobOutcome:
         """With the states of the files that it made; those of a failed job are removed."""
@@ -325,13 +332,15 @@ class Worker:
         return outcome._replace(stdout=out, stderr=err, has_log=stays)
 
 
-def answer_of(task: Task, values: Mapping[str, Any]) -> tuple[Mishap | None]:
-    """Calls the job's function; a one-tuple, since None is a process that said nothing."""
-    try:
-        perform_task(task, values)
-    except Exception as error:
-        return (mishap_of(error),)
-    return (None,)
+def answer_of(task: Task, values: Mapping[str, Any], root: str | None) -> tuple[Mishap | None, tuple[Opened, ...]]:
+    """Calls the job's function; what it raised, and what it opened below ``root``, if that is of interest."""
+    mishap = None
+    with watching(root) if root is not None else nullcontext({}) as opened:
+        try:
+            perform_task(task, values)
+        except Exception as error:
+            mishap = mishap_of(error)
+    return mishap, tuple(opened)
 
 
 def perform_task(task: Task, values: Mapping[str, Any]) -> Any:

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from job_stream import Multiple, Work, hosts
 from job_stream.errors import BuildError, JobContractError, JobDied, JobStreamError, JobTimeout, LaneDied
 
+from .access import complaints
 from .assessing import Assessor
 from .code import rebound
 from .conductor import Conductor, Node, Order, Status
@@ -231,7 +232,8 @@ class BuildRun:
         """Runs what is to be run; on other ranks than the primary, helps."""
         work = Work([0], checkpointFile=False, stats=False, cpus=self._cpus())
         options = self.build.options
-        worker = Worker(self.build, self.build.folder_text, options["isolate"], options["logs"], self.halt)
+        worker = Worker(self.build, self.build.folder_text, options["isolate"], options["logs"], self.halt,
+                        None if options["undeclared"] == "off" else str(self.build.root))  # fmt: skip
 
         @work.frame(where="primary", useMultiprocessing=False)
         def conduct(store: Any, first: Any) -> Any:
@@ -296,7 +298,7 @@ class BuildRun:
         with self._lock:
             errands = [Errand(job_id, files=(self.build.absolute(job_id),)) for job_id in self._take_hashing()]
             errands += self._issue()
-            return Multiple(errands) if errands else None
+            return Multiple(errands[::-1]) if errands else None  # the stream takes the last one first
 
     def _take_hashing(self) -> list[str]:
         given, self._to_hash = self._to_hash, []
@@ -310,17 +312,29 @@ class BuildRun:
                     self.queue.done(job_id)
                     self._perform_orders()
                     continue
-                yield self._begin(job_id)
+                errand = self._begun(job_id)
+                if errand is not None:
+                    yield errand
         self.screen.progress(self)
+
+    def _begun(self, job_id: str) -> Errand | None:
+        """What a worker is told to do; None where that cannot be told, so that the job has failed."""
+        try:
+            return self._begin(job_id)
+        except BuildError as error:
+            self.queue.done(job_id)
+            self._fail(self.build.jobs[job_id], error)
+            self._perform_orders()
+            return None
 
     def _begin(self, job_id: str) -> Errand:
         node = self.conductor.nodes[job_id]
         loads = self.conductor.loads_of(node)
+        strange = [name for name in (*loads, job_id) if name not in self._known]
+        tasks = packed_tasks([self._task(name) for name in strange]) if strange else None
         self.conductor.began(job_id, loads)
         self.began_at[job_id] = time.time()
         self.build.records.begin(job_id)
-        strange = [name for name in (*loads, job_id) if name not in self._known]
-        tasks = packed_tasks([self._task(name) for name in strange]) if strange else None
         return Errand(job_id, tuple(loads), tasks)
 
     def _task(self, job_id: str) -> Task:
@@ -449,6 +463,13 @@ class BuildRun:
             self.screen.echo(job, outcome)
 
     def _succeed(self, job: BuildJob, outcome: JobOutcome) -> None:
+        said = complaints(self.build, job, outcome.opened) if outcome.opened else []
+        if said and self.build.options["undeclared"] == "error":
+            discard(map(self.build.absolute, job.outputs.paths), job.details.get("keep_broken", False))
+            self._fail(job, JobContractError("; ".join(said)))
+            return
+        for text in said:
+            self.screen.warn(text)
         states = {path: state for path, state in zip(job.outputs.paths, outcome.states, strict=True) if state}
         for path, state in states.items():
             self.assessor.states.note(self.build.absolute(path), state)

@@ -657,3 +657,130 @@ def test_output_of_jobs():
     assert (b["out"].stdout, b["out"].stderr) == ("to out\n", "to err\n")
     assert Path(".build/logs/out.out").read_text() == "to out\n"
     assert Path(".build/logs/out.err").read_text() == "to err\n"
+
+
+def peeking(**keywords):
+    b = quiet(cores=1, **keywords)
+    b.file("first", lambda path: path.write_text("x"), priority=1)
+
+    @b.file("second")
+    def second(path):
+        path.write_text(Path("first").read_text())
+
+    return b
+
+
+@pytest.mark.parametrize("isolate", [True, False])
+def test_a_job_reads_what_another_makes_without_needing_it(capfd, isolate):
+    text = "second reads first, which first makes, without needing it"
+    assert peeking(isolate=isolate).run().made == ["first", "second"]
+    assert text in capfd.readouterr().err
+    peeking(isolate=isolate, undeclared="off").run(again="*")
+    assert text not in capfd.readouterr().err
+    b = peeking(isolate=isolate, undeclared="error")
+    assert b.run(again="*", raiseErrors=False).failed == ["second"]
+    assert text in str(b["second"].exception)
+    b = peeking(isolate=isolate, undeclared="error")
+    b["second"].dependsOn(b.file("between", lambda path: path.write_text("x"), needs="first"))
+    assert b.run().failed == []
+
+
+def test_a_job_writes_what_another_makes(capfd):
+    b = quiet(cores=1)
+    b.file("first", lambda path: path.write_text("x"), priority=1)
+    b.file("second", lambda path: [path.write_text("x"), Path("first").write_text("x")])
+    b.run()
+    assert "second writes first, which first makes" in capfd.readouterr().err
+
+
+def test_without_isolation_folder_and_environment_are_put_back():
+    def disturb(path):
+        os.environ["DISTURBED"] = "1"
+        os.chdir("/")
+        path.write_text("x")
+
+    b = quiet(cores=1, isolate=False)
+    first = b.file("first", disturb)
+    b.file("second", lambda path: path.write_text(f"{os.environ.get('DISTURBED')} {os.getcwd()}"), needs=first)
+    b.run()
+    assert Path("second").read_text() == f"None {os.getcwd()}"
+
+
+def test_a_job_has_a_process_of_its_own():
+    b = quiet(cores=1)
+    for name in ("first", "second"):
+        b.file(name, lambda path: path.write_text(f"{os.getpid()} {os.getppid()}"))
+    b.run()
+    (first, above), (second, again) = (Path(name).read_text().split() for name in ("first", "second"))
+    assert first != second
+    assert above == again
+    assert b["first"].pid == int(first)
+
+
+def test_several_files_are_needed_one_by_one():
+    def declared(text):
+        b = quiet()
+
+        @b.files({"one": "1", "two": "2"}, params={"text": text})
+        def both(paths, text):
+            paths["one"].write_text("same")
+            paths["two"].write_text(text)
+
+        b.file("of_one", lambda path, one: path.write_text(one.read_text()), needs={"one": both["one"]})
+        b.file("of_two", lambda path, two: path.write_text(two.read_text()), needs={"two": "2"})
+        b.file("of_both", lambda path, both: path.write_text(str(sorted(both))), needs={"both": both})
+        return b
+
+    declared("a").run()
+    assert declared("b").run().made == ["1", "of_two", "of_both"]
+    assert Path("of_both").read_text() == "['one', 'two']"
+
+
+def test_limits_and_cores_hold(folder):
+    def enter(path):
+        note(f"{path.name}+")
+        time.sleep(0.02)
+        note(f"{path.name}-")
+        path.write_text("x")
+
+    b = quiet(limits={"db": 1}, cores=2)
+    for n in range(3):
+        b.file(f"limited{n}", enter, limits={"db": 1})
+    for n in range(2):
+        b.file(f"all{n}", enter, cores="all")
+    b.run()
+    inside = set()
+    for event in Path("ran.log").read_text().split():
+        name, is_in = event[:-1], event[-1] == "+"
+        (inside.add if is_in else inside.remove)(name)
+        assert sum(name.startswith("limited") for name in inside) <= 1
+        assert not any(name.startswith("all") for name in inside) or len(inside) == 1
+
+
+def test_a_build_inside_a_job():
+    b = quiet()
+
+    @b.file("out")
+    def out(path):
+        inner = build("inner/.build", quiet=True)
+        inner.file("part", lambda path: path.write_text("x"))
+        inner.run()
+        path.write_text(Path("inner/part").read_text())
+
+    b.run()
+    assert Path("out").read_text() == "x"
+
+
+def test_generated_functions_that_cannot_travel_are_named():
+    import threading
+
+    b = quiet()
+    lock = threading.Lock()
+
+    @b.generate("generator", needs=b.file("first", lambda path: path.write_text("x")))
+    def generator(b):
+        b.file("out", lambda path: path.write_text(str(lock)))
+
+    report = b.run(raiseErrors=False)
+    assert report.failed == ["out"]
+    assert "'lock'" in str(b["out"].exception)
