@@ -136,9 +136,11 @@ class EventLog:
         kept = list(live())
         if self._lines <= 2 * len(kept):
             return
-        fresh = f"{self._path}.{os.getpid()}.new"
+        fresh = f"{self._path}.new"
         text = b"".join(map(_line, [Event(HEAD, None, FORMAT), *kept]))
         try:
+            with suppress(FileNotFoundError):
+                os.unlink(fresh)  # of a build that was killed meanwhile
             fd = os.open(fresh, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o666)
             try:
                 _write_all(fd, text)

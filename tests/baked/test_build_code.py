@@ -20,7 +20,9 @@ from typing import Any
 import pytest
 from support import DEADLINE_S, REPOSITORY
 
-from job_stream.baked.build.code import CodeReader, captured, hash_of_function, is_own, rebound
+from job_stream.baked.build.captured import captured, rebound
+from job_stream.baked.build.code import CodeReader, hash_of_function
+from job_stream.baked.build.ownership import is_own
 
 numbers = itertools.count()
 Load = Callable[..., types.ModuleType]
