@@ -37,6 +37,8 @@ from .source_trees import SourceFile, source_file
 __all__ = ["CodePart", "CodePrint", "CodeReader", "captured", "hash_of_function", "rebound"]
 
 DIGEST_BYTES = 16
+OF_THE_MODULE = frozenset({"__name__", "__file__", "__package__", "__spec__", "__loader__", "__doc__", "__builtins__"})
+"""They differ where a project was moved, or where a script is imported; what is done is the same."""
 
 
 class CodePart(NamedTuple):
@@ -221,7 +223,7 @@ class _Walk:
             self._add(name, f"wrapped by foreign {thing.__code__.co_name}")
             self.follow(f"{name} (wrapped)", wrapped)
         elif name and not is_own(thing):
-            self._add(name, f"foreign {_full_name(thing)}")
+            self._add(name, f"foreign {_foreign_name(thing)}")
         elif isinstance(thing, type):
             self._class(name, thing)
         else:
@@ -283,6 +285,9 @@ class _Walk:
         """Looks a name up, and its attributes as long as they are those of modules and classes."""
         if chain.root in cells:
             thing = cells[chain.root]
+        elif chain.root in OF_THE_MODULE:
+            self._add(chain.root, "of the module")
+            return
         elif chain.root in names:
             thing = names[chain.root]
         elif hasattr(builtins, chain.root):
@@ -385,6 +390,12 @@ def _in_order(value: Any) -> list[Any]:
 def _full_name(thing: Any) -> str:
     name = getattr(thing, "__qualname__", None) or getattr(thing, "__name__", None) or type(thing).__qualname__
     return f"{getattr(thing, '__module__', None) or ''}.{name}"
+
+
+def _foreign_name(thing: Any) -> str:
+    """Without the modules inside of its package: another version may have it elsewhere (pathlib.Path, for one)."""
+    module, _, _ = (getattr(thing, "__module__", None) or "").partition(".")
+    return f"{module.lstrip('_')}.{thing.__qualname__}"
 
 
 def _function_in(value: Any) -> FunctionType | None:
