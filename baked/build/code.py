@@ -100,6 +100,7 @@ class CodeReader:
         self._files: dict[str, SourceFile | None] = {}
         self._readings: dict[Any, _Reading] = {}
         self._prints: dict[int, tuple[Any, CodePrint]] = {}
+        self._values: dict[int, tuple[Any, str]] = {}
 
     def read(self, function: Any) -> CodePrint:
         """The print of a function, class, method, partial, or anything else that can be called."""
@@ -118,6 +119,13 @@ class CodeReader:
             return True
         full = f"{getattr(thing, '__module__', '')}.{getattr(thing, '__qualname__', '')}"
         return full in self._ignored_names or full.partition(".")[0] in self._ignored_names
+
+    def fingerprint(self, value: Any) -> str:
+        """The fingerprint of a value, which may be large and be used by many functions."""
+        known = self._values.get(id(value))
+        if known is None:
+            known = self._values[id(value)] = (value, fingerprint_of(value))
+        return known[1]
 
     def of_function(self, function: FunctionType) -> _Reading:
         code = function.__code__
@@ -222,6 +230,8 @@ class _Walk:
         if wrapped is not None and isinstance(thing, FunctionType):
             self._add(name, f"wrapped by foreign {thing.__code__.co_name}")
             self.follow(f"{name} (wrapped)", wrapped)
+            for kind, function in getattr(thing, "registry", {}).items():  # functools.singledispatch
+                self.follow(f"{name} ({_full_name(kind)})", function)
         elif name and not is_own(thing):
             self._add(name, f"foreign {_foreign_name(thing)}")
         elif isinstance(thing, type):
@@ -341,7 +351,7 @@ class _Walk:
             self._held(name, value)
             return
         try:
-            digest = fingerprint_of(value)
+            digest = self._reader.fingerprint(value)
         except BuildError:
             self._object(name, value)
             return
@@ -357,9 +367,9 @@ class _Walk:
             self.follow(f"{name}[{key!r}]" if isinstance(key, (str, int)) else f"{name}[...]", one)
 
     def _object(self, name: str, value: Any) -> None:
-        """An object whose value cannot be told: if it can be called and its class is ours, its code can."""
+        """An object whose value cannot be told: if its class is the project's, its code can."""
         kind = type(value)
-        if is_own(kind) and hasattr(kind, "__call__") and kind.__module__ != "builtins":  # noqa: B004
+        if is_own(kind):
             self._add(name, "object")
             self.follow(f"{name} (of)", kind)
         else:
