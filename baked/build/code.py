@@ -29,15 +29,16 @@ from typing import Any, NamedTuple
 from job_stream.errors import BuildError
 
 from .code_tree import FUNCTIONS, Chain, Taken, canonical, chains_of
+from .captured import captured, captured_cells, rebound
 from .fingerprints import fingerprint_of, shortened
+from .ownership import OURS, absolute, file_of_module, is_own, is_own_path, own_behind
+from .source_trees import SourceFile, source_file
 
-__all__ = ["CodePart", "CodePrint", "CodeReader", "captured", "hash_of_function", "is_own", "rebound"]
+__all__ = ["CodePart", "CodePrint", "CodeReader", "captured", "hash_of_function", "rebound"]
 
 DIGEST_BYTES = 16
-IMMUTABLE = (int, float, complex, str, bytes, bool, type(None), tuple, frozenset, range)
-WITHOUT_FILE = frozenset({"<string>", "<stdin>"})
-"""Where the source of what was typed in would be looked for, and something else may be found."""
-OURS = "job_stream"
+OF_THE_MODULE = frozenset({"__name__", "__file__", "__package__", "__spec__", "__loader__", "__doc__", "__builtins__"})
+"""They differ where a project was moved, or where a script is imported; what is done is the same."""
 
 
 class CodePart(NamedTuple):
@@ -78,124 +79,12 @@ def hash_of_function(function: Any, ignore: Iterable[Any] = ()) -> str:
     return CodeReader(ignore).read(function).digest
 
 
-# whose it is -----------------------------------------------------------------------------------------------------------
-
-
-def _foreign_folders() -> tuple[str, ...]:
-    names = ("stdlib", "platstdlib", "purelib", "platlib")
-    folders = {sysconfig.get_path(name) for name in names}
-    with suppress(Exception):
-        folders.update(site.getsitepackages())
-        folders.add(site.getusersitepackages())
-    return tuple(os.path.join(os.path.realpath(folder), "") for folder in folders if folder)
-
-
-_FOREIGN = _foreign_folders()
-_is_own_file: dict[str, bool] = {}
-
-
-def is_own(thing: Any) -> bool:
-    """Whether a function, class or module is the project's own: neither job_stream nor installed."""
-    name = thing.__name__ if isinstance(thing, ModuleType) else getattr(thing, "__module__", None)
-    if isinstance(name, str) and name.partition(".")[0] in (OURS, "builtins"):
-        return False
-    if isinstance(thing, FunctionType):
-        return _is_own_path(thing.__code__.co_filename)
-    module = thing if isinstance(thing, ModuleType) else sys.modules.get(name or "")
-    if module is None:
-        return True  # made by exec, or in a notebook
-    path = getattr(module, "__file__", None)
-    return _is_own_path(path) if path else module.__name__ == "__main__"
-
-
-def _is_own_path(path: str) -> bool:
-    known = _is_own_file.get(path)
-    if known is None:
-        real = os.path.realpath(path)
-        known = path.startswith("<") or not real.startswith(_FOREIGN)
-        known = _is_own_file[path] = known and not path.startswith("<frozen")
-    return known
-
-
-# source ----------------------------------------------------------------------------------------------------------------
-
-
-class _File:
-    """The trees of all functions and classes of a file of source."""
-
-    def __init__(self, name: str, lines: list[str]) -> None:
-        self.name = name
-        self.text = "".join(lines)
-        self.tree = ast.parse(self.text)
-        self.at: dict[tuple[str, int], list[ast.AST]] = {}
-        self.classes: dict[str, ast.ClassDef] = {}
-        self._walk(self.tree, "")
-
-    def _walk(self, node: ast.AST, around: str) -> None:
-        for child in ast.iter_child_nodes(node):
-            inside = around
-            if isinstance(child, FUNCTIONS):
-                self._walk(child.args, around)  # first of all, as it is compiled
-            if isinstance(child, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
-                first = min([child.lineno, *(decorator.lineno for decorator in child.decorator_list)])
-                self.at.setdefault((child.name, first), []).append(child)
-                if isinstance(child, ast.ClassDef):
-                    self.classes[around + child.name] = child
-                inside = f"{around}{child.name}{'.' if isinstance(child, ast.ClassDef) else '.<locals>.'}"
-            elif isinstance(child, ast.Lambda):
-                self.at.setdefault(("<lambda>", child.lineno), []).append(child)
-                inside = f"{around}<lambda>.<locals>."
-            elif isinstance(child, ast.arguments):
-                continue
-            self._walk(child, inside)
-
-    @cached_property
-    def codes(self) -> dict[tuple[str, int], list[CodeType]]:
-        """The compiled functions of the file, in the order of the trees."""
-        found: dict[tuple[str, int], list[CodeType]] = {}
-        waiting = [compile(self.text, self.name, "exec", dont_inherit=True)]
-        while waiting:
-            code = waiting.pop()
-            found.setdefault((code.co_name, code.co_firstlineno), []).append(code)
-            waiting += reversed([const for const in code.co_consts if isinstance(const, CodeType)])
-        return found
-
-    def node_of(self, code: CodeType) -> ast.AST | None:
-        """The tree that a function was compiled from."""
-        key = (code.co_name, code.co_firstlineno)
-        nodes = self.at.get(key, [])
-        if len(nodes) < 2:
-            return nodes[0] if nodes else None
-        with suppress(SyntaxError, ValueError):  # several on one line: that which is compiled to the same
-            codes = self.codes.get(key, [])
-            if len(codes) == len(nodes):
-                return next((node for node, other in zip(nodes, codes, strict=True) if _are_alike(code, other)), None)
-        return None
-
-    def source_of(self, node: ast.AST) -> str:
-        return ast.get_source_segment(self.text, node, padded=True) or ""
-
-
-def _are_alike(code: CodeType, other: CodeType) -> bool:
-    """Whether two functions were compiled from the same text, wherever that stood in its line."""
-    if hasattr(code, "co_positions") and list(code.co_positions()) != list(other.co_positions()):
-        return False
-    return code.co_code == other.co_code and code.co_names == other.co_names and _consts(code) == _consts(other)
-
-
-def _consts(code: CodeType) -> list[Any]:
-    return [const.co_code if isinstance(const, CodeType) else (type(const), const) for const in code.co_consts]
-
-
 class _Reading(NamedTuple):
     """What is known of a piece of code, whatever it has captured."""
 
     digest: str
     source: str
     taken: Taken
-
-
-# reading ---------------------------------------------------------------------------------------------------------------
 
 
 class CodeReader:
@@ -208,9 +97,10 @@ class CodeReader:
     def __init__(self, ignore: Iterable[Any] = ()) -> None:
         self._ignored_names = {one for one in ignore if isinstance(one, str)}
         self._ignored = [one for one in ignore if not isinstance(one, str)]
-        self._files: dict[str, _File | None] = {}
+        self._files: dict[str, SourceFile | None] = {}
         self._readings: dict[Any, _Reading] = {}
         self._prints: dict[int, tuple[Any, CodePrint]] = {}
+        self._values: dict[int, tuple[Any, str]] = {}
 
     def read(self, function: Any) -> CodePrint:
         """The print of a function, class, method, partial, or anything else that can be called."""
@@ -229,6 +119,13 @@ class CodeReader:
             return True
         full = f"{getattr(thing, '__module__', '')}.{getattr(thing, '__qualname__', '')}"
         return full in self._ignored_names or full.partition(".")[0] in self._ignored_names
+
+    def fingerprint(self, value: Any) -> str:
+        """The fingerprint of a value, which may be large and be used by many functions."""
+        known = self._values.get(id(value))
+        if known is None:
+            known = self._values[id(value)] = (value, fingerprint_of(value))
+        return known[1]
 
     def of_function(self, function: FunctionType) -> _Reading:
         code = function.__code__
@@ -275,16 +172,10 @@ class CodeReader:
             return None
         return _Reading(_digest(canonical(file.tree)), "", Taken((), ()))
 
-    def _file(self, name: str, names: Mapping[str, Any]) -> _File | None:
-        if name in self._files:
-            return self._files[name]
-        found = None
-        if name not in WITHOUT_FILE:
-            lines = linecache.getlines(name, dict(names))
-            with suppress(SyntaxError, ValueError, RecursionError):
-                found = _File(name, lines) if lines else None
-        self._files[name] = found
-        return found
+    def _file(self, name: str, names: Mapping[str, Any]) -> SourceFile | None:
+        if name not in self._files:
+            self._files[name] = source_file(name, names)
+        return self._files[name]
 
 
 class _Walk:
@@ -335,12 +226,14 @@ class _Walk:
             self._value(name, thing)
 
     def _code(self, name: str, thing: FunctionType | type) -> None:
-        wrapped = _own_behind(thing)
+        wrapped = own_behind(thing)
         if wrapped is not None and isinstance(thing, FunctionType):
             self._add(name, f"wrapped by foreign {thing.__code__.co_name}")
             self.follow(f"{name} (wrapped)", wrapped)
+            for kind, function in getattr(thing, "registry", {}).items():  # functools.singledispatch
+                self.follow(f"{name} ({_full_name(kind)})", function)
         elif name and not is_own(thing):
-            self._add(name, f"foreign {_full_name(thing)}")
+            self._add(name, f"foreign {_foreign_name(thing)}")
         elif isinstance(thing, type):
             self._class(name, thing)
         else:
@@ -402,6 +295,9 @@ class _Walk:
         """Looks a name up, and its attributes as long as they are those of modules and classes."""
         if chain.root in cells:
             thing = cells[chain.root]
+        elif chain.root in OF_THE_MODULE:
+            self._add(chain.root, "of the module")
+            return
         elif chain.root in names:
             thing = names[chain.root]
         elif hasattr(builtins, chain.root):
@@ -432,16 +328,16 @@ class _Walk:
     def _imports(self, imports: Iterable[Chain], package: str) -> None:
         """What a function imports itself; a module of the project that is not loaded yet counts as a whole."""
         for root, attributes in imports:
-            name = _absolute(root, package)
+            name = absolute(root, package)
             inner = f"{name}.{attributes[0]}" if attributes else ""
-            if inner and not hasattr(sys.modules.get(name), attributes[0]) and _file_of_module(inner):
+            if inner and not hasattr(sys.modules.get(name), attributes[0]) and file_of_module(inner):
                 name, attributes = inner, attributes[1:]
             if name in sys.modules:
                 self._attributes(root, sys.modules[name], attributes)
                 continue
-            path = _file_of_module(name)
+            path = file_of_module(name)
             whole = None
-            if path and name.partition(".")[0] != OURS and path.endswith(".py") and _is_own_path(path):
+            if path and name.partition(".")[0] != OURS and path.endswith(".py") and is_own_path(path):
                 whole = self._reader.of_module_file(path)
             self._add(str(Chain(root, attributes)), whole.digest if whole is not None else "foreign")
 
@@ -455,7 +351,7 @@ class _Walk:
             self._held(name, value)
             return
         try:
-            digest = fingerprint_of(value)
+            digest = self._reader.fingerprint(value)
         except BuildError:
             self._object(name, value)
             return
@@ -471,9 +367,9 @@ class _Walk:
             self.follow(f"{name}[{key!r}]" if isinstance(key, (str, int)) else f"{name}[...]", one)
 
     def _object(self, name: str, value: Any) -> None:
-        """An object whose value cannot be told: if it can be called and its class is ours, its code can."""
+        """An object whose value cannot be told: if its class is the project's, its code can."""
         kind = type(value)
-        if is_own(kind) and hasattr(kind, "__call__") and kind.__module__ != "builtins":  # noqa: B004
+        if is_own(kind):
             self._add(name, "object")
             self.follow(f"{name} (of)", kind)
         else:
@@ -493,40 +389,6 @@ def _is_code(thing: Any) -> bool:
     return isinstance(thing, (FunctionType, type, partial, MethodType, BuiltinFunctionType))
 
 
-def _absolute(name: str, package: str) -> str:
-    """The name of a module, of which dots at its begin stand for packages around."""
-    with suppress(ImportError, ValueError):
-        return importlib.util.resolve_name(name, package)
-    return name
-
-
-def _file_of_module(name: str) -> str | None:
-    """Where a module would be loaded from; nothing is loaded to find that out, not even the packages around it."""
-    top, *inner = name.split(".")
-    spec = None
-    with suppress(ImportError, ValueError, AttributeError):
-        spec = importlib.util.find_spec(top)
-    if spec is None:
-        return None
-    path, folders = spec.origin, list(spec.submodule_search_locations or ())
-    for part in inner:
-        places = [os.path.join(folder, part, "__init__.py") for folder in folders]
-        places += [os.path.join(folder, f"{part}.py") for folder in folders]
-        path = next(filter(os.path.isfile, places), None)
-        folders = [os.path.join(folder, part) for folder in folders]
-    return path
-
-
-def _own_behind(thing: Any) -> Any:
-    """The project's own function that a foreign decorator, such as contextlib's, has put something around."""
-    if is_own(thing) or not hasattr(thing, "__wrapped__"):
-        return None
-    with suppress(ValueError):  # it wraps itself
-        wrapped = unwrap(thing, stop=is_own)
-        return wrapped if is_own(wrapped) else None
-    return None
-
-
 def _held(value: Any) -> Iterator[Any]:
     return iter(value.values() if isinstance(value, dict) else value)
 
@@ -538,6 +400,12 @@ def _in_order(value: Any) -> list[Any]:
 def _full_name(thing: Any) -> str:
     name = getattr(thing, "__qualname__", None) or getattr(thing, "__name__", None) or type(thing).__qualname__
     return f"{getattr(thing, '__module__', None) or ''}.{name}"
+
+
+def _foreign_name(thing: Any) -> str:
+    """Without the modules inside of its package: another version may have it elsewhere (pathlib.Path, for one)."""
+    module, _, _ = (getattr(thing, "__module__", None) or "").partition(".")
+    return f"{module.lstrip('_')}.{thing.__qualname__}"
 
 
 def _function_in(value: Any) -> FunctionType | None:
@@ -575,73 +443,3 @@ def _compiled(code: CodeType) -> str:
 def _names_in(code: CodeType) -> list[str]:
     inner = [name for const in code.co_consts if isinstance(const, CodeType) for name in _names_in(const)]
     return list(dict.fromkeys([*code.co_names, *inner]))
-
-
-# captured variables ----------------------------------------------------------------------------------------------------
-
-
-def captured_cells(function: FunctionType) -> Iterator[tuple[str, Any]]:
-    """The variables that a function has captured, with their values; those that are unbound are passed over."""
-    for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=False):
-        with suppress(ValueError):
-            yield name, cell.cell_contents
-
-
-def captured(function: Any) -> dict[str, Any]:
-    """The immutable values of variables of outside that a function uses, as they are now.
-
-    They are what a loop binds anew: whoever declares jobs in a loop, and has functions use its variable, gets the last
-    value in all of them.
-    """
-    found: dict[str, Any] = {}
-    for one in _layers(function):
-        cells = captured_cells(one)
-        names = one.__globals__
-        found |= {
-            name: names[name] for name in _globals_in(one.__code__) if name in names and _is_immutable(names[name])
-        }
-        found |= {name: value for name, value in cells if _is_immutable(value)}
-    return found
-
-
-@cache
-def _globals_in(code: CodeType) -> tuple[str, ...]:
-    """The names that a function, and those in it, look up outside of it; attributes are none."""
-    own = (step.argval for step in get_instructions(code) if step.opname in ("LOAD_GLOBAL", "LOAD_NAME"))
-    inner = (name for const in code.co_consts if isinstance(const, CodeType) for name in _globals_in(const))
-    return tuple(dict.fromkeys([*own, *inner]))
-
-
-def rebound(function: Any, before: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
-    """Which variables have other values now than ``captured`` gave before: names, values then, and values now."""
-    now = captured(function)
-    return [(name, value, now.get(name)) for name, value in before.items()
-            if name not in now or not _is_same(value, now[name])]  # fmt: skip
-
-
-def _is_same(one: Any, other: Any) -> bool:
-    if one is other:
-        return True
-    try:
-        return fingerprint_of(one) == fingerprint_of(other)
-    except BuildError:  # a tuple with something that nobody knows
-        return type(one) is type(other) and repr(one) == repr(other)
-
-
-def _is_immutable(value: Any) -> bool:
-    return isinstance(value, IMMUTABLE)
-
-
-def _layers(function: Any) -> Iterator[FunctionType]:
-    """The functions that something is made of: behind partials, methods, and the project's own decorators."""
-    seen: set[int] = set()
-    while function is not None and id(function) not in seen:
-        seen.add(id(function))
-        if isinstance(function, FunctionType):
-            if is_own(function):
-                yield function
-            function = getattr(function, "__wrapped__", None)
-        elif isinstance(function, (partial, MethodType)):
-            function = function.func if isinstance(function, partial) else function.__func__
-        else:
-            function = getattr(function, "__wrapped__", None)

@@ -9,13 +9,14 @@ had been written before.
 from __future__ import annotations
 
 import errno
+import gc
 import json
 import os
 import re
 import stat
 import time
-from collections.abc import Callable, Iterable
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from typing import Any, NamedTuple
 from zlib import crc32
 
@@ -71,7 +72,8 @@ class EventLog:
             self._fd = _opened(path)
             with open(self._fd, "rb", closefd=False) as file:
                 text = file.read()
-            self.events, self._end = _read(path, text, warn)
+            with _no_garbage_collected():
+                self.events, self._end = _read(path, text, warn)
             if self._end < len(text):
                 os.ftruncate(self._fd, self._end)
         except OSError as error:
@@ -136,9 +138,11 @@ class EventLog:
         kept = list(live())
         if self._lines <= 2 * len(kept):
             return
-        fresh = f"{self._path}.{os.getpid()}.new"
+        fresh = f"{self._path}.new"
         text = b"".join(map(_line, [Event(HEAD, None, FORMAT), *kept]))
         try:
+            with suppress(FileNotFoundError):
+                os.unlink(fresh)  # of a build that was killed meanwhile
             fd = os.open(fresh, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o666)
             try:
                 _write_all(fd, text)
@@ -234,6 +238,18 @@ def _read(path: str, text: bytes, warn: Callable[[str], None]) -> tuple[list[Eve
 
 def _foreign(path: str) -> BuildError:
     return BuildError(f"{path} is no history of a build: give the build another folder, or remove the file")
+
+
+@contextmanager
+def _no_garbage_collected() -> Iterator[None]:
+    """While many objects are made of which none is garbage: looking for some would take as long again."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 def _is_sound(body: bytes, check: bytes) -> bool:

@@ -124,10 +124,9 @@ class FolderLock:
         try:
             self._make_lease()
         except FileExistsError:
-            if not self._is_lease_old():
+            if not self._is_old(self._lease):
                 raise self._taken() from None
-            with suppress(FileNotFoundError):
-                os.unlink(self._lease)
+            self._put_aside()
             try:
                 self._make_lease()
             except FileExistsError:
@@ -138,15 +137,31 @@ class FolderLock:
     def _make_lease(self) -> None:
         os.close(os.open(self._lease, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o666))
 
-    def _is_lease_old(self) -> bool:
+    def _put_aside(self) -> None:
+        """Takes an old lease away, but not the new one of who did the same a moment earlier."""
+        aside = f"{self._lease}.{socket.gethostname()}.{os.getpid()}.old"
+        try:
+            os.rename(self._lease, aside)
+        except FileNotFoundError:
+            return
+        is_old = self._is_old(aside)
+        if not is_old:
+            with suppress(OSError):
+                os.link(aside, self._lease)
+        os.unlink(aside)
+        if not is_old:
+            raise self._taken()
+
+    def _is_old(self, path: str) -> bool:
         """By the clock of whoever keeps the files, not by that of this host."""
         try:
-            touched = os.stat(self._lease).st_mtime
+            touched = os.stat(path).st_mtime
         except FileNotFoundError:
             return True
-        probe = f"{self._lease}.{os.getpid()}"
+        probe = f"{self._lease}.{socket.gethostname()}.{os.getpid()}"
         try:
             os.close(os.open(probe, os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o666))
+            os.utime(probe)  # one may have been left here
             return os.stat(probe).st_mtime - touched > GONE_S
         finally:
             with suppress(FileNotFoundError):

@@ -6,6 +6,8 @@ import functools
 import math
 from collections import namedtuple
 from dataclasses import dataclass
+from functools import reduce
+from pathlib import Path
 
 FACTOR = 3
 NAMES = {"a", "b"}
@@ -122,3 +124,7 @@ def sample_made():
 
 
 sample_default = lambda x, g=lambda: 1: g(x)  # noqa: E731
+
+
+def sample_foreign(x: list[Path]) -> Path:
+    return reduce(Path.joinpath, x, Path(__file__).parent / __name__)

@@ -20,7 +20,10 @@ from typing import Any
 import pytest
 from support import DEADLINE_S, REPOSITORY
 
-from job_stream.baked.build.code import CodeReader, captured, hash_of_function, is_own, rebound
+from job_stream.baked.build import code
+from job_stream.baked.build.captured import captured, rebound
+from job_stream.baked.build.code import CodeReader, hash_of_function
+from job_stream.baked.build.ownership import is_own
 
 numbers = itertools.count()
 Load = Callable[..., types.ModuleType]
@@ -155,6 +158,20 @@ def test_values_that_are_not_watched_are_told(load: Load) -> None:
     module = load("import logging\nlog = logging.getLogger('a')\ndef f(x):\n    log.info(x)")
     assert CodeReader().read(module.f).unwatched == (("log", "logging.Logger"),)
     assert isinstance(module.log, logging.Logger)
+
+
+def test_a_value_that_many_functions_use_is_looked_at_once(load: Load, monkeypatch: pytest.MonkeyPatch) -> None:
+    module = load("a = [1]\ndef f():\n    return a\ndef g():\n    return a\na.append(2)")
+    asked: list[Any] = []
+    ask = code.fingerprint_of
+    monkeypatch.setattr(code, "fingerprint_of", lambda value: (asked.append(value), ask(value))[1])
+    reader = CodeReader()
+    one, other = reader.read(module.f), reader.read(module.g)
+    assert asked == [[1, 2]]
+    module.a.append(3)
+    assert reader.read(module.f) == one
+    assert CodeReader().read(module.f) != one
+    assert one.parts[1] == other.parts[1]
 
 
 def test_the_parts_have_names_and_sources(load: Load) -> None:

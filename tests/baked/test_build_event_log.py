@@ -210,6 +210,22 @@ def test_what_is_outdated_goes_once_it_is_most(tmp_path: Path, monkeypatch: pyte
     again.close()
 
 
+def test_what_a_build_left_that_was_killed_while_it_tidied_is_in_nobodys_way(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(event_log, "MANY_LINES", 1)
+    (tmp_path / "log.new").write_text("half of a li")
+    log, _ = opened(tmp_path / "log")
+    for event in EVENTS:
+        log.append(event)
+    log.tidy(lambda: EVENTS[:1])
+    log.close()
+    again, words = opened(tmp_path / "log")
+    assert (again.events, words) == (EVENTS[:1], [])
+    assert os.listdir(tmp_path) == ["log"]
+    again.close()
+
+
 def test_where_no_new_file_can_be_written_the_old_one_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(event_log, "MANY_LINES", 1)
     log, _ = opened(tmp_path / "log")
@@ -310,6 +326,25 @@ def test_where_there_are_no_locks_a_lease_stands_for_one(tmp_path: Path, monkeyp
     FolderLock(path).release()
     other.release()
     assert os.listdir(tmp_path) == ["lock"]
+
+
+@pytest.mark.usefixtures("without_locks")
+def test_of_two_that_find_an_old_lease_one_gets_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = str(tmp_path / "lock")
+    lease = Path(f"{path}.lease")
+    lease.touch()
+    os.utime(lease, (0, 0))
+    rename = os.rename
+
+    def late(source: str, target: str) -> None:
+        lease.unlink()  # somebody else was faster
+        lease.touch()
+        rename(source, target)
+
+    monkeypatch.setattr(os, "rename", late)
+    with pytest.raises(BuildError, match="another build is under way"):
+        FolderLock(path)
+    assert sorted(os.listdir(tmp_path)) == ["lock", "lock.lease"]
 
 
 def test_a_damaged_lock_file_says_nothing_wrong(tmp_path: Path) -> None:
