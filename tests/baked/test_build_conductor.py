@@ -11,6 +11,7 @@ import pytest
 
 from job_stream.baked.build.conductor import Conductor, Node, Status
 from job_stream.baked.build.decide import Past, Present, Verdict, decide
+from job_stream.baked.build.planning import plan_of
 
 SEEDS = 300
 
@@ -99,6 +100,29 @@ def random_world(rng: random.Random) -> World:
         specs.append(Spec(name, role, needs, kind in {"temp", "cached"}, rng.choice([1, 2, 1 << 60])))
         names.append(name)
     return World(specs, sources)
+
+
+def planned(world: World) -> dict[str, str]:
+    """What the plan says of each job that is declared by the script."""
+    nodes = [Node(source, "watch") for source in world.sources] + [node_of(spec) for spec in world.specs.values()]
+    conductor = Conductor(nodes, world)  # links them
+    for source in world.sources:
+        conductor.nodes[source].fingerprints = {source: world.disk[source]}
+    exists = [job_id for job_id in world.specs if job_id.startswith("temp") and job_id in world.disk]
+    return {entry.id: entry.verb for entry in plan_of(nodes, world, exists).entries}
+
+
+def check_plan(world: World, verbs: dict[str, str], episode: Episode) -> None:
+    """What is to be made is, what is to be kept is not; but for what generated jobs, or generators, want made."""
+    late = {need for child in world.extra.values() for need in before(world, child.id)} | for_generators(world)
+    for job_id, verb in verbs.items():
+        spec = world.specs[job_id]
+        if spec.role == "file" and job_id not in late:
+            assert not (verb == "make" and job_id not in episode.ran), f"{job_id} was to be made"
+            assert not (verb in {"keep", "remove"} and job_id in episode.ran), f"{job_id} was to be kept"
+        if spec.role == "load" and job_id not in late:
+            assert not (verb == "load" and job_id not in episode.conductor.loads_used), f"{job_id} was to be loaded"
+            assert not (verb == "keep" and job_id in episode.conductor.loads_used), f"{job_id} was not to be loaded"
 
 
 class Episode:
@@ -214,10 +238,12 @@ def test_random_graphs_come_out_as_if_everything_was_remade(seed: int) -> None:
     for _ in range(6):
         fate = rng.choice(["well", "well", "failing", "killed"])
         failing = frozenset(rng.sample(list(world.all), min(2, len(world.all)))) if fate == "failing" else frozenset()
+        verbs = planned(world)
         episode = Episode(world, rng, failing)
         episode.run(rng.randint(1, 6) if fate == "killed" else 1 << 60)
         if fate == "well":
             check(world, episode.conductor)
+            check_plan(world, verbs, episode)
             again = Episode(world, rng)
             again.run()
             assert {job_id for job_id in again.ran if world.all[job_id].role != "generate"} <= for_generators(world)

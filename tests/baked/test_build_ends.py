@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import os
 import random
 import signal
 
@@ -204,3 +205,61 @@ def test_on_several_ranks_as_on_one(tmp_path, ranks):
         ended = world.ended()
     assert ended.code != 0
     assert "'source' does not exist" in ended.err
+
+
+HELD = """
+import os, time
+from pathlib import Path
+from job_stream import getRank
+from job_stream.baked.build import build
+
+with build() as b:
+    for i in range(8):
+        @b.file(f"out/{i}", params={"i": i})
+        def out(path, i):
+            Path(f"began.{getRank()}.{os.getpid()}").touch()
+            while not Path("go").exists():
+                time.sleep(0.01)
+            path.write_text(str(i))
+
+        @b.file(f"after/{i}", needs={"out": out})
+        def after(path, out):
+            path.write_text(out.read_text())
+"""
+
+
+def test_the_death_of_a_rank_loses_nothing(tmp_path):
+    path = tmp_path / "script.py"
+    path.write_text(HELD)
+    with World(path, 2, ulfm=True) as world:
+        wait_until(lambda: list(tmp_path.glob("began.1.*")), "a job on rank 1")
+        os.kill(world.pids()[1], signal.SIGKILL)
+        (tmp_path / "go").touch()
+        ended = world.ended()
+    assert "made 16, kept 0, failed 0" in ended.err
+    assert sorted(file.read_text() for file in (tmp_path / "after").iterdir()) == [str(i) for i in range(8)]
+
+
+GENERATING = """
+from job_stream.baked.build import build
+
+with build() as b:
+    first = b.file("first", lambda path: path.write_text("1"))
+
+    @b.generate("generator", needs={"first": first})
+    def generator(b, first):
+        text = first.read_text()
+        value = b.load("value", lambda: text + "2")
+        for i in range(6):
+            b.file(f"out/{i}", lambda path, value: path.write_text(value), needs={"value": value})
+"""
+
+
+def test_generated_jobs_run_on_all_ranks(tmp_path):
+    path = tmp_path / "script.py"
+    path.write_text(GENERATING)
+    with World(path, 2) as world:
+        ended = world.ended()
+    assert ended.code == 0, ended.err
+    assert "made 9, kept 0" in ended.err
+    assert {file.read_text() for file in (tmp_path / "out").iterdir()} == {"12"}
