@@ -49,8 +49,11 @@ _hook = _Hook()
 
 
 @contextmanager
-def watching(root: str) -> Iterator[dict[Opened, None]]:
-    """Notes what is opened below a folder."""
+def watching(root: str | None) -> Iterator[dict[Opened, None]]:
+    """Notes what is opened below a folder, if one is given."""
+    if root is None:
+        yield {}
+        return
     if not _hook.pid:
         sys.addaudithook(_hook)
         _hook.pid = os.getpid()

@@ -16,7 +16,7 @@ from job_stream.errors import BuildError, GraphError, JobStreamError
 
 from .explaining import why_of
 from .folder_lock import FolderLock
-from .interrupts import Interrupts
+from .interrupts import Interrupts, signals_ignored
 from .job import BuildJob, JobFile, JobList
 from .joblogs import remove_scratch
 from .kinds import bytes_of_memory, check_cores, check_limits, check_logs, nearest, text_of_path
@@ -248,6 +248,8 @@ class Build(ProgramDecorators):
         run = BuildRun(self, self._invalid, screen)
         try:
             self._claim()
+            if _rank_count() > 1:
+                run.token = os.path.join(self.folder_text, "lock")
             self.records.run(__version__)
             run.asked = {*self._ids(again, "again="), *self._invalid}
             run.prepare(Selection(self, None if only is None else self._ids(only, "only=")))
@@ -268,7 +270,8 @@ class Build(ProgramDecorators):
         run.run()
 
     def _help(self) -> None:
-        BuildRun(self, (), Screen(True, "")).run()
+        with signals_ignored():
+            BuildRun(self, (), Screen(True, "")).run()
 
     def _concluded(self, run: BuildRun, is_killed: bool, begin: float) -> BuildReport:
         run.close(is_killed)

@@ -69,12 +69,14 @@ class Errand(NamedTuple):
     Attributes:
         tasks: the jobs among them that were declared after the workers had been forked, packed.
         files: absolute paths of files to be read, if there is no job.
+        token: a file in the build's folder, which every host has to see.
     """
 
     job: str
     loads: tuple[str, ...] = ()
     tasks: bytes | None = None
     files: tuple[str, ...] = ()
+    token: str | None = None
 
 
 class JobOutcome(NamedTuple):
@@ -89,6 +91,7 @@ class JobOutcome(NamedTuple):
         is_late: whether its time was over.
         is_given_back: whether it was not begun, since nothing new is to be.
         broken: outputs that are missing or empty, as the error names them.
+        is_blind: whether its host does not see the folder of the build.
         opened: the files below the root that Python has opened, if that is of interest.
         explicit: of each value that said its own fingerprint, the text of that.
     """
@@ -112,6 +115,7 @@ class JobOutcome(NamedTuple):
     has_log: bool = False
     began: float = 0.0
     is_given_back: bool = False
+    is_blind: bool = False
     opened: tuple[Opened, ...] = ()
 
     @property
@@ -142,8 +146,13 @@ def task_of(owner: Declaring, job: BuildJob, isolate: bool, logs: str) -> Task:
         job.id, job.kind, job.action, job.function,
         {name: argument(target) for name, target in job.named.items() if not _is_only_watched(target)}, job.params,
         tuple(owner.absolute(path) for path in job.outputs.paths), job.outputs.keys, job.filling, job.details,
-        isolate and job.options["isolate"], job.options["timeout"], job.options["logs"] or logs,
+        is_isolated(job, isolate), job.options["timeout"], job.options["logs"] or logs,
     )  # fmt: skip
+
+
+def is_isolated(job: BuildJob, isolate: bool) -> bool:
+    """Whether a job has a process of its own: also for the sake of its time limit, which ends that."""
+    return (isolate and bool(job.options["isolate"])) or job.options["timeout"] is not None
 
 
 def _is_only_watched(target: Any) -> bool:
@@ -208,6 +217,8 @@ class Worker:
 
     def perform(self, errand: Errand) -> JobOutcome:
         """Does what it is asked for; every mistake of the user's is part of the outcome."""
+        if errand.token is not None and not os.path.exists(errand.token):
+            return JobOutcome(errand.job, host=socket.gethostname(), is_blind=True)
         if errand.files:
             return JobOutcome(errand.job, tuple(map(read_state, errand.files)))
         if self._halt:
@@ -334,13 +345,12 @@ class Worker:
 
 def answer_of(task: Task, values: Mapping[str, Any], root: str | None) -> tuple[Mishap | None, tuple[Opened, ...]]:
     """Calls the job's function; what it raised, and what it opened below ``root``, if that is of interest."""
-    mishap = None
-    with watching(root) if root is not None else nullcontext({}) as opened:
+    with watching(root) as opened:
         try:
             perform_task(task, values)
         except Exception as error:
-            mishap = mishap_of(error)
-    return mishap, tuple(opened)
+            return mishap_of(error), tuple(opened)
+    return None, tuple(opened)
 
 
 def perform_task(task: Task, values: Mapping[str, Any]) -> Any:

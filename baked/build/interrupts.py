@@ -1,4 +1,4 @@
-"""Ctrl-C, SIGTERM and SIGUSR1 while a build runs.
+"""Ctrl-C, SIGTERM, SIGUSR1 and Enter while a build runs.
 
 Ctrl-C once has nothing new begun, twice ends what runs; SIGTERM is as twice. Handlers are those of the script's main
 thread, and are put back at the end. Where the build runs in another thread, or in a job, signals are not touched.
@@ -6,8 +6,13 @@ thread, and are put back at the end. Where the build runs in another thread, or 
 
 from __future__ import annotations
 
+import os
+import select
 import signal
+import sys
 import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -16,10 +21,52 @@ if TYPE_CHECKING:
 
     from .running import BuildRun
 
-__all__ = ["Interrupts"]
+__all__ = ["Interrupts", "signals_ignored"]
 
 INTERRUPTED, TERMINATED = 130, 75
 """Exit codes: what a shell makes of Ctrl-C, and what job_stream's other ends by SIGTERM have."""
+
+
+@contextmanager
+def signals_ignored() -> Iterator[None]:
+    """For ranks that only help: the primary hears of signals, too, and decides."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.signal(number, lambda *_: None) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)
+
+
+class Enter:
+    """Has Enter at the terminal answered, by a thread that reads lines for as long as the build runs."""
+
+    def __init__(self, answer: Callable[[], object]) -> None:
+        self._answer = answer
+        self._thread: threading.Thread | None = None
+        self._ended = os.eventfd(0)
+
+    def start(self) -> None:
+        with suppress(OSError, ValueError, AttributeError):
+            if sys.stdin.isatty() and os.tcgetpgrp(sys.stdin.fileno()) == os.getpgrp():
+                self._thread = threading.Thread(target=self._listen, args=(sys.stdin.fileno(),), daemon=True)
+                self._thread.start()
+
+    def _listen(self, file: int) -> None:
+        while True:
+            ready, _, _ = select.select([file, self._ended], [], [])
+            if self._ended in ready or not os.read(file, 4096):
+                return
+            self._answer()
+
+    def stop(self) -> None:
+        os.eventfd_write(self._ended, 1)
+        if self._thread is not None:
+            self._thread.join()
+        os.close(self._ended)
 
 
 class Interrupts:
@@ -28,6 +75,7 @@ class Interrupts:
     def __init__(self, run: BuildRun) -> None:
         self._run = run
         self._before: dict[int, Any] = {}
+        self._enter = Enter(lambda: run.screen.say(run.told_at_length()))
         self.code: int | None = None
         self.is_killed = False
 
@@ -36,11 +84,13 @@ class Interrupts:
             answers = {signal.SIGINT: self._interrupt, signal.SIGTERM: self._terminate, signal.SIGUSR1: self._tell}
             for number, answer in answers.items():
                 self._before[number] = signal.signal(number, answer)
+            self._enter.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._enter.stop()
         for number, handler in self._before.items():
             signal.signal(number, signal.SIG_DFL if handler is None else handler)
         self.is_killed = self.is_killed or self._run.is_cancelled

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import mmap
 import os
+import re
 import signal
 import threading
 import time
@@ -23,7 +24,7 @@ from .access import complaints
 from .assessing import Assessor
 from .code import rebound
 from .conductor import Conductor, Node, Order, Status
-from .errands import Errand, JobOutcome, Task, Worker, discard, packed_tasks, perform_task, task_of
+from .errands import Errand, JobOutcome, Task, Worker, discard, is_isolated, packed_tasks, perform_task, task_of
 from .fingerprints import Fingerprint, shortened
 from .generating import adopt, generation_of
 from .job import BuildJob
@@ -100,6 +101,7 @@ class BuildRun:
         self.work: Work | None = None
         self.began_at: dict[str, float] = {}
         self.halt = HaltFlag()
+        self.token: str | None = None
         self._is_prepared = False
 
     # before anything runs ---------------------------------------------------------------------------------------------
@@ -259,6 +261,8 @@ class BuildRun:
     def stop(self) -> int:
         """Has nothing new begun; how many jobs are under way. Also from a signal handler."""
         self.halt.set()
+        if not self._is_prepared:
+            return 0
         self.conductor.stop()
         return sum(node.status is Status.RUNNING for node in list(self.conductor.nodes.values()))
 
@@ -281,6 +285,8 @@ class BuildRun:
 
     def told_at_length(self) -> str:
         """Each job that is under way, and what waits for what."""
+        if not self._is_prepared:
+            return "build: nothing runs yet"
         now, lines = time.time(), [self.told()]
         for node in list(self.conductor.nodes.values()):
             if node.status is Status.RUNNING:
@@ -296,7 +302,7 @@ class BuildRun:
     def _next(self) -> Any:
         """The errands that can be given out now; nothing where there are none, which ends the loop if none is out."""
         with self._lock:
-            errands = [Errand(job_id, files=(self.build.absolute(job_id),)) for job_id in self._take_hashing()]
+            errands = [Errand(job_id, files=(self.build.absolute(job_id),), token=self.token) for job_id in self._take_hashing()]
             errands += self._issue()
             return Multiple(errands[::-1]) if errands else None  # the stream takes the last one first
 
@@ -335,7 +341,7 @@ class BuildRun:
         self.conductor.began(job_id, loads)
         self.began_at[job_id] = time.time()
         self.build.records.begin(job_id)
-        return Errand(job_id, tuple(loads), tasks)
+        return Errand(job_id, tuple(loads), tasks, token=self.token)
 
     def _task(self, job_id: str) -> Task:
         options = self.build.options
@@ -408,6 +414,9 @@ class BuildRun:
     def _take_in(self, outcome: Any) -> None:
         if not isinstance(outcome, JobOutcome):
             self._take_failure(outcome)
+        elif outcome.is_blind:
+            raise BuildError(f"the host {outcome.host} does not see the folder {self.build.folder}: builds on several hosts "
+                             "need one that all of them share")  # fmt: skip
         elif outcome.job in self._hashing:
             self._take_hash(outcome)
         else:
@@ -429,8 +438,7 @@ class BuildRun:
             return
         self.queue.done(job.id)
         deaths = self._deaths[job.id] = self._deaths.get(job.id, 0) + 1
-        is_isolated = self.build.options["isolate"] and job.options["isolate"]
-        if is_isolated and deaths < _DEATHS and isinstance(failure.exception, LaneDied):
+        if is_isolated(job, self.build.options["isolate"]) and deaths < _DEATHS and isinstance(failure.exception, LaneDied):
             self.conductor.again(job.id)
             return
         error = failure.exception
@@ -659,8 +667,6 @@ def _signal_name(number: int) -> str:
 
 def _end_in(reason: str) -> tuple[int | None, str | None]:
     """The exit code or signal that the engine's words about a dead worker name."""
-    for word in reason.replace(",", " ").replace(".", " ").split():
-        if word.startswith("SIG") and word in signal.Signals.__members__:
-            return None, word
-    found = [word for word in reason.split() if word.isdigit()]
-    return (int(found[0]), None) if "exit" in reason and found else (None, None)
+    name = re.search(r"\bSIG[A-Z0-9]+\b", reason)
+    code = re.search(r"exit code (\d+)", reason)
+    return (int(code[1]) if code and not name else None), (name[0] if name else None)

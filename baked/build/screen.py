@@ -72,7 +72,7 @@ class Screen:
         self._last = now
         text = run.told()
         if is_live:
-            width = os.get_terminal_size(2).columns - 1
+            width = max(os.get_terminal_size(2).columns - 1, 20)
             sys.stderr.write(f"\r{text[:width]:<{min(self._width, width)}}")
             sys.stderr.flush()
             self._width = len(text)

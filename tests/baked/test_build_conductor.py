@@ -266,4 +266,4 @@ def before(world: World, job_id: str) -> set[str]:
 def for_generators(world: World) -> set[str]:
     """A generator runs in each run, so what is made for it alone is made in each, too."""
     needed = {need for spec in world.all.values() if spec.role == "generate" for need in before(world, spec.id)}
-    return {job_id for job_id in needed if world.all[job_id].is_lazy}
+    return {job_id for job_id in needed if world.all[job_id].is_lazy or world.all[job_id].role == "load"}

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-import os
+import pty
 import random
 import signal
+import sys
 
 import pytest
 from mpi_support import World
@@ -263,3 +265,25 @@ def test_generated_jobs_run_on_all_ranks(tmp_path):
     assert ended.code == 0, ended.err
     assert "made 9, kept 0" in ended.err
     assert {file.read_text() for file in (tmp_path / "out").iterdir()} == {"12"}
+
+
+def test_enter_tells_what_runs(tmp_path):
+    path = tmp_path / "script.py"
+    path.write_text(SCRIPT)
+    pid, terminal = pty.fork()
+    if not pid:
+        os.chdir(tmp_path)
+        os.execv(sys.executable, [sys.executable, str(path)])
+    try:
+        pid_of_job(tmp_path)
+        os.write(terminal, b"\n")
+        said = b""
+        while b"late waits for held" not in said:
+            said += os.read(terminal, 4096)
+        (tmp_path / "go").touch()
+        with contextlib.suppress(OSError):  # what Linux gives at the end of a terminal
+            while more := os.read(terminal, 4096):
+                said += more
+        assert os.waitpid(pid, 0)[1] == 0, said.decode()
+    finally:
+        os.close(terminal)

@@ -58,7 +58,7 @@ def test_never_more_than_there_is_and_all_of_it_is_run(seed):
 
 
 def test_a_big_job_waits_for_what_runs_and_for_nothing_that_comes_later():
-    """It stands behind small ones: as soon as it is the first of those that wait, nothing small overtakes it for long."""
+    """It stands behind small ones: once it is the first of those that wait, nothing small overtakes it for long."""
     jobs = {"small0": (Demand(), 1.0), "big": (Demand(4), 1.0)}
     jobs |= {f"small{n}": (Demand(), 1.0) for n in range(1, 100)}
     simulation = Simulation([HostPlace("host", 4, 0)], {}, jobs)

@@ -571,12 +571,16 @@ def test_timeout():
     ("end", "code", "signal"),
     [(lambda: os._exit(5), 5, None), (lambda: exit(5), 5, None), (lambda: os.kill(os.getpid(), 9), None, "SIGKILL")],
 )
-def test_a_job_that_dies(end, code, signal):
-    b = one(lambda path: end())
+@pytest.mark.parametrize("isolate", [True, False])
+def test_a_job_that_dies(end, code, signal, isolate):
+    b = quiet(isolate=isolate)
+    b.file("out", lambda path: end())
+    b.file("other", lambda path: path.write_text("x"))
     b.run(raiseErrors=False)
     error = b["out"].exception
     assert isinstance(error, JobDied)
     assert (error.exitCode, error.signal) == (code, signal)
+    assert b["other"].state == "made"
 
 
 def test_a_circle():
