@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 from job_stream.errors import BuildError
 
-__all__ = ["Fingerprint", "fingerprint_of", "is_known", "shortened"]
+__all__ = ["Fingerprint", "fingerprint_of", "shortened"]
 
 DIGEST_BYTES = 16
 SHORT_CHARACTERS = 60
@@ -68,15 +68,6 @@ def fingerprint_of(value: Any, name: str = "the value") -> str:
             f"{name} is too deep: give Fingerprint(value, 'a text that changes with it') instead"
         ) from None
     return digest.hexdigest()
-
-
-def is_known(value: Any) -> bool:
-    """Whether a value has a fingerprint."""
-    try:
-        _Writer(lambda data: None, "").write(value)
-    except BuildError:
-        return False
-    return True
 
 
 def shortened(value: Any) -> str:
