@@ -16,6 +16,7 @@ import os
 import site
 import sys
 import sysconfig
+from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dis import get_instructions
@@ -186,8 +187,11 @@ class _Walk:
         self._parts: list[CodePart] = []
         self._unwatched: dict[str, str] = {}
         self._seen: dict[int, tuple[int, Any]] = {}
+        self._waiting: deque[tuple[str, Any]] = deque()
 
     def result(self) -> CodePrint:
+        while self._waiting:
+            self._look(*self._waiting.popleft())
         digest = _digest("\n".join(f"{part.name} {part.digest}" for part in self._parts))
         return CodePrint(digest, tuple(self._parts), tuple(self._unwatched.items()))
 
@@ -197,7 +201,13 @@ class _Walk:
     # what is followed -------------------------------------------------------------------------------------------------
 
     def follow(self, name: str, thing: Any) -> None:
-        """Adds something that is used by this name; the name of the function itself is empty."""
+        """Something is used by this name; the name of the function itself is empty.
+
+        It has to wait for its turn: functions that use each other may be more than a stack can hold.
+        """
+        self._waiting.append((name, thing))
+
+    def _look(self, name: str, thing: Any) -> None:
         if id(thing) in self._seen and _is_followed(thing):
             self._add(name, f"seen {self._seen[id(thing)][0]}")
             return
@@ -361,6 +371,10 @@ class _Walk:
 
     def _held(self, name: str, value: Any) -> None:
         """A table of functions, for instance."""
+        if id(value) in self._seen:
+            self._add(name, f"seen {self._seen[id(value)][0]}")
+            return
+        self._seen[id(value)] = (len(self._seen), value)
         self._add(name, f"{type(value).__name__} of {len(value)}")
         items = value.items() if isinstance(value, dict) else enumerate(_in_order(value))
         for key, one in items:

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 from job_stream.errors import BuildError
 
-__all__ = ["Fingerprint", "fingerprint_of", "is_known", "shortened"]
+__all__ = ["Fingerprint", "fingerprint_of", "shortened"]
 
 DIGEST_BYTES = 16
 SHORT_CHARACTERS = 60
@@ -50,7 +50,7 @@ def fingerprint_of(value: Any, name: str = "the value") -> str:
 
     Args:
         value: None, bool, int, float, complex, str, bytes, tuple, list, dict, set, frozenset, range, slice, Path, Enum,
-            a date or time, a dataclass, an array or scalar of NumPy, an object of pandas, or a ``Fingerprint``; of
+            a date, time or time zone, a dataclass, an array or scalar of NumPy, an object of pandas, or a ``Fingerprint``; of
             those that hold values, all of these.
         name: how an error calls it.
 
@@ -61,17 +61,13 @@ def fingerprint_of(value: Any, name: str = "the value") -> str:
         BuildError: it is, or holds, something else; names it, and the way out.
     """
     digest = blake2b(digest_size=DIGEST_BYTES)
-    _Writer(digest.update, name).write(value)
-    return digest.hexdigest()
-
-
-def is_known(value: Any) -> bool:
-    """Whether a value has a fingerprint."""
     try:
-        _Writer(lambda data: None, "").write(value)
-    except BuildError:
-        return False
-    return True
+        _Writer(digest.update, name).write(value)
+    except RecursionError:
+        raise BuildError(
+            f"{name} is too deep: give Fingerprint(value, 'a text that changes with it') instead"
+        ) from None
+    return digest.hexdigest()
 
 
 def shortened(value: Any) -> str:
@@ -153,6 +149,8 @@ class _Writer:
         elif base := next((base for base in _BASES if isinstance(value, base)), None):
             self.text("of", f"{kind.__module__}.{kind.__qualname__}")
             _WAYS[base](self, value)
+        elif kind.__module__ == "zoneinfo":
+            self.text("zone", repr(value))
         elif _is_array(value):
             self._array(value)
         elif _is_scalar(value):
@@ -178,6 +176,10 @@ class _Writer:
                 self.write(getattr(value, field.name, None))
 
     def _array(self, array: Any) -> None:
+        if _is_masked(array):
+            self.text("masked", str(array.fill_value))
+            self.write([array.data, array.mask])
+            return
         self.text("array", f"{array.dtype.descr if array.dtype.names else array.dtype.str} {array.shape}")
         if array.dtype.hasobject:
             self.sequence("objects", array.ravel().tolist())
@@ -243,6 +245,11 @@ def _is_array(value: Any) -> bool:
     return numpy is not None and isinstance(value, numpy.ndarray)
 
 
+def _is_masked(array: Any) -> bool:
+    masked = sys.modules.get("numpy.ma")
+    return masked is not None and isinstance(array, masked.MaskedArray)
+
+
 def _is_scalar(value: Any) -> bool:
     numpy = sys.modules.get("numpy")
     return numpy is not None and isinstance(value, numpy.generic) and not value.dtype.hasobject
@@ -283,8 +290,9 @@ _WAYS: dict[type, Callable[[_Writer, Any], None]] = {
     range: lambda writer, value: writer.sequence("range", (value.start, value.stop, value.step)),
     slice: lambda writer, value: writer.sequence("slice", (value.start, value.stop, value.step)),
     datetime.date: lambda writer, value: writer.text("date", value.isoformat()),
-    datetime.datetime: lambda writer, value: writer.text("datetime", value.isoformat()),
-    datetime.time: lambda writer, value: writer.text("time", value.isoformat()),
+    datetime.datetime: lambda writer, value: writer.text("datetime", f"{value.isoformat()} {value.fold}"),
+    datetime.time: lambda writer, value: writer.text("time", f"{value.isoformat()} {value.fold}"),
+    datetime.timezone: lambda writer, value: writer.text("timezone", repr(value)),
     datetime.timedelta: lambda writer, value: writer.text("timedelta", repr(value)),
     Fingerprint: _fingerprint,
 }

@@ -38,6 +38,7 @@ class SourceFile:
 
     def __init__(self, name: str, lines: list[str]) -> None:
         self.name = name
+        self.lines = lines
         self.text = "".join(lines)
         self.tree = ast.parse(self.text)
         self.at: dict[tuple[str, int], list[ast.AST]] = {}
@@ -86,7 +87,15 @@ class SourceFile:
         return None
 
     def source_of(self, node: ast.AST) -> str:
-        return ast.get_source_segment(self.text, node, padded=True) or ""
+        """As it is written; ``ast.get_source_segment`` would go through the whole file for each."""
+        first, last = getattr(node, "lineno", 1) - 1, getattr(node, "end_lineno", None) or 0
+        lines = [line.encode() for line in self.lines[first:last]]
+        if not lines:
+            return ""
+        start = getattr(node, "col_offset", 0)
+        lines[-1] = lines[-1][: getattr(node, "end_col_offset", None)]
+        lines[0] = (b" " * start if len(lines) > 1 else b"") + lines[0][start:]
+        return b"".join(lines).decode()
 
 
 def _are_alike(code: CodeType, other: CodeType) -> bool:

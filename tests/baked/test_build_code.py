@@ -174,6 +174,18 @@ def test_a_value_that_many_functions_use_is_looked_at_once(load: Load, monkeypat
     assert one.parts[1] == other.parts[1]
 
 
+def test_a_chain_of_any_length_is_followed(load: Load) -> None:
+    links = "".join(f"def f{n}(x):\n    return f{n + 1}(x)\n" for n in range(2000))
+    one, other = (load(f"{links}def f2000(x):\n    return {n}\ndef f(x):\n    return f0(x)") for n in (1, 2))
+    assert hash_of_function(one.f) != hash_of_function(other.f)
+
+
+def test_a_table_that_holds_itself_has_an_end(load: Load) -> None:
+    text = "def g():\n    return {}\nt = dict(g=g)\nt['t'] = t\ndef f():\n    return t"
+    one, same, other = (load(text.format(n)) for n in (1, 1, 2))
+    assert hash_of_function(one.f) == hash_of_function(same.f) != hash_of_function(other.f)
+
+
 def test_the_parts_have_names_and_sources(load: Load) -> None:
     made = CodeReader().read(load("N = 3\ndef h(x):\n    return N\n\ndef f(x):\n    return h(x)").f)
     assert [(part.name, part.source) for part in made.parts] == [
