@@ -174,7 +174,7 @@ class Build(ProgramDecorators):
         return self._opened
 
     def _warn(self, text: str) -> None:
-        Screen(False, "").warn(text)
+        Screen(self.options["quiet"], "").warn(text)
 
     def _claim(self) -> None:
         """Has the folder for this run alone, and reads what is in it."""

@@ -51,7 +51,7 @@ def adopt(build: Build, generation: Generation, returned: Any, run: BuildRun) ->
         BuildError: something of it cannot be.
     """
     generator = generation.generator
-    users = [job for job in build.jobs.values() if any(need is generator for need in build.direct_needs(job))]
+    users = [build.jobs[user.id] for user in run.conductor.nodes[generator.id].users]
     if generator.kind == "inject":
         injected = build.flat(generator, (returned,))
         for user in users:

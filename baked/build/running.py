@@ -17,7 +17,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from job_stream import Multiple, Work, hosts
+from job_stream import Multiple, Work, getRank, hosts
 from job_stream.errors import BuildError, JobContractError, JobDied, JobStreamError, JobTimeout, LaneDied
 
 from .access import complaints
@@ -126,6 +126,8 @@ class BuildRun:
         options = job.options
         memory = bytes_of_memory(job.subject, options["memory"]) or 0
         demand = Demand(options["cores"], memory, options["limits"], options["host"])
+        if demand.host is not None and len(self.resources.places) > 1:
+            raise BuildError(f"{job.subject}: host= can be held only where all ranks are on one host, so far")
         if not demand.is_plain:
             self.resources.check(job.subject, demand)
         return demand
@@ -297,7 +299,13 @@ class BuildRun:
         return "\n".join(lines)
 
     def _cpus(self) -> int | None:
-        return self.lanes if self._is_prepared and self.build.options["cores"] is not None else None
+        """How many workers this rank is to have, where the build says how many cores it uses of each host."""
+        cores = self.build.options["cores"]
+        try:
+            here = next(host for host in hosts() if getRank() in host.ranks)
+        except JobStreamError:
+            return None
+        return None if cores is None else max(1, cores // len(here.ranks))
 
     def _next(self) -> Any:
         """The errands that can be given out now; nothing where there are none, which ends the loop if none is out."""

@@ -46,8 +46,8 @@ class Screen:
         sys.stderr.flush()
 
     def warn(self, text: str) -> None:
-        """A line that is said once."""
-        if text not in self._warned:
+        """A line that is said once, unless only failures are to be said."""
+        if text not in self._warned and not self._is_quiet:
             self._warned.add(text)
             self.say(f"build: {text}")
 

@@ -19,7 +19,7 @@ def folder(tmp_path, monkeypatch):
 
 
 def quiet(**keywords):
-    return build(quiet=True, **keywords)
+    return build(**{"quiet": True, **keywords})
 
 
 def note(name):
@@ -189,11 +189,12 @@ def test_early_cut_off(source):
 def test_an_output_changed_by_somebody_else(source, capfd):
     chain().run()
     Path("first").write_text("other")
-    report = chain().run()
+    report = chain(quiet=False).run()
     assert report.reasons == {"second": ["changed: first"]}
     assert Path("second").read_text() == "OTHER"
-    assert "again" in capfd.readouterr().err
-    assert chain().run().made == []
+    assert "first was changed by somebody else" in capfd.readouterr().err
+    assert chain(quiet=False).run().made == []
+    assert "somebody else" not in capfd.readouterr().err
 
 
 def test_old_outputs_are_removed_before_a_job_runs():
@@ -530,7 +531,7 @@ def test_declaring_in_a_job():
 
 
 def test_a_source_that_changes_while_a_job_reads_it(source, capfd):
-    b = quiet()
+    b = quiet(quiet=False)
 
     @b.file("out", needs=["source"])
     def out(path):
@@ -664,7 +665,7 @@ def test_output_of_jobs():
 
 
 def peeking(**keywords):
-    b = quiet(cores=1, **keywords)
+    b = quiet(cores=1, quiet=False, **keywords)
     b.file("first", lambda path: path.write_text("x"), priority=1)
 
     @b.file("second")
@@ -690,7 +691,7 @@ def test_a_job_reads_what_another_makes_without_needing_it(capfd, isolate):
 
 
 def test_a_job_writes_what_another_makes(capfd):
-    b = quiet(cores=1)
+    b = quiet(cores=1, quiet=False)
     b.file("first", lambda path: path.write_text("x"), priority=1)
     b.file("second", lambda path: [path.write_text("x"), Path("first").write_text("x")])
     b.run()
@@ -788,3 +789,30 @@ def test_generated_functions_that_cannot_travel_are_named():
     report = b.run(raiseErrors=False)
     assert report.failed == ["out"]
     assert "'lock'" in str(b["out"].exception)
+
+
+def test_a_quiet_build_says_nothing_but_failures(capfd, source):
+    chain().run()
+    Path("first").write_text("other")
+    chain().run()
+    assert capfd.readouterr() == ("", "")
+    one(lambda path: None).run(raiseErrors=False)
+    captured = capfd.readouterr()
+    assert (captured.out, captured.err.count("\n")) == ("", 1)
+    assert "out failed: JobContractError" in captured.err
+
+
+def test_what_cannot_be_watched_is_said_once(capfd):
+    import logging
+
+    log = logging.getLogger("build")
+
+    def declared():
+        b = quiet(quiet=False)
+        b.file("out", lambda path: [log.info("x"), path.write_text("x")])
+        return b
+
+    declared().run()
+    assert "not watched: log (" in capfd.readouterr().err
+    declared().run(again="out")
+    assert "not watched" not in capfd.readouterr().err
