@@ -14,8 +14,7 @@ from typing import Any, TypedDict
 from job_stream.errors import BuildError
 
 __all__ = [
-    "FILES", "GENERATORS", "INVARIANTS", "LOADS", "OPTIONS", "BuildJobKeywords", "ShownKind", "checked_options",
-    "nearest",
+    "FILES", "GENERATORS", "INVARIANTS", "LOADS", "OPTIONS", "BuildJobKeywords", "checked_options", "nearest",
 ]  # fmt: skip
 
 FILES = frozenset({"file", "files", "temp", "temps", "temp+", "cached", "program", "notebook", "plot"})
@@ -29,9 +28,6 @@ GENERATORS = frozenset({"generate", "inject"})
 
 INVARIANTS = frozenset({"source", "sources", "params", "function", "versions"})
 """Kinds that are watched and have nothing to run."""
-
-ShownKind = str
-
 
 class BuildJobKeywords(TypedDict, total=False):
     """The keywords of every job of a build."""

@@ -152,10 +152,6 @@ class Records:
         """What a hash of code stands for; empty where that is not on record."""
         return [CodePart(*part) for part in self._codes.get(code or "", ())]
 
-    def seconds(self) -> Iterator[float]:
-        """How long jobs took."""
-        yield from (data["seconds"] for data in self._data.values() if data.get("seconds"))
-
     # writing ----------------------------------------------------------------------------------------------------------
 
     def _put(self, kind: str, subject: str | None, data: Any = None) -> None:
