@@ -17,13 +17,12 @@ from job_stream.errors import BuildError, GraphError, JobStreamError
 from .explaining import why_of
 from .folder_lock import FolderLock
 from .interrupts import Interrupts, signals_ignored
-from .job import BuildJob, JobFile, JobList
+from .job import BuildJob, JobFile
 from .joblogs import remove_scratch
 from .kinds import bytes_of_memory, check_cores, check_limits, check_logs, nearest, text_of_path
 from .mishaps import mishap_of
-from .ordering import in_order
 from .outcome_report import BuildReport
-from .planning import BuildPlan, plan_of
+from .planning import BuildPlan
 from .programs import ProgramDecorators
 from .records import Records
 from .running import BuildRun, Selection
@@ -298,7 +297,7 @@ class Build(ProgramDecorators):
             except Exception as error:
                 job.state = "failed"
                 run.failures[job.id] = job.exception = mishap_of(error).exception()
-                run.screen.failed(run, job, job.exception)
+                run.screen.failed(job, job.exception)
 
     def _report(self, run: BuildRun, seconds: float) -> BuildReport:
         ids: dict[str, list[str]] = {name: [] for name in BuildReport._fields[:6]}

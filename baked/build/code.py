@@ -10,18 +10,11 @@ from __future__ import annotations
 
 import ast
 import builtins
-import importlib.util
-import linecache
-import os
-import site
 import sys
-import sysconfig
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import suppress
-from dis import get_instructions
 from enum import Enum
-from functools import cache, cached_property, partial
+from functools import partial
 from hashlib import blake2b
 from inspect import unwrap
 from types import BuiltinFunctionType, CodeType, FunctionType, MethodType, ModuleType
@@ -29,8 +22,8 @@ from typing import Any, NamedTuple
 
 from job_stream.errors import BuildError
 
-from .code_tree import FUNCTIONS, Chain, Taken, canonical, chains_of
 from .captured import captured, captured_cells, rebound
+from .code_tree import Chain, Taken, canonical, chains_of
 from .fingerprints import fingerprint_of, shortened
 from .ownership import OURS, absolute, file_of_module, is_own, is_own_path, own_behind
 from .source_trees import SourceFile, source_file

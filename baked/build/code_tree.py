@@ -10,7 +10,7 @@ import ast
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
-__all__ = ["Chain", "Taken", "NameScope", "canonical", "chains_of"]
+__all__ = ["Chain", "NameScope", "Taken", "canonical", "chains_of"]
 
 Definition = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
 Function = ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda
@@ -285,9 +285,7 @@ def _bind_one(node: ast.AST, scope: NameScope) -> None:
         scope.bound.add(node.id)
     elif isinstance(node, ast.NamedExpr):
         _bind_target(node.target, scope)
-    elif isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
-        scope.bound.add(node.name)
-    elif isinstance(node, ast.ExceptHandler) and node.name:
+    elif isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)) or (isinstance(node, ast.ExceptHandler) and node.name):
         scope.bound.add(node.name)
     elif isinstance(node, (ast.Global, ast.Nonlocal)):
         scope.elsewhere.update(node.names)

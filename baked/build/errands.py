@@ -104,7 +104,7 @@ class JobOutcome(NamedTuple):
     is_late: bool = False
     is_oom: bool = False
     broken: tuple[str, ...] = ()
-    explicit: Mapping[str, str] = {}  # noqa: RUF012 - a default that nobody changes
+    explicit: Mapping[str, str] = {}
     seconds: float = 0.0
     cpu: float = 0.0
     max_memory: int = 0

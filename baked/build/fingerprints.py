@@ -233,7 +233,7 @@ class _Inside:
 
 def _plain(value: Any) -> Any:
     """A value of a column of objects: what is missing there is one and the same."""
-    return None if value is None or value != value or type(value).__name__ == "NAType" else value  # noqa: PLR0124 - NaN
+    return None if value is None or value != value or type(value).__name__ == "NAType" else value
 
 
 def _contiguous(array: Any) -> Any:
@@ -261,7 +261,7 @@ def _is_of_pandas(value: Any) -> bool:
 
 def _float(writer: _Writer, value: float) -> None:
     # of several NaNs one is as good as another; 0.0 and -0.0 are not
-    writer.put("float", b"nan" if value != value else struct.pack("<d", value))  # noqa: PLR0124
+    writer.put("float", b"nan" if value != value else struct.pack("<d", value))
 
 
 def _complex(writer: _Writer, value: complex) -> None:

@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from .code import CodePart, CodePrint
-from .file_state import FileState
 from .event_log import Event, EventLog
+from .file_state import FileState
 
 __all__ = ["JobRecord", "Records"]
 
@@ -39,7 +39,7 @@ class JobRecord(NamedTuple):
     outputs: Mapping[str, FileState]
     code: str | None
     params: Mapping[str, tuple[str, str]]
-    logical: Mapping[str, str] = {}  # noqa: RUF012 - a default that nobody changes
+    logical: Mapping[str, str] = {}
     made_of: str | None = None
     explicit: str | None = None
     seconds: float | None = None
@@ -47,7 +47,7 @@ class JobRecord(NamedTuple):
     max_memory: int | None = None
     host: str = ""
     reasons: tuple[str, ...] = ()
-    sources: Mapping[str, FileState] = {}  # noqa: RUF012
+    sources: Mapping[str, FileState] = {}
     ended: float = 0.0
 
     def prints(self) -> dict[str, str]:

@@ -30,7 +30,7 @@ class Demand(NamedTuple):
 
     cores: int | str = 1
     memory: int = 0
-    limits: Mapping[str, int] = {}  # noqa: RUF012 - a default that nobody changes
+    limits: Mapping[str, int] = {}
     host: str | None = None
 
     @property

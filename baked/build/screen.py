@@ -84,7 +84,8 @@ class Screen:
             sys.stderr.write(f"\r{'':<{self._width}}\r")
             self._width = 0
 
-    def failed(self, run: BuildRun, job: BuildJob, error: BaseException) -> None:
+    def failed(self, job: BuildJob, error: BaseException) -> None:
+        """At once, whatever else is said."""
         self.say(f"build: {job.id} failed: {last_line(error)}{self.log_of(job.id)}")
 
     def log_of(self, job_id: str) -> str:
