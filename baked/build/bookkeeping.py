@@ -1,7 +1,7 @@
 """What comes back from workers, and what goes on record of it.
 
-A job is recorded when it ends, with the fingerprints that its needs had before it began. A failure voids its record. Of a
-worker that died, jobs that had processes of their own are begun again: their worker's death is not theirs.
+A job is recorded when it ends, with the fingerprints that its needs had before it began. A failure voids its record. Of
+a worker that died, jobs that had processes of their own are begun again: their worker's death is not theirs.
 """
 
 from __future__ import annotations
@@ -42,8 +42,8 @@ class Bookkeeping(Preparation):
         if not isinstance(outcome, JobOutcome):
             self._take_failure(outcome)
         elif outcome.is_blind:
-            raise BuildError(f"the host {outcome.host} does not see the folder {self.build.folder}: builds on several hosts "
-                             "need one that all of them share")  # fmt: skip
+            raise BuildError(f"the host {outcome.host} does not see the folder {self.build.folder}: builds on several "
+                             "hosts need one that all of them share")  # fmt: skip
         elif outcome.job in self._hashing:
             self._take_hash(outcome)
         else:
@@ -65,7 +65,8 @@ class Bookkeeping(Preparation):
             return
         self.queue.done(job.id)
         deaths = self._deaths[job.id] = self._deaths.get(job.id, 0) + 1
-        if is_isolated(job, self.build.options["isolate"]) and deaths < _DEATHS and isinstance(failure.exception, LaneDied):
+        has_process = is_isolated(job, self.build.options["isolate"])
+        if has_process and deaths < _DEATHS and isinstance(failure.exception, LaneDied):
             self.conductor.again(job.id)
             return
         error = failure.exception
@@ -191,7 +192,8 @@ class Bookkeeping(Preparation):
             states = self.assessor.outputs_of(job)
             gone = [path for path in job.outputs.paths if path not in states and path not in job.outputs.temporary]
             if gone or not job.makes_files:
-                raise BuildError(f"accept() takes files that are there: {job.subject} has no {', '.join(gone) or 'files'}")
+                lacks = ", ".join(gone) or "files"
+                raise BuildError(f"accept() takes files that are there: {job.subject} has no {lacks}")
             self._record(job, states)
 
     def _present(self, job: BuildJob, needs: Mapping[str, str]) -> Mapping[str, str]:

@@ -3,8 +3,8 @@
 A job is *settled* when its fingerprint is known, or when it is known that there will be none. Once all that a job needs
 is settled, it is decided whether it runs (``decide``). What makes lasting files is then kept, or wanted. What makes
 nothing that lasts is *latent*: its fingerprint is the one on record, and it runs only when somebody who needs it does,
-which then waits for it. If it is out of date itself it runs at once, to learn whether it comes out different, as long as
-something lasting lies behind it; else it is dormant until a generator adds such a thing.
+which then waits for it. If it is out of date itself it runs at once, to learn whether it comes out different, as long
+as something lasting lies behind it; else it is dormant until a generator adds such a thing.
 
 A job in a state of WAITING, DORMANT, LATENT, WANTED or RUNNING may still go on; the other states are final, but for
 files that are removed after use and then wanted by a job that was generated late.
@@ -113,7 +113,7 @@ _BAD = frozenset({Status.FAILED, Status.BLOCKED, Status.STOPPED})
 
 
 class Conductor:
-    """Takes in what happened (``start``, ``ended``, ``generated``, ``failed``), and has what is to be done in ``orders``.
+    """Takes in what happened (``start``, ``ended``, ``generated`` ...), and has what is to be done in ``orders``.
 
     Args:
         nodes: all jobs that take part, in the order of their declaration.

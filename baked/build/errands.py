@@ -319,7 +319,8 @@ class Worker:
             if dict(os.environ) != environment:
                 os.environ.clear()
                 os.environ.update(environment)
-        return JobOutcome(task.id, mishap=mishap, status=status, opened=opened, cpu=time.process_time() - cpu, pid=os.getpid())
+        cpu = time.process_time() - cpu
+        return JobOutcome(task.id, mishap=mishap, status=status, opened=opened, cpu=cpu, pid=os.getpid())
 
     def _checked(self, task: Task, outcome: JobOutcome) -> JobOutcome:
         """With the states of the files that it made; those of a failed job are removed."""

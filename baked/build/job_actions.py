@@ -89,7 +89,8 @@ def _filled(task: Task, paths: Any, keywords: dict[str, Any]) -> list[str]:
     try:
         return [word.format(**names) for word in task.details["argv"]]
     except (KeyError, IndexError, ValueError) as error:
-        raise JobContractError(f"program {task.id!r}: an argument names {error}, which is neither path, need nor param")
+        text = f"program {task.id!r}: an argument names {error}, which is neither path, need nor param"
+        raise JobContractError(text) from error
 
 
 def _notebook(task: Task, paths: Any, keywords: dict[str, Any]) -> None:

@@ -1,8 +1,8 @@
 """What would run, without running anything.
 
-Whether what follows from a job runs depends on how that job comes out, which nobody knows beforehand. So there are three
-answers where a run has two: *make*, *keep*, and *maybe*, which becomes one of the two when its needs are known. What is
-made only for others is made if one of them is, and maybe if one of them is only that.
+Whether what follows from a job runs depends on how that job comes out, which nobody knows beforehand. So there are
+three answers where a run has two: *make*, *keep*, and *maybe*, which becomes one of the two when its needs are known.
+What is made only for others is made if one of them is, and maybe if one of them is only that.
 """
 
 from __future__ import annotations

@@ -148,7 +148,8 @@ class Preparation:
     def _missing(self, path: str) -> str:
         from difflib import get_close_matches
 
-        users = [job.id for job in self.build.jobs.values() if path in (need.id for need in self.build.direct_needs(job))]
+        users = [job.id for job in self.build.jobs.values()
+                 if path in (need.id for need in self.build.direct_needs(job))]  # fmt: skip
         folder = os.path.dirname(path)
         known = [*self.build.makers, *self.build.jobs]
         with suppress(OSError):
