@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import pickle
 import socket
+import stat
 import time
 from collections.abc import Callable, Mapping
 from contextlib import contextmanager, nullcontext, suppress
@@ -22,6 +23,7 @@ from .file_state import FileState, read_state
 from .fingerprints import Fingerprint
 from .isolation import ChildEnding, call_isolated
 from .job import BuildJob, JobFile
+from .job_actions import ACTIONS
 from .joblogs import JobLogs
 from .mishaps import Mishap, mishap_of
 
@@ -356,8 +358,6 @@ def answer_of(task: Task, values: Mapping[str, Any], root: str | None) -> tuple[
 
 def perform_task(task: Task, values: Mapping[str, Any]) -> Any:
     """Calls a job's function with what is its due."""
-    from .job_actions import ACTIONS
-
     keywords = {name: _given(argument, values) for name, argument in task.arguments.items()}
     keywords.update({name: _plain(value) for name, value in task.params.items()})
     return ACTIONS[task.action](task, _shaped(task), keywords)
@@ -393,8 +393,6 @@ def _shaped(task: Task) -> Any:
 
 def _flaw(path: str, empty_ok: bool) -> str | None:
     """What is wrong with an output, if anything."""
-    import stat
-
     try:
         found = os.stat(path)
     except OSError:
