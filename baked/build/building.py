@@ -245,6 +245,8 @@ class Build(ProgramDecorators):
     def _made_run(self, only: Any, again: Any) -> BuildRun:
         screen = Screen(self.options["quiet"], os.path.join(self.folder_text, "logs"))
         run = self._run = BuildRun(self, self._invalid, screen)
+        for job in self.jobs.values():
+            job.state, job.exception, job.reasons = "new", None, []
         try:
             self._claim()
             if _rank_count() > 1:

@@ -66,6 +66,7 @@ class Node:
         self.unsettled_count = 0
         self.fingerprints: Mapping[str, str] = {}
         self.needs_before: dict[str, str] = {}
+        self.needs_planned: Mapping[str, str] = {}
         self.reasons: list[str] = []
         self.is_material = False
         self.awaited: set[Node] = set()

@@ -86,11 +86,11 @@ def plan_of(nodes: Iterable[Node], judge: Judge, exists: Iterable[str] = ()) -> 
     """What would happen with each job.
 
     Args:
-        nodes: linked and in an order in which all needs come first; those only watched have their fingerprints.
+        nodes: linked; those only watched have their fingerprints.
         judge: who knows records and files.
         exists: the ids of temporary jobs of which files are there.
     """
-    ordered = list(nodes)
+    ordered = _in_order(nodes)
     guesses: dict[str, _Guess] = {}
     for node in ordered:
         guesses[node.id] = _first_guess(node, guesses, judge)
@@ -105,11 +105,26 @@ def plan_of(nodes: Iterable[Node], judge: Judge, exists: Iterable[str] = ()) -> 
                       for node in sorted(ordered, key=lambda node: node.number) if node.role != "watch"])  # fmt: skip
 
 
+def _in_order(nodes: Iterable[Node]) -> list[Node]:
+    """Needs first."""
+    ordered: dict[str, Node] = {}
+    for start in nodes:
+        stack = [start]
+        while stack:
+            node = stack[-1]
+            before = [need for need, _ in node.needs if need.id not in ordered] if node.id not in ordered else []
+            stack += before
+            if not before:
+                ordered.setdefault(node.id, node)
+                stack.pop()
+    return list(ordered.values())
+
+
 def _first_guess(node: Node, guesses: Mapping[str, _Guess], judge: Judge) -> _Guess:
     """What its own state says, and the fingerprints of its needs as far as they are known."""
     if node.role == "watch":
         return _Guess("keep", [], node.fingerprints)
-    node.needs_before = needs = _known(node, guesses)
+    node.needs_planned = needs = _known(node, guesses)
     if node.role == "generate":
         return _Guess("keep", ["runs in each run; what it declares is not known before"], {})
     changing = [need.id for need, _ in node.needs if guesses[need.id].is_changing]
