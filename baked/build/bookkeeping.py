@@ -19,6 +19,7 @@ from job_stream.errors import BuildError, JobContractError, JobDied, JobTimeout,
 from .access import complaints
 from .conductor import Node
 from .errands import JobOutcome, discard, is_isolated
+from .fingerprints import fingerprint_of
 from .job import BuildJob
 from .kinds import LOADS
 from .preparing import Preparation
@@ -81,6 +82,8 @@ class Bookkeeping(Preparation):
             self.conductor.stopped(job.id)
         elif outcome.guilty is not None:
             self._fail_load(job, outcome)
+        elif outcome.is_success and job.kind in LOADS:
+            self._succeed_in_loading(job, outcome)
         elif outcome.is_success:
             self._succeed(job, outcome)
         else:
@@ -116,10 +119,17 @@ class Bookkeeping(Preparation):
         self._record(job, states)
         self._warn_of_changes(job)
 
+    def _succeed_in_loading(self, job: BuildJob, outcome: JobOutcome) -> None:
+        """A value was computed to learn what it says of itself."""
+        self._record_loads(job, outcome)
+        made_of = self.assessor.made_of(job, self.conductor.nodes[job.id].needs_before)
+        text = outcome.explicit.get(job.id)
+        self._loads_recorded.add(job.id)
+        self._write(job, {}, made_of, text)
+        self.conductor.ended(job.id, {job.id: made_of if text is None else fingerprint_of(text)})
+
     def _note_explicit(self, job: BuildJob, load: str, text: str) -> None:
         """A value has said its own fingerprint, which is what its users are to have on record."""
-        from .fingerprints import fingerprint_of
-
         before = self.conductor.nodes[job.id].needs_before
         if load in before:
             before[load] = fingerprint_of(text)

@@ -11,7 +11,7 @@ import pickle
 import socket
 import stat
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -25,6 +25,7 @@ from .isolation import ChildEnding, call_isolated
 from .job import BuildJob, JobFile
 from .job_actions import ACTIONS
 from .joblogs import JobLogs
+from .kinds import LOADS
 from .mishaps import Mishap, mishap_of
 
 if TYPE_CHECKING:
@@ -239,19 +240,26 @@ class Worker:
     def _attempt(self, task: Task, loads: tuple[str, ...]) -> JobOutcome:
         guilty = task.id
         try:
-            with self._logs.taking() if any(load not in self._values for load in loads) else nullcontext():
+            with self._logs.taking() if self._are_missing(task, loads) else nullcontext():
                 for guilty in loads:
                     self._load(self._task(guilty))
-            guilty = task.id
+                guilty = task.id
+                if task.kind in LOADS:
+                    self._load(task)
+                    return JobOutcome(task.id, explicit=self._said([*loads, task.id]), pid=os.getpid())
             self._clear(task)
         except Exception as error:
             return JobOutcome(task.id, mishap=mishap_of(error), guilty=guilty if guilty != task.id else None)
         with self._attributes(loads):
             outcome = self._run(task)
-        outcome = self._checked(task, outcome)._replace(
-            explicit={load: self._explicit[load] for load in loads if load in self._explicit}
-        )
+        outcome = self._checked(task, outcome)._replace(explicit=self._said(loads))
         return self._with_logs(task, outcome)
+
+    def _are_missing(self, task: Task, loads: tuple[str, ...]) -> bool:
+        return any(load not in self._values for load in loads) or task.kind in LOADS
+
+    def _said(self, loads: Iterable[str]) -> dict[str, str]:
+        return {load: self._explicit[load] for load in loads if load in self._explicit}
 
     # values -----------------------------------------------------------------------------------------------------------
 

@@ -129,17 +129,26 @@ def _first_guess(node: Node, guesses: Mapping[str, _Guess], judge: Judge) -> _Gu
         return _Guess("keep", ["runs in each run; what it declares is not known before"], {})
     changing = [need.id for need, _ in node.needs if guesses[need.id].is_changing]
     if node.role == "load":
-        known = {node.id: judge.of_load(node.id, needs)}
-        guess = _Guess("keep", [], known)
-        guess.is_changing = bool(changing)
-        guess.reasons = changing
-        return guess
+        return _guess_of_load(node, needs, changing, judge)
     verdict = judge.verdict(node.id, needs)
     if verdict.reasons and not (node.is_lazy and not node.leads_to_lasting):
         return _Guess("make", verdict.reasons, judge.recorded(node.id))
     if changing:
         return _Guess("maybe", [f"if {_source_of(changing[0], guesses)} comes out different"], judge.recorded(node.id))
     return _Guess("keep", [], judge.recorded(node.id))
+
+
+def _guess_of_load(node: Node, needs: Mapping[str, str], changing: list[str], judge: Judge) -> _Guess:
+    """A value that says its own fingerprint may come out as before; of others that is known."""
+    said = judge.recorded(node.id)
+    if node.leads_to_lasting and judge.has_to_be_asked(node.id, needs):
+        guess = _Guess("load", ["to learn whether it comes out different"], said)
+    elif changing and said:
+        return _Guess("maybe", [f"if {changing[0]} comes out different"], said)
+    else:
+        guess = _Guess("keep", changing, {node.id: judge.of_load(node.id, needs)})
+    guess.is_changing = bool(changing) or guess.verb == "load"
+    return guess
 
 
 def _source_of(job_id: str, guesses: Mapping[str, _Guess]) -> str:

@@ -423,6 +423,11 @@ def test_a_value_that_says_its_own_fingerprint():
     declared(1, "a").run()
     assert declared(1, "a").run().made == []
     assert Path("out").read_text() == "1"
+    assert declared(2, "a").run().made == ["value"]  # to learn what it says
+    assert declared(2, "a").run().made == []
+    assert declared(3, "b").run().reasons["out"] == ["changed: value"]
+    assert Path("out").read_text() == "3"
+    assert declared(3, "b").run().made == []
 
 
 class Holder:
