@@ -170,7 +170,7 @@ class Decorators(Declaring):
     FileChecksumInvariant = FileTimeInvariant = RobustFileChecksumInvariant = FileInvariant
 
     def sources(self, *globs: Any) -> BuildJob:
-        """Files whose contents are watched as a set: those that fit the patterns, such as 'data/*.csv'."""
+        """Files whose contents are watched as a set: those that fit the patterns, such as ``data/*.csv``."""
         patterns = tuple(self.path_id(pattern, "sources()") for pattern in _listed_paths(globs))
         if not patterns:
             raise BuildError("sources() takes at least one path or pattern")
