@@ -63,7 +63,7 @@ setup(
             *SWEEP,
             *("scikit-learn", "joblib"),
         ],
-        "bench": ["joblib", "matplotlib", "distributed", "ray"],
+        "bench": ["joblib", "matplotlib", "distributed", "ray", "doit", "luigi", "snakemake"],
         "docs": ["sphinx", "furo"],
     },
     zip_safe=False,

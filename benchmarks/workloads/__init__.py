@@ -3,6 +3,7 @@
 from benchmarks.harness import Workload
 from benchmarks.workloads import (
     arrays,
+    builds,
     checkpoints,
     frames,
     noop,
@@ -32,6 +33,7 @@ ALL: tuple[Workload, ...] = (
     resources.IDLE,
     checkpoints.CHECKPOINTS,
     checkpoints.OPEN_WORK,
+    builds.BUILDS,
     *ranks.RANK_WORKLOADS,
     simulated.SIMULATED,
 )
