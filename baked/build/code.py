@@ -16,7 +16,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from enum import Enum
 from functools import partial
 from hashlib import blake2b
-from inspect import unwrap
 from types import BuiltinFunctionType, CodeType, FunctionType, MethodType, ModuleType
 from typing import Any, NamedTuple
 
@@ -223,6 +222,8 @@ class _Walk:
         elif isinstance(thing, ModuleType):
             self._add(name, f"module {thing.__name__}")
         elif hasattr(thing, "__wrapped__") and callable(thing):
+            from inspect import unwrap
+
             self._add(name, f"wrapped by {_full_name(type(thing))}")
             self.follow(name, unwrap(thing))
         else:

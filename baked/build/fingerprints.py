@@ -7,7 +7,6 @@ mapping was filled nor pickle's memory of which objects are the same one matters
 
 from __future__ import annotations
 
-import dataclasses
 import datetime
 import enum
 import pathlib
@@ -141,7 +140,7 @@ class _Writer:
             self.text("enum", f"{kind.__module__}.{kind.__qualname__}.{value.name}")
         elif isinstance(value, pathlib.PurePath):
             self.text("path", value.as_posix())
-        elif dataclasses.is_dataclass(value) and not isinstance(value, type):
+        elif hasattr(type(value), "__dataclass_fields__"):
             self._dataclass(value)
         elif isinstance(value, tuple) and hasattr(kind, "_fields"):
             self.text("named", kind.__qualname__)
@@ -169,9 +168,11 @@ class _Writer:
         )
 
     def _dataclass(self, value: Any) -> None:
+        from dataclasses import fields
+
         self.text("dataclass", type(value).__qualname__)
         with _Inside(self._around, value, self._name):
-            for field in dataclasses.fields(value):
+            for field in fields(value):
                 self.text("field", field.name)
                 self.write(getattr(value, field.name, None))
 

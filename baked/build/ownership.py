@@ -6,9 +6,7 @@ import importlib.util
 import os
 import site
 import sys
-import sysconfig
 from contextlib import suppress
-from inspect import unwrap
 from types import FunctionType, ModuleType
 from typing import Any
 
@@ -18,11 +16,15 @@ OURS = "job_stream"
 
 
 def _foreign_folders() -> tuple[str, ...]:
-    names = ("stdlib", "platstdlib", "purelib", "platlib")
-    folders = {sysconfig.get_path(name) for name in names}
-    with suppress(Exception):
+    """Of the standard library and of what is installed; ``sysconfig`` knows them, too, but takes its time."""
+    folders = {os.path.dirname(os.__file__)}
+    try:
         folders.update(site.getsitepackages())
         folders.add(site.getusersitepackages())
+    except Exception:  # there are environments with a ``site`` of their own
+        from sysconfig import get_path
+
+        folders.update(filter(None, map(get_path, ("stdlib", "platstdlib", "purelib", "platlib"))))
     return tuple(os.path.join(os.path.realpath(folder), "") for folder in folders if folder)
 
 
@@ -57,6 +59,8 @@ def own_behind(thing: Any) -> Any:
     """The project's own function that a foreign decorator, such as contextlib's, has put something around."""
     if is_own(thing) or not hasattr(thing, "__wrapped__"):
         return None
+    from inspect import unwrap
+
     with suppress(ValueError):  # it wraps itself
         wrapped = unwrap(thing, stop=is_own)
         return wrapped if is_own(wrapped) else None
