@@ -198,10 +198,14 @@ def _sync_folder(path: str) -> None:
 # lines ----------------------------------------------------------------------------------------------------------------
 
 
+_ENCODER = json.JSONEncoder(separators=(",", ":"))
+"""Made once: ``json.dumps`` makes a new one for each line."""
+
+
 def _line(entry: Event) -> bytes:
     """With a checksum of the subject alone, too: so that it can be told of a damaged line whose it was."""
     subject = None if entry.subject is None else [entry.subject, _check(entry.subject)]
-    body = json.dumps([entry.kind, subject, entry.data], ensure_ascii=True, separators=(",", ":")).encode()
+    body = _ENCODER.encode([entry.kind, subject, entry.data]).encode()
     return b"%s %08x\n" % (body, crc32(body))
 
 
