@@ -6,9 +6,15 @@ the interface is then what should grow.
 
 ``sweep`` tries out combinations of parameters; ``zipped``, ``randomPoints``, ``latinHypercube`` and ``sobol`` make
 lists of combinations for it. They need libraries that come with ``pip install 'job_stream[sweep]'``.
+
+``build`` makes files again only where something has changed.
 """
 
+from .build import Fingerprint, JobList
+from .build.building import Build, build
 from .sweep.samplers import latinHypercube, randomPoints, sobol, zipped
 from .sweep.sweeping import Sweep, sweep
 
-__all__ = ["Sweep", "latinHypercube", "randomPoints", "sobol", "sweep", "zipped"]
+__all__ = [
+    "Build", "Fingerprint", "JobList", "Sweep", "build", "latinHypercube", "randomPoints", "sobol", "sweep", "zipped",
+]  # fmt: skip

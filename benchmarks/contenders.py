@@ -101,12 +101,12 @@ def reference(tool: str, work: float, run: Callable[[], Answer], check: Check[An
     return Contender(tool, work, lambda: clock(run, check))
 
 
-def run_python(*arguments: str) -> str:
-    """The standard output of a fresh interpreter that finds this checkout."""
+def run_python(*arguments: str, **variables: str) -> str:
+    """The standard output of a fresh interpreter that finds this checkout, with these environment variables."""
     path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
     done = subprocess.run(
         [sys.executable, *arguments],
-        env={**os.environ, "PYTHONPATH": path},
+        env={**os.environ, "PYTHONPATH": path, **variables},
         capture_output=True,
         text=True,
         check=False,

@@ -3,13 +3,17 @@
 Whose fault it is shows in the class: ``PlanError`` is a mistake in how a stream was written, ``StageError`` and its
 children are failures of user code while the stream ran, ``WorldError`` is trouble with MPI or its launcher,
 ``LimitError`` is a limit of the system that the run has met, ``EngineError`` is a mistake of job_stream itself.
+``BuildError`` and its children are about builds (``job_stream.baked.build``).
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 __all__ = [
-    "CheckpointError", "EngineError", "JobStreamError", "LaneDied", "LimitError", "PayloadError", "PlanError",
-    "ProgramError", "StageError", "StageTimeout", "WorldError",
+    "BuildError", "CheckpointError", "CycleError", "EngineError", "GraphError", "JobContractError", "JobDied",
+    "JobStreamError", "JobTimeout", "LaneDied", "LimitError", "PayloadError", "PlanError", "ProgramError", "StageError",
+    "StageTimeout", "WorldError",
 ]  # fmt: skip
 
 
@@ -89,3 +93,53 @@ class LaneDied(StageError):
 
 class StageTimeout(StageError):
     """A call took longer than its ``timeout``."""
+
+
+class BuildError(JobStreamError):
+    """A build is put together wrongly, or cannot be run where it is; names the job, the place and the way out."""
+
+
+class CycleError(BuildError):
+    """Jobs need each other in a circle; all of them are named, in order."""
+
+
+class JobContractError(BuildError):
+    """A job has not done what it was declared to do: files are missing or empty, or it has changed other jobs."""
+
+
+class JobDied(BuildError):
+    """The process of a job has ended without a word.
+
+    Args:
+        text: what happened, in words.
+        exitCode: of its process; None: a signal has ended it.
+        signal: the name of that signal, such as 'SIGKILL'; None: it has ended by itself.
+    """
+
+    def __init__(self, text: str, exitCode: int | None = None, signal: str | None = None) -> None:
+        super().__init__(text, exitCode, signal)
+        self.exitCode = exitCode
+        self.signal = signal
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
+class JobTimeout(BuildError):
+    """A job took longer than its ``timeout``, so it was ended, with all that it had started."""
+
+
+class GraphError(BuildError):
+    """Jobs of a build have failed; the text says which, why they ran, and where their logs are.
+
+    Args:
+        text: all of that.
+        failures: the exception of each job that failed, by its id.
+    """
+
+    def __init__(self, text: str, failures: Mapping[str, BaseException]) -> None:
+        super().__init__(text, failures)
+        self.failures = dict(failures)
+
+    def __str__(self) -> str:
+        return str(self.args[0])

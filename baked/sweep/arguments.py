@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
-from difflib import get_close_matches
 from importlib.util import find_spec
 from numbers import Integral, Real
 from pathlib import Path
@@ -35,6 +34,8 @@ def is_number(value: Any) -> bool:
 
 def hint(name: str, known: Iterable[str]) -> str:
     """Names what may be meant by an unknown name."""
+    from difflib import get_close_matches
+
     near = get_close_matches(name, list(known), 1, 0.4)
     return f"; did you mean {near[0]!r}?" if near else ""
 

@@ -6,7 +6,6 @@ from the run, and no thread is there when workers are forked. It ends when it is
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import select
 import signal
@@ -64,12 +63,14 @@ class Display:
         self._told: int | None = None
 
     def open(self) -> None:
+        from multiprocessing import get_context
+
         sys.stderr.flush()
         asked, self._told = os.pipe()
         live = sys.stderr.isatty() and find_spec("rich") is not None
         show = _show_live if live else _show_lines
         arguments = (show, self._board, asked, self._told)
-        self._process = multiprocessing.get_context("fork").Process(target=_run, args=arguments, daemon=True)
+        self._process = get_context("fork").Process(target=_run, args=arguments, daemon=True)
         self._process.start()
         os.close(asked)
 

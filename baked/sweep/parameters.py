@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Collection, Mapping
 from typing import Any
 
@@ -68,7 +67,9 @@ def check_keywords(names: Collection[str], own: Collection[str]) -> None:
     Raises:
         PlanError: it does not; says what may be meant.
     """
-    known = list(inspect.signature(Work).parameters)
+    from inspect import signature
+
+    known = list(signature(Work).parameters)
     known.remove("initialWork")
     for name in names:
         if name not in known:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from ast import parse, unparse
 from functools import partial
-from inspect import getsource
-from textwrap import dedent
 from typing import Any
 
 __all__ = ["source_of"]
@@ -16,6 +14,9 @@ def source_of(function: Any) -> str:
 
     Not its compiled code, which another version of Python makes differently.
     """
+    from inspect import getsource
+    from textwrap import dedent
+
     while isinstance(function, partial):
         function = function.func
     if getattr(getattr(function, "__code__", None), "co_filename", "") == "<string>":

@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from functools import wraps
 from pathlib import Path
-from textwrap import dedent
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, overload
 
 from job_stream import Multiple, Work, getRank
@@ -132,6 +131,8 @@ class _Report:
         self._plot = None if plot is None else Plot(plot, combinations)
 
     def make(self, rows: Sequence[Row]) -> DataFrame:
+        from textwrap import dedent
+
         table = table_of(self._combinations, rows)
         print(dedent(table.reset_index().to_string(index=False)))
         if self._output is not None:

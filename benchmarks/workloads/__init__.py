@@ -3,6 +3,7 @@
 from benchmarks.harness import Workload
 from benchmarks.workloads import (
     arrays,
+    builds,
     checkpoints,
     frames,
     futures,
@@ -35,6 +36,7 @@ ALL: tuple[Workload, ...] = (
     checkpoints.CHECKPOINTS,
     checkpoints.OPEN_WORK,
     futures.FUTURES,
+    builds.BUILDS,
     *ranks.RANK_WORKLOADS,
     lanes.MANY_LANES,
     simulated.SIMULATED,

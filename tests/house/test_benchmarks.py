@@ -21,13 +21,14 @@ sys.path.insert(0, str(REPOSITORY))
 
 from benchmarks.__main__ import main, make_parser
 from benchmarks.budgets import Better, Budget, Verdict
+from benchmarks.builds.chains import LENGTH, expected
 from benchmarks.contenders import WrongAnswer, clock, expect
 from benchmarks.harness import SUBJECT, Case, Contender, Outcome, Pace, Race, Settings, Size, Workload, run_race
 from benchmarks.metrics import cost, efficiency, rate
 from benchmarks.peers import Peer, find_peers
 from benchmarks.ranks import launch
 from benchmarks.report import make_lines, render_number, render_table, to_json
-from benchmarks.workloads import ALL, arrays, ranks
+from benchmarks.workloads import ALL, arrays, builds, ranks
 
 SPEED = rate("speed", "items/s")
 THREE_TIMES = Settings(repeat=3)
@@ -382,6 +383,33 @@ def test_nothing_is_left_of_a_launch_that_is_interrupted(tmp_path: Path) -> None
     finally:
         signal.signal(signal.SIGUSR1, before)
     assert not living(int(note.read_text()))
+
+
+# --- builds -----------------------------------------------------------------------------------------------------------
+
+
+def test_builds_are_right_whatever_has_changed() -> None:
+    told = {race.case.name: run_race(race, SMOKE, lambda text: None) for race in builds.build(SMOKE, [])}
+    jobs = f"{2 * LENGTH} jobs"
+    assert list(told) == [
+        *(f"{change.name}, {jobs}" for change in builds.CHANGES), f"{builds.NEW.name}, {jobs}, {builds.PLAIN}",
+    ]  # fmt: skip
+    scores = {(name, tool): score for name, outcome in told.items() for tool, score in outcome.scores.items()}
+    assert {key: score.record.error for key, score in scores.items() if score.record.error} == {}
+    assert {tool for _, tool in scores} >= {SUBJECT, builds.PLAIN}
+
+
+def test_a_build_that_does_not_notice_an_edit_is_wrong(tmp_path: Path) -> None:
+    def make_once(folder: Path, count: int) -> None:
+        for chain, text in enumerate(expected(folder, count)):
+            end = folder / "made" / f"{chain}_{LENGTH - 1}.txt"
+            end.write_text(text if not end.exists() else end.read_text(encoding="utf-8"), encoding="utf-8")
+
+    project = builds.Project(tmp_path, 2, make_once)
+    changes = {change.name: change for change in builds.CHANGES}
+    assert builds.measure(project, changes["one touched"]) > 0
+    with pytest.raises(WrongAnswer):
+        builds.measure(project, changes["one edited"])
 
 
 # --- the command line and the parts it finds --------------------------------------------------------------------------

@@ -1,5 +1,6 @@
 """Every example runs as a user would run it, and prints what its docstring says."""
 
+import base64
 import math
 import os
 import signal
@@ -140,6 +141,35 @@ def test_sweep_sklearn(tmp_path: Path) -> None:
     assert len(printed) == 1 + 12 + 1
     assert printed[-1].startswith("the best: C = ")
     assert plot.read_bytes().startswith(b"\x89PNG")
+
+
+def parts_in(page: Path) -> list[str]:
+    """The text of a page and of its pictures, cut at the pictures' contents; each of these has to be a PNG."""
+    texts = page.read_text(encoding="utf-8").split('src="data:image/png;base64,')
+    pictures = [base64.b64decode(text.partition('"')[0]) for text in texts[1:]]
+    assert all(picture.startswith(b"\x89PNG") for picture in pictures)
+    return texts
+
+
+def test_build_report_makes_a_page_of_all_tables_and_then_has_nothing_to_do(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib", reason="matplotlib is not installed")
+    page = tmp_path / "report.html"
+    assert run_example("build_report.py", tmp_path) == []
+    assert len(parts_in(page)) == 1 + 4
+    assert page.read_text(encoding="utf-8").count("11 points, means 9.00 and 7.50, line y = 3.00 + 0.50 x") == 4
+    made = {path: path.stat() for path in tmp_path.rglob("*") if path.is_file() and ".build" not in path.parts}
+    assert run_example("build_report.py", tmp_path) == []
+    assert {path: path.stat().st_mtime_ns for path in made} == {path: of.st_mtime_ns for path, of in made.items()}
+
+
+def test_build_report_makes_the_branch_of_a_new_table_only(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib", reason="matplotlib is not installed")
+    run_example("build_report.py", tmp_path)
+    (tmp_path / "raw" / "more.csv").write_text("x,y\n1,2\n3,4\n", encoding="utf-8")
+    before = (tmp_path / "plots" / "anscombe1.png").stat()
+    run_example("build_report.py", tmp_path)
+    assert "<b>more</b>: 2 points, means 2.00 and 3.00, line y = 1.00 + 1.00 x" in parts_in(tmp_path / "report.html")[5]
+    assert (tmp_path / "plots" / "anscombe1.png").stat().st_mtime_ns == before.st_mtime_ns
 
 
 def stop_when_there_is(file: Path, command: list[str]) -> int:
