@@ -112,35 +112,36 @@ class Bookkeeping(Preparation):
         states = {path: state for path, state in zip(job.outputs.paths, outcome.states, strict=True) if state}
         for path, state in states.items():
             self.assessor.states.note(self.build.absolute(path), state)
-        for load, text in outcome.explicit.items():
-            self._note_explicit(job, load, text)
-        self._record_loads(job, outcome)
+        self._note_values(job, outcome)
         self.conductor.ended(job.id, {path: state.digest for path, state in states.items()})
         self._record(job, states)
         self._warn_of_changes(job)
 
     def _succeed_in_loading(self, job: BuildJob, outcome: JobOutcome) -> None:
         """A value was computed to learn what it says of itself."""
-        self._record_loads(job, outcome)
+        self._note_values(job, outcome)
         made_of = self.assessor.made_of(job, self.conductor.nodes[job.id].needs_before)
         text = outcome.explicit.get(job.id)
         self._loads_recorded.add(job.id)
         self._write(job, {}, made_of, text)
         self.conductor.ended(job.id, {job.id: made_of if text is None else fingerprint_of(text)})
 
-    def _note_explicit(self, job: BuildJob, load: str, text: str) -> None:
-        """A value has said its own fingerprint, which is what its users are to have on record."""
-        before = self.conductor.nodes[job.id].needs_before
-        if load in before:
-            before[load] = fingerprint_of(text)
+    def _note_values(self, job: BuildJob, outcome: JobOutcome) -> None:
+        """Records the values that a job was given, and has its own record tell what they said of themselves.
 
-    def _record_loads(self, job: BuildJob, outcome: JobOutcome) -> None:
-        for load in self.conductor.loads_of(self.conductor.nodes[job.id]):
+        What a value says may be known only now, and then others that are made of it have other fingerprints, too.
+        """
+        prints: dict[str, str] = {}
+        node = self.conductor.nodes[job.id]
+        for load in self.conductor.loads_of(node):
+            needs = self.conductor.nodes[load].needs_before
+            needs.update({need: prints[need] for need in needs if need in prints})
+            made_of, text = self.assessor.made_of(self.build.jobs[load], needs), outcome.explicit.get(load)
+            prints[load] = made_of if text is None else fingerprint_of(text)
             if load not in self._loads_recorded:
                 self._loads_recorded.add(load)
-                needs = self.conductor.nodes[load].needs_before
-                made_of = self.assessor.made_of(self.build.jobs[load], needs)
-                self._write(self.build.jobs[load], {}, made_of, outcome.explicit.get(load))
+                self._write(self.build.jobs[load], {}, made_of, text)
+        node.needs_before.update({load: value for load, value in prints.items() if load in node.needs_before})
 
     def _record(self, job: BuildJob, states: Mapping[str, Any]) -> None:
         self._write(job, states)

@@ -384,6 +384,7 @@ class Conductor:
         stack = [node]
         while stack:
             at = stack.pop()
+            at.has_passed = False  # it may have been made and removed before
             for need in self._material_of(at):
                 if need.status in _BAD:
                     self._block(at)

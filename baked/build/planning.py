@@ -131,11 +131,22 @@ def _first_guess(node: Node, guesses: Mapping[str, _Guess], judge: Judge) -> _Gu
     if node.role == "load":
         return _guess_of_load(node, needs, changing, judge)
     verdict = judge.verdict(node.id, needs)
-    if verdict.reasons and not (node.is_lazy and not node.leads_to_lasting):
+    if _is_certain(verdict.reasons, node, guesses) and (node.leads_to_lasting or not node.is_lazy):
         return _Guess("make", verdict.reasons, judge.recorded(node.id))
     if changing:
         return _Guess("maybe", [f"if {_source_of(changing[0], guesses)} comes out different"], judge.recorded(node.id))
     return _Guess("keep", [], judge.recorded(node.id))
+
+
+def _is_certain(reasons: Iterable[str], node: Node, guesses: Mapping[str, _Guess]) -> bool:
+    """Whether one of the reasons stays whatever comes of the needs that may change: these may come out as on record."""
+    open_needs: set[str] = set()
+    for need, path in node.needs:
+        if guesses[need.id].is_changing:
+            open_needs |= {need.id, path or need.id, *(guesses[need.id].fingerprints or ())}
+    return any(
+        reason.removeprefix("changed: ").removeprefix("need gone: ") not in open_needs for reason in reasons
+    )
 
 
 def _guess_of_load(node: Node, needs: Mapping[str, str], changing: list[str], judge: Judge) -> _Guess:
