@@ -48,7 +48,7 @@ def _hash(text: str) -> str:
 
 
 def _legend(picture: BuildPicture) -> str:
-    counts = {state: 0 for state in COLOURS}
+    counts = dict.fromkeys(COLOURS, 0)
     for job in picture.jobs.values():
         if job.kind != "source":
             counts[job.state] += 1

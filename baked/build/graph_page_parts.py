@@ -31,7 +31,8 @@ h2{font-size:15px;margin:4px 0 8px;overflow-wrap:anywhere}h3{font-size:13px;marg
 p{margin:0;white-space:pre-wrap;overflow-wrap:anywhere}
 pre{margin:0;padding:8px;background:var(--code);border-radius:6px;overflow:auto;max-height:45vh;font-size:12px}
 aside ul{margin:0;padding:0;list-style:none}
-aside li button{min-height:0;border:0;padding:2px 0;text-align:left;background:none;color:#1668c4;overflow-wrap:anywhere}
+aside li button{min-height:0;border:0;padding:2px 0;text-align:left;background:none;color:#1668c4;
+overflow-wrap:anywhere}
 @media (max-width:700px){aside{position:absolute;left:0;right:0;bottom:0;width:100%;max-height:60%;
 border-left:0;border-top:1px solid var(--line)}}
 @media (prefers-color-scheme:dark){:root{--back:#15191d;--bar:#1e2429;--text:#e8ecef;--line:#3a434b;--code:#1e2429}

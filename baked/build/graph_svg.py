@@ -79,8 +79,9 @@ def _edges(picture: BuildPicture, spots: Mapping[str, Spot]) -> Iterator[str]:
             begin = spots[need]
             x = begin.x + WIDTH
             bend = max(30.0, (end.x - x) / 2)
-            yield (f'<path class="edge" data-a="{numbers[need]}" data-b="{numbers[job.id]}" d="M{x:.0f} {begin.y:.0f}C'
-                   f'{x + bend:.0f} {begin.y:.0f} {end.x - bend:.0f} {end.y:.0f} {end.x:.0f} {end.y:.0f}"/>')  # fmt: skip
+            way = (f"M{x:.0f} {begin.y:.0f}C{x + bend:.0f} {begin.y:.0f} {end.x - bend:.0f} {end.y:.0f} "
+                   f"{end.x:.0f} {end.y:.0f}")  # fmt: skip
+            yield f'<path class="edge" data-a="{numbers[need]}" data-b="{numbers[job.id]}" d="{way}"/>'
 
 
 def _jobs(picture: BuildPicture, spots: Mapping[str, Spot]) -> Iterator[str]:
