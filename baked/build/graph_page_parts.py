@@ -77,11 +77,14 @@ function zoomMiddle(factor) {
   zoom(factor, box.width / 2, box.height / 2);
 }
 
+const isNarrow = () => getComputedStyle(panel).position === "absolute";
+
 function centre(number) {
-  const box = room(), spot = groups[number].transform.baseVal[0].matrix;
+  const box = room(), hidden = isNarrow() && !panel.hidden ? panel.offsetHeight : 0;
+  const spot = groups[number].transform.baseVal[0].matrix;
   at.k = Math.max(at.k, 0.8);
   at.x = box.width / 2 - at.k * (spot.e + 90);
-  at.y = box.height / 2 - at.k * spot.f;
+  at.y = (box.height - hidden) / 2 - at.k * spot.f;
   show();
 }
 
@@ -187,6 +190,7 @@ svg.onclick = event => {
   if (moved > 5) return;
   const group = event.target.closest(".job");
   pick(group ? Number(group.dataset.n) : null);
+  if (group && isNarrow()) centre(Number(group.dataset.n));  // the panel lies above it
 };
 window.addEventListener("keydown", event => { if (event.key === "Escape") pick(null); });
 byId("close").onclick = () => pick(null);

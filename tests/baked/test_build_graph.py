@@ -205,4 +205,7 @@ def test_the_page_fits_a_telephone(folder, tmp_path):
         browser.click(".job.failed")
         assert browser.js("document.documentElement.scrollWidth") <= 390
         assert "never made" in browser.js("document.getElementById('panel').innerText")
+        picked, panel = (browser.js(f"document.querySelector('{name}').getBoundingClientRect().{side}")
+                         for name, side in ((".picked", "bottom"), ("#panel", "top")))  # fmt: skip
+        assert picked < panel
         assert browser.complaints == []
