@@ -95,6 +95,18 @@ def test_a_folder_without_a_history_is_named(folder):
         call("status")
 
 
+def test_the_graph_is_written_down_only_where_it_has_changed(folder):
+    def written():
+        return Path(".build/history.jsonl").read_text().count('\n["graph"')
+
+    ran()
+    once = written()
+    ran()
+    assert written() == once == 1
+    ran(more=False)
+    assert written() == 2
+
+
 def test_looking_leaves_the_history_as_it_is(folder):
     ran()
     path = Path(".build/history.jsonl")
