@@ -16,6 +16,7 @@ from job_stream.errors import BuildError, GraphError, JobStreamError
 
 from .explaining import why_of
 from .folder_lock import FolderLock
+from .graph_record import note_graph
 from .interrupts import Interrupts, signals_ignored
 from .job import BuildJob, JobFile
 from .joblogs import remove_scratch
@@ -255,6 +256,8 @@ class Build(ProgramDecorators):
             run.asked = {*self._ids(again, "again="), *self._invalid}
             run.prepare(Selection(self, None if only is None else self._ids(only, "only=")))
             run.start()
+            if self.records.graph is None:
+                note_graph(self)
         except BaseException as error:
             if _rank_count() == 1:
                 raise
@@ -276,6 +279,7 @@ class Build(ProgramDecorators):
 
     def _concluded(self, run: BuildRun, is_killed: bool, begin: float) -> BuildReport:
         run.close(is_killed)
+        note_graph(self)
         if not run.failures and not run.conductor.is_stopping:
             self._finish(run)
         remove_scratch(os.path.join(self.folder_text, "logs"))
@@ -354,6 +358,21 @@ class Build(ProgramDecorators):
             return look(run)
         finally:
             self._release()
+
+    def graph(self, path: str | os.PathLike[str]) -> Path:
+        """Draws the graph of jobs, with what is known of each from the last run.
+
+        Args:
+            path: of the file to write; its suffix says what: '.dot', '.json', '.svg', or '.html' for a page to look
+                around in, which needs nothing else.
+
+        Raises:
+            BuildError: the suffix is another one, or the file cannot be written.
+        """
+        self.check_usable()
+        from .graph_files import picture_of, write_graph  # few runs draw anything
+
+        return write_graph(path, lambda: picture_of(self))
 
     def accept(self, ids: Any) -> None:
         """Takes existing files as made by the present code, from what its needs are now.

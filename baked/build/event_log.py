@@ -22,7 +22,7 @@ from zlib import crc32
 
 from job_stream.errors import BuildError
 
-__all__ = ["Event", "EventLog"]
+__all__ = ["Event", "EventLog", "read_events"]
 
 FORMAT = 1
 SYNC_S = 1.0
@@ -164,6 +164,24 @@ class EventLog:
             self.sync()
             os.close(self._fd)
             self._fd = -1
+
+
+def read_events(path: str, warn: Callable[[str], None]) -> list[Event]:
+    """What is in a log, which is left as it is: somebody may be writing it.
+
+    Raises:
+        BuildError: there is none, or it cannot be read.
+    """
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        with open(fd, "rb") as file:
+            text = file.read() if stat.S_ISREG(os.fstat(fd).st_mode) else b""
+    except OSError as error:
+        raise BuildError(f"the history of this build cannot be read: {path}: {error.strerror or error}") from error
+    if not text:
+        raise BuildError(f"{path} is no history of a build")
+    with _no_garbage_collected():
+        return _read(path, text, warn)[0]
 
 
 def _opened(path: str) -> int:

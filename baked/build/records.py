@@ -1,7 +1,8 @@
 """What is on record of jobs, from earlier runs and from this one: the last successes, and the files that they made.
 
 Of each job its last event counts: 'done' is a record, 'begin' and 'failed' void the one before. Records are read from
-the log as they are asked for. Which code a job had is a hash; what the hash stands for is in the log once.
+the log as they are asked for. Which code a job had is a hash; what the hash stands for is in the log once. Failures and
+the graph as it was declared last stay there for those who look at a build without its script.
 """
 
 from __future__ import annotations
@@ -16,9 +17,10 @@ from .code import CodePart, CodePrint
 from .event_log import Event, EventLog
 from .file_state import FileState
 
-__all__ = ["JobRecord", "Records"]
+__all__ = ["GRAPH", "NAME", "JobRecord", "Records"]
 
 NAME = "history.jsonl"
+GRAPH = "graph"
 
 
 class JobRecord(NamedTuple):
@@ -100,6 +102,8 @@ class Records:
         self._before: dict[str, JobRecord] = {}
         self._codes: dict[str, list[list[str]]] = {}
         self._made: dict[str, None] = {}
+        self._failures: dict[str, Any] = {}
+        self._graph: dict[str, Any] | None = None
         for entry in self._log.events if self._log is not None else ():
             self._take(entry)
 
@@ -110,6 +114,9 @@ class Records:
             self._made.update(dict.fromkeys(data["outputs"]))
         elif kind in {"begin", "failed"} and subject is not None:
             self._void(subject)
+            self._failures[subject] = data
+        elif kind == GRAPH:
+            self._graph = data
         elif kind == "removed" and subject is not None:
             self._made.pop(subject, None)
         elif kind == "code" and subject is not None:
@@ -178,7 +185,18 @@ class Records:
     def failed(self, job_id: str, error: str, reasons: list[str]) -> None:
         """A job has failed, or is to be made anew for another reason."""
         self._void(job_id)
-        self._put("failed", job_id, {"error": error, "reasons": reasons})
+        self._failures[job_id] = data = {"error": error, "reasons": reasons}
+        self._put("failed", job_id, data)
+
+    @property
+    def graph(self) -> dict[str, Any] | None:
+        """The jobs as they were declared last, if that is on record."""
+        return self._graph
+
+    def declared(self, graph: dict[str, Any]) -> None:
+        """These are the jobs now."""
+        self._graph = graph
+        self._put(GRAPH, GRAPH, graph)
 
     def removed(self, path: str) -> None:
         """A file was removed on purpose."""
@@ -203,4 +221,8 @@ class Records:
     def _live(self) -> Iterator[Event]:
         used = {data.get("code") for data in self._data.values()}
         yield from (Event("code", digest, parts) for digest, parts in self._codes.items() if digest in used)
+        if self._graph is not None:
+            yield Event(GRAPH, GRAPH, self._graph)
         yield from (Event("done", job_id, data) for job_id, data in self._data.items())
+        yield from (Event("failed", job_id, data) for job_id, data in self._failures.items()
+                    if data is not None and job_id not in self._data)  # fmt: skip

@@ -6,6 +6,7 @@ import os
 import re
 import sys
 import threading
+from importlib import import_module
 from itertools import chain
 from typing import Any
 
@@ -13,6 +14,7 @@ import click
 
 from .. import __version__
 from ..checkpoints.trust import CheckpointError, open_trusted
+from ..errors import BuildError
 from ..ground.environment import CHECKPOINT
 from . import settings
 from .doctor import checks, examine
@@ -158,6 +160,20 @@ def doctor(options: Options) -> int:
         findings.append(check(machine))
         click.echo(findings[-1])
     return int(any(finding.remedy for finding in findings))
+
+
+@commands.command("build", add_help_option=False,
+                  context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})  # fmt: skip
+@click.argument("words", nargs=-1, type=click.UNPROCESSED)
+@click.pass_obj
+def look_at_build(options: Options, words: tuple[str, ...]) -> Any:
+    """Look at a build, and tidy up, without its script."""
+    _refuse_options("build", options)
+    recipe = import_module("job_stream.baked.build.build_commands")  # no other command needs it
+    try:
+        return recipe.build_commands.main([*words], "job_stream build", standalone_mode=False)
+    except BuildError as error:
+        raise LauncherError(str(error)) from None
 
 
 @commands.command("git-results-progress")
