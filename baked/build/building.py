@@ -16,7 +16,7 @@ from job_stream.errors import BuildError, GraphError, JobStreamError
 
 from .explaining import why_of
 from .folder_lock import FolderLock
-from .graph_record import note_graph
+from .graph_record import note_graph, undeclared
 from .interrupts import Interrupts, signals_ignored
 from .job import BuildJob, JobFile
 from .joblogs import remove_scratch
@@ -322,6 +322,9 @@ class Build(ProgramDecorators):
         gone = [job for job in self.jobs.values() if job.generated_by is not None]
         for job in gone:
             self.forget(job)
+        for job in gone:
+            if job.generated_by in self.jobs:
+                self.jobs[job.generated_by].state = "new"
         if gone:
             for job in self.jobs.values():
                 job.others = [each for each in job.others if not isinstance(each, (BuildJob, JobFile))
@@ -402,13 +405,23 @@ class Build(ProgramDecorators):
         self._release()
 
     def orphans(self) -> list[str]:
-        """Files that earlier runs made, which are there, and which no job makes any more."""
+        """Files that earlier runs made, which are there, and which no job makes any more.
+
+        Of jobs that a generator is to declare, those count that it declared when it ran last.
+        """
         self.check_usable()
+        made, declared = self._on_record()
+        return sorted(path for path in made if path not in self.makers and path not in declared and self._is_file(path))
+
+    def _on_record(self) -> tuple[list[str], dict[str, bool]]:
+        """What may be orphans; and the files of jobs that generators are to declare: whether they are temporary."""
         try:
-            made = self.records.made_files()
+            entries = undeclared(self).values()
+            declared = {path: path in entry.get("temp", ()) for entry in entries for path in entry.get("files", ())}
+            return self.records.outdated_files(), declared
         finally:
-            self._release()
-        return sorted(path for path in made if path not in self.makers and self._is_file(path))
+            if self._run is None:
+                self._release()
 
     def clean(
         self, orphans: bool = True, temp: bool = False, outputs: bool = False, dryRun: bool = False
@@ -418,7 +431,7 @@ class Build(ProgramDecorators):
         Args:
             orphans: those that no job makes any more.
             temp: those that are temporary, if any are left.
-            outputs: those of all jobs.
+            outputs: those of all jobs, and of those that a generator declared when it ran last.
             dryRun: nothing is removed.
 
         Returns:
@@ -427,8 +440,10 @@ class Build(ProgramDecorators):
         self.check_usable()
         self._check_idle()
         chosen = set(self.orphans() if orphans else [])
-        for path, job in self.makers.items():
-            if (outputs or (temp and path in job.outputs.temporary)) and self._is_file(path):
+        _, files = self._on_record()
+        files.update({path: path in job.outputs.temporary for path, job in self.makers.items()})
+        for path, is_temporary in files.items():
+            if (outputs or (temp and is_temporary)) and self._is_file(path):
                 chosen.add(path)
         chosen -= {job.id for job in self.jobs.values() if job.kind == "source"}
         if chosen and not dryRun and not _is_helper():

@@ -18,17 +18,19 @@ if TYPE_CHECKING:
     from .building import Build
     from .job import BuildJob
 
-__all__ = ["note_graph"]
+__all__ = ["note_graph", "undeclared"]
 
 
 def note_graph(build: Build) -> None:
     """Has the jobs on record as they are declared now."""
     known = build.records.graph or {}
-    kept = _left_alone(build, known.get("jobs", {}))
+    kept = undeclared(build)
     digest = blake2b("\0".join(_signs(build, kept)).encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
-    if digest != known.get("digest"):
-        jobs = {**kept, **{job.id: _entry_of(build, job) for job in list(build.jobs.values())}}
-        with suppress(BuildError):  # the disk is full, which the run has said
+    with suppress(BuildError):  # the disk is full, which the run has said
+        if digest == known.get("digest"):
+            build.records.confirmed()
+        else:
+            jobs = {**kept, **{job.id: _entry_of(build, job) for job in list(build.jobs.values())}}
             build.records.declared({"digest": digest, "jobs": jobs})
 
 
@@ -42,13 +44,24 @@ def _signs(build: Build, kept: dict[str, Any]) -> list[str]:
     return signs
 
 
-def _left_alone(build: Build, before: dict[str, Any]) -> dict[str, Any]:
-    """What a generator declared before that has not come so far this time."""
+def undeclared(build: Build) -> dict[str, Any]:
+    """What is on record of jobs that a generator declared before and, as it has not come so far, has not declared yet.
+
+    A generator that has been declared by another one is among them.
+    """
     undone = {job.id for job in build.jobs.values() if job.kind in GENERATORS and job.state != "made"}
-    if not undone:
-        return {}
-    return {job_id: entry for job_id, entry in before.items()
-            if entry.get("by") in undone and job_id not in build.jobs}  # fmt: skip
+    before = build.records.graph["jobs"] if undone and build.records.graph else {}
+    by_generator: dict[str, list[str]] = {}
+    for job_id, entry in before.items():
+        if "by" in entry and job_id not in build.jobs:
+            by_generator.setdefault(entry["by"], []).append(job_id)
+    found: dict[str, Any] = {}
+    waiting = sorted(undone)
+    while waiting:
+        for job_id in by_generator.pop(waiting.pop(), ()):
+            found[job_id] = before[job_id]
+            waiting.append(job_id)
+    return found
 
 
 def _entry_of(build: Build, job: BuildJob) -> dict[str, Any]:

@@ -97,9 +97,15 @@ def _filled(task: Task, paths: Any, keywords: dict[str, Any]) -> list[str]:
 def _notebook(task: Task, paths: Any, keywords: dict[str, Any]) -> None:
     import nbformat
     from nbclient import NotebookClient
+    from nbclient.exceptions import CellExecutionError
 
     notebook = nbformat.read(task.details["notebook"], as_version=4)
-    NotebookClient(notebook, resources={"metadata": {"path": task.details["root"]}}).execute()
+    client = NotebookClient(notebook, resources={"metadata": {"path": task.details["root"]}})
+    try:
+        client.execute()
+    except CellExecutionError as error:
+        text = f"notebook {task.details['notebook']}: a cell raised {error.ename}: {error.evalue}"
+        raise ProgramError(text) from error
     if task.details["html"] is not None:
         from nbconvert import HTMLExporter
 

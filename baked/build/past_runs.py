@@ -19,7 +19,7 @@ from .event_log import Event, read_events
 from .joblogs import log_path
 from .kinds import INVARIANTS
 from .layered import needs_first
-from .records import GRAPH, NAME
+from .records import CONFIRMED, GRAPH, NAME
 
 __all__ = ["BuildPicture", "JobPicture", "PastRuns", "source_of", "tails_of"]
 
@@ -93,7 +93,7 @@ class PastRuns:
         done: what is on record of the last success of each job, also of one that has begun again since.
         earlier: of the success before that, as far as it is still there.
         failures: what is on record of each failure that no success has followed.
-        made: files that were made and that nobody has removed since.
+        made: files that were made and that nobody has removed since; whether that was after the graph went on record.
 
     Raises:
         BuildError: there is no history there, or it cannot be read.
@@ -105,12 +105,12 @@ class PastRuns:
         self.done: dict[str, dict[str, Any]] = {}
         self.earlier: dict[str, dict[str, Any]] = {}
         self.failures: dict[str, dict[str, Any]] = {}
-        self.made: dict[str, None] = {}
+        self.made: dict[str, bool] = {}
         self.codes: dict[str, list[CodePart]] = {}
         self.last_run: Mapping[str, Any] = {}
         self._last: dict[str, tuple[str, int]] = {}
         self._run_at = -1
-        self._graph: Mapping[str, Any] = {}
+        self._graph: Mapping[str, Any] | None = None
         for number, entry in enumerate(read_events(os.path.join(folder, NAME), self._warn)):
             self._take(number, entry)
 
@@ -123,6 +123,9 @@ class PastRuns:
             self.last_run, self._run_at = data, number
         elif kind == GRAPH:
             self._graph = data["jobs"]
+            self.made = dict.fromkeys(self.made, False)
+        elif kind == CONFIRMED:
+            self.made = dict.fromkeys(self.made, False)
         elif subject is None:
             return
         elif kind == "code":
@@ -139,7 +142,7 @@ class PastRuns:
                 self.earlier[job_id] = self.done[job_id]
             self.done[job_id] = data
             self.failures.pop(job_id, None)
-            self.made.update(dict.fromkeys(data["outputs"]))
+            self.made.update(dict.fromkeys(data["outputs"], True))
         elif kind == "failed":
             self.failures[job_id] = data
 
@@ -157,7 +160,7 @@ class PastRuns:
 
     def _entries(self) -> Iterator[tuple[str, dict[str, Any]]]:
         """What is declared, with what the records alone know; values that are watched are no jobs."""
-        graph = self._graph or dict(self._recorded())
+        graph = dict(self._recorded()) if self._graph is None else self._graph
         for job_id, entry in graph.items():
             if entry.get("kind", "file") not in INVARIANTS - {"source"}:
                 yield job_id, {"kind": "file", **entry}
@@ -218,19 +221,22 @@ class PastRuns:
     def sources(self) -> set[str]:
         """Files that no job makes, so that nobody is to remove them."""
         known = {path for data in self.done.values() for path in data.get("sources", ())}
-        return known | {path for path, entry in self._graph.items() if entry.get("kind") == "source"}
+        return known | {path for path, entry in (self._graph or {}).items() if entry.get("kind") == "source"}
 
     def orphans(self) -> list[str]:
         """Files that were made, which are there, and which no job of the last run makes.
 
+        What was made after the graph went on record was made by jobs of a run that has not ended, or was killed.
+
         Raises:
             BuildError: no run has come so far that it would be known which jobs there are.
         """
-        if not self._graph:
+        if self._graph is None:
             raise BuildError(f"no run of the build in {self.folder} has been so far that its jobs are on record: run "
                              "it once, then what no job makes any more is known")  # fmt: skip
         declared = {path for entry in self._graph.values() for path in entry.get("files", ())}
-        return sorted(path for path in set(self.made) - declared - self.sources() if self.is_file(path))
+        outdated = {path for path, is_fresh in self.made.items() if not is_fresh}
+        return sorted(path for path in outdated - declared - self.sources() if self.is_file(path))
 
 
 def _needs_of(entry: Mapping[str, Any], makers: Mapping[str, str], known: Mapping[str, Any]) -> tuple[str, ...]:

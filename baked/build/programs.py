@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 from collections.abc import Mapping
@@ -68,7 +69,12 @@ class ProgramDecorators(CachingDecorators):
             ipynb: the path of the notebook.
             outputs: the path, or paths, that it makes.
             html: where the notebook is written to with its outputs, if anywhere.
+
+        Raises:
+            BuildError: the file is no notebook.
+            ImportError: a library is missing that comes with ``job_stream[notebook]``.
         """
+        _check_installed("nbformat", "nbclient", "ipykernel", *(["nbconvert"] if html is not None else []))
         source = self.path_id(ipynb, "notebook()")
         made = self._outputs(outputs, "notebook()")
         page = None if html is None else self.path_id(html, "notebook(html=)")
@@ -84,6 +90,13 @@ class ProgramDecorators(CachingDecorators):
 
     def _outputs(self, paths: Any, what: str) -> Outputs:
         return self.path_of(paths, what) if text_of_path(paths) is not None else self.paths_of(paths, what)
+
+
+def _check_installed(*names: str) -> None:
+    missing = [name for name in names if importlib.util.find_spec(name) is None]
+    if missing:
+        text = f"notebook() needs {' and '.join(missing)}: install with  pip install 'job_stream[notebook]'"
+        raise ImportError(text)
 
 
 def _nothing(path: Any = None, **given: Any) -> None:

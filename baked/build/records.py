@@ -14,13 +14,15 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from .code import CodePart, CodePrint
-from .event_log import Event, EventLog
+from .event_log import Event, EventLog, read_events
 from .file_state import FileState
 
-__all__ = ["GRAPH", "NAME", "JobRecord", "Records"]
+__all__ = ["CONFIRMED", "GRAPH", "NAME", "JobRecord", "Records"]
 
 NAME = "history.jsonl"
 GRAPH = "graph"
+CONFIRMED = "graph confirmed"
+"""A run has ended, and the jobs were those that are on record."""
 
 
 class JobRecord(NamedTuple):
@@ -64,6 +66,11 @@ class JobRecord(NamedTuple):
             return False, None
 
 
+def _left_by_others(path: str, warn: Callable[[str], None]) -> list[Event]:
+    is_begun = os.path.exists(path) and os.stat(path).st_size
+    return read_events(path, warn) if is_begun else []
+
+
 _DEFAULTS = JobRecord._field_defaults
 
 
@@ -91,32 +98,35 @@ class Records:
     Args:
         folder: of the build.
         warn: told what is wrong with the log.
-        is_read_only: nothing is made where there is none yet.
+        is_read_only: the log is left as it is, which another build may be writing, and nothing is recorded.
     """
 
     def __init__(self, folder: str, warn: Callable[[str], None], is_read_only: bool = False) -> None:
         path = os.path.join(folder, NAME)
-        self._log = None if is_read_only and not os.path.exists(path) else EventLog(path, warn)
+        self._log = None if is_read_only else EventLog(path, warn)
         self._data: dict[str, dict[str, Any]] = {}
         self._read: dict[str, JobRecord] = {}
         self._before: dict[str, JobRecord] = {}
         self._codes: dict[str, list[list[str]]] = {}
-        self._made: dict[str, None] = {}
+        self._made: dict[str, bool] = {}
         self._failures: dict[str, Any] = {}
         self._graph: dict[str, Any] | None = None
-        for entry in self._log.events if self._log is not None else ():
+        for entry in self._log.events if self._log is not None else _left_by_others(path, warn):
             self._take(entry)
 
     def _take(self, entry: Event) -> None:
         kind, subject, data = entry
         if kind == "done" and subject is not None:
             self._data[subject] = data
-            self._made.update(dict.fromkeys(data["outputs"]))
+            self._made.update(dict.fromkeys(data["outputs"], True))
         elif kind in {"begin", "failed"} and subject is not None:
             self._void(subject)
             self._failures[subject] = data
         elif kind == GRAPH:
             self._graph = data
+            self._made = dict.fromkeys(self._made, False)
+        elif kind == CONFIRMED:
+            self._made = dict.fromkeys(self._made, False)
         elif kind == "removed" and subject is not None:
             self._made.pop(subject, None)
         elif kind == "code" and subject is not None:
@@ -151,9 +161,12 @@ class Records:
             self._before[job_id] = record
             del self._data[job_id], self._read[job_id]
 
-    def made_files(self) -> list[str]:
-        """All files that jobs have made and nobody has removed since, as far as that is on record."""
-        return list(self._made)
+    def outdated_files(self) -> list[str]:
+        """Files that jobs have made and nobody has removed since, but what was made after the graph went on record.
+
+        That was made by jobs which are declared, though perhaps by a generator in a run that was killed.
+        """
+        return [path for path, is_fresh in self._made.items() if not is_fresh]
 
     def parts_of(self, code: str | None) -> list[CodePart]:
         """What a hash of code stands for; empty where that is not on record."""
@@ -179,7 +192,7 @@ class Records:
         """A job has succeeded, or has been found to be as if it had."""
         self._data[job_id] = data = _data_of(record)
         self._read[job_id] = record
-        self._made.update(dict.fromkeys(record.outputs))
+        self._made.update(dict.fromkeys(record.outputs, True))
         self._put("done", job_id, data)
 
     def failed(self, job_id: str, error: str, reasons: list[str]) -> None:
@@ -196,7 +209,14 @@ class Records:
     def declared(self, graph: dict[str, Any]) -> None:
         """These are the jobs now."""
         self._graph = graph
+        self._made = dict.fromkeys(self._made, False)
         self._put(GRAPH, GRAPH, graph)
+
+    def confirmed(self) -> None:
+        """The jobs are as they were declared last."""
+        if any(self._made.values()):
+            self._made = dict.fromkeys(self._made, False)
+            self._put(CONFIRMED, GRAPH)
 
     def removed(self, path: str) -> None:
         """A file was removed on purpose."""
@@ -221,8 +241,10 @@ class Records:
     def _live(self) -> Iterator[Event]:
         used = {data.get("code") for data in self._data.values()}
         yield from (Event("code", digest, parts) for digest, parts in self._codes.items() if digest in used)
+        fresh = {job_id for job_id, data in self._data.items() if any(map(self._made.get, data["outputs"]))}
+        yield from (Event("done", job_id, data) for job_id, data in self._data.items() if job_id not in fresh)
         if self._graph is not None:
             yield Event(GRAPH, GRAPH, self._graph)
-        yield from (Event("done", job_id, data) for job_id, data in self._data.items())
+        yield from (Event("done", job_id, self._data[job_id]) for job_id in fresh)
         yield from (Event("failed", job_id, data) for job_id, data in self._failures.items()
                     if data is not None and job_id not in self._data)  # fmt: skip

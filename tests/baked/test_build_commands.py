@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import signal
+import subprocess
 import sys
 from pathlib import Path
 
@@ -210,6 +212,52 @@ def test_what_a_failed_generator_declared_before_is_no_orphan(folder):
     generating(False)
     generating(True)
     assert call("orphans") == ""
+
+
+def test_what_a_generator_of_a_failed_generator_declared_before_is_no_orphan(folder):
+    for is_bad in (False, True):
+        b = build(quiet=True)
+
+        def inner(b):
+            b.file("generated", lambda path: path.write_text("x"))
+
+        def outer(b, is_bad=is_bad):
+            if is_bad:
+                raise ValueError("no")
+            b.generate("inner", inner)
+
+        b.generate("outer", outer)
+        b.run(raiseErrors=False)
+        assert call("orphans") == ""
+        assert b.orphans() == []
+
+
+def test_what_a_run_has_made_that_was_killed_is_no_orphan(folder):
+    script = '''
+import os, signal
+from job_stream.baked import build
+SCRIPT = os.getpid()
+with build(quiet=True) as b:
+    @b.generate("some")
+    def declare(b):
+        b.file("generated", lambda path: path.write_text("x"))
+        @b.file("last", needs=["generated"])
+        def last(path):
+            os.kill(SCRIPT, signal.SIGKILL)
+'''
+    Path("script.py").write_text(script)
+    assert subprocess.run([sys.executable, "script.py"], timeout=100).returncode == -signal.SIGKILL
+    assert Path("generated").exists()
+    assert call("orphans") == ""
+    b = build(quiet=True)
+    b.generate("some", lambda b: b.file("generated", lambda path: path.write_text("x")))
+    assert b.orphans() == []
+    b.run()
+    assert call("orphans") == ""
+    b = build(quiet=True)
+    assert b.orphans() == ["generated"]
+    b.run()
+    assert lines(call("orphans")) == ["generated"]
 
 
 def test_clean_removes_temporary_files_that_are_left(folder):

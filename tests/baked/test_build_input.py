@@ -235,6 +235,41 @@ def test_orphans_and_clean():
     assert b.run().made == ["a"]
 
 
+def test_what_generators_are_yet_to_declare_is_no_orphan():
+    def declared(has_generator=True):
+        b = build(quiet=True)
+        if has_generator:
+            b.generate("some", lambda b: b.file("generated", write))
+        return b
+
+    b = declared()
+    b.run()
+    assert b.orphans() == []
+    b.plan()
+    assert b.orphans() == []
+    b = declared()
+    assert b.orphans() == []
+    assert b.clean() == []
+    assert b.clean(outputs=True) == ["generated"]
+    b = declared()
+    b.run()
+    b = declared(has_generator=False)
+    assert b.clean() == ["generated"]
+
+
+def test_who_only_looks_leaves_the_history_as_it_is():
+    b = build(quiet=True)
+    b.file("a", write)
+    b.run()
+    history = Path(".build/history.jsonl")
+    torn = history.read_bytes() + b'["done",["a'
+    history.write_bytes(torn)  # another build is at writing this line
+    b.plan()
+    b.why("a")
+    b.orphans()
+    assert history.read_bytes() == torn
+
+
 def test_two_builds_in_one_folder_at_a_time():
     b = build(quiet=True)
     b.generate("generator", lambda inner: build(quiet=True).run())
