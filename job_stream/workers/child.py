@@ -26,17 +26,24 @@ from .worker import Setup, new_worker
 
 __all__ = ["SETTLED", "settle", "work"]
 
-SETTLED = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+_SAVING = (signal.SIGTERM, signal.SIGUSR1)
+SETTLED = (signal.SIGINT, *_SAVING, signal.SIGHUP, signal.SIGUSR2)
 """The signals that ``settle`` sees to; they are blocked where such a process begins."""
 
 _PDEATHSIG = 1
 
 
 def settle(parent: int, survives_sigterm: bool, at_its_death: int = signal.SIGKILL) -> None:
-    """Makes a fresh process a quiet child: Ctrl-C is the script's business, and the death of ``parent`` is ours."""
-    signal.signal(signal.SIGINT, _ignore)
-    signal.signal(signal.SIGTERM, _ignore if survives_sigterm else signal.SIG_DFL)
-    signal.signal(signal.SIGUSR1, _ignore if survives_sigterm else signal.SIG_DFL)
+    """Makes a fresh process a quiet child: Ctrl-C is the script's business, and the death of ``parent`` is ours.
+
+    So is what else the script answers: a terminal or a batch system sends it to all processes, and a handler of the
+    script is not meant to run in each of them.
+    """
+    for number in SETTLED:
+        handler = signal.getsignal(number)
+        is_answered = handler not in (signal.SIG_DFL, signal.SIG_IGN) or (survives_sigterm and number in _SAVING)
+        if is_answered or number == signal.SIGINT:
+            signal.signal(number, _ignore)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, SETTLED)
     prctl()(_PDEATHSIG, at_its_death, 0, 0, 0)
     if os.getppid() != parent:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import itertools
+import os
+import signal
 import threading
+from pathlib import Path
 
 import pytest
 from mpi_support import find_mpirun, is_open_mpi, mpirun
-from support import REPOSITORY, Gate
+from support import REPOSITORY, Gate, wait_until
 
 from job_stream import Work
 from job_stream.errors import JobStreamError
@@ -72,6 +75,40 @@ def test_finish_is_not_called_in_a_run_that_is_cancelled(gate, begun):
     assert w.run() is None
     thread.join()
     assert seen == []
+
+
+def test_a_handler_of_the_script_ends_a_run_though_the_signal_is_sent_to_all_processes(start, tmp_path):
+    script = start("""
+        import os, signal, sys, time
+        from job_stream import Work
+
+        w, seen = Work([1, 2], cpus=2), []
+        begun, go = sys.argv[1:]
+
+        @w.job
+        def wait(x):
+            while not os.path.exists(go):
+                open(f"{begun}.{x}", "w").close()
+                time.sleep(0.01)
+
+        signal.signal(signal.SIGTERM, lambda *_: w.cancel())
+        for number in (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
+            signal.signal(number, lambda number, _: seen.append(number))
+        print(w.run(), len(seen), flush=True)
+    """, tmp_path / "begun", tmp_path / "go")  # fmt: skip
+    both = [tmp_path / "begun.1", tmp_path / "begun.2"]
+    for number in (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
+        for each in both:
+            each.unlink(missing_ok=True)
+        wait_until(lambda: all(map(Path.exists, both)), "the jobs to go on")
+        os.killpg(script.pid, number)
+    for each in both:
+        each.unlink(missing_ok=True)
+    wait_until(lambda: all(map(Path.exists, both)), "the jobs to go on")
+    os.killpg(script.pid, signal.SIGTERM)
+    ended = script.ended()
+    assert (ended.code, ended.out, ended.err) == (0, "None 3\n", "")
+    assert not script.living()
 
 
 def test_a_stream_that_was_cancelled_can_be_run_again():
