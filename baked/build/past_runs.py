@@ -17,7 +17,7 @@ from job_stream.errors import BuildError
 from .code import CodePart
 from .event_log import Event, read_events
 from .joblogs import log_path
-from .kinds import INVARIANTS
+from .kinds import GENERATORS, INVARIANTS
 from .layered import needs_first
 from .records import CONFIRMED, GRAPH, NAME
 
@@ -186,7 +186,8 @@ class PastRuns:
             return "blocked"
         if last != "done":
             return "new"
-        return "made" if number > self._run_at and self.done[job_id].get("reasons") else "kept"
+        has_run = kind in GENERATORS or (number > self._run_at and self.done[job_id].get("reasons"))
+        return "made" if has_run else "kept"
 
     def _job(self, job_id: str, entry: Mapping[str, Any], needs: tuple[str, ...], state: str) -> JobPicture:
         data, failure = self.done.get(job_id, {}), self.failures.get(job_id, {})

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
-from .conductor import Judge, Node
+from .conductor import Judge, Node, Status
 
 __all__ = ["BuildPlan", "PlanEntry", "plan_of"]
 
@@ -33,7 +33,7 @@ class BuildPlan(NamedTuple):
 
     Attributes:
         entries: (id, verb, reasons) of each job, in the order of their declaration; the verbs are 'make', 'maybe',
-            'load', 'remove' and 'keep'.
+            'load', 'run' (a generator, as in each run), 'remove' and 'keep'.
     """
 
     entries: list[PlanEntry]
@@ -54,8 +54,11 @@ class BuildPlan(NamedTuple):
     @property
     def summary(self) -> str:
         """The counts, in one line."""
-        counts = {verb: len(self.ids(verb)) for verb in ("make", "maybe", "load", "remove", "keep")}
-        words = {"make": "to make", "maybe": "maybe", "load": "to load", "remove": "to remove", "keep": "up to date"}
+        counts = {verb: len(self.ids(verb)) for verb in ("make", "maybe", "load", "run", "remove", "keep")}
+        words = {
+            "make": "to make", "maybe": "maybe", "load": "to load", "run": "to run", "remove": "to remove",
+            "keep": "up to date",
+        }  # fmt: skip
         shown = [f"{count} {words[verb]}" for verb, count in counts.items() if count or verb in {"make", "keep"}]
         return f"build: {', '.join(shown)}"
 
@@ -126,7 +129,8 @@ def _first_guess(node: Node, guesses: Mapping[str, _Guess], judge: Judge) -> _Gu
         return _Guess("keep", [], node.fingerprints)
     node.needs_planned = needs = _known(node, guesses)
     if node.role == "generate":
-        return _Guess("keep", ["runs in each run; what it declares is not known before"], {})
+        is_to_run = node.status in {Status.WAITING, Status.WANTED}
+        return _Guess("run" if is_to_run else "keep", ["what it declares is known only then"], {})
     changing = [need.id for need, _ in node.needs if guesses[need.id].is_changing]
     if node.role == "load":
         return _guess_of_load(node, needs, changing, judge)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import ast
 import os
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
@@ -194,6 +195,11 @@ class Records:
         self._read[job_id] = record
         self._made.update(dict.fromkeys(record.outputs, True))
         self._put("done", job_id, data)
+
+    def generated(self, job_id: str) -> None:
+        """A generator has succeeded, which is noted if that is not on record: it runs in each run."""
+        if job_id not in self._data:
+            self.done(job_id, JobRecord(needs={}, outputs={}, code=None, params={}, ended=time.time()))
 
     def failed(self, job_id: str, error: str, reasons: list[str]) -> None:
         """A job has failed, or is to be made anew for another reason."""

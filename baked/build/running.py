@@ -216,6 +216,7 @@ class BuildRun(Bookkeeping):
             self._fail(job, mishap_of(error).exception() if not isinstance(error, BuildError) else error)
             return
         job.seconds = time.time() - begin
+        self.build.records.generated(job.id)
         self.generated.update(dict.fromkeys(each.id for each in added))
         self.conductor.generated(job.id, [self.node_of(each) for each in added], edges)
         for each in added:

@@ -210,8 +210,12 @@ def test_what_a_failed_generator_declared_before_is_no_orphan(folder):
         b.run(raiseErrors=False)
 
     generating(False)
+    assert "made 2" in call("status")
     generating(True)
     assert call("orphans") == ""
+    assert "failed 1" in call("status")
+    generating(False)
+    assert "made 1, kept 1" in call("status")
 
 
 def test_what_a_generator_of_a_failed_generator_declared_before_is_no_orphan(folder):

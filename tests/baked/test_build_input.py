@@ -245,7 +245,9 @@ def test_what_generators_are_yet_to_declare_is_no_orphan():
     b = declared()
     b.run()
     assert b.orphans() == []
-    b.plan()
+    plan = b.plan()
+    assert (plan.ids("run"), bool(plan)) == (["some"], True)
+    assert "1 to run, 0 up to date" in str(plan)
     assert b.orphans() == []
     b = declared()
     assert b.orphans() == []
