@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from .awaiting import AsyncResults
     from .checkpoints.saver import Saver
     from .keywords import WorkKeywords
+    from .runtime.shutdown import Mailbox
     from .values import Args
 
 __all__ = ["aimap", "imap", "map"]
@@ -164,9 +165,9 @@ class _Map(Work):
         order.check()
 
     def _run_in_parallel(self, plan: Plan, source: InitialWork, handle: Callable[[list[Any]], None], drop: bool,
-                       saver: Saver | None = None) -> None:  # fmt: skip
+                         mailbox: Mailbox, saver: Saver | None = None) -> None:  # fmt: skip
         order = _Order(handle)
-        self._run_taking(order.take, plan, source, drop, saver)
+        self._run_taking(order.take, plan, source, drop, mailbox, saver)
         order.check()
 
 

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from .checkpoints.saver import Handle, Saver
     from .keywords import FrameKeywords, JobKeywords, MainKeywords, OnError, StageKeywords, StoreKeywords
     from .runtime.runtime import Runtime
+    from .runtime.shutdown import Mailbox
 
 __all__ = ["Work"]
 
@@ -126,6 +127,8 @@ class Work:
             kind = type(initialWork).__name__
             raise PlanError(f"initialWork must be iterable, not {kind}: {shorten(initialWork, 80)}")
         self._checkpoint = Checkpointing(checkpointFile, checkpointInterval, timeLimit)
+        if self._checkpoint.path is not None:
+            _stand_by()
         self.failures: list[Failure] = []
         self._initial_work = initialWork
         policy = policy_of("Work", Policy(), onError, retries, timeout, deaths)
@@ -374,29 +377,31 @@ class Work:
                 yield []
                 self._run_elsewhere(plan, False)
                 return
-            saver = self._checkpoint.saver(plan, ResultsUse.HANDLED)
-            if saver is None:
-                source = InitialWork([*handlers.initial_parts(), self._fresh_work()])
-                yield from self._iterated_here(plan, source, buffer)
-            else:
-                yield from self._iterated_saved(plan, handlers, buffer, saver)
+            with _mailbox() as mailbox:
+                saver = self._checkpoint.saver(plan, ResultsUse.HANDLED, mailbox.post, mailbox.wake.set)
+                if saver is None:
+                    source = InitialWork([*handlers.initial_parts(), self._fresh_work()])
+                    yield from self._iterated_here(plan, source, buffer, mailbox)
+                else:
+                    yield from self._iterated_saved(plan, handlers, buffer, mailbox, saver)
 
-    def _iterated_saved(self, plan: Plan, handlers: Handlers, buffer: int, saver: Saver) -> Iterator[list[Any]]:
+    def _iterated_saved(self, plan: Plan, handlers: Handlers, buffer: int, mailbox: Mailbox,
+                        saver: Saver) -> Iterator[list[Any]]:  # fmt: skip
         """With checkpoints, from the one that is there if there is one."""
         saver.stop_if_ended()
         with closing(saver):
             source = self._begun_saved(handlers, saver)
             with saver.signals():
-                yield from self._iterated_here(plan, source, buffer, saver)
+                yield from self._iterated_here(plan, source, buffer, mailbox, saver)
                 saver.stop_if_asked()
                 saver.finish()
 
-    def _iterated_here(self, plan: Plan, source: InitialWork, buffer: int,
+    def _iterated_here(self, plan: Plan, source: InitialWork, buffer: int, mailbox: Mailbox,
                        saver: Saver | None = None) -> Iterator[list[Any]]:  # fmt: skip
         from .runtime.runtime import Runtime
 
         runtime = Runtime(plan, source, self.failures, self._cpus, self._seed, False, saver, joining=self._joining,
-                          buffer=buffer)  # fmt: skip
+                          buffer=buffer, mailbox=mailbox)  # fmt: skip
         self._runtime = runtime
         with closing(runtime.iterate()) as steps:
             try:
@@ -425,25 +430,26 @@ class Work:
             return self._run_elsewhere(plan, drop) if is_elsewhere() else self._run_here(plan, handlers, drop)
 
     def _run_here(self, plan: Plan, handlers: Handlers, drop: bool) -> Any:
-        saver = self._checkpoint.saver(plan, handlers.fate(drop))
-        if saver is not None:
-            return self._run_saved(plan, handlers, drop, saver)
-        source = InitialWork([*handlers.initial_parts(), self._fresh_work()])
-        self._run_in_parallel(plan, source, handlers.taker(), drop)
-        return self._outcome(handlers)
+        with _mailbox() as mailbox:
+            saver = self._checkpoint.saver(plan, handlers.fate(drop), mailbox.post, mailbox.wake.set)
+            if saver is not None:
+                return self._run_saved(plan, handlers, drop, mailbox, saver)
+            source = InitialWork([*handlers.initial_parts(), self._fresh_work()])
+            self._run_in_parallel(plan, source, handlers.taker(), drop, mailbox)
+            return self._outcome(handlers)
 
     def _fresh_work(self) -> Any:
         """The initial work, which an iterator gives only once."""
         is_again, self._is_taken = self._is_taken, True
         return fresh(self._initial_work, is_again)
 
-    def _run_saved(self, plan: Plan, handlers: Handlers, drop: bool, saver: Saver) -> Any:
+    def _run_saved(self, plan: Plan, handlers: Handlers, drop: bool, mailbox: Mailbox, saver: Saver) -> Any:
         """Runs with checkpoints, from the one that is there if there is one."""
         saver.stop_if_ended()
         with closing(saver):
             source = self._begun_saved(handlers, saver)
             with saver.signals():
-                self._run_in_parallel(plan, source, handlers.taker(), drop, saver)
+                self._run_in_parallel(plan, source, handlers.taker(), drop, mailbox, saver)
                 saver.stop_if_asked()
                 with saver.finishing() if handlers.finishes else nullcontext():
                     outcome = self._outcome(handlers)
@@ -465,16 +471,18 @@ class Work:
         return handlers.outcome()
 
     def _run_in_parallel(self, plan: Plan, source: InitialWork, handle: Callable[[list[Any]], None], drop: bool,
-                       saver: Saver | None = None) -> None:  # fmt: skip
-        self._run_taking(lambda values, base: handle(values), plan, source, drop, saver)
+                         mailbox: Mailbox, saver: Saver | None = None) -> None:  # fmt: skip
+        self._run_taking(lambda values, base: handle(values), plan, source, drop, mailbox, saver)
 
-    def _run_taking(self, handle: Handle, plan: Plan, source: InitialWork, drop: bool, saver: Saver | None) -> None:
+    def _run_taking(self, handle: Handle, plan: Plan, source: InitialWork, drop: bool, mailbox: Mailbox,
+                    saver: Saver | None) -> None:  # fmt: skip
         from .runtime.runtime import Runtime
 
         if saver is not None:
             with saver.stoppable():
                 saver.restore(handle)
-        runtime = Runtime(plan, source, self.failures, self._cpus, self._seed, drop, saver, joining=self._joining)
+        runtime = Runtime(plan, source, self.failures, self._cpus, self._seed, drop, saver, joining=self._joining,
+                          mailbox=mailbox)  # fmt: skip
         self._perform(runtime, handle)
         if not self._is_silent:
             runtime.statistics.show()
@@ -513,3 +521,22 @@ class Work:
         if drop:
             handlers.check_dropped()
         return self._outcome(handlers)
+
+
+def _stand_by() -> None:
+    """From now on, SIGTERM ends the script with the exit code that says so.
+
+    What a run needs is imported before: an exception amid an import leaves a file open.
+    """
+    from .checkpoints import saver as saver
+    from .checkpoints.signals import stand_by
+    from .runtime import runtime as runtime
+
+    stand_by()
+
+
+def _mailbox() -> closing[Mailbox]:
+    """Where the threads of a run that is about to begin reach each other, what writes its checkpoints among them."""
+    from .runtime.shutdown import Mailbox
+
+    return closing(Mailbox())

@@ -72,7 +72,7 @@ def hash_of_function(function: Any, ignore: Iterable[Any] = ()) -> str:
     return CodeReader(ignore).read(function).digest
 
 
-class _Reading(NamedTuple):
+class _CodeReading(NamedTuple):
     """What is known of a piece of code, whatever it has captured."""
 
     digest: str
@@ -91,7 +91,7 @@ class CodeReader:
         self._ignored_names = {one for one in ignore if isinstance(one, str)}
         self._ignored = [one for one in ignore if not isinstance(one, str)]
         self._files: dict[str, SourceFile | None] = {}
-        self._readings: dict[Any, _Reading] = {}
+        self._readings: dict[Any, _CodeReading] = {}
         self._prints: dict[int, tuple[Any, CodePrint]] = {}
         self._values: dict[int, tuple[Any, str]] = {}
 
@@ -120,31 +120,31 @@ class CodeReader:
             known = self._values[id(value)] = (value, fingerprint_of(value))
         return known[1]
 
-    def of_function(self, function: FunctionType) -> _Reading:
+    def of_function(self, function: FunctionType) -> _CodeReading:
         code = function.__code__
         known = self._readings.get(code)
         if known is None:
             known = self._readings[code] = self._read_code(code, function.__globals__)
         return known
 
-    def _read_code(self, code: CodeType, names: Mapping[str, Any]) -> _Reading:
+    def _read_code(self, code: CodeType, names: Mapping[str, Any]) -> _CodeReading:
         file = self._file(code.co_filename, names)
         node = file.node_of(code) if file is not None else None
         if file is None or node is None:
-            return _Reading(_digest(_compiled(code)), "", Taken(tuple(map(Chain, _names_in(code))), ()))
+            return _CodeReading(_digest(_compiled(code)), "", Taken(tuple(map(Chain, _names_in(code))), ()))
         own_name = code.co_name if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)) else ""
         taken = chains_of(node)
         is_local = own_name in code.co_freevars or own_name in names
         text = canonical(node, own_name if is_local else "")
-        return _Reading(_digest(text), file.source_of(node), taken)
+        return _CodeReading(_digest(text), file.source_of(node), taken)
 
-    def of_class(self, kind: type) -> _Reading:
+    def of_class(self, kind: type) -> _CodeReading:
         known = self._readings.get(kind)
         if known is None:
             known = self._readings[kind] = self._read_class(kind)
         return known
 
-    def _read_class(self, kind: type) -> _Reading:
+    def _read_class(self, kind: type) -> _CodeReading:
         module = sys.modules.get(kind.__module__)
         path = getattr(module, "__file__", None) or _file_of_methods(kind)
         file = self._file(path, vars(module) if module else {}) if path else None
@@ -155,15 +155,15 @@ class CodeReader:
                 methods = []  # all that collections.namedtuple has made
             text = [*_members(kind), *(_compiled(method.__code__) for method in methods)]
             names = [Chain(name) for method in methods for name in _names_in(method.__code__)]
-            return _Reading(_digest(repr(text)), "", Taken(tuple(dict.fromkeys(names)), ()))
-        return _Reading(_digest(canonical(node, kind.__name__)), file.source_of(node), chains_of(node))
+            return _CodeReading(_digest(repr(text)), "", Taken(tuple(dict.fromkeys(names)), ()))
+        return _CodeReading(_digest(canonical(node, kind.__name__)), file.source_of(node), chains_of(node))
 
-    def of_module_file(self, path: str) -> _Reading | None:
+    def of_module_file(self, path: str) -> _CodeReading | None:
         """All of a module that is not loaded, so that nobody knows what of it will be used."""
         file = self._file(path, {})
         if file is None:
             return None
-        return _Reading(_digest(canonical(file.tree)), "", Taken((), ()))
+        return _CodeReading(_digest(canonical(file.tree)), "", Taken((), ()))
 
     def _file(self, name: str, names: Mapping[str, Any]) -> SourceFile | None:
         if name not in self._files:

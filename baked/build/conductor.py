@@ -19,7 +19,7 @@ from typing import NamedTuple, Protocol
 
 from .decide import Verdict
 
-__all__ = ["Conductor", "Judge", "Node", "Order", "Status"]
+__all__ = ["Conductor", "JobOrder", "Judge", "Node", "Status"]
 
 
 class Status(Enum):
@@ -105,7 +105,7 @@ class Judge(Protocol):
         """Whether all files of the job exist as they are on record."""
 
 
-class Order(NamedTuple):
+class JobOrder(NamedTuple):
     """What is to be done: 'run' or 'generate' a job with these loads, 'remove' its files, note that it is 'kept'."""
 
     verb: str
@@ -131,7 +131,7 @@ class Conductor:
         self.judge = judge
         self.keeps_going = keeps_going
         self.is_stopping = False
-        self.orders: list[Order] = []
+        self.orders: list[JobOrder] = []
         self.loads_used: set[str] = set()
         self._open_generators: set[Node] = set()
         self._todo: list[Node] = []
@@ -291,7 +291,7 @@ class Conductor:
                 node.status = Status.STOPPED
         for node in self.nodes.values():
             if node.is_fleeting and all(user.status in {Status.KEPT, Status.MADE} for user in (node, *node.users)):
-                self.orders.append(Order("remove", node.id))
+                self.orders.append(JobOrder("remove", node.id))
 
     # deciding ---------------------------------------------------------------------------------------------------------
 
@@ -328,7 +328,7 @@ class Conductor:
             self._want(node)
         else:
             if verdict.is_new_record:
-                self.orders.append(Order("record", node.id))
+                self.orders.append(JobOrder("record", node.id))
             node.is_material = node.can_be_demanded and self.judge.is_there(node.id)
             node.status = Status.LATENT if node.is_lazy else Status.KEPT
             self._settle(node, self.judge.recorded(node.id))
@@ -414,7 +414,7 @@ class Conductor:
 
     def _order(self, node: Node) -> None:
         loads = self.loads_of(node)
-        self.orders.append(Order("generate" if node.role == "generate" else "run", node.id, loads))
+        self.orders.append(JobOrder("generate" if node.role == "generate" else "run", node.id, loads))
 
     def began(self, job_id: str, loads: Sequence[str]) -> None:
         """A job is under way."""
@@ -485,7 +485,7 @@ class Conductor:
         if self._open_generators and self._is_before_a_generator(node):
             return
         node.is_material = False
-        self.orders.append(Order("remove", node.id))
+        self.orders.append(JobOrder("remove", node.id))
 
     def _is_before_a_generator(self, node: Node) -> bool:
         seen: set[int] = set()

@@ -17,7 +17,7 @@ from job_stream import Multiple, Work, getRank, hosts
 from job_stream.errors import BuildError, JobStreamError
 
 from .bookkeeping import Bookkeeping
-from .conductor import Node, Order, Status
+from .conductor import JobOrder, Node, Status
 from .errands import Errand, JobOutcome, Task, Worker, discard, packed_tasks, perform_task, task_of
 from .fingerprints import Fingerprint
 from .generating import adopt, generation_of
@@ -180,7 +180,7 @@ class BuildRun(Bookkeeping):
             for order in orders:
                 self._perform(order)
 
-    def _perform(self, order: Order) -> None:
+    def _perform(self, order: JobOrder) -> None:
         node = self.conductor.nodes[order.job_id]
         if order.verb == "run":
             self.queue.add(node.id, self._demands[node.id], node.priority, node.way_length, node.number)

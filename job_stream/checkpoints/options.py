@@ -7,7 +7,7 @@ it has to stand before the script's own exit functions, to be there as long as t
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from types import NoneType
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -18,7 +18,7 @@ from ..ground.environment import CHECKPOINT
 from ..ground.texts import shorten
 from ..stream.checks import is_seconds
 from ..stream.plan import Plan, ResultsUse
-from .signals import handling_stop_signals, stand_by, stop_at_once
+from .signals import handling_stop_signals, stop_at_once
 from .stopping import TimeLimit
 
 if TYPE_CHECKING:
@@ -60,8 +60,6 @@ class Checkpointing:
             raise PlanError(f"timeLimit needs a checkpoint to go on from: give checkpointFile= or set {CHECKPOINT}")
         self._interval_s = float(interval_s)
         self._limit_s = None if limit_s is None else float(limit_s)
-        if self.path is not None:
-            stand_by()
 
     @context
     def claimed(self) -> Iterator[None]:
@@ -82,8 +80,15 @@ class Checkpointing:
         finally:
             del self._running[file]
 
-    def saver(self, plan: Plan, results: ResultsUse) -> Saver | None:
+    def saver(self, plan: Plan, results: ResultsUse, post: Callable[[BaseException], object],
+              wake: Callable[[], object]) -> Saver | None:  # fmt: skip
         """What writes the checkpoints; None: nobody wants any.
+
+        Args:
+            plan: the stream.
+            results: what becomes of them.
+            post: takes what is to end the run.
+            wake: has the engine's thread look around.
 
         Raises:
             PlanError: a stream of this very process has ended with this checkpoint. That is no reason to end the
@@ -91,17 +96,17 @@ class Checkpointing:
         """
         if self.path is None:
             return None
-        saver = self._saver(self.path, plan, results)
+        saver = self._saver(self.path, plan, results, post, wake)
         if saver.ended is not None and os.path.realpath(self.path) in self._ended:
             raise PlanError(f"a stream of this process has ended with the checkpoint {self.path}: {_OWN_FILES}, or "
                             f"remove {self.path}.done to run it again")  # fmt: skip
         return saver
 
-    def _saver(self, path: str, plan: Plan, results: ResultsUse) -> Saver:
-        from .saver import Saver
+    def _saver(self, path: str, plan: Plan, results: ResultsUse, *reach: Callable[..., object]) -> Saver:
+        from .saver import EngineThread, Saver
 
         with handling_stop_signals(stop_at_once):
-            return Saver(path, self._interval_s, TimeLimit(self._limit_s), plan, results)
+            return Saver(path, self._interval_s, TimeLimit(self._limit_s), plan, results, EngineThread(*reach))
 
 
 _OWN_FILES = "give each stream a checkpointFile= of its own"

@@ -15,6 +15,7 @@ import uuid
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from math import inf
 from time import monotonic
 from types import FrameType
 from typing import Any, NamedTuple
@@ -33,7 +34,7 @@ from .journal import CallJournal, Handle, Journal, NoResults, ResultJournal
 from .signals import handling_stop_signals, note_stop
 from .stopping import STOPPED, TimeLimit, terminating
 
-__all__ = ["Handle", "Saver"]
+__all__ = ["EngineThread", "Handle", "Saver"]
 
 JOURNALS: dict[ResultsUse, type[Journal]] = {
     ResultsUse.KEPT: ResultJournal, ResultsUse.HANDLED: CallJournal, ResultsUse.DROPPED: NoResults,
@@ -41,11 +42,11 @@ JOURNALS: dict[ResultsUse, type[Journal]] = {
 WAIT_S = 0.5
 
 
-class Run(NamedTuple):
-    """A run that has begun: ``post`` takes what is to end it, ``wake`` has its engine's thread look around."""
+class EngineThread(NamedTuple):
+    """How the thread of the engine is reached: ``post`` takes what is to end the run, ``wake`` has it look around."""
 
-    post: Callable[[BaseException], None]
-    wake: Callable[[], None]
+    post: Callable[[BaseException], object]
+    wake: Callable[[], object]
 
 
 class Saver:
@@ -57,6 +58,7 @@ class Saver:
         limit: of the run's time.
         plan: the stream.
         results: what becomes of them.
+        engine: of the run; it may not have begun yet.
         disk: where all this is written.
 
     Raises:
@@ -64,8 +66,9 @@ class Saver:
     """
 
     def __init__(self, path: str, interval_s: float, limit: TimeLimit, plan: Plan, results: ResultsUse,
-                 disk: Disk = DISK) -> None:  # fmt: skip
+                 engine: EngineThread, disk: Disk = DISK) -> None:  # fmt: skip
         self._plan = plan
+        self._engine = engine
         self._interval_s = interval_s
         self._limit = limit
         self._kind = JOURNALS[results]
@@ -81,8 +84,7 @@ class Saver:
         self._initial = pack([])
         self._lengths: tuple[int | None, ...] = ()
         self._journal: Journal | None = None
-        self._run: Run | None = None
-        self._next = 0.0
+        self._next = inf
         self._asked = self._stops = self._is_last = self._is_stopped = self._is_stoppable = False
         self._writer: threading.Thread | None = None
         self._is_writing = False
@@ -128,6 +130,7 @@ class Saver:
         self._open_journal()
         if self._loaded is not None:
             self._tell_resumed(self._loaded)
+        self._next = monotonic() + self._interval_s
 
     def _open_journal(self) -> None:
         path = self._file.journal_path
@@ -163,11 +166,6 @@ class Saver:
         if loaded.changed:
             _say(f"the code of {', '.join(loaded.changed)} has changed since; going on with the new code")
 
-    def start(self, post: Callable[[BaseException], None], wake: Callable[[], None]) -> None:
-        """The run begins; ``post`` takes what is to end it."""
-        self._run = Run(post, wake)
-        self._next = monotonic() + self._interval_s
-
     @context
     def signals(self) -> Iterator[None]:
         """Within, SIGUSR1 has a checkpoint written, and SIGTERM has one written and stops the run."""
@@ -179,7 +177,7 @@ class Saver:
         if number == signal.SIGTERM:
             self._stops = True  # first: the engine's thread may look at any moment
         self._asked = True
-        self._wake()
+        self._engine.wake()
         if self._is_stoppable:
             self._stop_now()
 
@@ -372,23 +370,15 @@ class Saver:
             self._not_written(error)
         except Exception as error:
             self.fail(error)
-            self._post(error)
+            self._engine.post(error)
         self._save_s = monotonic() - started
         if self._is_last:
             self._is_stopped = True
             self._tell_stopped()
-            self._post(SystemExit(STOPPED))
+            self._engine.post(SystemExit(STOPPED))
         self._is_tried.set()
         self._is_writing = False
-        self._wake()
-
-    def _post(self, event: BaseException) -> None:
-        if self._run is not None:
-            self._run.post(event)
-
-    def _wake(self) -> None:
-        if self._run is not None:
-            self._run.wake()
+        self._engine.wake()
 
     def _not_written(self, error: OSError) -> None:
         """What is handed out before there is a checkpoint would come again after a crash."""
@@ -396,7 +386,7 @@ class Saver:
             trouble = CheckpointError(f"the first checkpoint could not be written: {error}; mend that, or give another "
                                       "checkpointFile")  # fmt: skip
             self.fail(trouble)
-            self._post(trouble)
+            self._engine.post(trouble)
             return
         then = "ending" if self._is_last else f"going on, and trying again in {self._interval_s:g} s"
         _say(f"the checkpoint could not be written: {error}; {then}")

@@ -89,6 +89,7 @@ class Runtime:
         live: the source that others put items into; ``source`` holds nothing but a place for it.
         total: so many lanes all ranks have together; instead of ``cpus``.
         buffer: so many results may wait to be taken before lanes pause; None: the engine's own limit.
+        mailbox: where somebody has it already.
 
     Attributes:
         plan: the stream.
@@ -98,7 +99,8 @@ class Runtime:
     def __init__(self, plan: Plan, source: InitialWork, failures: list[Failure], cpus: int | None, seed: int | None,
                  drop: bool, saver: Saver | None = None, saved_elsewhere: bool = False,
                  joining: Callable[[], Cluster] = cluster, observers: Sequence[Observer] = (),
-                 live: Inlet | None = None, total: int | None = None, buffer: int | None = None) -> None:  # fmt: skip
+                 live: Inlet | None = None, total: int | None = None, buffer: int | None = None,
+                 mailbox: Mailbox | None = None) -> None:  # fmt: skip
         if plan.uses_processes:
             need_linux("stages run in worker processes", IN_THREADS)
         if size_of() > 1:
@@ -116,7 +118,7 @@ class Runtime:
         self._is_saved = saver is not None or saved_elsewhere  # so processes stay when they are asked to end
         self.statistics = Statistics()
         self._shutdown = Shutdown()
-        self._mailbox = Mailbox()
+        self._mailbox = mailbox or Mailbox()
         self._board = SharedWords(shared=plan.uses_processes)
         roots = [part for place in plan.places for part in (place.function, place.store, place.emit, place.key)]
         self._family = kin.begin([*roots, *source.sequences], self._is_saved or size_of() > 1, by_value)
@@ -143,7 +145,7 @@ class Runtime:
             forwarding.start()
         except BaseException:
             forwarding.close()
-            self._mailbox.wake.close()
+            self._mailbox.close()
             raise
         return pool
 
@@ -224,8 +226,6 @@ class Runtime:
 
     def _begin(self) -> None:
         try:
-            if self._saver is not None:
-                self._saver.start(self._mailbox.post, self._mailbox.wake.set)
             self._thread.start()
         except Exception as error:  # but not Ctrl-C, which may come when the thread has begun already
             self._fail(explained(error, "no thread for the run can be started"))

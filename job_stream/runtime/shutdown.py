@@ -123,6 +123,10 @@ class Mailbox:
             with suppress(Empty):
                 return self.deliveries.get(timeout=WAIT_S)
 
+    def close(self) -> None:
+        """Nobody can be woken any more."""
+        self.wake.close()
+
     def drop(self) -> None:
         """Lets go of what nobody has taken."""
         self.events.clear()

@@ -25,7 +25,7 @@ from mpi_support import World, find_mpirun, is_open_mpi, pythons
 from support import DEADLINE_S, FrameModel, JobModel, ReduceModel, Script, SlowModel, serially, wait_until
 
 from job_stream.checkpoints import stopping
-from job_stream.checkpoints.saver import Saver
+from job_stream.checkpoints.saver import EngineThread, Saver
 from job_stream.checkpoints.stopping import TimeLimit
 from job_stream.engine.rank import Rank
 from job_stream.stream.plan import ResultsUse
@@ -296,11 +296,11 @@ def test_a_run_that_is_asked_to_end_saves_first(saved: Make, send: Callable[[int
 
 def test_who_is_asked_to_end_while_saving_saves_what_came_since(tmp_path: Path) -> None:
     plan = plan_of("job")
-    saver = Saver(str(tmp_path / "state"), 600, TimeLimit(None), plan, ResultsUse.KEPT)
-    saver.begin(())
     posted: list[Any] = []
     woken = threading.Event()
-    saver.start(posted.append, woken.set)
+    engine = EngineThread(posted.append, woken.set)
+    saver = Saver(str(tmp_path / "state"), 600, TimeLimit(None), plan, ResultsUse.KEPT, engine)
+    saver.begin(())
     state = Rank(plan, (), 1).capture()
     write = saver._file.write
 
@@ -327,7 +327,8 @@ def test_who_is_asked_to_end_while_saving_saves_what_came_since(tmp_path: Path) 
 
 
 def test_who_is_asked_to_end_when_nobody_looks_any_more_ends(tmp_path: Path) -> None:
-    saver = Saver(str(tmp_path / "state"), 600, TimeLimit(None), plan_of("job"), ResultsUse.KEPT)
+    engine = EngineThread(print, lambda: None)
+    saver = Saver(str(tmp_path / "state"), 600, TimeLimit(None), plan_of("job"), ResultsUse.KEPT, engine)
     with pytest.raises(SystemExit) as caught, saver.signals():
         os.kill(os.getpid(), signal.SIGTERM)
     assert caught.value.code == STOPPED
@@ -364,10 +365,10 @@ class Interrupted(Saver):
 
 def test_who_is_asked_to_end_while_another_signal_is_answered_ends(tmp_path: Path) -> None:
     plan = plan_of("job")
-    saver = Interrupted(str(tmp_path / "state"), 1e6, TimeLimit(None), plan, ResultsUse.KEPT)
-    saver.begin(())
     posted: list[Any] = []
-    saver.start(posted.append, lambda: None)
+    engine = EngineThread(posted.append, lambda: None)
+    saver = Interrupted(str(tmp_path / "state"), 1e6, TimeLimit(None), plan, ResultsUse.KEPT, engine)
+    saver.begin(())
     state = Rank(plan, (), 1).capture()
     saver._on_signal(signal.SIGUSR1, None)
     while saver.is_due(time.monotonic()):

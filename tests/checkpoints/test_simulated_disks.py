@@ -25,7 +25,7 @@ from job_stream.checkpoints import saver as saver_module
 from job_stream.checkpoints.file import CheckpointFile
 from job_stream.checkpoints.journal import CallJournal, ResultJournal
 from job_stream.checkpoints.log import LogFile
-from job_stream.checkpoints.saver import Saver
+from job_stream.checkpoints.saver import EngineThread, Saver
 from job_stream.checkpoints.stopping import TimeLimit
 from job_stream.engine import messages as m
 from job_stream.engine.messages import ANYWHERE, PRIMARY
@@ -146,14 +146,14 @@ class Run(SimulatedCluster):
         saver_module.threading = SimpleNamespace(  # type: ignore[attr-defined]
             Thread=lambda target, args, name, daemon: Thread(self, target, args), Event=threading.Event
         )
-        self.saver = saver = Saver(PATH, 1e6, TimeLimit(None), self.plan, ResultsUse(self.kind), self.disk)
+        self.posted: list[BaseException] = []
+        engine = EngineThread(self.posted.append, lambda: None)
+        self.saver = saver = Saver(PATH, 1e6, TimeLimit(None), self.plan, ResultsUse(self.kind), engine, self.disk)
         if saver.ended is not None:
             return
         saver.initial_parts(list)
         saver.begin((self.case.items,))
         self.counts["resumed"] += saver.state is not None
-        self.posted: list[BaseException] = []
-        saver.start(self.posted.append, lambda: None)
         self.kept, self.queue = [], deque[m.Deliver]()
         saver.restore(lambda values, base: self.kept.extend(values))
         self._saved = (changed(saver.state, afloat), [])

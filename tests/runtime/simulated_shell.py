@@ -25,7 +25,7 @@ from simulated_lanes import REPLIES, REPORTS, Answers, Forwarding, OtherRank, Pr
 from simulated_threads import Abandoned, Deque, Hang, Poll, Queue, Scheduler, Wake
 
 from job_stream.checkpoints import saver as saver_module
-from job_stream.checkpoints.saver import Saver
+from job_stream.checkpoints.saver import EngineThread, Saver
 from job_stream.checkpoints.stopping import STOPPED, TimeLimit
 from job_stream.engine import messages as m
 from job_stream.engine import polling, routing, stalls
@@ -37,7 +37,7 @@ from job_stream.ranks.cluster import Cluster
 from job_stream.ranks.local import LocalTransport
 from job_stream.runtime import loop, prefetch, runtime, shutdown, sleeping
 from job_stream.runtime.runtime import Runtime
-from job_stream.runtime.shutdown import Closing, Release
+from job_stream.runtime.shutdown import Closing, Mailbox, Release
 from job_stream.runtime.source import InitialWork
 from job_stream.stream.plan import Builder, Kind, Plan, Policy, ResultsUse, Stage
 from job_stream.values import Failure
@@ -121,7 +121,7 @@ class Shell:
     def _unsaved(self) -> None:
         plan, error = self.plan, None
         try:
-            self._runtime(None).run(self._take)
+            self._runtime().run(self._take)
         except Abandoned:
             raise
         except BaseException as raised:
@@ -132,8 +132,13 @@ class Shell:
                 self._joined.end(plan, error)
 
     def _saved(self) -> None:
-        case = self.case
-        saver = Saver(PATH, case.interval_s, TimeLimit(None), self.plan, ResultsUse(case.journal), self._disk)
+        with closing(Mailbox()) as mailbox:
+            self._run_saved(mailbox)
+
+    def _run_saved(self, mailbox: Mailbox) -> None:
+        case, engine = self.case, EngineThread(mailbox.post, mailbox.wake.set)
+        limit, results = TimeLimit(None), ResultsUse(case.journal)
+        saver = Saver(PATH, case.interval_s, limit, self.plan, results, engine, self._disk)
         self._disk.meanwhile = lambda: self.sim.sleep(self.sim.chance.choice([0.0, 1e-4, 1e-3]))
         if saver.ended is not None:  # it was asked to stop when all was done
             self._is_done = True
@@ -147,14 +152,14 @@ class Shell:
             saver.restore(self._take)
             if case.trouble == "sigterm":
                 self.sim.signals = [(case.at, lambda: self._stop(saver))]
-            self._runtime(saver).run(self._take)
+            self._runtime(saver, mailbox).run(self._take)
             saver.stop_if_asked()
             if case.journal == "keep":
                 with saver.finishing():
                     self.sim.point()
             saver.finish()
 
-    def _runtime(self, saver: Saver | None) -> Runtime:
+    def _runtime(self, saver: Saver | None = None, mailbox: Mailbox | None = None) -> Runtime:
         if self.case.trouble == "interrupt":
             self.sim.signals = [(at, self._interrupt) for at in self.case.signals]
         refused = {"no thread": "job_stream-engine", "no writer": "job_stream-saver"}
@@ -163,7 +168,7 @@ class Shell:
         transport = OtherRank(self) if self.case.rank >= 0 else LocalTransport(self.case.cpus)
         self._joined = Cluster(transport)
         self.runtime = Runtime(self.plan, source, self.failures, self.case.cpus, None, False, saver,
-                               joining=lambda: self._joined)  # fmt: skip
+                               joining=lambda: self._joined, mailbox=mailbox)  # fmt: skip
         return self.runtime
 
     def _stop(self, saver: Saver) -> None:
