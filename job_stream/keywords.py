@@ -20,12 +20,15 @@ from collections.abc import Callable
 from typing import Any, Literal, TypedDict
 
 __all__ = [
-    "FrameKeywords", "JobKeywords", "MainKeywords", "OnError", "RunKeywords", "StageKeywords", "StoreKeywords",
-    "WorkKeywords",
+    "FrameKeywords", "JobKeywords", "MainKeywords", "OnError", "RunKeywords", "StageKeywords", "StartMethod",
+    "StoreKeywords", "WorkKeywords",
 ]  # fmt: skip
 
 OnError = Literal["raise", "skip", "pass"]
 """What to do with an item whose stage raised."""
+
+StartMethod = Literal["fork", "forkserver"]
+"""How worker processes are started."""
 
 
 class MainKeywords(TypedDict, total=False):
@@ -77,6 +80,7 @@ class RunKeywords(MainKeywords, total=False):
     timeLimit: float | None
     deaths: int | None
     stats: bool | None
+    startMethod: StartMethod | None
 
 
 class WorkKeywords(RunKeywords, total=False):

@@ -22,7 +22,7 @@ from .runtime.reports import RunCancelled, summary
 from .runtime.source import InitialWork, fresh
 from .runtime.together import Terminated, is_elsewhere, throughout
 from .stream.adapting import close_instances
-from .stream.checks import cpus_of, decorator, is_whole, policy_of, seed_of
+from .stream.checks import cpus_of, decorator, is_whole, policy_of, seed_of, start_method_of
 from .stream.plan import Plan, Policy, ResultsUse
 from .stream.recorder import Function, Recording
 from .values import Failure, is_iterable
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
     from .awaiting import AsyncResults
     from .checkpoints.saver import Handle, Saver
-    from .keywords import FrameKeywords, JobKeywords, MainKeywords, OnError, StageKeywords, StoreKeywords
+    from .keywords import FrameKeywords, JobKeywords, MainKeywords, OnError, StageKeywords, StartMethod, StoreKeywords
     from .runtime.runtime import Runtime
     from .runtime.shutdown import Mailbox
 
@@ -90,6 +90,9 @@ class Work:
         timeLimit: seconds after which the run is to be over: shortly before, a checkpoint is written and the script
             ends with exit code 75. By default what JOBS_TIME_LIMIT or SLURM_JOB_END_TIME says. Needs a checkpoint.
         stats: False: no lines at the end of the run say how the time was spent; by default JOBS_STATS decides.
+        startMethod: 'fork': worker processes are forked from this one, and have all that it has. 'forkserver': they are
+            forked from a fresh process without threads, for scripts whose threads hold locks; functions, initial work
+            and what they refer to are sent by cloudpickle. By default what JOBS_START says, or else 'fork'.
 
     Attributes:
         failures: list of the items that were skipped, each with item, stage, attempts and reason.
@@ -122,6 +125,7 @@ class Work:
         checkpointSyncInterval: float | None = None,
         timeLimit: float | None = None,
         stats: bool | None = None,
+        startMethod: StartMethod | None = None,
     ) -> None:
         if not is_iterable(initialWork):
             kind = type(initialWork).__name__
@@ -139,6 +143,7 @@ class Work:
         self._is_taken = False
         self._iteration: ref[Results] | None = None
         self._is_silent = stats is False
+        self._start_method = start_method_of(startMethod)
         self._runtime: Runtime | None = None
 
     # recording --------------------------------------------------------------------------------------------------------
@@ -401,7 +406,7 @@ class Work:
         from .runtime.runtime import Runtime
 
         runtime = Runtime(plan, source, self.failures, self._cpus, self._seed, False, saver, joining=self._joining,
-                          buffer=buffer, mailbox=mailbox)  # fmt: skip
+                          buffer=buffer, mailbox=mailbox, start_method=self._start_method)  # fmt: skip
         self._runtime = runtime
         with closing(runtime.iterate()) as steps:
             try:
@@ -482,7 +487,7 @@ class Work:
             with saver.stoppable():
                 saver.restore(handle)
         runtime = Runtime(plan, source, self.failures, self._cpus, self._seed, drop, saver, joining=self._joining,
-                          mailbox=mailbox)  # fmt: skip
+                          mailbox=mailbox, start_method=self._start_method)  # fmt: skip
         self._perform(runtime, handle)
         if not self._is_silent:
             runtime.statistics.show()
@@ -494,7 +499,7 @@ class Work:
         saved = self._checkpoint.path is not None
         with ignoring_stop_signals() if saved else nullcontext():
             runtime = Runtime(plan, InitialWork([]), self.failures, self._cpus, self._seed, drop, saved_elsewhere=saved,
-                              joining=self._joining)  # fmt: skip
+                              joining=self._joining, start_method=self._start_method)  # fmt: skip
             self._perform(runtime, lambda values, base: None)
 
     def _perform(self, runtime: Runtime, handle: Handle) -> None:

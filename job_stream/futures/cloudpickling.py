@@ -4,28 +4,20 @@
 from __future__ import annotations
 
 import io
-from types import CodeType
 from typing import Any
 
-import cloudpickle
-
+from ..memory.byvalue import StrangersPickler
 from ..memory.volumes import Shelf, Volume
 from .shelving import Shelving
 
 __all__ = ["dumped_by_value"]
 
-_NOWHERE = "<dynamic-code>"
-"""What cloudpickle calls the file of all code."""
 
-
-class _ByValuePickler(Shelving, cloudpickle.Pickler):  # type: ignore[misc]
-    """Like cloudpickle; but tracebacks show the lines of code that travelled."""
+class _ByValuePickler(Shelving, StrangersPickler):
+    """Puts large arrays onto a shelf."""
 
     def _other(self, what: Any) -> Any:
-        if type(what) is CodeType:
-            make, parts = self.dispatch_table[CodeType](what)
-            return make, tuple(what.co_filename if part == _NOWHERE else part for part in parts)
-        return cloudpickle.Pickler.reducer_override(self, what)
+        return StrangersPickler.reducer_override(self, what)
 
 
 def dumped_by_value(value: Any, shelf: Shelf, volumes: list[Volume]) -> bytes:

@@ -16,7 +16,7 @@ from ..errors import JobStreamError, PlanError, WorldError
 
 __all__ = [
     "CHECKPOINT", "CHECKPOINT_KEY", "COMMAND_LINE", "CPUS", "END_TIME", "FOR_USERS", "INVOKED", "JOIN_LIMIT",
-    "LAUNCHER", "MPIRUN", "RANKS", "STATS", "TIME_LIMIT", "USHER", "WORKER", "WORLD_PID", "EnvVariable", "number_in",
+    "LAUNCHER", "MPIRUN", "RANKS", "START", "START_METHODS", "STATS", "TIME_LIMIT", "USHER", "WORKER", "WORLD_PID", "EnvVariable", "number_in",
 ]  # fmt: skip
 
 T = TypeVar("T")
@@ -104,6 +104,16 @@ def _yes_or_no(name: str, text: str) -> bool:
     return text == "1"
 
 
+START_METHODS = ("fork", "forkserver")
+"""How worker processes may be started."""
+
+
+def _start_method(name: str, text: str) -> str:
+    if text not in START_METHODS:
+        raise PlanError(f"{name} must be {' or '.join(START_METHODS)}, not {text!r:.60}")
+    return text
+
+
 # for users ------------------------------------------------------------------------------------------------------------
 
 CHECKPOINT = EnvVariable(
@@ -131,10 +141,15 @@ STATS = EnvVariable(
     _yes_or_no,
     "``0``: no statistics at the end of a run; ``1``: those of every run, wherever it runs",
 )
+START = EnvVariable(
+    "JOBS_START",
+    _start_method,
+    "``forkserver``: worker processes are not forked from the script; the keyword ``startMethod`` wins",
+)
 _THREADS = EnvVariable("OMP_NUM_THREADS", _as_it_is, "threads of BLAS and OpenMP in each worker; 1 if it isn't set")
 
 FOR_USERS: tuple[EnvVariable[Any], ...] = (
-    CHECKPOINT, CHECKPOINT_KEY, TIME_LIMIT, END_TIME, CPUS, RANKS, JOIN_LIMIT, MPIRUN, STATS, _THREADS,
+    CHECKPOINT, CHECKPOINT_KEY, TIME_LIMIT, END_TIME, CPUS, RANKS, JOIN_LIMIT, MPIRUN, STATS, START, _THREADS,
 )  # fmt: skip
 
 # between processes of ours --------------------------------------------------------------------------------------------

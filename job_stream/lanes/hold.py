@@ -19,34 +19,35 @@ from ..errors import EngineError
 from ..ground.limits import explained
 from ..memory.codec import Codec
 from ..workers.links import close_segment, hang_up, open_pair, receive_all, try_send
-from ..workers.nursery import fork_nursery
 from ..workers.protocol import KINDS, ToNursery
 from ..workers.streams import Forwarding
 from ..workers.worker import Setup
+from .starting import Start
 
 __all__ = ["Hold"]
 
 
 class Hold:
-    """Forks the nursery when it is made.
+    """Starts the nursery when it is made.
 
     Args:
         setup: for the children.
         forwarding: of what they print.
         outbox: the children's way to the rank.
         replies: the rank's end of it, which is closed in the nursery.
+        start: starts the nursery.
 
     Raises:
         LimitError: the system has refused.
     """
 
     def __init__(self, setup: Setup, forwarding: Forwarding, outbox: socket.socket,
-                 replies: socket.socket) -> None:  # fmt: skip
+                 replies: socket.socket, start: Start) -> None:  # fmt: skip
         self._socket, far = open_pair()
         self._codec = Codec(KINDS, _no_segments, close_segment)
         self._orders: deque[tuple[bytes, list[int]]] = deque()
         try:
-            self.pid = fork_nursery(setup, forwarding, far, outbox, [self._socket, replies])
+            self.pid = start(setup, forwarding, far, outbox, [self._socket, replies])
         except BaseException as error:
             self._socket.close()
             raise explained(error, "no process for the workers can be started")  # noqa: B904

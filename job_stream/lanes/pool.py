@@ -25,6 +25,7 @@ from ..workers.protocol import KINDS, Died, Fork, Forked, Kill, NotForked, Stopp
 from ..workers.streams import Forwarding
 from ..workers.worker import KEEPER, Setup
 from .hold import Hold
+from .starting import Start, forked
 
 __all__ = ["Death", "ProcessPool"]
 
@@ -76,17 +77,18 @@ class _Child:
 class ProcessPool:
     """The lanes and the keeper of a run.
 
-    Forks the nursery when it is made, so make it before the process has threads.
+    Starts the nursery when it is made. Where that is forked from here, make it before the process has threads.
 
     Args:
         setup: for the children.
         forwarding: of what they print.
+        start: starts the nursery.
 
     Raises:
         LimitError: the system has refused.
     """
 
-    def __init__(self, setup: Setup, forwarding: Forwarding) -> None:
+    def __init__(self, setup: Setup, forwarding: Forwarding, start: Start = forked) -> None:
         self._board = setup.board
         self._plan = setup.plan
         self._spent = Arena(bytearray())
@@ -106,7 +108,7 @@ class ProcessPool:
         with alone():
             self._replies, outbox = open_pair()
             try:
-                self._hold = Hold(setup, forwarding, outbox, self._replies)
+                self._hold = Hold(setup, forwarding, outbox, self._replies, start)
             except BaseException:
                 self._replies.close()
                 raise

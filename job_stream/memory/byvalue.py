@@ -9,14 +9,17 @@ import copyreg
 import io
 import pickle
 from collections.abc import Callable
-from types import FunctionType
+from types import CodeType, FunctionType
 from typing import Any
 
 import cloudpickle
 
 from .kin import is_named, kin
 
-__all__ = ["Pickler", "by_value", "dumps"]
+__all__ = ["Pickler", "StrangersPickler", "by_value", "dumps", "for_strangers"]
+
+_NOWHERE = "<dynamic-code>"
+"""What cloudpickle calls the file of all code."""
 
 
 class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
@@ -55,6 +58,21 @@ def dumps(
     file = io.BytesIO()
     kind(*arguments, file, 5, buffer_callback=out_of_band).dump(value)
     return file.getvalue()
+
+
+class StrangersPickler(cloudpickle.Pickler):  # type: ignore[misc]
+    """For processes that do not run the script; tracebacks show the lines of code that travelled."""
+
+    def reducer_override(self, what: Any) -> Any:
+        if type(what) is CodeType:
+            make, parts = self.dispatch_table[CodeType](what)
+            return make, tuple(what.co_filename if part == _NOWHERE else part for part in parts)
+        return super().reducer_override(what)
+
+
+def for_strangers(value: Any) -> bytes:
+    """A value, for a process that does not run the script: what ``__main__`` defines is in it."""
+    return dumps(value, None, StrangersPickler)
 
 
 def by_value(what: Any) -> bytes:

@@ -11,6 +11,7 @@ as long as it lives, which the rank gives it, and which goes to another one afte
 from __future__ import annotations
 
 import mmap
+import os
 from typing import Protocol
 
 from ..errors import LimitError
@@ -36,6 +37,7 @@ _HEADER = 64
 _SLOT = 1024
 _NOTE = 64
 _SLOTS = 4096
+_SIZE = _HEADER + _SLOT * _SLOTS
 SEGMENTS = _SLOT - _NOTE
 
 
@@ -48,16 +50,22 @@ class Words(Protocol):
     def __setitem__(self, index: int, value: int, /) -> None: ...
 
 
+def _mapped(shared: bool | int) -> mmap.mmap:
+    if shared is True:
+        return mmap.mmap(-1, _SIZE)
+    os.ftruncate(shared, _SIZE)
+    return mmap.mmap(shared, _SIZE)
+
+
 class SharedWords:
     """Flags, and a slot for each child that lives.
 
     Args:
-        shared: with the processes that are forked.
+        shared: with the processes that are forked; or the descriptor of a memory file that others have, too.
     """
 
-    def __init__(self, shared: bool = True) -> None:
-        size = _HEADER + _SLOT * _SLOTS
-        self._memory = memoryview(mmap.mmap(-1, size) if shared else bytearray(size))
+    def __init__(self, shared: bool | int = True) -> None:
+        self._memory = memoryview(_mapped(shared) if shared is not False else bytearray(_SIZE))
         self._words = self._memory.cast("q")
         self.flags = self._words[: _HEADER // 8]
         self._slots: dict[int, int] = {}

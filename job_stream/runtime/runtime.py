@@ -18,9 +18,11 @@ from ..engine import messages as m
 from ..engine.rank import Rank
 from ..errors import StageError
 from ..evaluate.packing import LivePacking, StowedPacking, unpack_any
+from ..ground.environment import START
 from ..ground.limits import explained
 from ..ground.linux import need_linux
 from ..lanes.pool import ProcessPool
+from ..lanes.starting import ForkServerStart, forked
 from ..lanes.threads import ThreadPool
 from ..memory.buffers import Buffers
 from ..memory.kin import kin
@@ -90,6 +92,7 @@ class Runtime:
         total: so many lanes all ranks have together; instead of ``cpus``.
         buffer: so many results may wait to be taken before lanes pause; None: the engine's own limit.
         mailbox: where somebody has it already.
+        start_method: how worker processes are started; None: as the environment says.
 
     Attributes:
         plan: the stream.
@@ -100,7 +103,7 @@ class Runtime:
                  drop: bool, saver: Saver | None = None, saved_elsewhere: bool = False,
                  joining: Callable[[], Cluster] = cluster, observers: Sequence[Observer] = (),
                  live: Inlet | None = None, total: int | None = None, buffer: int | None = None,
-                 mailbox: Mailbox | None = None) -> None:  # fmt: skip
+                 mailbox: Mailbox | None = None, start_method: str | None = None) -> None:  # fmt: skip
         if plan.uses_processes:
             need_linux("stages run in worker processes", IN_THREADS)
         if size_of() > 1:
@@ -119,12 +122,15 @@ class Runtime:
         self.statistics = Statistics()
         self._shutdown = Shutdown()
         self._mailbox = mailbox or Mailbox()
-        self._board = SharedWords(shared=plan.uses_processes)
+        method = start_method or START.read() or "fork"
+        start = ForkServerStart() if plan.uses_processes and method == "forkserver" else None
+        self._board = SharedWords(plan.uses_processes if start is None else start.board)
         roots = [part for place in plan.places for part in (place.function, place.store, place.emit, place.key)]
-        self._family = kin.begin([*roots, *source.sequences], self._is_saved or size_of() > 1, by_value)
+        self._family = kin.begin([*roots, *source.sequences], self._is_saved or size_of() > 1 or start is not None,
+                                 by_value)  # fmt: skip
         self._forwarding = Forwarding() if plan.uses_processes else None
         setup = Setup(plan, source, seed, drop, self._board, self._is_saved, elsewhere=is_elsewhere())
-        processes = self._fork(setup, self._forwarding) if self._forwarding is not None else None
+        processes = self._fork(setup, self._forwarding, start) if self._forwarding is not None else None
         self._buffers = Buffers()
         packing = StowedPacking(self._buffers.stow) if self._is_saved else LivePacking()
         self._surroundings = Surroundings()
@@ -138,15 +144,18 @@ class Runtime:
                             failures, limits, self._fail, live is not None)  # fmt: skip
         self._thread = threading.Thread(target=self._run, name="job_stream-engine", daemon=True)
 
-    def _fork(self, setup: Setup, forwarding: Forwarding) -> ProcessPool:
+    def _fork(self, setup: Setup, forwarding: Forwarding, start: ForkServerStart | None) -> ProcessPool:
         try:
             with quietly():
-                pool = ProcessPool(setup, forwarding)
+                pool = ProcessPool(setup, forwarding, start or forked)
             forwarding.start()
         except BaseException:
             forwarding.close()
             self._mailbox.close()
             raise
+        finally:
+            if start is not None:
+                start.close()
         return pool
 
     # the main thread --------------------------------------------------------------------------------------------------

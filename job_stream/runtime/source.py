@@ -80,6 +80,10 @@ class InitialWork:
     def __init__(self, parts: list[Any]) -> None:
         self._parts: list[Any] = [part if is_sequence(part) else _Pulled(part) for part in parts]
 
+    def __getstate__(self) -> dict[str, Any]:
+        """As it is sent to workers that are no forks: what is pulled is pulled here."""
+        return {"_parts": [() if isinstance(part, _Pulled) else part for part in self._parts]}
+
     @property
     def parts(self) -> tuple[Part, ...]:
         """What the engine needs to know."""

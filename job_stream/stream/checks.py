@@ -9,12 +9,13 @@ from types import FunctionType, MethodType
 from typing import Any
 
 from ..errors import PlanError
+from ..ground.environment import START_METHODS
 from ..ground.texts import shorten
 from .plan import Policy
 
 __all__ = [
     "MULTIPLE", "check_answers", "check_parameters", "cpus_of", "decorator", "is_seconds", "is_whole", "name_of",
-    "policy_of", "seed_of",
+    "policy_of", "seed_of", "start_method_of",
 ]  # fmt: skip
 
 NAME_CHARACTERS = 200
@@ -149,6 +150,13 @@ def cpus_of(cpus: Any) -> int | None:
     if cpus is not None and not is_whole(cpus, 1):
         raise PlanError(f"cpus must be a whole number above 0, or None, not {cpus!r}")
     return None if cpus is None else int(cpus)
+
+
+def start_method_of(method: Any) -> str | None:
+    """How a keyword wants worker processes to be started; None: as the environment says."""
+    if method is not None and method not in START_METHODS:
+        raise PlanError(f"startMethod must be {' or '.join(map(repr, START_METHODS))}, or None, not {method!r}")
+    return method  # type: ignore[no-any-return]
 
 
 def is_whole(value: Any, least: int) -> bool:

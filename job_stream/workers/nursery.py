@@ -30,7 +30,7 @@ from .renewal import await_imports, renew
 from .streams import Forwarding, flush_standard, settle_input, settle_output
 from .worker import Setup
 
-__all__ = ["Nursery", "fork_nursery"]
+__all__ = ["Nursery", "fork_nursery", "run_forked", "thread_limiter"]
 
 NOTICE_S, LEAVE_S = 2.0, 10.0
 """How long a worker may take to notice that the run is over, and then to leave."""
@@ -119,7 +119,7 @@ class Nursery:
             self._report(NotForked(order.lane, error.errno or 0))
             return
         if pid == 0:
-            _run_child(lambda: self._child(nursery, order, inbox))
+            run_forked(lambda: self._child(nursery, order, inbox))
         inbox.close()
         self._setup.board.take(order.serial, order.slot)
         self._children[pid] = order
@@ -208,7 +208,7 @@ class Nursery:
             print(f"job_stream: {what}. Probably {why}", file=sys.stderr, flush=True)
 
 
-def _run_child(body: Callable[[], None]) -> None:
+def run_forked(body: Callable[[], None]) -> None:
     """Runs the body of a forked process and leaves, without what the script would do at its own end."""
     code = 1
     try:
@@ -239,7 +239,7 @@ def fork_nursery(setup: Setup, forwarding: Forwarding, commands: socket.socket, 
         pid = os.fork()
         if pid == 0:
             nursery = Nursery(setup, forwarding, script, commands, outbox, limit_threads)
-            _run_child(lambda: _run_nursery(nursery, forwarding, foreign))
+            run_forked(lambda: _run_nursery(nursery, forwarding, foreign))
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
     return pid

@@ -80,6 +80,24 @@ class Forwarding:
         self._pipes = {name: os.pipe2(os.O_CLOEXEC) for name in self._streams}
         self._thread: threading.Thread | None = None
 
+    @classmethod
+    def handed(cls, lock_file: int, ends: dict[str, int]) -> Forwarding:
+        """The same in a process that is no fork, and was handed the descriptors."""
+        found = cls.__new__(cls)
+        found._lock_file, found.lock, found._thread = lock_file, LineLock(lock_file), None
+        found._streams, found._pipes = {}, {name: (-1, end) for name, end in ends.items()}
+        return found
+
+    @property
+    def lock_file(self) -> int:
+        """The descriptor of the file that is locked."""
+        return self._lock_file
+
+    @property
+    def names(self) -> list[str]:
+        """Of the streams that are brought to the script."""
+        return list(self._pipes)
+
     def descriptor(self, name: str) -> int | None:
         """Where a worker writes to, for a stream that is brought to the script."""
         return self._pipes[name][1] if name in self._pipes else None
