@@ -16,7 +16,8 @@ from ..errors import JobStreamError, PlanError, WorldError
 
 __all__ = [
     "CHECKPOINT", "CHECKPOINT_KEY", "COMMAND_LINE", "CPUS", "END_TIME", "FOR_USERS", "INVOKED", "JOIN_LIMIT",
-    "LAUNCHER", "MPIRUN", "RANKS", "START", "START_METHODS", "STATS", "TIME_LIMIT", "USHER", "WORKER", "WORLD_PID", "EnvVariable", "number_in",
+    "LAUNCHER", "MPIRUN", "RANKS", "START", "START_METHODS",
+    "STATS", "TIME_LIMIT", "USHER", "WORKER", "WORLD_PID", "EnvVariable", "number_in",
 ]  # fmt: skip
 
 T = TypeVar("T")
@@ -144,7 +145,7 @@ STATS = EnvVariable(
 START = EnvVariable(
     "JOBS_START",
     _start_method,
-    "``forkserver``: worker processes are not forked from the script; the keyword ``startMethod`` wins",
+    "``forkserver``: workers are not forked from the script; the keyword ``startMethod`` wins",
 )
 _THREADS = EnvVariable("OMP_NUM_THREADS", _as_it_is, "threads of BLAS and OpenMP in each worker; 1 if it isn't set")
 

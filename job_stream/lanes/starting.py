@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import pickle
 import socket
@@ -26,10 +27,11 @@ from ..workers.worker import Setup
 __all__ = ["ForkServerStart", "Start", "forked"]
 
 Start = Callable[[Setup, Forwarding, socket.socket, socket.socket, list[socket.socket]], int]
-"""Starts a nursery and gives its pid. It is given the setup, where output goes, its ends of the connections for commands
-and for what workers say, and the rank's ends of them."""
+"""Starts a nursery and gives its pid. It is given the setup, where output goes, its ends of the connections for
+commands and for what workers say, and the rank's ends of them."""
 
 forked: Start = fork_nursery
+PATIENCE_S = 2.0
 REMEDY = "take that out of it, or leave the start method as it is: Work(startMethod='fork')"
 
 
@@ -118,13 +120,14 @@ def _check(setup: Setup, pack: Callable[[Any], bytes], error: Exception) -> None
     try:
         pack((setup.source, setup.plan))
     except Exception as reason:
-        raise PlanError(f"startMethod='forkserver': the initial work cannot be sent: {said(reason)}; {REMEDY}") from reason
+        text = f"startMethod='forkserver': the initial work cannot be sent: {said(reason)}; {REMEDY}"
+        raise PlanError(text) from reason
 
 
 def _parts(plan: Plan) -> list[tuple[str, Any]]:
-    return [(f"{what} of stage {place.name!r}" if what else f"stage {place.name!r}", value) for place in plan.places
-            for what, value in (("", place.function), ("store=", place.store), ("emit=", place.emit), ("key=", place.key))
-            if value is not None]  # fmt: skip
+    names = {"function": "", "store": "store= of ", "emit": "emit= of ", "key": "key= of "}
+    return [(f"{what}stage {place.name!r}", getattr(place, name)) for place in plan.places
+            for name, what in names.items() if getattr(place, name) is not None]  # fmt: skip
 
 
 def _goes(what: Any, pack: Callable[[Any], bytes]) -> bool:
@@ -184,15 +187,22 @@ class _Server:
                                                  stdin=subprocess.DEVNULL, env=_environment())  # fmt: skip
             self._socket = here
             own(self)
+            atexit.register(self.end)
         return self._socket
 
-    def _bury(self) -> None:
+    def end(self) -> None:
+        """Lets the server end, which it does at once, unless a fork of this process has the socket, too."""
+        with suppress(subprocess.TimeoutExpired):
+            self._bury(PATIENCE_S)
+
+    def _bury(self, patience_s: float | None = None) -> None:
         if self._socket is not None:
             self._socket.close()
         if self._process is not None:
-            self._process.wait()
+            self._process.wait(patience_s)
         self._socket = self._process = None
         disown(self)
+        atexit.unregister(self.end)
 
 
 def _environment() -> dict[str, str]:

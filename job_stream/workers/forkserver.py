@@ -68,17 +68,14 @@ def serve(number: int, script: int) -> None:
         signal.signal(each, _ignore)
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # so nobody needs to reap nurseries
     prctl()
-    orders = socket.socket(fileno=number)
+    raise_files()
     poll = select.poll()
-    poll.register(orders, select.POLLIN)
     with suppress(OSError):  # it has gone, so there is no order either
         poll.register(os.pidfd_open(script), select.POLLIN)
-    raise_files()
-    while [fd for fd, _ in poll.poll()] == [orders.fileno()]:
-        message = receive(orders)
-        if message is None:
-            return
-        _obey(orders, message[0].decode().split(), message[1])
+    with socket.socket(fileno=number) as orders:
+        poll.register(orders, select.POLLIN)
+        while [fd for fd, _ in poll.poll()] == [orders.fileno()] and (message := receive(orders)) is not None:
+            _obey(orders, message[0].decode().split(), message[1])
 
 
 def _ignore(number: int, frame: FrameType | None) -> None:
@@ -110,11 +107,11 @@ def _be_nursery(ends: dict[str, int], names: list[str]) -> None:
     except BaseException as error:
         _tell(ends["told"], f"{type(error).__name__}: {error}".encode(errors="backslashreplace"))
         return
-    commands, outbox = (socket.socket(fileno=ends[name]) for name in ("commands", "outbox"))
-    nursery = Nursery(setup, forwarding, os.getppid(), commands, outbox, thread_limiter())
-    _tell(ends["told"], READY + str(os.getpid()).encode())
-    with settle_output(forwarding):
-        nursery.run()
+    with socket.socket(fileno=ends["commands"]) as commands, socket.socket(fileno=ends["outbox"]) as outbox:
+        nursery = Nursery(setup, forwarding, os.getppid(), commands, outbox, thread_limiter())
+        _tell(ends["told"], READY + str(os.getpid()).encode())
+        with settle_output(forwarding):
+            nursery.run()
 
 
 def _tell(fd: int, text: bytes) -> None:
