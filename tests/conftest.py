@@ -62,6 +62,16 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     return min(len(os.sched_getaffinity(0)) * (2 if all_rooms else 1), 16)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """First come those that must not run beside each other, and so keep one worker busy for long; last those that make
+    the process large that all others fork."""
+    items.sort(key=lambda item: (_is_marked(item, "libraries"), not _is_marked(item, "xdist_group")))
+
+
+def _is_marked(item: pytest.Item, name: str) -> bool:
+    return item.get_closest_marker(name) is not None
+
+
 def _compile() -> None:
     """Compiles what programs import, once. Where Python is to leave no bytecode, each would do so anew; elsewhere, one
     with a limit for the size of files might leave half of it."""

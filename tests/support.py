@@ -7,6 +7,8 @@ hang can reach.
 from __future__ import annotations
 
 import contextlib
+import importlib
+import importlib.util
 import mmap
 import os
 import signal
@@ -18,6 +20,8 @@ import uuid
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
+
+import pytest
 
 from job_stream import Multiple, Object
 
@@ -260,6 +264,25 @@ class Script:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         self.process.wait(DEADLINE_S)
+
+
+# --- libraries ---------------------------------------------------------------------------------------------------
+class Library:
+    """A large library that is imported when it is first used, and without which the tests of the module are skipped.
+
+    All that the process of the tests has loaded is copied with each process that it forks, so what uses such a library
+    in there is marked ``libraries``.
+    """
+
+    def __init__(self, name: str) -> None:
+        if importlib.util.find_spec(name) is None:
+            pytest.skip(f"{name} is not installed", allow_module_level=True)
+        self._name = name
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):  # pytest looks at all that is in a module
+            raise AttributeError(name)
+        return getattr(importlib.import_module(self._name), name)
 
 
 # --- errors ------------------------------------------------------------------------------------------------------

@@ -127,7 +127,7 @@ def test_the_tests_of_the_source_archive_pass_with_what_is_installed(
     source = release.unpacked(tmp_path)
     for name in ("job_stream", "baked"):  # so that what is imported is what is installed
         shutil.move(source / name, tmp_path / f"{name} of the archive")
-    quiet = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST")}
+    quiet = {name: value for name, value in os.environ.items() if not name.startswith(("PYTEST", "PYTHONDONTWRITE"))}
     options = ("-q", "-n0", "-p", "no:cacheprovider", f"--basetemp={tmp_path / 'base'}")
     assert " passed" in said(python, "-m", "pytest", *options, *CORE, cwd=source, env=quiet)
     where = said(python, "-c", "import job_stream.baked; print(job_stream.__file__)", cwd=source)
