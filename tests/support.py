@@ -267,16 +267,20 @@ class Script:
 
 
 # --- libraries ---------------------------------------------------------------------------------------------------
-class Library:
-    """A large library that is imported when it is first used, and without which the tests of the module are skipped.
-
-    All that the process of the tests has loaded is copied with each process that it forks, so what uses such a library
-    in there is marked ``libraries``.
-    """
-
-    def __init__(self, name: str) -> None:
+def needs(*libraries: str) -> None:
+    """Skips a test, or a module, if one of them is not installed. Unlike ``importorskip`` it does not import them: all
+    that the process of the tests has loaded is copied with each process that it forks."""
+    for name in libraries:
         if importlib.util.find_spec(name) is None:
             pytest.skip(f"{name} is not installed", allow_module_level=True)
+
+
+class Library:
+    """A large library that a module's tests need, and that is imported when it is first used; tests which use it in
+    their own process are marked ``libraries``."""
+
+    def __init__(self, name: str) -> None:
+        needs(name)
         self._name = name
 
     def __getattr__(self, name: str) -> Any:

@@ -4,7 +4,7 @@ import math
 import random
 
 import pytest
-from support import Library, Tally, wait_until, whole_text
+from support import Tally, needs, wait_until, whole_text
 
 import job_stream
 from job_stream import Args, Multiple, Object, common, rng
@@ -12,7 +12,7 @@ from job_stream.baked import sweep
 from job_stream.errors import PlanError
 
 np = pytest.importorskip("numpy")
-scipy, pandas = Library("scipy"), Library("pandas")
+needs("scipy", "pandas")
 
 pytestmark = pytest.mark.libraries
 

@@ -9,7 +9,7 @@ import socket
 import sys
 
 import pytest
-from support import Library
+from support import Library, needs
 
 from job_stream import rng
 from job_stream.baked import sweep
@@ -17,7 +17,8 @@ from job_stream.baked.sweep.sources import source_of
 from job_stream.errors import JobStreamError, PlanError
 
 np = pytest.importorskip("numpy")
-scipy, pandas = Library("scipy"), Library("pandas")
+needs("scipy")
+pandas = Library("pandas")
 
 pytestmark = pytest.mark.libraries
 

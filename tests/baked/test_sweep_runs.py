@@ -14,12 +14,12 @@ from pathlib import Path
 
 import pytest
 from mpi_support import find_mpirun, is_open_mpi, mpirun
-from support import DEADLINE_S, REPOSITORY, Gate, Library, Script, Tally, wait_until
+from support import DEADLINE_S, REPOSITORY, Gate, Script, Tally, needs, wait_until
 
 from job_stream.baked.sweep.display import duration, line_of
 from job_stream.baked.sweep.progress_table import ProgressTable, TrialCounts
 
-scipy, pandas = Library("scipy"), Library("pandas")
+needs("scipy", "pandas")
 
 PRELUDE = f"""
 import os, sys

@@ -3,12 +3,12 @@
 import math
 
 import pytest
-from support import Library
+from support import needs
 
 from job_stream.baked import latinHypercube, randomPoints, sobol, sweep, zipped
 from job_stream.errors import PlanError
 
-scipy = Library("scipy")
+needs("scipy")
 
 pytestmark = pytest.mark.libraries
 

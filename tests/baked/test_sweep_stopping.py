@@ -8,12 +8,12 @@ from random import Random
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support import Library
+from support import needs
 
 from job_stream.baked.sweep.coverage import VARIABLES, measured
 from job_stream.baked.sweep.rules import Moments, OtherKeys, Rule, Trials, first_trials, quantile
 
-scipy = Library("scipy")
+needs("scipy")
 
 pytestmark = pytest.mark.libraries
 

@@ -126,7 +126,7 @@ from job_stream.ranks.meeting import start
 from job_stream.ranks.mpi import MpiTransport
 
 usual = world()
-tiny = usual if usual.recovers else MpiTransport(start(), own_grant(), piece_bytes=1000)
+tiny = usual if usual.recovers else MpiTransport(start(), own_grant(), piece_bytes=4000)
 SIZES = [[], [0], [1], [0, 7, 0], [5] * 100, [32768], [32769], [70000, 3, 3, 0, 70000], [300000] * 3, [9_000_001]]
 
 def content(sender, number, sizes):
@@ -320,7 +320,7 @@ import random, threading
 
 random.seed(sys.argv[1])
 victim, delay = random.randrange(1, 4), random.random() * float(sys.argv[2])
-MESSAGES, LARGEST, UNDER_WAY = 16, 100_000_000, 12
+MESSAGES, LARGEST, UNDER_WAY = 8, 100_000_000, 6
 sizes = {
     (sender, rank): [int(1000 * (LARGEST / 1000) ** random.random()) for _ in range(MESSAGES)]
     for sender in range(4) for rank in range(4)
