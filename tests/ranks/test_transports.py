@@ -126,7 +126,7 @@ from job_stream.ranks.meeting import start
 from job_stream.ranks.mpi import MpiTransport
 
 usual = world()
-tiny = usual if usual.recovers else MpiTransport(start(), own_grant(), piece_bytes=4000)
+tiny = usual if usual.recovers else MpiTransport(start(), own_grant(), piece_bytes=1000)
 SIZES = [[], [0], [1], [0, 7, 0], [5] * 100, [32768], [32769], [70000, 3, 3, 0, 70000], [300000] * 3, [9_000_001]]
 
 def content(sender, number, sizes):
