@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import importlib
-import importlib.util
 import mmap
 import os
 import signal
@@ -20,8 +19,6 @@ import uuid
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
-
-import pytest
 
 from job_stream import Multiple, Object
 
@@ -270,6 +267,10 @@ class Script:
 def needs(*libraries: str) -> None:
     """Skips a test, or a module, if one of them is not installed. Unlike ``importorskip`` it does not import them: all
     that the process of the tests has loaded is copied with each process that it forks."""
+    import importlib.util
+
+    import pytest  # not for the scripts that import this module
+
     for name in libraries:
         if importlib.util.find_spec(name) is None:
             pytest.skip(f"{name} is not installed", allow_module_level=True)
