@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import sys
 import traceback
 from collections.abc import Callable
@@ -26,7 +27,7 @@ def header(delivered: int = 0, **changes: Any) -> Header:
 
 def noise(size: int, seed: int = 1) -> bytes:
     """Bytes that differ from place to place."""
-    return b"".join((seed * 1_000_003 + i).to_bytes(8, "little") for i in range(-(-size // 8)))[:size]
+    return random.Random(seed).randbytes(size)
 
 
 def inline(*frames: bytes) -> Blob:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import compileall
 import ctypes
+import gc
 import os
 import signal
+import sys
 import textwrap
 import time
 from contextlib import suppress
@@ -44,6 +46,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     os.environ.update(QUIET)
+    sys.dont_write_bytecode = False  # else pytest would compile all tests anew each time, in each of its processes
     if not hasattr(config, "workerinput"):
         _compile()
     # An orphan comes back to this process instead of to init, and so is still found below it.
@@ -60,6 +63,22 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
         return 0
     all_rooms = not {REPOSITORY, REPOSITORY / "tests"}.isdisjoint(paths)
     return min(len(os.sched_getaffinity(0)) * (2 if all_rooms else 1), 16)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """First come those that must not run beside each other, and so keep one worker busy for long; last those that make
+    the process large that all others fork."""
+    items.sort(key=lambda item: (_is_marked(item, "libraries"), not _is_marked(item, "xdist_group")))
+
+
+def pytest_collection_finish() -> None:
+    """Thousands of tests need not be looked through at each collection of garbage, here and in all that is forked."""
+    gc.collect()
+    gc.freeze()
+
+
+def _is_marked(item: pytest.Item, name: str) -> bool:
+    return item.get_closest_marker(name) is not None
 
 
 def _compile() -> None:

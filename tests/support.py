@@ -7,6 +7,7 @@ hang can reach.
 from __future__ import annotations
 
 import contextlib
+import importlib
 import mmap
 import os
 import signal
@@ -260,6 +261,33 @@ class Script:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         self.process.wait(DEADLINE_S)
+
+
+# --- libraries ---------------------------------------------------------------------------------------------------
+def needs(*libraries: str) -> None:
+    """Skips a test, or a module, if one of them is not installed. Unlike ``importorskip`` it does not import them: all
+    that the process of the tests has loaded is copied with each process that it forks."""
+    import importlib.util
+
+    import pytest  # not for the scripts that import this module
+
+    for name in libraries:
+        if importlib.util.find_spec(name) is None:
+            pytest.skip(f"{name} is not installed", allow_module_level=True)
+
+
+class Library:
+    """A large library that a module's tests need, and that is imported when it is first used; tests which use it in
+    their own process are marked ``libraries``."""
+
+    def __init__(self, name: str) -> None:
+        needs(name)
+        self._name = name
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):  # pytest looks at all that is in a module
+            raise AttributeError(name)
+        return getattr(importlib.import_module(self._name), name)
 
 
 # --- errors ------------------------------------------------------------------------------------------------------

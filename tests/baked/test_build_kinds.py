@@ -127,6 +127,7 @@ def test_a_program_is_no_command_line(folder):
         build().program("out.txt", "cp a b")
 
 
+@pytest.mark.libraries
 def test_a_plot(folder):
     pandas = pytest.importorskip("pandas")
 

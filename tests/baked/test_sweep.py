@@ -4,7 +4,7 @@ import math
 import random
 
 import pytest
-from support import Tally, wait_until, whole_text
+from support import Tally, needs, wait_until, whole_text
 
 import job_stream
 from job_stream import Args, Multiple, Object, common, rng
@@ -12,8 +12,9 @@ from job_stream.baked import sweep
 from job_stream.errors import PlanError
 
 np = pytest.importorskip("numpy")
-pytest.importorskip("scipy")
-pytest.importorskip("pandas")
+needs("scipy", "pandas")
+
+pytestmark = pytest.mark.libraries
 
 
 def table_of(stage, *arguments, **keywords):

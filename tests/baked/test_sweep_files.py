@@ -9,6 +9,7 @@ import socket
 import sys
 
 import pytest
+from support import Library, needs
 
 from job_stream import rng
 from job_stream.baked import sweep
@@ -16,8 +17,10 @@ from job_stream.baked.sweep.sources import source_of
 from job_stream.errors import JobStreamError, PlanError
 
 np = pytest.importorskip("numpy")
-pytest.importorskip("scipy")
-pandas = pytest.importorskip("pandas")
+needs("scipy")
+pandas = Library("pandas")
+
+pytestmark = pytest.mark.libraries
 
 
 def swept(variables, stage=None, **keywords):
@@ -49,7 +52,7 @@ READERS = {
     "table.csv": lambda path: pandas.read_csv(path, index_col="id"),
     "table": lambda path: pandas.read_csv(path, index_col="id"),
     "table.json": read_json,
-    "table.parquet": pandas.read_parquet,
+    "table.parquet": lambda path: pandas.read_parquet(path),
 }
 
 

@@ -3,11 +3,14 @@
 import math
 
 import pytest
+from support import needs
 
 from job_stream.baked import latinHypercube, randomPoints, sobol, sweep, zipped
 from job_stream.errors import PlanError
 
-pytest.importorskip("scipy")
+needs("scipy")
+
+pytestmark = pytest.mark.libraries
 
 SAMPLERS = [randomPoints, latinHypercube, sobol]
 SPACE = {"rate": (1e-4, 1.0, "log"), "size": (2, 6), "layers": range(1, 5), "kind": ["small", "large"]}

@@ -8,11 +8,14 @@ from random import Random
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support import needs
 
 from job_stream.baked.sweep.coverage import VARIABLES, measured
 from job_stream.baked.sweep.rules import Moments, OtherKeys, Rule, Trials, first_trials, quantile
 
-pytest.importorskip("scipy")
+needs("scipy")
+
+pytestmark = pytest.mark.libraries
 
 VALUES = st.lists(st.floats(-1e6, 1e6), min_size=2, max_size=50)
 

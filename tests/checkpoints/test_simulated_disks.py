@@ -2,13 +2,15 @@
 dies, no result is lost, and none is handed out before what it depends on is durable.
 
 A seed stands for a stream, for what goes wrong, and for the order of all that happens. What the saver does in a thread
-of its own is done in the middle of other events, which go on at each of its system calls.
+of its own is done in the middle of other events, which go on at each of its system calls. JOBS_TEST_DISKS=20000
+asks for that many seeds.
 """
 
 from __future__ import annotations
 
 import errno
 import heapq
+import os
 import random
 import threading
 from collections import Counter, deque
@@ -38,8 +40,9 @@ from job_stream.simulate.simulated_cluster import SimulatedCluster
 from job_stream.stream.fingerprint import fingerprint
 from job_stream.stream.plan import ResultsUse
 
-SEEDS = 2000
+SEEDS = int(os.environ.get("JOBS_TEST_DISKS", "1000"))
 MUTANT_SEEDS = 600
+EVENTS = ("deaths", "power failures", "resumed", "meanwhile", "saves", "Saved", "ends", "rank deaths")
 PATH = f"{FOLDER}/state"
 LIVES = 30
 ERRORS = (errno.EIO, errno.ENOSPC)
@@ -352,8 +355,10 @@ def failure(seed: int, counts: Counter[str] | None = None) -> str | None:
 
 @pytest.mark.parametrize("first", range(0, SEEDS, 200))
 def test_whatever_a_disk_does_no_result_is_lost_or_handed_out_too_early(first: int) -> None:
-    failures = [text for seed in range(first, first + 200) if (text := failure(seed))]
+    counts: Counter[str] = Counter()
+    failures = [text for seed in range(first, first + 200) if (text := failure(seed, counts))]
     assert not failures, "\n".join(failures)
+    assert not [what for what in EVENTS if not counts[what]], "the seeds are to cover this"
 
 
 # --- each call goes wrong ---------------------------------------------------------------------------------------------
@@ -452,14 +457,6 @@ def test_a_checkpoint_that_is_left_without_its_name_is_caught(monkeypatch: pytes
     monkeypatch.setattr(CheckpointFile, "_put_back", _nothing)
     with pytest.raises(AssertionError, match=r"state is missing, but \S*state\.previous is there"):
         each_goes_wrong("call", True, FATES["error, and death later"])
-
-
-def test_the_seeds_cover_what_they_are_for() -> None:
-    counts: Counter[str] = Counter()
-    for seed in range(200):
-        failure(seed, counts)
-    for what in ("deaths", "power failures", "resumed", "meanwhile", "saves", "Saved", "ends", "rank deaths"):
-        assert counts[what], what
 
 
 def test_the_same_seed_goes_the_same_way() -> None:

@@ -217,6 +217,7 @@ def test_scripts_for_schwimmbad_find_what_they_ask_for(pool):
     assert pool.size == 2
 
 
+@pytest.mark.libraries
 def test_scipy_takes_its_map():
     optimize = pytest.importorskip("scipy.optimize")
     with Pool(2) as pool:

@@ -251,6 +251,7 @@ def test_the_json_keeps_every_reading() -> None:
     assert measured["budgets"][0]["verdict"] == "reached"
 
 
+@pytest.mark.libraries
 @pytest.mark.filterwarnings("default")  # what matplotlib warns of is not ours
 def test_the_chart_is_drawn_also_of_a_case_that_failed(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")

@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
-from support import DEADLINE_S, REPOSITORY
+from support import DEADLINE_S, REPOSITORY, needs
 
 EXAMPLES = REPOSITORY / "examples"
 
@@ -121,7 +121,7 @@ def test_shared_data_without_arguments() -> None:
 
 
 def test_sweep_pi(tmp_path: Path) -> None:
-    pytest.importorskip("scipy", reason="the libraries of sweep are not installed")
+    needs("scipy", "pandas")
     table, plot = tmp_path / "pi.csv", tmp_path / "pi.png"
     printed = run_example("sweep_pi.py", table, plot)
     assert printed[0].split() == ["id", "trials", "darts", "pi", "pi_dev", "pi_err"]
@@ -134,8 +134,7 @@ def test_sweep_pi(tmp_path: Path) -> None:
 
 
 def test_sweep_sklearn(tmp_path: Path) -> None:
-    pytest.importorskip("scipy", reason="the libraries of sweep are not installed")
-    pytest.importorskip("sklearn", reason="scikit-learn is not installed")
+    needs("scipy", "pandas", "sklearn")
     plot = tmp_path / "digits.png"
     printed = run_example("sweep_sklearn.py", plot)
     assert len(printed) == 1 + 12 + 1
@@ -152,7 +151,7 @@ def parts_in(page: Path) -> list[str]:
 
 
 def test_build_report_makes_a_page_of_all_tables_and_then_has_nothing_to_do(tmp_path: Path) -> None:
-    pytest.importorskip("matplotlib", reason="matplotlib is not installed")
+    needs("matplotlib")
     page = tmp_path / "report.html"
     assert run_example("build_report.py", tmp_path) == []
     assert len(parts_in(page)) == 1 + 4
@@ -163,7 +162,7 @@ def test_build_report_makes_a_page_of_all_tables_and_then_has_nothing_to_do(tmp_
 
 
 def test_build_report_makes_the_branch_of_a_new_table_only(tmp_path: Path) -> None:
-    pytest.importorskip("matplotlib", reason="matplotlib is not installed")
+    needs("matplotlib")
     run_example("build_report.py", tmp_path)
     (tmp_path / "raw" / "more.csv").write_text("x,y\n1,2\n3,4\n", encoding="utf-8")
     before = (tmp_path / "plots" / "anscombe1.png").stat()

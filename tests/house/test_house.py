@@ -198,9 +198,16 @@ WITH_EXAMPLES = [
 ]
 
 
-@pytest.mark.parametrize("name", WITH_EXAMPLES)
+def _is_of_a_recipe(name: str) -> bool:
+    return name.startswith("job_stream.baked")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=pytest.mark.libraries if _is_of_a_recipe(name) else ()) for name in WITH_EXAMPLES],
+)
 def test_the_examples_of_docstrings_do_what_they_show(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    if name.startswith("job_stream.baked"):
+    if _is_of_a_recipe(name):
         pytest.importorskip("scipy", reason="the libraries of sweep are not installed")
     monkeypatch.setenv("JOBS_STATS", "0")
     assert doctest.testmod(importlib.import_module(name)).failed == 0

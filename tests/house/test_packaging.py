@@ -127,7 +127,7 @@ def test_the_tests_of_the_source_archive_pass_with_what_is_installed(
     source = release.unpacked(tmp_path)
     for name in ("job_stream", "baked"):  # so that what is imported is what is installed
         shutil.move(source / name, tmp_path / f"{name} of the archive")
-    quiet = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST")}
+    quiet = {name: value for name, value in os.environ.items() if not name.startswith(("PYTEST", "PYTHONDONTWRITE"))}
     options = ("-q", "-n0", "-p", "no:cacheprovider", f"--basetemp={tmp_path / 'base'}")
     assert " passed" in said(python, "-m", "pytest", *options, *CORE, cwd=source, env=quiet)
     where = said(python, "-c", "import job_stream.baked; print(job_stream.__file__)", cwd=source)
@@ -153,7 +153,7 @@ def test_what_is_needed_has_a_lowest_version() -> None:
 
 def test_the_pythons_that_are_named_are_those_that_are_tried() -> None:
     named = re.findall(r"Python :: (3\.\d+)", " ".join(PROJECT["classifiers"]))
-    tried = re.search(r"for version in ([\d. ]+); do", (REPOSITORY / ".ci" / "run").read_text(encoding="utf-8"))
+    tried = re.search(r"\nversions=\(([\d. ]+)\)", (REPOSITORY / ".ci" / "run").read_text(encoding="utf-8"))
     assert tried is not None
     assert tried[1].split() == named
     assert PROJECT["requires-python"] == f">={named[0]}"
@@ -163,7 +163,9 @@ def test_the_tests_that_are_tried_with_every_python_are_there() -> None:
     core = re.search(r"(?s)\ncore=\((.*?)\n\)", (REPOSITORY / ".ci" / "run").read_text(encoding="utf-8"))
     assert core is not None
     assert core[1].split()
-    assert not [path for path in core[1].split() if not (REPOSITORY / path).exists()]
+    for path, _, test in (name.partition("::") for name in core[1].split()):
+        assert (REPOSITORY / path).exists(), path
+        assert not test or f"\ndef {test}(" in (REPOSITORY / path).read_text(encoding="utf-8"), test
 
 
 # --- the text for PyPI ------------------------------------------------------------------------------------------------

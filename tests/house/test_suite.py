@@ -36,7 +36,10 @@ def test_every_worker_of_the_tests_sees_what_a_test_leaves_behind(tmp_path: Path
     path = tmp_path / "test_that_leaves.py"
     path.write_text(
         textwrap.dedent("""
+            import conftest
             import subprocess
+
+            conftest.PROMPT_S = 0.1  # it stays, however long one waits
 
             def test_leaves_an_orphan():
                 subprocess.run(["sh", "-c", "sleep 600 >&- 2>&- &"], check=True)

@@ -421,10 +421,10 @@ def test_ctrl_c_ends_a_program(start, tally):
 # --- many ------------------------------------------------------------------------------------------------------------
 
 
-def test_a_thousand_calls_leave_nothing_behind():
+def test_hundreds_of_calls_leave_nothing_behind():
     invoke(["true"])
     files, threads = os.listdir("/proc/self/fd"), threading.active_count()
-    for _ in range(1000):
+    for _ in range(300):
         invoke(["true"])
     assert os.listdir("/proc/self/fd") == files
     assert threading.active_count() == threads
@@ -454,20 +454,20 @@ from job_stream import Work, getRank, invoke
 PREFIXES = ("OMPI_", "PMIX_", "PRTE_", "PMI_", "HYDI_", "MPI_LOCAL", "JOBS_WORLD")
 NESTED = "import job_stream; print(job_stream.map(abs, [-1]), job_stream.getRank())"
 
-with Work(range(1000)) as w:
+with Work(range(200)) as w:
     @w.job
     def run(item):
         lines = invoke(["env"])[0].splitlines()
-        nested = invoke([sys.executable, "-c", NESTED])[0] if item % 100 == 0 else ""
+        nested = invoke([sys.executable, "-c", NESTED])[0] if item % 20 == 0 else ""
         return [line for line in lines if line.startswith(PREFIXES)], nested
 
     @w.finish
     def check(answers):
-        print(sorted(answers) == [([], "")] * 990 + [([], "[1] 0\\n")] * 10, "MINE=1" in invoke(["env"])[0].split())
+        print(sorted(answers) == [([], "")] * 190 + [([], "[1] 0\\n")] * 10, "MINE=1" in invoke(["env"])[0].split())
 """
 
 
-def test_a_thousand_programs_of_ranks_are_no_ranks(tmp_path):
+def test_hundreds_of_programs_of_ranks_are_no_ranks(tmp_path):
     path = tmp_path / "ranks.py"
     path.write_text(RANKS)
     ended = mpirun(path, 4, env={"MINE": "1"}, options=("--bind-to", "none"))

@@ -26,6 +26,8 @@ SCRIPTS = ("right", "wrong")
 TIMEOUT_S = 300
 EXPECTED = re.compile(r"# expected: ([\w-]+), (\w+)$")
 
+run_once = pytest.mark.xdist_group("type checkers")  # one worker asks each checker about both scripts
+
 Found = dict[str, dict[int, set[str]]]
 """The codes of what a checker says, by script and line."""
 
@@ -88,18 +90,22 @@ def check_mistakes(found: dict[int, set[str]], checker: int) -> None:
     assert {line: code for line, code in wanted.items() if code not in found[line]} == {}
 
 
+@run_once
 def test_mypy_has_nothing_to_say_about_a_right_script(said_by_mypy: Found) -> None:
     assert not said_by_mypy["right"]
 
 
+@run_once
 def test_pyright_has_nothing_to_say_about_a_right_script(said_by_pyright: Found) -> None:
     assert not said_by_pyright["right"]
 
 
+@run_once
 def test_mypy_finds_each_mistake_of_a_wrong_script(said_by_mypy: Found) -> None:
     check_mistakes(said_by_mypy["wrong"], 1)
 
 
+@run_once
 def test_pyright_finds_each_mistake_of_a_wrong_script(said_by_pyright: Found) -> None:
     check_mistakes(said_by_pyright["wrong"], 2)
 

@@ -16,7 +16,7 @@ from mpi_support import find_mpirun, is_open_mpi, mpirun
 
 ROUNDS = int(os.environ.get("JOBS_TEST_ROUNDS", "1"))
 SEED = int(os.environ.get("JOBS_TEST_SEED", "0"))
-TOTAL_MB = 400
+TOTAL_MB = 400 if ROUNDS > 1 else 200
 
 SCRIPT = """
     import sys, time

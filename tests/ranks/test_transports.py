@@ -320,7 +320,7 @@ import random, threading
 
 random.seed(sys.argv[1])
 victim, delay = random.randrange(1, 4), random.random() * float(sys.argv[2])
-MESSAGES, LARGEST, UNDER_WAY = 16, 100_000_000, 12
+MESSAGES, LARGEST, UNDER_WAY = 8, 100_000_000, 6
 sizes = {
     (sender, rank): [int(1000 * (LARGEST / 1000) ** random.random()) for _ in range(MESSAGES)]
     for sender in range(4) for rank in range(4)

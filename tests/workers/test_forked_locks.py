@@ -107,7 +107,7 @@ def stdin(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("kinds", "streams"), [*((kind, 25) for kind in KINDS), (" ".join(KINDS), 6)], ids=[*KINDS, "all"]
+    ("kinds", "streams"), [*((kind, 12) for kind in KINDS), (" ".join(KINDS), 6)], ids=[*KINDS, "all"]
 )
 def test_no_worker_waits_for_a_lock_that_a_thread_held(start, stdin, tmp_path, kinds, streams):
     ended = start(HOGS, kinds, streams, tmp_path).ended()

@@ -7,11 +7,12 @@ import sqlite3
 
 import numpy
 import pytest
-import sklearn
-from support import gather, whole_text
+from support import Library, gather, whole_text
 
 import job_stream
 from job_stream import Object, Work
+
+sklearn = Library("sklearn")
 
 variable = contextvars.ContextVar("variable", default="unset")
 
@@ -78,9 +79,12 @@ def of_an_init(look, processes):
     return w.run()
 
 
+EACH_SETTING = [pytest.param(name, marks=pytest.mark.libraries if name == "sklearn" else ()) for name in SETTINGS]
+
+
 @pytest.mark.parametrize("where", [of_jobs, of_a_reduction, of_a_frame, of_a_generator, of_an_init])
 @pytest.mark.parametrize("processes", [True, False])
-@pytest.mark.parametrize("setting", SETTINGS)
+@pytest.mark.parametrize("setting", EACH_SETTING)
 def test_what_the_script_has_set_holds_in_user_code(setting, where, processes):
     within, look, expected = SETTINGS[setting]
     assert look() != expected
