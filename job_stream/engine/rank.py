@@ -201,6 +201,8 @@ class Rank:
 
     def _on_repaid(self, event: Repaid) -> None:
         state = self._state
+        if event.awaits:  # whatever becomes of the rest: nobody else would tell it
+            self._lane_table.awaits(event.lane)
         unknown = event.lane > 0 and event.lane not in self._lane_table
         if unknown or not state.ledger.is_open(event.lane, event.closed):
             return

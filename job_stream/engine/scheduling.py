@@ -72,6 +72,8 @@ class Scheduling:
         self._lane_table.look()  # and from now on, all may be busy
         hungry = self._lane_table.serve_hungry(available, self._peer_lending.urgent)
         self._lane_table.signal(Signal(hungry, full))
+        if not full:  # each handover waits for this once; so what lanes have sent has been counted among the results
+            self._lane_table.resume()
 
     def _allot(self, allotments: Allotments) -> None:
         for rank, piece in allotments.serve():

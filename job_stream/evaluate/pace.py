@@ -1,7 +1,7 @@
-"""How many values an evaluator works on at a step: as many as take about half a millisecond.
+"""How many values an evaluator works on at a step: as many as take about half a millisecond, and fit into memory.
 
 So the time between two steps stays short for slow functions, and the cost of a step is spread over many values for
-fast ones.
+fast ones. Values that are large are fewer, however fast they come (``weights``).
 """
 
 from __future__ import annotations
@@ -27,12 +27,14 @@ class Pace:
     Attributes:
         costs: seconds that a value takes at each place, where that is known.
         batches: how many values are the next batch at each place.
+        most: how many these may be at each place, by what values there hold.
         now: when the last step ended.
     """
 
     def __init__(self, places: int) -> None:
         self.costs: list[float | None] = [None] * places
         self.batches = [1] * places
+        self.most = [BATCH_MOST] * places
         self.now = perf_counter()
 
     def measure(self, place: int, started: float, count: int) -> None:
@@ -40,12 +42,21 @@ class Pace:
         self.now = now = perf_counter()
         took = now - started
         if took < SHORT_S:
-            if count >= self.batches[place] < BATCH_MOST:
+            if count >= self.batches[place] < self.most[place]:
                 self.batches[place] *= 2
         elif took > LONG_S:
             self.batches[place] = max(1, int(BATCH_S * count / took))
         cost, before = took / (count or 1), self.costs[place]
         self.costs[place] = cost if before is None else before + 0.3 * (cost - before)
+
+    def weighed(self, place: int, count: int, nbytes: int, limit: int) -> None:
+        """A batch of so many values has led to so many bytes: the next one is to stay below a limit if it has twice as
+        many values. One that weighed little lets the next ones grow."""
+        if 2 * nbytes > limit:
+            self.most[place] = max(1, count * limit // (2 * nbytes))
+            self.batches[place] = min(self.batches[place], self.most[place])
+        elif count >= self.most[place]:
+            self.most[place] = min(2 * self.most[place], BATCH_MOST)
 
     def notice(self, place: int, seconds: float) -> None:
         """A value takes so long as nobody expected: those after it may, too."""

@@ -40,13 +40,13 @@ class Parts:
 
 
 class Live:
-    """Values that have not left the process."""
+    """Values that have not left the process; ``nbytes``: about how much they hold, as far as somebody has looked."""
 
-    __slots__ = ("values",)
-    nbytes = 0
+    __slots__ = ("nbytes", "values")
 
-    def __init__(self, values: Any) -> None:
+    def __init__(self, values: Any, nbytes: int = 0) -> None:
         self.values = values
+        self.nbytes = nbytes
 
 
 class MemorySegment:

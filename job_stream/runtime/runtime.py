@@ -160,6 +160,7 @@ class Runtime:
             self._begin()
             while (delivery := self._next_of_results()) is not None:
                 self._deliver(delivery, handle)
+                delivery = None  # what lies in shared memory is free while the next one is waited for
         except BaseException as error:
             if self._shutdown.raised(error) and self._cluster is not None:
                 mark_shared(error)

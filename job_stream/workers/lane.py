@@ -12,7 +12,15 @@ When it repays:
 - at the end of a slice after the state of the stream was asked for: the rest is handed over. Where checkpoints are
   written, also when it has not been for half a second: whoever asks does not wait for long items, and lanes that are
   asked within one would be too late each time;
-- in the midst of a step that takes long, for the same reasons (``interruption``).
+- in the midst of a step that takes long, for the same reasons (``interruption``);
+- as soon as much has gathered (``weights``), which may be after each value.
+
+Why memory is bounded: what lies here never weighs more than one batch above ``Gathered.limit``, and batches weigh less
+than that. A lane that hands over much, or sees that results pile up, waits until the rank has counted what came and
+tells it to go on (``Resume``). The rank does so only while less waits for the main thread than may. So all that was
+handed over and not taken is what may wait at the rank, and one handover of each lane. Nobody waits for a lane that
+waits: what it keeps is on record, and results are taken whatever lanes do. It waits after a value and never for room
+for one, so a value that is larger than all there is passes, too.
 """
 
 from __future__ import annotations
@@ -71,6 +79,7 @@ class Lane:
         self._evaluator = evaluator
         self._stack = evaluator.stack
         self._pace = evaluator.pace
+        self._gathered = evaluator.gathered
         self._loader = Loader(evaluator, source, note)
         self._products = Products(evaluator, packing, unwanted)
         self._surplus = Surplus(evaluator, packing, self._products)
@@ -127,6 +136,8 @@ class Lane:
                 self._unit(work, lend.one_by_one)
                 if self._repayments.are_waiting and self._reporting.is_due(self._pace.now):
                     self._aside(self._hand_home)
+                elif self._repayments.are_waiting and self._gathered.is_full:
+                    self._aside(self._repay)
         finally:
             self._interruption.end_parcel()
         self._watch.stop()
@@ -149,15 +160,24 @@ class Lane:
 
     def _drain(self) -> None:
         stack, step, pace, flags = self._stack, self._evaluator.step, self._pace, self._flags
-        entries = stack.entries
+        entries, gathered = stack.entries, self._gathered
         while entries:
             step()
             if stack.parked:
                 self._aside(self._part_with_parked)
+            if gathered.is_full:
+                self._relieve()
             elif flags[WANTED] and entries:
                 self._give()
             elif pace.now - self._slice_start > SLICE_S:
                 self._aside(self._report)
+
+    def _relieve(self) -> None:
+        """Much has gathered: repays it, if it can leave without the rest."""
+        if self._flags[ENDING]:
+            raise SystemExit
+        if self._may_stay():
+            self._aside(self._report)
 
     def _give(self) -> None:
         """Others have nothing to do: hands over what is worth a journey."""
@@ -216,7 +236,8 @@ class Lane:
 
     def _repay(self, kept: Kept = ()) -> None:
         self._worked = 0.0
-        self._repayments.repay(kept)
+        if self._repayments.repay(kept, bool(self._flags[PAUSED])):
+            self._await_resume()
 
     # leaving in the middle --------------------------------------------------------------------------------------------
 
@@ -237,21 +258,19 @@ class Lane:
         self._repayments.forget_unwanted()
         if self._repayments.has_products and self._may_stay():
             self._repay(self._surplus.stay())
-            self._await_room()
+        elif not self._repayments.has_products:
+            self._gathered.clear()
 
     def _may_stay(self) -> bool:
         """Whether all that is left can be kept, and what has come of the rest can leave without it."""
         stack = self._stack
         return bool(stack) and not (stack.marks or stack.private() or self._repayments.has_stores)
 
-    def _await_room(self) -> None:
-        """Waits while results pile up."""
-        while self._flags[PAUSED]:
-            message = self._link.receive()
+    def _await_resume(self) -> None:
+        """Waits until the rank has counted what was handed over, and while results pile up."""
+        while type(message := self._link.receive()) is not Resume:
             if message is None:
                 raise SystemExit
-            if type(message) is Resume:
-                break
             self._ahead.append(message)
 
     def _hand_home(self) -> bool:

@@ -1,0 +1,105 @@
+"""How many bytes values hold, as far as that is cheap to know, and what that says about how many may lie in a lane.
+
+Batches and slices are bounded by the time of the user's code. That bounds what is new in memory as well, since memory
+takes time to be touched; but not values whose pages nobody has touched yet, views of what is there already, or one
+large object that is given again and again. These become large only when they are packed. So values are weighed, too:
+
+- Once for each batch: what a batch is made of, and what it gave. Where these are many, some of them are looked at that
+  lie far from each other. The next batch is so small that it weighs no more than a lane may gather (``Pace.weighed``).
+- What a value takes when it is packed is known when the first ones have been. So objects of any kind are bounded by
+  their number from then on (``Gathered.learn``); before, a few of them are handed over.
+
+What is not known is the size of an object of unknown kind that has not been packed yet, and which one of very many
+differs from its neighbours: such a batch may once weigh more than it should.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from itertools import islice
+from typing import Any
+
+from ..values import Args, Pair, Sent, bytes_of
+
+__all__ = ["GATHER_BYTES", "LIGHT", "Gathered", "weigh"]
+
+GATHER_BYTES = 8 << 20
+"""So much gathers in a lane at most before it is handed over: enough for the journey not to count."""
+FIRST = 16
+"""So many values gather at most while it is not known what they take."""
+SAMPLE = 8
+
+LIGHT = frozenset((bool, complex, float, int, type(None)))
+"""The kinds of values that are not looked at any closer."""
+_TEXTS = (bytes, bytearray, str)
+_ROWS = (list, tuple, set, frozenset)
+
+
+def weigh(values: Sequence[Any]) -> int:
+    """About how many bytes values hold; 0 where that is not known."""
+    count = len(values)
+    if count <= SAMPLE:
+        return sum(_size(value) for value in values if type(value) not in LIGHT)
+    step = count // SAMPLE
+    return step * sum(_size(value) for value in values[::step] if type(value) not in LIGHT)
+
+
+def _size(value: Any) -> int:
+    """The size of a value; its parts are looked at, but not theirs."""
+    kind = type(value)
+    if kind in _TEXTS:
+        return len(value)
+    if kind is Pair or kind is Sent:
+        return _size(value[1])
+    if kind in _ROWS:
+        return _size_of_parts(value, len(value))
+    if kind is dict:
+        return _size_of_parts(value.values(), len(value))
+    if kind is Args:
+        return _size_of_parts((*value.args, *value.kwargs.values()), SAMPLE)
+    if hasattr(kind, "nbytes"):
+        return bytes_of(value)
+    try:
+        attributes = object.__getattribute__(value, "__dict__")
+    except Exception:
+        return 0
+    return _size_of_parts(attributes.values(), len(attributes))
+
+
+def _size_of_parts(parts: Iterable[Any], count: int) -> int:
+    size = sum(len(part) if type(part) in _TEXTS else bytes_of(part) for part in islice(parts, SAMPLE))
+    return 8 * count + (size if count <= SAMPLE else size * count // SAMPLE)
+
+
+class Gathered:
+    """What lies in a lane for the way home.
+
+    Args:
+        places: how many there are.
+
+    Attributes:
+        limit: so many bytes may.
+        is_full: whether there are more, and it is time to hand them over.
+        rooms: so many values may, by the place at which they wait.
+    """
+
+    def __init__(self, places: int) -> None:
+        self.limit = GATHER_BYTES
+        self.is_full = False
+        self.rooms = [FIRST] * places
+        self._nbytes = 0
+
+    def add(self, nbytes: int) -> None:
+        """So many bytes more do."""
+        self._nbytes += nbytes
+        if self._nbytes > self.limit:
+            self.is_full = True
+
+    def learn(self, place: int, count: int, nbytes: int) -> None:
+        """So many values at a place took so many bytes when they were packed."""
+        self.rooms[place] = max(self.limit * count // max(nbytes, 1), 1)
+
+    def clear(self) -> None:
+        """All has been handed over."""
+        self._nbytes = 0
+        self.is_full = False
