@@ -54,7 +54,9 @@ def is_frozen(value: Any) -> bool:
 
 def unpack_any(payload: Payload) -> Any:
     """The values of a payload of either kind."""
-    return payload.values if type(payload) is Live else unpack(payload.frames())
+    if type(payload) is Live:
+        return payload.values
+    return payload.unpacked() if type(payload) is Blob else unpack(payload.frames)
 
 
 class PicklePacking:

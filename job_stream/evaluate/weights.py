@@ -21,7 +21,7 @@ from typing import Any
 
 from ..values import Args, Pair, Sent, bytes_of
 
-__all__ = ["GATHER_BYTES", "LIGHT", "Gathered", "weigh"]
+__all__ = ["GATHER_BYTES", "LIGHT", "Gathered", "gather_limit", "weigh"]
 
 GATHER_BYTES = 8 << 20
 """So much gathers in a lane at most before it is handed over: enough for the journey not to count."""
@@ -69,6 +69,11 @@ def _size(value: Any) -> int:
 def _size_of_parts(parts: Iterable[Any], count: int) -> int:
     size = sum(len(part) if type(part) in _TEXTS else bytes_of(part) for part in islice(parts, SAMPLE))
     return 8 * count + (size if count <= SAMPLE else size * count // SAMPLE)
+
+
+def gather_limit(memory: int, lanes: int) -> int:
+    """So many bytes gather in each of so many lanes of a rank that may take so much memory (0: nobody has said it)."""
+    return max(min(GATHER_BYTES, memory // (4 * max(lanes, 1))), 1) if memory else GATHER_BYTES
 
 
 class Gathered:

@@ -90,6 +90,15 @@ class Blob:
             _fill(rooms, mappings.stretch(self.segment.fd, self.offset, self.nbytes))
         return rooms
 
+    def unpacked(self) -> Any:
+        """The values. A large pickle is read from where it lies: nothing refers to it afterwards."""
+        if self.segment is None or self.nbytes < MAPPED_FROM:
+            return unpack(self.frames())
+        data, first = mappings.stretch(self.segment.fd, self.offset, self.nbytes), self.lengths[0]
+        rooms = [_room(length) for length in self.lengths[1:]]
+        _fill(rooms, data[first:])
+        return pickle.loads(data[:first], buffers=rooms)
+
     def bytes(self) -> bytes:
         """All parts in one."""
         return b"".join(self.frames())

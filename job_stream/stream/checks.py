@@ -9,6 +9,7 @@ from types import FunctionType, MethodType
 from typing import Any
 
 from ..errors import PlanError
+from ..ground.sizes import SIZES, bytes_in
 from ..ground.texts import shorten
 from .plan import Policy
 
@@ -149,6 +150,18 @@ def cpus_of(cpus: Any) -> int | None:
     if cpus is not None and not is_whole(cpus, 1):
         raise PlanError(f"cpus must be a whole number above 0, or None, not {cpus!r}")
     return None if cpus is None else int(cpus)
+
+
+def memory_of(memory: Any) -> int | None:
+    """The bytes that a keyword allows."""
+    if memory is None:
+        return None
+    if is_whole(memory, 1):
+        return int(memory)
+    size = bytes_in(memory) if isinstance(memory, str) else None
+    if size is None:
+        raise PlanError(f"memory must be {SIZES}, not {memory!r:.60}; leave it out for a share of the memory there is")
+    return size
 
 
 def is_whole(value: Any, least: int) -> bool:

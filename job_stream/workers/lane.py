@@ -43,7 +43,8 @@ from ..evaluate.outboxes import Outbox
 from ..evaluate.packing import Packing
 from ..evaluate.products import Products
 from ..evaluate.seams import InitialItems, Wearing
-from ..memory.words import ENDING, NOTE_LOAN, PAUSED, WANTED, Words
+from ..evaluate.weights import gather_limit
+from ..memory.words import ENDING, MEMORY, NOTE_LOAN, OWN_CPUS, PAUSED, WANTED, Words
 from .interruption import Interruption
 from .links import Link
 from .repayments import Repayments
@@ -86,6 +87,7 @@ class Lane:
         self._repayments = Repayments(link, evaluator, self._products, note)
         self._packing = packing
         self._note = note
+        self._gathered.limit = gather_limit(flags[MEMORY], flags[OWN_CPUS])
         self._watch = Stopwatch(note)
         self._flags = flags
         self._ahead: deque[LaneMessage] = deque()

@@ -140,7 +140,7 @@ class Repayments:
         """
         for home in self._homes.values():
             self._products.collect(home)
-        awaits = is_paused or self._products.nbytes > AWAIT_BYTES
+        awaits = is_paused or self._products.nbytes > min(AWAIT_BYTES, self._evaluator.gathered.limit // 2)
         self.send(kept, awaits=awaits)
         return awaits
 
