@@ -80,8 +80,8 @@ class Evaluator:
     ) -> None:  # fmt: skip
         self.plan = plan
         self.stack = Stack()
-        self.pace = Pace(len(plan.places))
         self.gathered = Gathered(len(plan.places))
+        self.pace = Pace(len(plan.places), self.gathered)
         self.turn = Turn()
         self.under_way = UnderWay()
         self.failures = Failures(note, self.turn)
@@ -141,9 +141,9 @@ class Evaluator:
     def _weigh(self, place: int, count: int, values: Sequence[Any]) -> None:
         """So many values at a place have led to these, or are these: the next ones may have to be fewer."""
         if len(values) > 1 or type(values[0]) not in LIGHT:
-            self.pace.weighed(place, count, weigh(values), self.gathered.limit)
+            self.pace.weighed(place, count, weigh(values))
         elif self.pace.most[place] < BATCH_MOST:
-            self.pace.weighed(place, count, 0, self.gathered.limit)
+            self.pace.weighed(place, count, 0)
 
     # jobs -------------------------------------------------------------------------------------------------------------
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from time import perf_counter
 
 from ..stream.plan import Place
+from .weights import Gathered
 
 __all__ = ["BATCH_MOST", "Pace"]
 
@@ -16,6 +17,8 @@ BATCH_S = 5e-4
 SHORT_S, LONG_S = BATCH_S / 2, 2 * BATCH_S
 """Batches that take less or more than this have another size the next time."""
 BATCH_MOST = 4096
+MANY = 256
+"""Batches of so many values are too many to be looked through, and take so long that a look at the process is cheap."""
 
 
 class Pace:
@@ -23,6 +26,7 @@ class Pace:
 
     Args:
         places: how many there are.
+        gathered: knows how the process grows.
 
     Attributes:
         costs: seconds that a value takes at each place, where that is known.
@@ -31,10 +35,11 @@ class Pace:
         now: when the last step ended.
     """
 
-    def __init__(self, places: int) -> None:
+    def __init__(self, places: int, gathered: Gathered) -> None:
         self.costs: list[float | None] = [None] * places
         self.batches = [1] * places
         self.most = [BATCH_MOST] * places
+        self._gathered = gathered
         self.now = perf_counter()
 
     def measure(self, place: int, started: float, count: int) -> None:
@@ -43,15 +48,24 @@ class Pace:
         took = now - started
         if took < SHORT_S:
             if count >= self.batches[place] < self.most[place]:
-                self.batches[place] *= 2
+                self._grow(place, count)
         elif took > LONG_S:
             self.batches[place] = max(1, int(BATCH_S * count / took))
         cost, before = took / (count or 1), self.costs[place]
         self.costs[place] = cost if before is None else before + 0.3 * (cost - before)
+        if count >= MANY:
+            self.weighed(place, count, self._gathered.growth())
 
-    def weighed(self, place: int, count: int, nbytes: int, limit: int) -> None:
-        """A batch of so many values has led to so many bytes: the next one is to stay below a limit if it has twice as
-        many values. One that weighed little lets the next ones grow."""
+    def _grow(self, place: int, count: int) -> None:
+        """The next batch is to be larger, if this one was not large already."""
+        self.batches[place] *= 2
+        if count < MANY:
+            self.weighed(place, count, self._gathered.growth())
+
+    def weighed(self, place: int, count: int, nbytes: int) -> None:
+        """A batch of so many values has led to so many bytes: the next one is to stay below what may gather if it has
+        twice as many values. One that weighed little lets the next ones grow."""
+        limit = self._gathered.limit
         if 2 * nbytes > limit:
             self.most[place] = max(1, count * limit // (2 * nbytes))
             self.batches[place] = min(self.batches[place], self.most[place])

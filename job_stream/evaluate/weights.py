@@ -8,9 +8,11 @@ large object that is given again and again. These become large only when they ar
   lie far from each other. The next batch is so small that it weighs no more than a lane may gather (``Pace.weighed``).
 - What a value takes when it is packed is known when the first ones have been. So objects of any kind are bounded by
   their number from then on (``Gathered.learn``); before, a few of them are handed over.
+- Whatever is new has grown the process, touched or not. That is looked at before a batch becomes larger than the one
+  before, and after each one of many values (``Gathered.growth``). So one large object among many small ones, or inside
+  of one that nobody can look into, is noticed by the time that its batch is done, and there are few with it.
 
-What is not known is the size of an object of unknown kind that has not been packed yet, and which one of very many
-differs from its neighbours: such a batch may once weigh more than it should.
+What is left is a batch of many values that suddenly all are large, and take no time to make: that one goes wrong once.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ from collections.abc import Iterable, Sequence
 from itertools import islice
 from typing import Any
 
+from ..ground.footprint import Footprint
 from ..values import Args, Pair, Sent, bytes_of
 
 __all__ = ["GATHER_BYTES", "LIGHT", "Gathered", "gather_limit", "weigh"]
@@ -93,6 +96,19 @@ class Gathered:
         self.is_full = False
         self.rooms = [FIRST] * places
         self._nbytes = 0
+        self._footprint = Footprint()
+        self._cleared_at = self._seen_at = 0
+
+    def growth(self) -> int:
+        """By so many bytes the process has grown since this was asked last; what may lie here has grown as well."""
+        now, before = self._footprint.bytes(), self._seen_at
+        self._seen_at = now
+        if not before:
+            self._cleared_at = now
+            return 0
+        if now - self._cleared_at > self.limit:
+            self.is_full = True
+        return now - before
 
     def add(self, nbytes: int) -> None:
         """So many bytes more do."""
@@ -108,3 +124,4 @@ class Gathered:
         """All has been handed over."""
         self._nbytes = 0
         self.is_full = False
+        self._cleared_at = self._seen_at = self._footprint.bytes()
