@@ -79,7 +79,7 @@ class Rank:
         state: to go on from; the same plan and parts belong to it.
         hosts_of: the names of all ranks' hosts; none: they are on one.
         buffer: so many results may wait to be taken; None: as many as there usually may.
-        results_bytes: so much may be in them.
+        results_bytes: so much may be in them; and in what waits for a stage, before more of the source is begun.
     """
 
     def __init__(self, plan: Plan, parts: tuple[Part, ...], lanes: int, number: int = 0,
@@ -100,7 +100,8 @@ class Rank:
         self._snapshots = Snapshots(self._state, self._lane_table, Recall(self._state, self._debts), self.capture)
         self._pauses = Pauses()
         self._stalls = Stalls(number, self._is_at_rest)
-        self._scheduling = Scheduling(self._state, self._lane_table, self._peer_lending, self._progress, self._pauses)
+        self._scheduling = Scheduling(self._state, self._lane_table, self._peer_lending, self._progress, self._pauses,
+                                      results_bytes)  # fmt: skip
         self._history = History()
         self._halted = False
         self._listeners = self._new_listeners()

@@ -32,16 +32,20 @@ class Scheduling:
         sharing: lends to other ranks, and asks them.
         progress: has the keeper go on with long Multiples.
         pauses: whether anything new may be begun.
+        most_bytes: more of the source is begun only while less than that lies in what waits for a stage. What waits
+            needs nothing of the source, so this comes to an end by itself.
     """
 
     def __init__(
-        self, state: RankState, lane_table: LaneTable, peer_lending: PeerLending, progress: Progress, pauses: Pauses
-    ) -> None:
+        self, state: RankState, lane_table: LaneTable, peer_lending: PeerLending, progress: Progress, pauses: Pauses,
+        most_bytes: int,
+    ) -> None:  # fmt: skip
         self._state = state
         self._lane_table = lane_table
         self._peer_lending = peer_lending
         self._progress = progress
         self._pauses = pauses
+        self._most_bytes = most_bytes
         self._source_kind = state.plan.places[0].processes
         self._has_plenty = False
 
@@ -85,7 +89,9 @@ class Scheduling:
     def _available(self, processes: bool, full: bool) -> bool:
         if self._state.has_waiting(processes):
             return True
-        return processes == self._source_kind and self._state.source.ready and not full
+        if processes != self._source_kind or full or not self._state.source.ready:
+            return False
+        return sum(backlog.nbytes for backlog in self._state.waiting) <= self._most_bytes
 
     def _lend_one(self, processes: bool, full: bool, depth: int) -> bool:
         if not self._available(processes, full):
