@@ -135,7 +135,7 @@ class Evaluator:
         before = rest.taken
         self.multiples.pull(rest, count)
         top = self.stack.top
-        if type(top) is PendingValues and top.place == target:
+        if rest.taken > before and type(top) is PendingValues and top.place == target:
             self._weigh(target, rest.taken - before, top.values)
 
     def _weigh(self, place: int, count: int, values: Sequence[Any]) -> None:

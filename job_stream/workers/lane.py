@@ -215,14 +215,14 @@ class Lane:
             self._evaluator.step()
         if type(stack.top) is ScopeMark and not work.resume:
             self._evaluator.step()
-        self._surplus.loosen(inf)
+        self._surplus.loosen_whole(inf)
         self._aside(self._hand_over)
         while stack:
             self._file_elements(stack.top)  # type: ignore[arg-type]
 
     def _file_elements(self, rest: PendingMultiple) -> None:
         """Takes the next elements of a Multiple and repays them without running them."""
-        values, more = self._evaluator.multiples.take(rest, 256)
+        values, more = self._evaluator.multiples.take(rest, min(256, self._pace.most[rest.target]))
         self._products.file(rest.context, rest.target, values)
         if not more:
             self._stack.pop()
