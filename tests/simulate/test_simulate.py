@@ -48,7 +48,7 @@ def test_the_seeds_cover_what_they_are_for() -> None:
     for seed in range(200):
         simulate.failure(seed, counts)
     for what in ("Lend", "Repaid", "Refuse", "rank deaths", "lane deaths", "Cancel", "crashes", "Saved", "snapshots",
-                 "Report", "Reported", "resumed", "frames handed home", "Pause", "allotted"):  # fmt: skip
+                 "Report", "Reported", "resumed", "frames handed home", "Pause", "allotted", "resumes"):  # fmt: skip
         assert counts[what], what
 
 
