@@ -127,9 +127,7 @@ END_TIME = EnvVariable(
 )
 CPUS = EnvVariable("JOBS_CPUS", _cpus, "the number of workers of each rank; the keyword ``cpus`` wins")
 MEMORY = EnvVariable(
-    "JOBS_MEMORY",
-    _bytes,
-    "bytes that values may take on their way, for each rank, as ``500MiB``; the keyword ``memory`` wins",
+    "JOBS_MEMORY", _bytes, "bytes (``500MiB``) that values may take on their way; the keyword ``memory`` wins"
 )
 RANKS = EnvVariable("JOBS_RANKS", _alone, "``1``: this process is alone, whatever the launcher says")
 JOIN_LIMIT = EnvVariable(

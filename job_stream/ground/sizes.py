@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 import re
 
-__all__ = ["SIZES", "bytes_in"]
+__all__ = ["MOST_BYTES", "SIZES", "bytes_in"]
 
 SIZES = "bytes above 0, or a text such as '500MiB' or '2GB'"
 _WRITTEN = re.compile(r"\s*([0-9]+(?:\.[0-9]*)?|\.[0-9]+)\s*([kmgt]?)(i?)(b?)\s*", re.IGNORECASE | re.ASCII)
 _POWERS = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4}
-_MOST = 1 << 60
+MOST_BYTES = 1 << 60
+"""Nobody means more."""
 
 
 def bytes_in(text: str) -> int | None:
@@ -22,4 +23,4 @@ def bytes_in(text: str) -> int | None:
     if found is None or (found[3] and not found[2]):
         return None
     size = float(found[1]) * (1024 if found[3] else 1000) ** _POWERS[found[2].lower()]
-    return math.ceil(size) if 0 < size <= _MOST else None
+    return math.ceil(size) if 0 < size <= MOST_BYTES else None

@@ -9,7 +9,7 @@ from types import FunctionType, MethodType
 from typing import Any
 
 from ..errors import PlanError
-from ..ground.sizes import SIZES, bytes_in
+from ..ground.sizes import MOST_BYTES, SIZES, bytes_in
 from ..ground.texts import shorten
 from .plan import Policy
 
@@ -156,7 +156,7 @@ def memory_of(memory: Any) -> int | None:
     """The bytes that a keyword allows."""
     if memory is None:
         return None
-    if is_whole(memory, 1):
+    if is_whole(memory, 1) and memory <= MOST_BYTES:
         return int(memory)
     size = bytes_in(memory) if isinstance(memory, str) else None
     if size is None:
