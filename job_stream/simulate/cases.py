@@ -25,8 +25,8 @@ class Case(NamedTuple):
 
     ``handler_s`` is what the handling of a delivery takes on average, ``value_bytes`` how large each value is: large
     ones that are handled slowly pile up at rank 0. ``cores``: how many a value needs at most where it is allotted, and
-    ``hosts`` those that it may need: ranks that may die are not the only ones of a host. ``waits``: how likely a lane is
-    to hand over much, so that it waits until it is told to go on.
+    ``hosts`` those that it may need: ranks that may die are not the only ones of a host. ``waits``: how likely a lane
+    is to hand over much, so that it waits until it is told to go on.
     """
 
     plan: Plan

@@ -16,7 +16,7 @@ from job_stream.runtime.budget import LEAST, MOST, SHARE, budget, results_limit
 
 @pytest.mark.parametrize("memory", [0, -1, True, 1.5, "", "many", "0GB", b"1GB", [1], 1 << 70, "9999999TB"], ids=repr)
 def test_memory_that_makes_no_sense_is_refused_with_the_way_out(memory: Any) -> None:
-    with pytest.raises(PlanError, match="memory must be bytes above 0, or a text such as .*; leave it out"):
+    with pytest.raises(PlanError, match=r"memory must be bytes above 0, or a text such as .*; leave it out"):
         Work([1], memory=memory)
     with pytest.raises(PlanError, match="memory must be"):
         job_stream.map(abs, [1], memory=memory)
@@ -24,7 +24,7 @@ def test_memory_that_makes_no_sense_is_refused_with_the_way_out(memory: Any) -> 
 
 def test_an_environment_that_makes_no_sense_is_refused_with_the_way_out(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("JOBS_MEMORY", "many")
-    with pytest.raises(PlanError, match="JOBS_MEMORY must be bytes above 0, .*; unset it"):
+    with pytest.raises(PlanError, match=r"JOBS_MEMORY must be bytes above 0, .*; unset it"):
         Work([1]).run()
     with pytest.raises(PlanError, match="JOBS_MEMORY must be"), job_stream.Pool(1) as pool:
         pool.map(abs, [-1])
