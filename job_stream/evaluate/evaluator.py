@@ -37,7 +37,7 @@ from .packing import Packing
 from .rounds import Rounds
 from .stack import Stack
 from .turn import Turn
-from .weights import LIGHT, Gathered, weigh
+from .weights import Gathered, all_light, weigh
 from .workplace import Workplace
 
 __all__ = ["NOWHERE", "Evaluator"]
@@ -140,7 +140,7 @@ class Evaluator:
 
     def _weigh(self, place: int, count: int, values: Sequence[Any]) -> None:
         """So many values at a place have led to these, or are these: the next ones may have to be fewer."""
-        if len(values) > 1 or type(values[0]) not in LIGHT:
+        if not all_light(values):
             self.pace.weighed(place, count, weigh(values))
         elif self.pace.most[place] < BATCH_MOST:
             self.pace.weighed(place, count, 0)
@@ -273,7 +273,7 @@ class Evaluator:
         gathered = self.gathered
         if len(home.outputs) >= gathered.rooms[home.end]:
             gathered.is_full = True
-        elif len(values) > 1 or (len(values) and type(values[0]) not in LIGHT):
+        elif not all_light(values):
             gathered.add(weigh(values))
 
     def _map_again(self, place: Place, stop: Stop) -> Any:

@@ -24,7 +24,7 @@ from typing import Any
 from ..ground.footprint import Footprint
 from ..values import Args, Pair, Sent, bytes_of
 
-__all__ = ["GATHER_BYTES", "LIGHT", "Gathered", "gather_limit", "weigh"]
+__all__ = ["GATHER_BYTES", "Gathered", "all_light", "gather_limit", "weigh"]
 
 GATHER_BYTES = 8 << 20
 """So much gathers in a lane at most before it is handed over: enough for the journey not to count."""
@@ -32,19 +32,28 @@ FIRST = 16
 """So many values gather at most while it is not known what they take."""
 SAMPLE = 8
 
-LIGHT = frozenset((bool, complex, float, int, type(None)))
-"""The kinds of values that are not looked at any closer."""
+_LIGHT = frozenset((bool, complex, float, int, type(None)))
 _TEXTS = (bytes, bytearray, str)
 _ROWS = (list, tuple, set, frozenset)
+
+
+def all_light(values: Sequence[Any]) -> bool:
+    """Whether values are few, and so small that there is no use in weighing them."""
+    if len(values) > SAMPLE:
+        return False
+    for value in values:  # noqa: SIM110 - a generator would take as long as all the rest
+        if type(value) not in _LIGHT:
+            return False
+    return True
 
 
 def weigh(values: Sequence[Any]) -> int:
     """About how many bytes values hold; 0 where that is not known."""
     count = len(values)
     if count <= SAMPLE:
-        return sum(_size(value) for value in values if type(value) not in LIGHT)
+        return sum(_size(value) for value in values if type(value) not in _LIGHT)
     step = count // SAMPLE
-    return step * sum(_size(value) for value in values[::step] if type(value) not in LIGHT)
+    return step * sum(_size(value) for value in values[::step] if type(value) not in _LIGHT)
 
 
 def _size(value: Any) -> int:
@@ -70,7 +79,10 @@ def _size(value: Any) -> int:
 
 
 def _size_of_parts(parts: Iterable[Any], count: int) -> int:
-    size = sum(len(part) if type(part) in _TEXTS else bytes_of(part) for part in islice(parts, SAMPLE))
+    try:
+        size = sum(len(part) if type(part) in _TEXTS else bytes_of(part) for part in islice(parts, SAMPLE))
+    except RuntimeError:  # another thread has changed it meanwhile
+        return 0
     return 8 * count + (size if count <= SAMPLE else size * count // SAMPLE)
 
 
