@@ -32,12 +32,12 @@ from .failures import Failures, ItemSkipped
 from .keys import Keys, Unkeyed
 from .multiples import Multiples
 from .outboxes import FrameScope, Outbox, ScopeContext, StreamScope
-from .pace import BATCH_MOST, Pace
+from .pace import Pace
 from .packing import Packing
 from .rounds import Rounds
 from .stack import Stack
 from .turn import Turn
-from .weights import Gathered, all_light, weigh
+from .weights import LIGHT, Gathered, weigh
 from .workplace import Workplace
 
 __all__ = ["NOWHERE", "Evaluator"]
@@ -136,14 +136,7 @@ class Evaluator:
         self.multiples.pull(rest, count)
         top = self.stack.top
         if rest.taken > before and type(top) is PendingValues and top.place == target:
-            self._weigh(target, rest.taken - before, top.values)
-
-    def _weigh(self, place: int, count: int, values: Sequence[Any]) -> None:
-        """So many values at a place have led to these, or are these: the next ones may have to be fewer."""
-        if not all_light(values):
-            self.pace.weighed(place, count, weigh(values))
-        elif self.pace.most[place] < BATCH_MOST:
-            self.pace.weighed(place, count, 0)
+            pace.weighed(target, rest.taken - before, weigh(top.values))
 
     # jobs -------------------------------------------------------------------------------------------------------------
 
@@ -165,8 +158,8 @@ class Evaluator:
             self._measure(number, self.pace.now, len(values))
         else:
             self._measure_last(number)
-        if outputs:
-            self._weigh(number, len(values), outputs)
+        if outputs and not (type(outputs[0]) in LIGHT and type(outputs[-1]) in LIGHT):
+            self.pace.weighed(number, len(values), weigh(outputs))
 
     def _copy(self, run: PendingValues, value: Any) -> None:
         """Copies a value that has not come from the rank, if that is wanted."""
@@ -265,16 +258,18 @@ class Evaluator:
             self._measure(run.place, self.pace.now, len(values))
         else:
             self._measure_last(run.place)
-        if outputs:
-            self._weigh(run.place, len(values), outputs)
+        if outputs and not (type(outputs[0]) in LIGHT and type(outputs[-1]) in LIGHT):
+            self.pace.weighed(run.place, len(values), weigh(outputs))
 
     def _gather(self, home: Outbox, values: Sequence[Any]) -> None:
         """Values have come home: all that lies there may have to be handed over."""
         gathered = self.gathered
         if len(home.outputs) >= gathered.rooms[home.end]:
             gathered.is_full = True
-        elif not all_light(values):
+        elif len(values) and not (type(values[0]) in LIGHT and type(values[-1]) in LIGHT):
             gathered.add(weigh(values))
+        if gathered.is_look_due(len(values)) and 2 * gathered.growth() > gathered.limit:
+            self.pace.begin_anew()
 
     def _map_again(self, place: Place, stop: Stop) -> Any:
         """What a retry gives; None for an item that is skipped."""

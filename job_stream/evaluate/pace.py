@@ -17,8 +17,6 @@ BATCH_S = 5e-4
 SHORT_S, LONG_S = BATCH_S / 2, 2 * BATCH_S
 """Batches that take less or more than this have another size the next time."""
 BATCH_MOST = 4096
-MANY = 256
-"""Batches of so many values are too many to be looked through, and take so long that a look at the process is cheap."""
 
 
 class Pace:
@@ -31,7 +29,7 @@ class Pace:
     Attributes:
         costs: seconds that a value takes at each place, where that is known.
         batches: how many values are the next batch at each place.
-        most: how many these may be at each place, by what values there hold.
+        most: how many values may be taken at once at each place, by what those before them held.
         now: when the last step ended.
     """
 
@@ -47,20 +45,21 @@ class Pace:
         self.now = now = perf_counter()
         took = now - started
         if took < SHORT_S:
-            if count >= self.batches[place] < self.most[place]:
+            if count >= self.batches[place] < BATCH_MOST:
                 self._grow(place, count)
         elif took > LONG_S:
             self.batches[place] = max(1, int(BATCH_S * count / took))
         cost, before = took / (count or 1), self.costs[place]
         self.costs[place] = cost if before is None else before + 0.3 * (cost - before)
-        if count >= MANY:
-            self.weighed(place, count, self._gathered.growth())
 
     def _grow(self, place: int, count: int) -> None:
-        """The next batch is to be larger, if this one was not large already."""
+        """The next batch is to be larger, if the process has not grown much with this one."""
         self.batches[place] *= 2
-        if count < MANY:
-            self.weighed(place, count, self._gathered.growth())
+        self.weighed(place, count, self._gathered.growth())
+
+    def begin_anew(self) -> None:
+        """The process has grown much, nobody knows by what: all batches are small, and grow from there."""
+        self.batches[:] = [1] * len(self.batches)
 
     def weighed(self, place: int, count: int, nbytes: int) -> None:
         """A batch of so many values has led to so many bytes: the next one is to stay below what may gather if it has

@@ -4,13 +4,14 @@ Batches and slices are bounded by the time of the user's code. That bounds what 
 takes time to be touched; but not values whose pages nobody has touched yet, views of what is there already, or one
 large object that is given again and again. These become large only when they are packed. So values are weighed, too:
 
-- Once for each batch: what a batch is made of, and what it gave. Where these are many, some of them are looked at that
-  lie far from each other. The next batch is so small that it weighs no more than a lane may gather (``Pace.weighed``).
+- Once for each batch: what it gave, and what was taken of a Multiple for it. Where these are many, some of them are
+  looked at that lie far from each other; and where the first and the last one are plain numbers, none. The next batch
+  is so small that it weighs no more than a lane may gather (``Pace.weighed``).
 - What a value takes when it is packed is known when the first ones have been. So objects of any kind are bounded by
   their number from then on (``Gathered.learn``); before, a few of them are handed over.
 - Whatever is new has grown the process, touched or not. That is looked at before a batch becomes larger than the one
-  before, and after each one of many values (``Gathered.growth``). So one large object among many small ones, or inside
-  of one that nobody can look into, is noticed by the time that its batch is done, and there are few with it.
+  before, and when many values have come (``Gathered.growth``). So one large object among many small ones, or inside of
+  one that nobody can look into, is noticed by the time that its batch is done, and there are few with it.
 
 What is left is a batch of many values that suddenly all are large, and take no time to make: that one goes wrong once.
 """
@@ -24,36 +25,29 @@ from typing import Any
 from ..ground.footprint import Footprint
 from ..values import Args, Pair, Sent, bytes_of
 
-__all__ = ["GATHER_BYTES", "Gathered", "all_light", "gather_limit", "weigh"]
+__all__ = ["GATHER_BYTES", "LIGHT", "Gathered", "gather_limit", "weigh"]
 
 GATHER_BYTES = 8 << 20
 """So much gathers in a lane at most before it is handed over: enough for the journey not to count."""
 FIRST = 16
 """So many values gather at most while it is not known what they take."""
 SAMPLE = 8
+MANY = 512
+"""So many values take so long that a look at the process does not count."""
 
-_LIGHT = frozenset((bool, complex, float, int, type(None)))
+LIGHT = frozenset((bool, complex, float, int, type(None)))
+"""The kinds of values that are not looked at any closer."""
 _TEXTS = (bytes, bytearray, str)
 _ROWS = (list, tuple, set, frozenset)
-
-
-def all_light(values: Sequence[Any]) -> bool:
-    """Whether values are few, and so small that there is no use in weighing them."""
-    if len(values) > SAMPLE:
-        return False
-    for value in values:  # noqa: SIM110 - a generator would take as long as all the rest
-        if type(value) not in _LIGHT:
-            return False
-    return True
 
 
 def weigh(values: Sequence[Any]) -> int:
     """About how many bytes values hold; 0 where that is not known."""
     count = len(values)
     if count <= SAMPLE:
-        return sum(_size(value) for value in values if type(value) not in _LIGHT)
+        return sum(_size(value) for value in values if type(value) not in LIGHT)
     step = count // SAMPLE
-    return step * sum(_size(value) for value in values[::step] if type(value) not in _LIGHT)
+    return step * sum(_size(value) for value in values[::step] if type(value) not in LIGHT)
 
 
 def _size(value: Any) -> int:
@@ -110,11 +104,17 @@ class Gathered:
         self._nbytes = 0
         self._footprint = Footprint()
         self._cleared_at = self._seen_at = 0
+        self._unseen = 0
+
+    def is_look_due(self, count: int) -> bool:
+        """So many values have come: whether there are many that the process may have grown with."""
+        self._unseen += count
+        return self._unseen >= MANY
 
     def growth(self) -> int:
         """By so many bytes the process has grown since this was asked last; what may lie here has grown as well."""
         now, before = self._footprint.bytes(), self._seen_at
-        self._seen_at = now
+        self._seen_at, self._unseen = now, 0
         if not before:
             self._cleared_at = now
             return 0
