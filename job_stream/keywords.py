@@ -76,6 +76,7 @@ class RunKeywords(MainKeywords, total=False):
     timeout: float | None
     seed: int | None
     cpus: int | None
+    memory: int | str | None
     checkpointSyncInterval: float | None
     timeLimit: float | None
     deaths: int | None

@@ -22,7 +22,7 @@ from .runtime.reports import RunCancelled, summary
 from .runtime.source import InitialWork, fresh
 from .runtime.together import Terminated, is_elsewhere, throughout
 from .stream.adapting import close_instances
-from .stream.checks import cpus_of, decorator, is_whole, policy_of, seed_of, start_method_of
+from .stream.checks import cpus_of, decorator, is_whole, memory_of, policy_of, seed_of, start_method_of
 from .stream.plan import Plan, Policy, ResultsUse
 from .stream.recorder import Function, Recording
 from .values import Failure, is_iterable
@@ -82,6 +82,10 @@ class Work:
         timeout: seconds that a call of a job, frame, frameEnd or reduce may take; None: any time. It counts from the
             call's begin, and ends the worker process with the programs that it has started.
         cpus: how many workers to use; by default one for each CPU that this process may use.
+        memory: how much values may take in memory on their way from one function to the next, on each rank: bytes, or a
+            text such as '500MiB' or '2GB'. While there are more, workers wait until results have been taken. A single
+            value may be larger. By default what the environment variable JOBS_MEMORY says, or else a share of what the
+            machine or control group has: a 64th, but 32 to 256 MiB.
         checkpointFile: where checkpoints are written, and gone on from if there is one; by default what the environment
             variable JOBS_CHECKPOINT says; none: no checkpoints. False: none, whatever that says. Each stream of a
             script needs a file of its own.
@@ -120,6 +124,7 @@ class Work:
         timeout: float | None = None,
         deaths: int | None = None,
         cpus: int | None = None,
+        memory: int | str | None = None,
         checkpointFile: str | os.PathLike[str] | Literal[False] | None = None,
         checkpointInterval: float = INTERVAL_S,
         checkpointSyncInterval: float | None = None,
@@ -139,6 +144,7 @@ class Work:
         self._recording = Recording(bool(useMultiprocessing), policy)
         self._seed = seed_of(seed)
         self._cpus = cpus_of(cpus)
+        self._memory = memory_of(memory)
         self._has_run = False
         self._is_taken = False
         self._iteration: ref[Results] | None = None
@@ -406,7 +412,8 @@ class Work:
         from .runtime.runtime import Runtime
 
         runtime = Runtime(plan, source, self.failures, self._cpus, self._seed, False, saver, joining=self._joining,
-                          buffer=buffer, mailbox=mailbox, start_method=self._start_method)  # fmt: skip
+                          buffer=buffer, mailbox=mailbox, start_method=self._start_method,
+                          memory=self._memory)  # fmt: skip
         self._runtime = runtime
         with closing(runtime.iterate()) as steps:
             try:
@@ -487,7 +494,7 @@ class Work:
             with saver.stoppable():
                 saver.restore(handle)
         runtime = Runtime(plan, source, self.failures, self._cpus, self._seed, drop, saver, joining=self._joining,
-                          mailbox=mailbox, start_method=self._start_method)  # fmt: skip
+                          mailbox=mailbox, start_method=self._start_method, memory=self._memory)  # fmt: skip
         self._perform(runtime, handle)
         if not self._is_silent:
             runtime.statistics.show()
@@ -499,7 +506,8 @@ class Work:
         saved = self._checkpoint.path is not None
         with ignoring_stop_signals() if saved else nullcontext():
             runtime = Runtime(plan, InitialWork([]), self.failures, self._cpus, self._seed, drop, saved_elsewhere=saved,
-                              joining=self._joining, start_method=self._start_method)  # fmt: skip
+                              joining=self._joining, start_method=self._start_method,
+                              memory=self._memory)  # fmt: skip
             self._perform(runtime, lambda values, base: None)
 
     def _perform(self, runtime: Runtime, handle: Handle) -> None:

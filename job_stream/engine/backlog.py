@@ -185,10 +185,19 @@ def _is_wide(piece: Piece) -> bool:
     return piece.work.count > 1 and is_counted(piece.work)
 
 
+def _bytes_of(piece: Piece) -> int:
+    return getattr(piece.work.payload, "nbytes", 0)
+
+
 class Backlog:
-    """What waits for lanes of one kind."""
+    """What waits for lanes of one kind.
+
+    Attributes:
+        nbytes: what the values of it hold, but for suspects.
+    """
 
     def __init__(self, costs: Costs) -> None:
+        self.nbytes = 0
         self._costs = costs
         self._suspects: deque[Piece] = deque()
         self._stack: deque[Piece] = deque()
@@ -208,6 +217,7 @@ class Backlog:
 
     def _gone(self, piece: Piece) -> Piece:
         self._items[piece.work.place] -= piece.work.count
+        self.nbytes -= _bytes_of(piece)
         return piece
 
     def replace(self, piece: Piece, other: Piece) -> None:
@@ -215,6 +225,7 @@ class Backlog:
         index = -1 if self._stack[-1] is piece else self._stack.index(piece)
         self._stack[index] = other
         self._items[piece.work.place] += other.work.count - piece.work.count
+        self.nbytes += _bytes_of(other) - _bytes_of(piece)
 
     def push(self, piece: Piece) -> None:
         if piece.one_by_one:
@@ -222,6 +233,7 @@ class Backlog:
             return
         self._stack.append(piece)
         self._items[piece.work.place] += piece.work.count
+        self.nbytes += _bytes_of(piece)
 
     @property
     def oldest(self) -> Piece | None:
@@ -248,6 +260,7 @@ class Backlog:
         self._suspects = deque(piece for piece in self._suspects if piece.work.scope not in gone)
         self._stack, before = deque(), self._stack
         self._items.clear()
+        self.nbytes = 0
         for piece in before:
             if piece.work.scope not in gone:
                 self.push(piece)

@@ -102,6 +102,7 @@ class LaneTable:
         self._pins = any(place.primary or place.allotted for place in state.plan.places)
         self._allots = any(place.allotted for place in state.plan.places)
         self._last = 0
+        self._awaiting: dict[int, None] = {}
         self._signal = Signal(False, False)
 
     def __contains__(self, lane: int) -> bool:
@@ -200,6 +201,17 @@ class LaneTable:
         if lane.computed and not (lane.running or lane.flushing):
             (lanes.framed if self._holds_frames(number) else lanes.stored).add(number)
 
+    def awaits(self, number: int) -> None:
+        """A lane waits until it is told to go on."""
+        if number in self._lanes:
+            self._awaiting[number] = None
+
+    def resume(self) -> None:
+        """Has all lanes go on that wait for that."""
+        for number in self._awaiting:
+            self._state.actions.append(Resume(number))
+        self._awaiting.clear()
+
     def returned(self, number: int, loans: tuple[int, ...]) -> None:
         """Parcels were taken back out of a lane's inbox."""
         for loan in loans:
@@ -211,6 +223,7 @@ class LaneTable:
 
     def died(self, number: int) -> None:
         lane = self._lanes.pop(number)
+        self._awaiting.pop(number, None)
         lanes = self._kinds[lane.processes]
         lanes.started -= 1
         lanes.growth.heard_of(number, self._state.now)
@@ -303,9 +316,6 @@ class LaneTable:
 
     def signal(self, signal: Signal) -> None:
         """Tells lanes what they are to look at between two steps."""
-        if signal == self._signal:
-            return
-        before, self._signal = self._signal, signal
-        self._state.actions.append(signal)
-        if before.paused and not signal.paused:  # after the signal: a lane that still saw it raised will be told
-            self._state.actions += [Resume(number) for number in self._lanes]
+        if signal != self._signal:
+            self._signal = signal
+            self._state.actions.append(signal)

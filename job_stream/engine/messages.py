@@ -91,7 +91,8 @@ class Repaid(NamedTuple):
     of a unit's new number and the work that the lane goes on with under it; no payload, from a lane: that of the unit
     closed last. ``stand_ins``: pairs of a scope that the lane does not know the number of, and the name of a unit of
     ``loan`` in it, which this repayment closes.
-    ``samples``: (place, items, seconds) of finished units.
+    ``samples``: (place, items, seconds) of finished units. ``awaits``: the lane waits until it is told to go on
+    (``Resume``), since what it hands over is large, or results pile up.
     """
 
     lane: int
@@ -103,6 +104,7 @@ class Repaid(NamedTuple):
     kept: tuple[tuple[int, WorkBatch], ...] = ()
     samples: tuple[tuple[int, int, float], ...] = ()
     stand_ins: tuple[tuple[int, int], ...] = ()
+    awaits: bool = False
 
 
 class Returned(NamedTuple):
@@ -218,7 +220,7 @@ class Flush(NamedTuple):
 
 
 class Resume(NamedTuple):
-    """Tell a paused lane to go on."""
+    """Tell a lane that waits to go on."""
 
     lane: int
 

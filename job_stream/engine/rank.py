@@ -59,7 +59,7 @@ from .peer_lending import PeerLending
 from .poison import Poison
 from .rank_state import RankState
 from .recall import Recall
-from .routing import Router
+from .routing import RESULTS_BYTES, Router
 from .scheduling import Scheduling
 from .snapshots import Snapshots
 from .stalls import Stalls, story_of
@@ -79,11 +79,13 @@ class Rank:
         state: to go on from; the same plan and parts belong to it.
         hosts_of: the names of all ranks' hosts; none: they are on one.
         buffer: so many results may wait to be taken; None: as many as there usually may.
+        results_bytes: so much may be in them; and in what waits for a stage, before more of the source is begun.
     """
 
     def __init__(self, plan: Plan, parts: tuple[Part, ...], lanes: int, number: int = 0,
                  lanes_of: tuple[int, ...] = (), state: State | None = None,
-                 hosts_of: tuple[str, ...] = (), buffer: int | None = None) -> None:  # fmt: skip
+                 hosts_of: tuple[str, ...] = (), buffer: int | None = None,
+                 results_bytes: int = RESULTS_BYTES) -> None:  # fmt: skip
         self._plan = plan
         allots = number == 0 and any(place.allotted for place in plan.places)
         lanes_of = lanes_of or (lanes,)
@@ -92,13 +94,14 @@ class Rank:
         self._lane_table = LaneTable(self._state, alone=len(lanes_of) < 2)
         self._peer_lending = PeerLending(self._state, self._lane_table, lanes_of)
         self._debts = Debts(self._state, self._peer_lending.alone)
-        self._router = Router(self._state, self._debts, buffer)
+        self._router = Router(self._state, self._debts, buffer, results_bytes)
         self._progress = Progress(self._state, self._debts)
         self._blame = Poison(self._state)
         self._snapshots = Snapshots(self._state, self._lane_table, Recall(self._state, self._debts), self.capture)
         self._pauses = Pauses()
         self._stalls = Stalls(number, self._is_at_rest)
-        self._scheduling = Scheduling(self._state, self._lane_table, self._peer_lending, self._progress, self._pauses)
+        self._scheduling = Scheduling(self._state, self._lane_table, self._peer_lending, self._progress, self._pauses,
+                                      results_bytes)  # fmt: skip
         self._history = History()
         self._halted = False
         self._listeners = self._new_listeners()
@@ -201,6 +204,8 @@ class Rank:
 
     def _on_repaid(self, event: Repaid) -> None:
         state = self._state
+        if event.awaits:  # whatever becomes of the rest: nobody else would tell it
+            self._lane_table.awaits(event.lane)
         unknown = event.lane > 0 and event.lane not in self._lane_table
         if unknown or not state.ledger.is_open(event.lane, event.closed):
             return

@@ -12,7 +12,7 @@ from .messages import CallKind, Deliver, Fail, Fold, Open, Output, Product, Skip
 from .rank_state import RankState
 from .scopes import STREAM
 
-__all__ = ["Router"]
+__all__ = ["RESULTS_BYTES", "Router"]
 
 RESULTS_BYTES = 32 << 20
 RESULTS_ITEMS = 200_000
@@ -25,25 +25,28 @@ class Router:
         state: of the rank.
         debts: what belongs to another rank's scope is owed there.
         buffer: so many results may wait to be taken; None: ``RESULTS_ITEMS``.
+        most_bytes: so much may be in them; one delivery may be larger.
 
     Attributes:
         results: how many the main thread is done with.
     """
 
-    def __init__(self, state: RankState, debts: Debts, buffer: int | None = None) -> None:
+    def __init__(self, state: RankState, debts: Debts, buffer: int | None = None,
+                 most_bytes: int = RESULTS_BYTES) -> None:  # fmt: skip
         self._state = state
         self._debts = debts
         self._plan = state.plan
         self._outstanding: deque[Deliver] = deque()
         self.results = 0
         self._most = RESULTS_ITEMS if buffer is None else buffer
+        self._most_bytes = most_bytes
         self._undelivered_items = 0
         self._undelivered_bytes = 0
 
     @property
     def full(self) -> bool:
         """Whether results pile up."""
-        return self._undelivered_items > self._most or self._undelivered_bytes > RESULTS_BYTES
+        return self._undelivered_items > self._most or self._undelivered_bytes > self._most_bytes
 
     @property
     def outstanding(self) -> tuple[Deliver, ...]:

@@ -32,16 +32,20 @@ class Scheduling:
         sharing: lends to other ranks, and asks them.
         progress: has the keeper go on with long Multiples.
         pauses: whether anything new may be begun.
+        most_bytes: more of the source is begun only while less than that lies in what waits for a stage. What waits
+            needs nothing of the source, so this comes to an end by itself.
     """
 
     def __init__(
-        self, state: RankState, lane_table: LaneTable, peer_lending: PeerLending, progress: Progress, pauses: Pauses
-    ) -> None:
+        self, state: RankState, lane_table: LaneTable, peer_lending: PeerLending, progress: Progress, pauses: Pauses,
+        most_bytes: int,
+    ) -> None:  # fmt: skip
         self._state = state
         self._lane_table = lane_table
         self._peer_lending = peer_lending
         self._progress = progress
         self._pauses = pauses
+        self._most_bytes = most_bytes
         self._source_kind = state.plan.places[0].processes
         self._has_plenty = False
 
@@ -72,6 +76,8 @@ class Scheduling:
         self._lane_table.look()  # and from now on, all may be busy
         hungry = self._lane_table.serve_hungry(available, self._peer_lending.urgent)
         self._lane_table.signal(Signal(hungry, full))
+        if not full:  # each handover waits for this once; so what lanes have sent has been counted among the results
+            self._lane_table.resume()
 
     def _allot(self, allotments: Allotments) -> None:
         for rank, piece in allotments.serve():
@@ -83,7 +89,9 @@ class Scheduling:
     def _available(self, processes: bool, full: bool) -> bool:
         if self._state.has_waiting(processes):
             return True
-        return processes == self._source_kind and self._state.source.ready and not full
+        if processes != self._source_kind or full or not self._state.source.ready:
+            return False
+        return sum(backlog.nbytes for backlog in self._state.waiting) <= self._most_bytes
 
     def _lend_one(self, processes: bool, full: bool, depth: int) -> bool:
         if not self._available(processes, full):

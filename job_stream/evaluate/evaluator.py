@@ -7,7 +7,7 @@ Rules:
 2. Between two steps the stack says everything: it can be stopped there, looked at, and handed over (``surplus``).
 3. A scope that lives in here (a frame, or a whole stream when it runs serially) puts a ``ScopeMark`` under its work.
    When the mark is on top, everything above it has been done: the scope has drained.
-4. Batches grow until they take about half a millisecond (``pace``).
+4. Batches grow until they take about half a millisecond (``pace``), or hold much (``weights``).
 
 It has parts: the stack, which alone knows what lies where; what is left of long Multiples (``multiples``); frames and
 reductions that live here (``rounds``); and whether values travel with keys (``keys``). It makes the steps itself.
@@ -37,6 +37,7 @@ from .packing import Packing
 from .rounds import Rounds
 from .stack import Stack
 from .turn import Turn
+from .weights import LIGHT, Gathered, weigh
 from .workplace import Workplace
 
 __all__ = ["NOWHERE", "Evaluator"]
@@ -65,6 +66,7 @@ class Evaluator:
         turn: whose it is to touch all this.
         under_way: the batch that user code is called for, if it can be divided.
         pace: how fast it goes.
+        gathered: how much lies here for the way home.
         failures: what was skipped.
         keys: whether values travel with keys.
         multiples: what is left of long ones.
@@ -78,7 +80,8 @@ class Evaluator:
     ) -> None:  # fmt: skip
         self.plan = plan
         self.stack = Stack()
-        self.pace = Pace(len(plan.places))
+        self.gathered = Gathered(len(plan.places))
+        self.pace = Pace(len(plan.places), self.gathered)
         self.turn = Turn()
         self.under_way = UnderWay()
         self.failures = Failures(note, self.turn)
@@ -127,8 +130,13 @@ class Evaluator:
 
     def _pull(self, rest: PendingMultiple) -> None:
         """Takes the next elements of a Multiple."""
-        count = self.pace.batches[rest.target] if not self._foreign[rest.target] else 256
+        pace, target = self.pace, rest.target
+        count = pace.batches[target] if not self._foreign[target] else min(256, pace.most[target])
+        before = rest.taken
         self.multiples.pull(rest, count)
+        top = self.stack.top
+        if rest.taken > before and type(top) is PendingValues and top.place == target:
+            pace.weighed(target, rest.taken - before, weigh(top.values))
 
     # jobs -------------------------------------------------------------------------------------------------------------
 
@@ -150,6 +158,8 @@ class Evaluator:
             self._measure(number, self.pace.now, len(values))
         else:
             self._measure_last(number)
+        if outputs and not (type(outputs[0]) in LIGHT and type(outputs[-1]) in LIGHT):
+            self.pace.weighed(number, len(values), weigh(outputs))
 
     def _copy(self, run: PendingValues, value: Any) -> None:
         """Copies a value that has not come from the rank, if that is wanted."""
@@ -242,11 +252,24 @@ class Evaluator:
             context.deliver(outputs)
         elif isinstance(context, Outbox):
             context.deliver((run.base or 0) + way.first, outputs)
+            self._gather(context, outputs)
         way.counts = False
         if way.since is None:
             self._measure(run.place, self.pace.now, len(values))
         else:
             self._measure_last(run.place)
+        if outputs and not (type(outputs[0]) in LIGHT and type(outputs[-1]) in LIGHT):
+            self.pace.weighed(run.place, len(values), weigh(outputs))
+
+    def _gather(self, home: Outbox, values: Sequence[Any]) -> None:
+        """Values have come home: all that lies there may have to be handed over."""
+        gathered = self.gathered
+        if len(home.outputs) >= gathered.rooms[home.end]:
+            gathered.is_full = True
+        elif len(values) and not (type(values[0]) in LIGHT and type(values[-1]) in LIGHT):
+            gathered.add(weigh(values))
+        if gathered.is_look_due(len(values)) and 2 * gathered.growth() > gathered.limit:
+            self.pace.begin_anew()
 
     def _map_again(self, place: Place, stop: Stop) -> Any:
         """What a retry gives; None for an item that is skipped."""
@@ -334,7 +357,9 @@ class Evaluator:
         if type(context) is Outbox:
             self.stack.pop()
             started = self.pace.now
-            context.outputs.extend(run.values[run.index :] if run.index else run.values)
+            values = run.values[run.index :] if run.index else run.values
+            context.outputs.extend(values)
+            self._gather(context, values)
             self._measure(run.place, started, len(run.values))
         elif type(context) is FrameScope:
             values = self._batch(run, self._batches[run.place])

@@ -1,7 +1,7 @@
-"""How many values an evaluator works on at a step: as many as take about half a millisecond.
+"""How many values an evaluator works on at a step: as many as take about half a millisecond, and fit into memory.
 
 So the time between two steps stays short for slow functions, and the cost of a step is spread over many values for
-fast ones.
+fast ones. Values that are large are fewer, however fast they come (``weights``).
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 from time import perf_counter
 
 from ..stream.plan import Place
+from .weights import Gathered
 
 __all__ = ["BATCH_MOST", "Pace"]
 
@@ -23,16 +24,20 @@ class Pace:
 
     Args:
         places: how many there are.
+        gathered: knows how the process grows.
 
     Attributes:
         costs: seconds that a value takes at each place, where that is known.
         batches: how many values are the next batch at each place.
+        most: how many values may be taken at once at each place, by what those before them held.
         now: when the last step ended.
     """
 
-    def __init__(self, places: int) -> None:
+    def __init__(self, places: int, gathered: Gathered) -> None:
         self.costs: list[float | None] = [None] * places
         self.batches = [1] * places
+        self.most = [BATCH_MOST] * places
+        self._gathered = gathered
         self.now = perf_counter()
 
     def measure(self, place: int, started: float, count: int) -> None:
@@ -41,11 +46,30 @@ class Pace:
         took = now - started
         if took < SHORT_S:
             if count >= self.batches[place] < BATCH_MOST:
-                self.batches[place] *= 2
+                self._grow(place, count)
         elif took > LONG_S:
             self.batches[place] = max(1, int(BATCH_S * count / took))
         cost, before = took / (count or 1), self.costs[place]
         self.costs[place] = cost if before is None else before + 0.3 * (cost - before)
+
+    def _grow(self, place: int, count: int) -> None:
+        """The next batch is to be larger, if the process has not grown much with this one."""
+        self.batches[place] *= 2
+        self.weighed(place, count, self._gathered.growth())
+
+    def begin_anew(self) -> None:
+        """The process has grown much, nobody knows by what: all batches are small, and grow from there."""
+        self.batches[:] = [1] * len(self.batches)
+
+    def weighed(self, place: int, count: int, nbytes: int) -> None:
+        """A batch of so many values has led to so many bytes: the next one is to stay below what may gather if it has
+        twice as many values. One that weighed little lets the next ones grow."""
+        limit = self._gathered.limit
+        if 2 * nbytes > limit:
+            self.most[place] = max(1, count * limit // (2 * nbytes))
+            self.batches[place] = min(self.batches[place], self.most[place])
+        elif count >= self.most[place]:
+            self.most[place] = min(2 * self.most[place], BATCH_MOST)
 
     def notice(self, place: int, seconds: float) -> None:
         """A value takes so long as nobody expected: those after it may, too."""

@@ -13,6 +13,7 @@ from ..ground.texts import shorten
 from ..memory.exceptions import pack_error
 from ..memory.payload import Blob, Live, Parts, pack, unpack
 from ..values import Args, Pair, Sent
+from .weights import weigh
 
 __all__ = ["LivePacking", "Packing", "PicklePacking", "StowedPacking", "is_frozen", "unpack_any"]
 
@@ -53,7 +54,9 @@ def is_frozen(value: Any) -> bool:
 
 def unpack_any(payload: Payload) -> Any:
     """The values of a payload of either kind."""
-    return payload.values if type(payload) is Live else unpack(payload.frames())
+    if type(payload) is Live:
+        return payload.values
+    return payload.unpacked() if type(payload) is Blob else unpack(payload.frames)
 
 
 class PicklePacking:
@@ -87,7 +90,7 @@ class LivePacking:
     """For values that stay in the process."""
 
     def pack(self, values: Any) -> Live:
-        return Live(values)
+        return Live(values, weigh(values))
 
     def pack_item(self, item: Any) -> Live:
         return Live([item])

@@ -59,6 +59,10 @@ class Products:
         evaluator: that ran the values.
         packing: of values into payloads.
         unwanted: the places where whatever comes is of no interest to anybody.
+
+    Attributes:
+        nbytes: what the values hold that have been packed.
+        fold_cost: seconds that it took to pack the last store.
     """
 
     def __init__(self, evaluator: Evaluator, packing: Packing, unwanted: frozenset[int]) -> None:
@@ -67,6 +71,7 @@ class Products:
         self._packing = packing
         self._unwanted = unwanted
         self._products: list[Product] = []
+        self.nbytes = 0
         self.fold_cost = 0.0
 
     def __bool__(self) -> bool:
@@ -75,26 +80,28 @@ class Products:
     def take(self) -> tuple[Product, ...]:
         """All products so far, which are then forgotten, behind them what was skipped."""
         products, self._products = (*self._products, *skips_of(self._evaluator, self._packing)), []
+        self.nbytes = 0
         return products
 
     @contextmanager
     def undone_on_error(self) -> Iterator[None]:
         """Within, products are collected all together or not at all."""
-        products, skipped = len(self._products), len(self._evaluator.failures.skipped)
+        products, skipped, nbytes = len(self._products), len(self._evaluator.failures.skipped), self.nbytes
         try:
             yield
         except BaseException:
+            self.nbytes = nbytes
             del self._products[products:], self._evaluator.failures.skipped[skipped:]
             raise
 
     def of(self, context: ScopeContext, place: int, values: Sequence[Any], base: int | None) -> tuple[Product, ...]:
         """Products of values at a place, apart from all others."""
-        others, self._products = self._products, []
+        others, nbytes, self._products = self._products, self.nbytes, []
         try:
             self.file(context, place, values, base)
             return tuple(self._products)
         finally:
-            self._products = others
+            self._products, self.nbytes = others, nbytes
 
     def collect(self, home: Outbox) -> None:
         """Empties a home: its outputs and stores become products."""
@@ -203,6 +210,12 @@ class Products:
             payload = self._packing.pack(values)
         if len(values):
             self._products.append(product._replace(count=len(values), payload=payload))
+            self._count(product.place, len(values), payload)
+
+    def _count(self, place: int, count: int, payload: Payload) -> None:
+        self.nbytes += payload.nbytes
+        self._evaluator.gathered.add(payload.nbytes)
+        self._evaluator.gathered.learn(place, count, payload.nbytes)
 
     def _only_packable(self, origins: list[Place], values: Sequence[Any], in_order: bool) -> list[Any]:
         """The values without those that cannot be packed, which are found by halves."""

@@ -13,11 +13,12 @@ from collections.abc import Callable, Mapping
 from typing import Any, Generic, TypeVar
 
 from ..errors import JobStreamError, PlanError, WorldError
+from .sizes import SIZES, bytes_in
 
 __all__ = [
     "CHECKPOINT", "CHECKPOINT_KEY", "COMMAND_LINE", "CPUS", "END_TIME", "FOR_USERS", "INVOKED", "JOIN_LIMIT",
-    "LAUNCHER", "MPIRUN", "RANKS", "START", "START_METHODS",
-    "STATS", "TIME_LIMIT", "USHER", "WORKER", "WORLD_PID", "EnvVariable", "number_in",
+    "LAUNCHER", "MEMORY", "MPIRUN", "RANKS", "START", "START_METHODS", "STATS", "TIME_LIMIT", "USHER", "WORKER",
+    "WORLD_PID", "EnvVariable", "number_in",
 ]  # fmt: skip
 
 T = TypeVar("T")
@@ -77,6 +78,13 @@ def _cpus(name: str, text: str) -> int:
     return count
 
 
+def _bytes(name: str, text: str) -> int:
+    size = bytes_in(text)
+    if size is None:
+        raise PlanError(f"{name} must be {SIZES}, not {text!r:.60}; unset it for a share of the memory that there is")
+    return size
+
+
 def _seconds(error: type[JobStreamError] = PlanError, most: float = math.inf) -> Callable[[str, str], float]:
     def meaning(name: str, text: str) -> float:
         try:
@@ -128,6 +136,9 @@ END_TIME = EnvVariable(
     "SLURM_JOB_END_TIME", _seconds(), "the same, as a time of day in seconds since 1970; Slurm sets it"
 )
 CPUS = EnvVariable("JOBS_CPUS", _cpus, "the number of workers of each rank; the keyword ``cpus`` wins")
+MEMORY = EnvVariable(
+    "JOBS_MEMORY", _bytes, "bytes (``500MiB``) that values may take on their way; the keyword ``memory`` wins"
+)
 RANKS = EnvVariable("JOBS_RANKS", _alone, "``1``: this process is alone, whatever the launcher says")
 JOIN_LIMIT = EnvVariable(
     "JOBS_JOIN_LIMIT",
@@ -150,7 +161,7 @@ START = EnvVariable(
 _THREADS = EnvVariable("OMP_NUM_THREADS", _as_it_is, "threads of BLAS and OpenMP in each worker; 1 if it isn't set")
 
 FOR_USERS: tuple[EnvVariable[Any], ...] = (
-    CHECKPOINT, CHECKPOINT_KEY, TIME_LIMIT, END_TIME, CPUS, RANKS, JOIN_LIMIT, MPIRUN, STATS, START, _THREADS,
+    CHECKPOINT, CHECKPOINT_KEY, TIME_LIMIT, END_TIME, CPUS, MEMORY, RANKS, JOIN_LIMIT, MPIRUN, STATS, START, _THREADS,
 )  # fmt: skip
 
 # between processes of ours --------------------------------------------------------------------------------------------

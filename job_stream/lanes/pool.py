@@ -122,6 +122,10 @@ class ProcessPool:
         if free is not None and number < len(free):
             free[number] = 1
 
+    def __contains__(self, lane: int) -> bool:
+        """Whether there is such a child, or will be."""
+        return lane in self._children
+
     # outward ----------------------------------------------------------------------------------------------------------
 
     def start(self, lane: int) -> None:

@@ -17,9 +17,11 @@ from ..ground.forks import MEMORY_FILE
 from ..ground.limits import files_for_one, named
 from .payload import MAPPED_FROM, Buffer
 
-__all__ = ["Arena"]
+__all__ = ["FREE_BYTES", "Arena"]
 
 FREE_BYTES = 256 << 20
+ROOMY = 8
+"""A segment that is so many times as large as what is to be written is left for something else."""
 
 
 class Arena:
@@ -27,9 +29,11 @@ class Arena:
 
     Args:
         free: one byte for each segment, which its reader sets to 1 when the segment may be written again.
+        most_free: so many bytes are kept for what is to be written next.
     """
 
-    def __init__(self, free: bytearray | memoryview) -> None:
+    def __init__(self, free: bytearray | memoryview, most_free: int = FREE_BYTES) -> None:
+        self.most_free = most_free
         self._free = free
         self._fds: dict[int, int] = {}
         self._sizes: dict[int, int] = {}
@@ -90,13 +94,20 @@ class Arena:
     def _acquire(self, size: int) -> int | None:
         """A free segment, the smallest that is large enough; else a new one; None when there are too many."""
         free = [number for number in self._fds if self._free[number]]
+        number = self._fitting(free, size)
+        if number is not None:
+            free.remove(number)
         self._trim(free)
-        fitting = [number for number in free if self._sizes[number] >= size]
+        return self._new(size) if number is None else self._occupy(number)
+
+    def _fitting(self, free: list[int], size: int) -> int | None:
+        """The one of the free segments that is written next; None: there is none of about this size."""
+        fitting = [number for number in free if size <= self._sizes[number] <= max(ROOMY * size, MAPPED_FROM)]
         if fitting:
-            return self._occupy(min(fitting, key=self._sizes.__getitem__))
-        for number in free:
-            if self._sizes[number] * 4 >= size:
-                return self._occupy(number)
+            return min(fitting, key=self._sizes.__getitem__)
+        return next((number for number in free if size / 4 <= self._sizes[number] < size), None)
+
+    def _new(self, size: int) -> int | None:
         for number in range(min(len(self._free), files_for_one())):
             if number not in self._fds:
                 self._fds[number] = _new_file()
@@ -109,9 +120,10 @@ class Arena:
         return number
 
     def _trim(self, free: list[int]) -> None:
-        """Gives memory back when much more is free than is in use."""
+        """Gives memory back of which there is more than is to be kept, the largest first."""
         total = sum(self._sizes[number] for number in free)
-        while total > FREE_BYTES and len(free) > 1:
+        free.sort(key=self._sizes.__getitem__)
+        while total > self.most_free:
             number = free.pop()
             total -= self._sizes.pop(number)
             self._memory.pop(number, None)

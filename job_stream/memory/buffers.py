@@ -10,7 +10,7 @@ from typing import Any
 
 from ..ground.forks import disown, own
 from ..ground.limits import are_files_scarce
-from .arena import Arena
+from .arena import FREE_BYTES, Arena
 from .codec import INLINE_BYTES
 from .payload import Blob, MemorySegment, Parts
 from .words import SEGMENTS
@@ -67,6 +67,10 @@ class Buffers:
             os.close(fd)
         else:
             self._free[number] = 1
+
+    def keep_at_most(self, nbytes: int) -> None:
+        """So much is kept for what comes next."""
+        self._arena.most_free = min(nbytes, FREE_BYTES)
 
     def close(self) -> None:
         self._arena.close()

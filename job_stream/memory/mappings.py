@@ -39,9 +39,9 @@ class Mappings:
             self._known.clear()
             self.mapped = 0
 
-    def share(self, processes: int) -> None:
-        """Says how many processes like this one there are."""
-        self.limit = MAPPED_BYTES // processes
+    def keep_at_most(self, nbytes: int) -> None:
+        """So much may stay mapped by this process."""
+        self.limit = min(nbytes, MAPPED_BYTES)
 
     def stretch(self, fd: int, offset: int, size: int) -> memoryview:
         """A stretch of shared memory to read.

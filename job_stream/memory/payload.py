@@ -40,13 +40,13 @@ class Parts:
 
 
 class Live:
-    """Values that have not left the process."""
+    """Values that have not left the process; ``nbytes``: about how much they hold, as far as somebody has looked."""
 
-    __slots__ = ("values",)
-    nbytes = 0
+    __slots__ = ("nbytes", "values")
 
-    def __init__(self, values: Any) -> None:
+    def __init__(self, values: Any, nbytes: int = 0) -> None:
         self.values = values
+        self.nbytes = nbytes
 
 
 class MemorySegment:
@@ -89,6 +89,15 @@ class Blob:
         else:
             _fill(rooms, mappings.stretch(self.segment.fd, self.offset, self.nbytes))
         return rooms
+
+    def unpacked(self) -> Any:
+        """The values. A large pickle is read from where it lies: nothing refers to it afterwards."""
+        if self.segment is None or self.nbytes < MAPPED_FROM:
+            return unpack(self.frames())
+        data, first = mappings.stretch(self.segment.fd, self.offset, self.nbytes), self.lengths[0]
+        rooms = [_room(length) for length in self.lengths[1:]]
+        _fill(rooms, data[first:])
+        return pickle.loads(data[:first], buffers=rooms)
 
     def bytes(self) -> bytes:
         """All parts in one."""

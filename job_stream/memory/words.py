@@ -17,7 +17,7 @@ from typing import Protocol
 from ..errors import LimitError
 
 __all__ = [
-    "ALL_CPUS", "ENDING", "NOTE_CPU", "NOTE_LEAVING", "NOTE_LOAN", "NOTE_PLACE", "NOTE_STARTED", "NOTE_UNIT",
+    "ALL_CPUS", "ENDING", "MEMORY", "NOTE_CPU", "NOTE_LEAVING", "NOTE_LOAN", "NOTE_PLACE", "NOTE_STARTED", "NOTE_UNIT",
     "NOTE_WALL", "OWN_CPUS", "PAUSED", "REPORTS", "SEGMENTS", "WANTED", "SharedWords", "Words",
 ]  # fmt: skip
 
@@ -26,6 +26,9 @@ WANTED, PAUSED = 0, 1
 
 OWN_CPUS, ALL_CPUS, REPORTS = 2, 3, 4
 """Flags that hold how many lanes this rank has, and all ranks together; and how often lanes were asked to report."""
+
+MEMORY = 6
+"""A flag that holds how many bytes values may take on this rank (0: nobody has said it yet)."""
 
 ENDING = 5
 """A flag that is up when the run ends early: what lanes still have is of no interest. WANTED is up as well."""

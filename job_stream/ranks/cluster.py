@@ -73,6 +73,7 @@ class Cluster:
         self.rank = transport.rank
         self.size = transport.size
         self._epoch = 0
+        self._load = [0]
         self._early: deque[tuple[int, int, bytes, Any]] = deque()
         self._codec = RankCodec(KINDS)
         self._gone: dict[int, Gone] = {}
@@ -117,7 +118,13 @@ class Cluster:
         if rank in self._gone:
             return
         head, buffers = self._codec.encode(message)
-        self.transport.send(rank, _EPOCH.pack(self._epoch) + head, buffers, message)
+        keep = _Burden(message, self._load, sum(map(len, buffers))) if buffers else message
+        self.transport.send(rank, _EPOCH.pack(self._epoch) + head, buffers, keep)
+
+    @property
+    def load(self) -> int:
+        """How many bytes of large payloads are on their way to others."""
+        return self._load[0]
 
     def tell(self, error: BaseException) -> None:
         """Has the stream end with this error everywhere: rank 0 hears of it, and tells everybody."""
@@ -356,6 +363,19 @@ class Cluster:
     def name_of(self, rank: int) -> str:
         """A rank with its host."""
         return f"rank {rank} on {self.transport.peers[rank].host}"
+
+
+class _Burden:
+    """A message with a body, which is kept for as long as that is read: so long it counts as under way."""
+
+    __slots__ = ("_load", "_message", "_nbytes")
+
+    def __init__(self, message: Message, load: list[int], nbytes: int) -> None:
+        self._message, self._load, self._nbytes = message, load, nbytes
+        load[0] += nbytes
+
+    def __del__(self) -> None:
+        self._load[0] -= self._nbytes
 
 
 @cache

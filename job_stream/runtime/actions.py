@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ..engine import messages as m
-from ..memory.words import PAUSED, REPORTS, WANTED
+from ..memory.words import MEMORY, PAUSED, REPORTS, WANTED
 from ..ranks.cluster import Cluster
 from ..workers.worker import KEEPER
 from .outgoing import Outgoing
@@ -45,11 +45,12 @@ class Actions:
         self._outgoing = outgoing
         self._reporter = reporter
         self._has_told_stalled = False
+        self._resuming: list[m.Resume] = []
         self._save = shell.watchers.saving(shell.saver.save) if shell.saver is not None else None
         self.table: dict[type, Callable[[Any], None]] = {
             m.Lend: self._lend, m.Call: self._call, m.Deliver: self._mailbox.deliveries.put, m.Pull: self._pull,
             m.StartLane: self._start_lane, m.StartKeeper: self._start_keeper, m.TakeBack: self._take_back,
-            m.Flush: self._tell, m.Resume: self._tell, m.Signal: self._signal, m.Fail: self._give_up,
+            m.Flush: self._tell, m.Resume: self._resume, m.Signal: self._signal, m.Fail: self._give_up,
             m.Skip: self._skip, m.Halt: self._halt, m.Send: self._send, m.Report: self._report, m.Saved: self._saved,
             m.Stalled: self._tell_stalled,
         }  # fmt: skip
@@ -72,6 +73,22 @@ class Actions:
     def _call(self, action: m.Call) -> None:
         pool = self._pools.of_kind(action.processes)
         pool.send(KEEPER, self._outgoing.packed(action) if action.processes else action)
+
+    def _resume(self, action: m.Resume) -> None:
+        if self._joined is None:
+            self._tell(action)
+        else:
+            self._resuming.append(action)  # what the lane has handed over may be sent only after this
+
+    def go_on(self) -> None:
+        """Has lanes go on that may, unless much is on its way to other ranks. These take it whatever happens here, so
+        that ends."""
+        if not self._resuming or (self._joined is not None and self._joined.load > self._flags[MEMORY] // 2):
+            return
+        resuming, self._resuming = self._resuming, []
+        for action in resuming:
+            if self._pools.has(action.lane):  # it may have died meanwhile
+                self._tell(action)
 
     def _tell(self, action: m.Flush | m.Resume) -> None:
         self._pools.of_lane(action.lane).send(action.lane, action)

@@ -61,6 +61,7 @@ class Loop:
         self._joined = joined
         self.reporter = reporter
         self._table = actions.table
+        self._go_on = actions.go_on
         self._decide = shell.watchers.watched(rank.handle)
         self._save = shell.watchers.saving(shell.saver.save) if shell.saver is not None else None
         self._messages = 0
@@ -90,6 +91,7 @@ class Loop:
             self._take_due()
             if self._processes:
                 self._take_from_processes(self._processes, ready)
+            self._go_on()
 
     def _handle(self, event: m.Event) -> None:
         """Tells the engine, and performs what it decides."""

@@ -54,6 +54,10 @@ class Pools:
         """The pool that has this lane. Their numbers differ, but for the keepers: each pool has one of that number."""
         return self.threads if lane in self.threads and lane != KEEPER else self._processes
 
+    def has(self, lane: int) -> bool:
+        """Whether there is still such a lane."""
+        return lane in self.threads or (self.processes is not None and lane in self.processes)
+
     def spent_ns(self) -> tuple[int, int]:
         """Wall and CPU time that all workers have spent on user code."""
         spent = [pool.spent_ns() for pool in (self.processes, self.threads) if pool is not None]

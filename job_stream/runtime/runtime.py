@@ -18,7 +18,7 @@ from ..engine import messages as m
 from ..engine.rank import Rank
 from ..errors import StageError
 from ..evaluate.packing import LivePacking, StowedPacking, unpack_any
-from ..ground.environment import START
+from ..ground.environment import MEMORY, START
 from ..ground.limits import explained
 from ..ground.linux import need_linux
 from ..lanes.pool import ProcessPool
@@ -29,6 +29,7 @@ from ..memory.kin import kin
 from ..memory.mappings import mappings
 from ..memory.payload import Blob, Parts, by_value, read_once
 from ..memory.words import ALL_CPUS, ENDING, OWN_CPUS, WANTED, SharedWords
+from ..memory.words import MEMORY as MEMORY_WORD
 from ..observe.observer import Observer, RunBegun, Watchers
 from ..observe.statistics import Statistics
 from ..ranks.cluster import Cluster, cluster
@@ -41,6 +42,7 @@ from ..workers.streams import Forwarding
 from ..workers.surroundings import Surroundings
 from ..workers.worker import Setup
 from .actions import Actions
+from .budget import budget, results_limit
 from .loop import Loop
 from .outgoing import Outgoing
 from .pools import Pools
@@ -93,6 +95,7 @@ class Runtime:
         buffer: so many results may wait to be taken before lanes pause; None: the engine's own limit.
         mailbox: where somebody has it already.
         start_method: how worker processes are started; None: as the environment says.
+        memory: bytes that values may take on this rank; None: by the environment, or a share of what there is.
 
     Attributes:
         plan: the stream.
@@ -103,7 +106,8 @@ class Runtime:
                  drop: bool, saver: Saver | None = None, saved_elsewhere: bool = False,
                  joining: Callable[[], Cluster] = cluster, observers: Sequence[Observer] = (),
                  live: Inlet | None = None, total: int | None = None, buffer: int | None = None,
-                 mailbox: Mailbox | None = None, start_method: str | None = None) -> None:  # fmt: skip
+                 mailbox: Mailbox | None = None, start_method: str | None = None,
+                 memory: int | None = None) -> None:  # fmt: skip
         if plan.uses_processes:
             need_linux("stages run in worker processes", IN_THREADS)
         if size_of() > 1:
@@ -114,6 +118,7 @@ class Runtime:
         self._live = live
         self._total = total
         self._buffer = buffer
+        self._memory = MEMORY.read() if memory is None else memory
         self._joining = joining
         self._cluster: Cluster | None = None
         self._loop: Loop | None = None
@@ -171,6 +176,7 @@ class Runtime:
             self._begin()
             while (delivery := self._next_of_results()) is not None:
                 self._deliver(delivery, handle)
+                delivery = None  # what lies in shared memory is free while the next one is waited for
         except BaseException as error:
             if self._shutdown.raised(error) and self._cluster is not None:
                 mark_shared(error)
@@ -311,10 +317,15 @@ class Runtime:
         shares = [peer.cpus for peer in peers] or [host_cpu_count()]
         lanes_of = shared_out(self._total, shares) if self._total else tuple(self._cpus or share for share in shares)
         own = lanes_of[joined.rank]
-        self._board.flags[OWN_CPUS], self._board.flags[ALL_CPUS] = own, sum(lanes_of)
+        memory = budget(self._memory, joined.rank, peers)
+        flags = self._board.flags
+        flags[OWN_CPUS], flags[ALL_CPUS], flags[MEMORY_WORD] = own, sum(lanes_of), memory
+        self._buffers.keep_at_most(memory)
+        mappings.keep_at_most(memory)
         parts = self._source.parts_for(joined.size) if joined.rank == 0 else ()
         state = self._saver.state if self._saver else None
-        rank = Rank(self.plan, parts, own, joined.rank, lanes_of, state, names_of_hosts(), self._buffer)
+        rank = Rank(self.plan, parts, own, joined.rank, lanes_of, state, names_of_hosts(), self._buffer,
+                    results_limit(memory))  # fmt: skip
         self._cluster = joined if joined.size > 1 else None
         if self._live is not None:
             self._live.begun(sum(lanes_of))

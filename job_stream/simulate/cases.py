@@ -25,7 +25,8 @@ class Case(NamedTuple):
 
     ``handler_s`` is what the handling of a delivery takes on average, ``value_bytes`` how large each value is: large
     ones that are handled slowly pile up at rank 0. ``cores``: how many a value needs at most where it is allotted, and
-    ``hosts`` those that it may need: ranks that may die are not the only ones of a host.
+    ``hosts`` those that it may need: ranks that may die are not the only ones of a host. ``waits``: how likely a lane
+    is to hand over much, so that it waits until it is told to go on.
     """
 
     plan: Plan
@@ -44,6 +45,7 @@ class Case(NamedTuple):
     value_bytes: int = 64
     cores: int = 1
     hosts: tuple[str, ...] = (ANYWHERE,)
+    waits: float = 0.0
 
 
 def case_of(seed: int) -> Case:
@@ -62,6 +64,7 @@ def case_of(seed: int) -> Case:
     case = _of_large_values(case, random.Random(~seed))
     _pin(case.plan, random.Random(f"{seed} pinned"))
     case = case if seed % 3 else _that_crashes(case, chance)
+    case = case._replace(waits=random.Random(f"{seed} waits").choice([0.0, 0.2, 0.9]))
     return _that_allots(case, random.Random(f"{seed} allotted"))
 
 

@@ -171,6 +171,8 @@ class SimulatedCluster:
             lane = self._lanes[number][action.lane]
             lane.inbox.append(action)
             self._lane_goes(number, action.lane, lane)
+        elif isinstance(action, m.Resume):
+            self._resume(number, action.lane, self._lanes[number][action.lane])
         elif isinstance(action, m.TakeBack):
             lane = self._lanes[number][action.lane]
             taken, lane.inbox = lane.inbox, []
@@ -225,8 +227,18 @@ class SimulatedCluster:
         self._arrivals[pair] = arrival
         self._later(arrival - self.now, action.rank, m.Heard(number, message))
 
+    def _resume(self, number: int, name: int, lane: SimulatedLane) -> None:
+        """A lane that has handed over much goes on with what it has kept, or with its next parcel."""
+        if not lane.is_waiting:
+            raise AssertionError(f"lane {name} of rank {number} is told to go on, and does not wait")
+        self.counts["resumes"] += 1
+        lane.is_waiting = False
+        if lane.working is not None:
+            self._later(self.chance.expovariate(1) * 2e-3, number, (name, lane.working))
+        self._lane_goes(number, name, lane)
+
     def _lane_goes(self, number: int, name: int, lane: SimulatedLane) -> None:
-        if lane.working is None and lane.inbox:
+        if lane.working is None and lane.inbox and not lane.is_waiting:
             lane.working = lane.inbox.pop(0)
             self._check_cores(number)
             slow = self.case.slow.get(number, 1.0)
@@ -247,7 +259,9 @@ class SimulatedCluster:
         if lane is None:
             return
         if lend == "flush":
-            if lane.retained:
+            if lane.is_waiting:
+                self._later(1e-3, number, (name, "flush"))
+            elif lane.retained:
                 self._handle(number, lane.repay(name, lane.retained[-1][0]))
             return
         if lane.working is None or lend is not lane.working:
@@ -258,7 +272,7 @@ class SimulatedCluster:
             self._handle(number, m.LaneLost(name, 0, 0, 0, "chance"))
             return
         repaid, lane.working = lane.finish(name, lane.working)
-        if lane.working is not None:
+        if lane.working is not None and not lane.is_waiting:
             self._later(self.chance.expovariate(1) * 2e-3, number, (name, lane.working))
         self._handle(number, repaid)
         if name in self._lanes[number]:

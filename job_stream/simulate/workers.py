@@ -41,6 +41,8 @@ class SimulatedLane:
         self.working: m.Lend | None = None
         self.products: list[m.Product] = []
         self.last = 0
+        self.is_waiting = False
+        self._waits = random.Random(rank)
 
     def finish(self, number: int, lend: m.Lend) -> tuple[m.Repaid, m.Lend | None]:
         """Repays a parcel, or some of it; the rest stays."""
@@ -68,7 +70,8 @@ class SimulatedLane:
         products = (*self.products, *folds)
         closed = (*self.retained, *closed)
         self.retained, self.folds, self.products = [], {}, []
-        return m.Repaid(number, loan, closed, products, kept=kept, samples=samples)
+        self.is_waiting = self._waits.random() < self.case.waits
+        return m.Repaid(number, loan, closed, products, kept=kept, samples=samples, awaits=self.is_waiting)
 
     def values(self, work: m.WorkBatch) -> list[Any]:
         payload = work.payload

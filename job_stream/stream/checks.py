@@ -10,6 +10,7 @@ from typing import Any
 
 from ..errors import PlanError
 from ..ground.environment import START_METHODS
+from ..ground.sizes import MOST_BYTES, SIZES, bytes_in
 from ..ground.texts import shorten
 from .plan import Policy
 
@@ -157,6 +158,18 @@ def start_method_of(method: Any) -> str | None:
     if method is not None and method not in START_METHODS:
         raise PlanError(f"startMethod must be {' or '.join(map(repr, START_METHODS))}, or None, not {method!r}")
     return method  # type: ignore[no-any-return]
+
+
+def memory_of(memory: Any) -> int | None:
+    """The bytes that a keyword allows."""
+    if memory is None:
+        return None
+    if is_whole(memory, 1) and memory <= MOST_BYTES:
+        return int(memory)
+    size = bytes_in(memory) if isinstance(memory, str) else None
+    if size is None:
+        raise PlanError(f"memory must be {SIZES}, not {memory!r:.60}; leave it out for a share of the memory there is")
+    return size
 
 
 def is_whole(value: Any, least: int) -> bool:

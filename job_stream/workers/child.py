@@ -13,7 +13,7 @@ from ..evaluate.failures import failure_of, ours
 from ..evaluate.packing import PicklePacking
 from ..memory.arena import Arena
 from ..memory.mappings import mappings
-from ..memory.words import NOTE_LEAVING, OWN_CPUS, Words
+from ..memory.words import MEMORY, NOTE_LEAVING, OWN_CPUS, Words
 from ..stream.adapting import close_instances
 from .exits import disown, leave
 from .links import ProcessLink
@@ -61,8 +61,9 @@ def work(setup: Setup, forwarding: Forwarding, order: Fork, inbox: socket.socket
     keep_sequential()
     setup.board.take(order.serial, order.slot)
     note = setup.board.note(order.serial)
-    link = ProcessLink(order.serial, inbox, outbox, Arena(setup.board.free(order.serial)))
-    mappings.share(max(setup.board.flags[OWN_CPUS], 1))
+    share = setup.board.flags[MEMORY] // max(setup.board.flags[OWN_CPUS], 1)
+    link = ProcessLink(order.serial, inbox, outbox, Arena(setup.board.free(order.serial), share))
+    mappings.keep_at_most(share)
     renew_random()
     with settle_output(forwarding):
         with suppress(SystemExit, BrokenPipeError):  # it was to end between two calls, or nobody hears it any more

@@ -14,6 +14,7 @@ from ..evaluate.failures import ItemSkipped, StageFailed, Unreadable, cannot_be_
 from ..evaluate.outboxes import FrameScope, ScopeContext
 from ..evaluate.packing import Packing, unpack_any
 from ..evaluate.products import skips_of
+from ..evaluate.weights import GATHER_BYTES, weigh
 from ..memory.words import NOTE_LOAN, NOTE_PLACE, NOTE_UNIT, Words
 from ..stream.plan import Kind, Place
 from .links import Link
@@ -22,7 +23,8 @@ from .stopwatch import Stopwatch
 __all__ = ["Keeper"]
 
 GROUPS = 64
-ELEMENTS = 1024
+ELEMENTS, FEW = 1024, 8
+"""So many elements of a long Multiple are taken at once, or fewer where they are large; a few of them in turn."""
 
 
 class Keeper:
@@ -137,7 +139,12 @@ class Keeper:
     def _more(self, call: Call, place: Place) -> tuple[list[Product], Any]:
         """The next elements of the long Multiples that call number ``payload`` gave."""
         rests = self._rests[call.payload]
-        values, more = self._evaluator.multiples.take(rests[-1], ELEMENTS)
+        values: list[Any] = []
+        nbytes, more = 0, True
+        while more and len(values) < ELEMENTS and nbytes < GATHER_BYTES:
+            some, more = self._evaluator.multiples.take(rests[-1], FEW)
+            values += some
+            nbytes += weigh(some)
         if not more:
             rests.pop()
         if not rests:

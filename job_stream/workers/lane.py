@@ -12,7 +12,15 @@ When it repays:
 - at the end of a slice after the state of the stream was asked for: the rest is handed over. Where checkpoints are
   written, also when it has not been for half a second: whoever asks does not wait for long items, and lanes that are
   asked within one would be too late each time;
-- in the midst of a step that takes long, for the same reasons (``interruption``).
+- in the midst of a step that takes long, for the same reasons (``interruption``);
+- as soon as much has gathered (``weights``), which may be after each value.
+
+Why memory is bounded: what lies here never weighs more than one batch above ``Gathered.limit``, and batches weigh less
+than that. A lane that hands over much, or sees that results pile up, waits until the rank has counted what came and
+tells it to go on (``Resume``). The rank does so only while less waits for the main thread than may. So all that was
+handed over and not taken is what may wait at the rank, and one handover of each lane. Nobody waits for a lane that
+waits: what it keeps is on record, and results are taken whatever lanes do. It waits after a value and never for room
+for one, so a value that is larger than all there is passes, too.
 """
 
 from __future__ import annotations
@@ -35,7 +43,8 @@ from ..evaluate.outboxes import Outbox
 from ..evaluate.packing import Packing
 from ..evaluate.products import Products
 from ..evaluate.seams import InitialItems, Wearing
-from ..memory.words import ENDING, NOTE_LOAN, PAUSED, WANTED, Words
+from ..evaluate.weights import gather_limit
+from ..memory.words import ENDING, MEMORY, NOTE_LOAN, OWN_CPUS, PAUSED, WANTED, Words
 from .interruption import Interruption
 from .links import Link
 from .repayments import Repayments
@@ -71,12 +80,14 @@ class Lane:
         self._evaluator = evaluator
         self._stack = evaluator.stack
         self._pace = evaluator.pace
+        self._gathered = evaluator.gathered
         self._loader = Loader(evaluator, source, note)
         self._products = Products(evaluator, packing, unwanted)
         self._surplus = Surplus(evaluator, packing, self._products)
         self._repayments = Repayments(link, evaluator, self._products, note)
         self._packing = packing
         self._note = note
+        self._gathered.limit = gather_limit(flags[MEMORY], flags[OWN_CPUS])
         self._watch = Stopwatch(note)
         self._flags = flags
         self._ahead: deque[LaneMessage] = deque()
@@ -127,6 +138,8 @@ class Lane:
                 self._unit(work, lend.one_by_one)
                 if self._repayments.are_waiting and self._reporting.is_due(self._pace.now):
                     self._aside(self._hand_home)
+                elif self._repayments.are_waiting and self._gathered.is_full:
+                    self._aside(self._repay)
         finally:
             self._interruption.end_parcel()
         self._watch.stop()
@@ -149,15 +162,24 @@ class Lane:
 
     def _drain(self) -> None:
         stack, step, pace, flags = self._stack, self._evaluator.step, self._pace, self._flags
-        entries = stack.entries
+        entries, gathered = stack.entries, self._gathered
         while entries:
             step()
             if stack.parked:
                 self._aside(self._part_with_parked)
+            if gathered.is_full:
+                self._relieve()
             elif flags[WANTED] and entries:
                 self._give()
             elif pace.now - self._slice_start > SLICE_S:
                 self._aside(self._report)
+
+    def _relieve(self) -> None:
+        """Much has gathered: repays it, if it can leave without the rest."""
+        if self._flags[ENDING]:
+            raise SystemExit
+        if self._may_stay():
+            self._aside(self._report)
 
     def _give(self) -> None:
         """Others have nothing to do: hands over what is worth a journey."""
@@ -193,14 +215,14 @@ class Lane:
             self._evaluator.step()
         if type(stack.top) is ScopeMark and not work.resume:
             self._evaluator.step()
-        self._surplus.loosen(inf)
+        self._surplus.loosen_whole(inf)
         self._aside(self._hand_over)
         while stack:
             self._file_elements(stack.top)  # type: ignore[arg-type]
 
     def _file_elements(self, rest: PendingMultiple) -> None:
         """Takes the next elements of a Multiple and repays them without running them."""
-        values, more = self._evaluator.multiples.take(rest, 256)
+        values, more = self._evaluator.multiples.take(rest, min(256, self._pace.most[rest.target]))
         self._products.file(rest.context, rest.target, values)
         if not more:
             self._stack.pop()
@@ -216,7 +238,8 @@ class Lane:
 
     def _repay(self, kept: Kept = ()) -> None:
         self._worked = 0.0
-        self._repayments.repay(kept)
+        if self._repayments.repay(kept, bool(self._flags[PAUSED])):
+            self._await_resume()
 
     # leaving in the middle --------------------------------------------------------------------------------------------
 
@@ -237,21 +260,19 @@ class Lane:
         self._repayments.forget_unwanted()
         if self._repayments.has_products and self._may_stay():
             self._repay(self._surplus.stay())
-            self._await_room()
+        elif not self._repayments.has_products:
+            self._gathered.clear()
 
     def _may_stay(self) -> bool:
         """Whether all that is left can be kept, and what has come of the rest can leave without it."""
         stack = self._stack
         return bool(stack) and not (stack.marks or stack.private() or self._repayments.has_stores)
 
-    def _await_room(self) -> None:
-        """Waits while results pile up."""
-        while self._flags[PAUSED]:
-            message = self._link.receive()
+    def _await_resume(self) -> None:
+        """Waits until the rank has counted what was handed over, and while results pile up."""
+        while type(message := self._link.receive()) is not Resume:
             if message is None:
                 raise SystemExit
-            if type(message) is Resume:
-                break
             self._ahead.append(message)
 
     def _hand_home(self) -> bool:

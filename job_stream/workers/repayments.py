@@ -30,6 +30,9 @@ from .surplus import Kept
 
 __all__ = ["Repayments"]
 
+AWAIT_BYTES = 2 << 20
+"""Where more than this is handed over, a message to and fro does not count."""
+
 
 class Repayments:
     """Knows which units have been worked on, and holds what came of them.
@@ -129,11 +132,17 @@ class Repayments:
 
     # repaying ---------------------------------------------------------------------------------------------------------
 
-    def repay(self, kept: Kept = ()) -> None:
-        """Repays everything that has been closed, with all that came of it; the first of what is kept comes next."""
+    def repay(self, kept: Kept = (), is_paused: bool = False) -> bool:
+        """Repays everything that has been closed, with all that came of it; the first of what is kept comes next.
+
+        Returns:
+            Whether the lane has to wait for ``Resume`` now: if it is paused, or that was much.
+        """
         for home in self._homes.values():
             self._products.collect(home)
-        self.send(kept)
+        awaits = is_paused or self._products.nbytes > min(AWAIT_BYTES, self._evaluator.gathered.limit // 2)
+        self.send(kept, awaits=awaits)
+        return awaits
 
     def collect(self) -> None:
         """Turns what the homes hold into products. If that cannot be done, what is in that home stays there."""
@@ -141,12 +150,13 @@ class Repayments:
             with self._products.undone_on_error():
                 self._products.collect(home)
 
-    def send(self, kept: Kept, stand_in: int | None = None) -> None:
+    def send(self, kept: Kept, stand_in: int | None = None, awaits: bool = False) -> None:
         """Sends all products, with nothing in the homes any more.
 
         Args:
             kept: what stays here; the first comes next.
             stand_in: for the scope of that, which is opened with this.
+            awaits: the lane waits until it is told to go on.
         """
         closed = self._retained
         if self._closing:
@@ -160,7 +170,8 @@ class Repayments:
         if kept:
             self._note[NOTE_UNIT] = kept[0][0]
         self._link.send(Repaid(self._number, self._loan, tuple(closed), self._products.take(), (), (), kept,
-                               self._take_samples(), stand_ins))  # fmt: skip
+                               self._take_samples(), stand_ins, awaits))  # fmt: skip
+        self._evaluator.gathered.clear()
 
     def retain(self) -> None:
         """Says that all has been done, and keeps what came of it."""

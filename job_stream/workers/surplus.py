@@ -10,6 +10,7 @@ all of its elements are taken first (``loosen``), which bounds how long it may b
 from __future__ import annotations
 
 from itertools import islice
+from math import inf
 
 from ..engine.messages import Product, WorkBatch
 from ..errors import PlanError
@@ -21,8 +22,8 @@ from ..evaluate.outboxes import FrameScope, Outbox
 from ..evaluate.packing import Packing
 from ..evaluate.products import Products
 from ..evaluate.stack import Entry
+from ..evaluate.weights import weigh
 from ..stream.plan import Kind
-from ..values import bytes_of
 
 __all__ = ["Kept", "Surplus"]
 
@@ -108,27 +109,37 @@ class Surplus:
         wanted = min(int(DRAW_S / each) + 1, GULP)
         if wanted * each < WORTH_S:
             return False
-        end = rest.taken + wanted
-        nbytes = 0
-        pull = self._evaluator.multiples.pull
-        while rest.taken < end and nbytes < DRAW_BYTES and pull(rest, min(DRAW_ITEMS, end - rest.taken)):
+        self._pull(rest, rest.taken + wanted)
+        return True
+
+    def _pull(self, rest: PendingMultiple, end: float, most_bytes: float = DRAW_BYTES) -> bool:
+        """Takes elements of a Multiple up to number ``end``, or fewer where they are large; few at once at first, and
+        more while they are small. False: there are no more."""
+        nbytes, count = 0, DRAW_ITEMS
+        while rest.taken < end and nbytes < most_bytes:
+            if not self._evaluator.multiples.pull(rest, int(min(count, end - rest.taken))):
+                return False
             drawn = self._stack.top
-            nbytes += sum(map(bytes_of, drawn.values)) if type(drawn) is PendingValues else 0
+            weight = weigh(drawn.values) if type(drawn) is PendingValues else 0
+            nbytes += weight
+            if weight * GULP < DRAW_BYTES * count:
+                count = min(2 * count, GULP)
         return True
 
     def loosen(self, limit: float = LOOSEN_MOST) -> bool:
-        """Takes all that is left of Multiples that only this lane has; False: there is too much of it."""
-        pull = self._evaluator.multiples.pull
+        """Takes all that is left of Multiples that only this lane has; False: there is too much of it to do so for
+        the sake of others."""
         for rest in self._stack.private():
             if rest.bound:
                 return False
-            most = rest.taken + limit
-            while rest.taken < most and pull(rest, GULP):
-                pass
-            rest.bound = rest in self._stack.entries
+            rest.bound = self._pull(rest, rest.taken + limit)
             if rest.bound:
                 return False
         return True
+
+    def loosen_whole(self, limit: float = LOOSEN_MOST) -> bool:
+        """The same where there is no other way, however large it is; False: there are more elements than that."""
+        return not any(self._pull(rest, rest.taken + limit, inf) for rest in self._stack.private())
 
     # leaving ----------------------------------------------------------------------------------------------------------
 
@@ -139,7 +150,7 @@ class Surplus:
             for run in self._stack.take_parked():
                 self._products.file(run.context, run.place, run.values[run.index :])
             return True
-        if self.loosen():
+        if self.loosen_whole():
             return False
         place = self._plan.places[self._stack.parked[0].place]
         error = PlanError(f"a frame recurred a Multiple of more than {LOOSEN_MOST} elements, which is too long for "

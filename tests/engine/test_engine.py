@@ -131,8 +131,9 @@ def test_nothing_new_is_lent_while_results_pile_up():
     lends = only(m.Lend, rank.handle(m.Nothing()))
     large = Payload("large")
     large.nbytes = 1 << 30
-    actions = rank.handle(repay(lends[0], m.Output(0, 1, 1, large)))
+    actions = rank.handle(repay(lends[0], m.Output(0, 1, 1, large))._replace(awaits=True))
     assert not only(m.Lend, actions)
+    assert not only(m.Resume, actions)
     assert m.Signal(False, True) in actions
     actions = rank.handle(m.ResultsTaken(1, large.nbytes))
     assert only(m.Lend, actions)

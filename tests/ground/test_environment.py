@@ -73,6 +73,7 @@ def test_a_variable_that_is_empty_says_nothing(variable: EnvVariable[object]) ->
     ("variable", "text", "value"),
     [
         (environment.CPUS, "3", 3),
+        (environment.MEMORY, "2MiB", 2 << 20),
         (environment.TIME_LIMIT, "1.5", 1.5),
         (environment.JOIN_LIMIT, "2", 2.0),
         (environment.RANKS, "1", True),
@@ -91,6 +92,8 @@ def test_what_a_variable_says(variable: EnvVariable[object], text: str, value: o
     [
         (environment.CPUS, "0", PlanError),
         (environment.CPUS, "many", PlanError),
+        (environment.MEMORY, "plenty", PlanError),
+        (environment.MEMORY, "0", PlanError),
         (environment.TIME_LIMIT, "soon", PlanError),
         (environment.TIME_LIMIT, "nan", PlanError),
         (environment.END_TIME, "-1", PlanError),

@@ -247,6 +247,9 @@ class Processes:
         poll.register(REPLIES, select.POLLIN)
         poll.register(REPORTS, select.POLLIN)
 
+    def __contains__(self, lane: int) -> bool:
+        return lane in self._lanes
+
     def start(self, lane: int) -> None:
         self._lanes[lane] = LaneProcess(self._shell, self, lane)
         self._shell.sim.actors.append(self._lanes[lane])

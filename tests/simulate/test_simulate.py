@@ -30,7 +30,7 @@ MUTANT_SEEDS = 400
 MANY_ITEMS = 150
 """As many as a case has at most. One case in five has them, and three quarters of the time would go into those."""
 EVENTS = ("Lend", "Repaid", "Refuse", "rank deaths", "lane deaths", "Cancel", "crashes", "Saved", "snapshots", "Report",
-          "Reported", "resumed", "frames handed home", "Pause", "allotted")  # fmt: skip
+          "Reported", "resumed", "frames handed home", "Pause", "allotted", "resumes")  # fmt: skip
 
 
 def _has_many_items(seed: int) -> bool:

@@ -12,7 +12,7 @@ import pytest
 from support import DEADLINE_S, wait_until
 
 from job_stream import Multiple, Object
-from job_stream.engine.messages import Lend, Open, Output, Repaid, WorkBatch
+from job_stream.engine.messages import Lend, Open, Output, Repaid, Resume, WorkBatch
 from job_stream.evaluate.copies import Copies
 from job_stream.evaluate.evaluator import Evaluator
 from job_stream.evaluate.packing import LivePacking, Packing, PicklePacking
@@ -50,6 +50,8 @@ class Link:
     def send(self, message: Any) -> None:
         self._flags[WANTED] = 0
         self.answer = self.answer or message
+        if message.awaits:
+            self._waiting.insert(0, Resume(1))
 
 
 def lane_of(plan: Plan, link: Link | Notes | Far, board: SharedWords, packing: Packing | None = None,
