@@ -22,6 +22,7 @@ from .errands import JobOutcome, discard, is_isolated
 from .fingerprints import fingerprint_of
 from .job import BuildJob
 from .kinds import LOADS
+from .mishaps import text_of
 from .preparing import Preparation
 from .records import JobRecord
 
@@ -221,7 +222,7 @@ class Bookkeeping(Preparation):
         self.failures[job.id] = job.exception = error
         job.exitCode = getattr(error, "exitCode", None)
         node = self.conductor.nodes[job.id]
-        self.build.records.failed(job.id, str(error), node.reasons)
+        self.build.records.failed(job.id, text_of(error), node.reasons)
         self.conductor.failed(job.id)
         for path in job.outputs.paths:
             self.assessor.states.note(self.build.absolute(path), None)

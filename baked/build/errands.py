@@ -10,18 +10,19 @@ import os
 import pickle
 import socket
 import stat
+import sys
 import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from job_stream.errors import BuildError
+from job_stream.errors import BuildError, JobDied
 
 from .access import Opened, watching
 from .file_state import FileState, read_state
 from .fingerprints import Fingerprint
-from .isolation import ChildEnding, call_isolated
+from .isolation import ChildEnding, call_isolated, exit_code_of
 from .job import BuildJob, JobFile
 from .job_actions import ACTIONS
 from .joblogs import JobLogs
@@ -248,7 +249,7 @@ class Worker:
                     self._load(task)
                     return JobOutcome(task.id, explicit=self._said([*loads, task.id]), pid=os.getpid())
             self._clear(task)
-        except Exception as error:
+        except BaseException as error:  # also what no Exception is: nothing that a user's function does is lost
             return JobOutcome(task.id, mishap=mishap_of(error), guilty=guilty if guilty != task.id else None)
         with self._attributes(loads):
             outcome = self._run(task)
@@ -266,7 +267,10 @@ class Worker:
     def _load(self, task: Task) -> None:
         if task.id in self._values:
             return
-        value = perform_task(task, self._values)
+        try:
+            value = perform_task(task, self._values)
+        except SystemExit as leaving:
+            raise left_by(f"job {task.id!r}", leaving) from leaving
         if isinstance(value, Fingerprint):
             self._explicit[task.id] = value.text
             value = value.value
@@ -322,8 +326,7 @@ class Worker:
             with self._logs.taking():
                 (mishap, opened), status = answer_of(task, self._values, self._root), None
         except SystemExit as leaving:
-            code = leaving.code if isinstance(leaving.code, int) else int(leaving.code is not None)
-            mishap, status = None, (code & 0xFF) << 8
+            mishap, status = None, exit_code_of(leaving) << 8
         finally:
             os.chdir(folder)
             if dict(os.environ) != environment:
@@ -354,12 +357,22 @@ class Worker:
         return outcome._replace(stdout=out, stderr=err, has_log=stays)
 
 
+def left_by(subject: str, leaving: SystemExit) -> JobDied:
+    """What a function has come to that has no process of its own to end."""
+    code = exit_code_of(leaving)
+    return JobDied(f"{subject} called sys.exit ({leaving.code!r}) instead of returning", code)
+
+
 def answer_of(task: Task, values: Mapping[str, Any], root: str | None) -> tuple[Mishap | None, tuple[Opened, ...]]:
     """Calls the job's function; what it raised, and what it opened below ``root``, if that is of interest."""
     with watching(root) as opened:
         try:
             perform_task(task, values)
-        except Exception as error:
+        except SystemExit as leaving:
+            if leaving.code is not None and not isinstance(leaving.code, int):
+                print(leaving.code, file=sys.stderr)  # as the end of a script does
+            raise
+        except BaseException as error:  # a KeyboardInterrupt here is one that the job has raised
             return mishap_of(error), tuple(opened)
     return None, tuple(opened)
 

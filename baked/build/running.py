@@ -18,15 +18,12 @@ from job_stream.errors import BuildError, JobStreamError
 
 from .bookkeeping import Bookkeeping
 from .conductor import JobOrder, Node, Status
-from .errands import Errand, JobOutcome, Task, Worker, discard, packed_tasks, perform_task, task_of
+from .errands import Errand, JobOutcome, Task, Worker, discard, left_by, packed_tasks, perform_task, task_of
 from .fingerprints import Fingerprint
 from .generating import adopt, generation_of
 from .job import BuildJob
 from .mishaps import mishap_of
 from .preparing import Selection
-
-if TYPE_CHECKING:
-    from .building import Build
 
 if TYPE_CHECKING:
     from .building import Build
@@ -212,6 +209,9 @@ class BuildRun(Bookkeeping):
                 values = self._values(loads)
                 returned = perform_task(self._task(job.id)._replace(function=_with(job, self.build)), values)
                 added, edges = adopt(self.build, generation, returned, self)
+        except SystemExit as leaving:
+            self._fail(job, left_by(job.subject, leaving))
+            return
         except Exception as error:
             self._fail(job, mishap_of(error).exception() if not isinstance(error, BuildError) else error)
             return

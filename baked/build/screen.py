@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from .joblogs import log_path
-from .mishaps import JobTraceback
+from .mishaps import JobTraceback, text_of
 
 if TYPE_CHECKING:
     from .errands import JobOutcome
@@ -111,7 +111,7 @@ class Screen:
 
 def last_line(error: BaseException) -> str:
     """Class and text, in one line."""
-    lines = str(error).strip().splitlines()
+    lines = text_of(error).splitlines()
     return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
 
 
