@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -20,7 +20,7 @@ from .graph_record import note_graph, undeclared
 from .interrupts import Interrupts, signals_ignored
 from .job import BuildJob, JobFile
 from .joblogs import remove_scratch
-from .kinds import bytes_of_memory, check_cores, check_limits, check_logs, nearest, text_of_path
+from .kinds import GENERATORS, bytes_of_memory, check_cores, check_limits, check_logs, nearest, text_of_path
 from .mishaps import mishap_of
 from .outcome_report import BuildReport
 from .planning import BuildPlan
@@ -148,19 +148,41 @@ class Build(ProgramDecorators):
         """The jobs that it needs."""
         return [need for need, _ in self.needs_of(job)]
 
-    def _ids(self, given: Any, what: str) -> list[str]:
-        """Ids that jobs, ids and patterns stand for."""
+    def _ids(self, given: Any, what: str, takes_later: bool = False) -> list[str]:
+        """Ids that jobs, ids and patterns stand for; also of jobs that a generator is yet to declare."""
         if given is None:
             return []
-        each = [given] if isinstance(given, (BuildJob, JobFile)) or text_of_path(given) is not None else list(given)
+        if isinstance(given, (BuildJob, JobFile)) or text_of_path(given) is not None:
+            given = [given]
+        elif not isinstance(given, Iterable):
+            raise BuildError(f"{what} takes jobs, ids and patterns, or lists of them, not {given!r}")
+        each = list(given)
         found: dict[str, None] = {}
         for one in each:
             job = self._found(one)
             ids = [job.id] if job is not None else self._matching(str(one))
+            if job is None and takes_later:
+                ids += self._later(str(one))
             if not ids:
-                raise BuildError(f"{what}: no job is called {one!r}{nearest(one, [*self.jobs, *self.makers])}")
+                raise BuildError(f"{what}: no job is called {one!r}{nearest(one, [*self.jobs, *self.makers])}"
+                                 f"{self._hint_of_later()}")  # fmt: skip
             found.update(dict.fromkeys(ids))
         return list(found)
+
+    def _later(self, pattern: str) -> list[str]:
+        """What generators declared when they ran last, which they are to declare again."""
+        try:
+            entries = undeclared(self)
+        finally:
+            if self._run is None:
+                self._release()
+        return [job_id for job_id, entry in entries.items()
+                if any(fnmatchcase(name, pattern) for name in (job_id, *entry.get("files", ())))]  # fmt: skip
+
+    def _hint_of_later(self) -> str:
+        if not any(job.kind in GENERATORS for job in self.jobs.values()):
+            return ""
+        return " (what a generator declares is known only when it has run)"
 
     def _matching(self, pattern: str) -> list[str]:
         by_path = [job.id for path, job in self.makers.items() if fnmatchcase(path, pattern)]
@@ -253,7 +275,7 @@ class Build(ProgramDecorators):
             if _rank_count() > 1:
                 run.token = os.path.join(self.folder_text, "lock")
             self.records.run(__version__)
-            run.asked = {*self._ids(again, "again="), *self._invalid}
+            run.asked = {*self._ids(again, "again=", True), *self._invalid}
             run.prepare(Selection(self, None if only is None else self._ids(only, "only=")))
             run.start()
             if self.records.graph is None:
@@ -355,7 +377,7 @@ class Build(ProgramDecorators):
     def _looking(self, look: Callable[[BuildRun], T], only: Any = None, again: Any = ()) -> T:
         """What ``look`` says of a run that is prepared, and never begun."""
         self._forget_generated()
-        run = BuildRun(self, {*self._ids(again, "again="), *self._invalid}, Screen(True, ""))
+        run = BuildRun(self, {*self._ids(again, "again=", True), *self._invalid}, Screen(True, ""))
         try:
             run.prepare(Selection(self, None if only is None else self._ids(only, "only=")))
             return look(run)
@@ -395,7 +417,7 @@ class Build(ProgramDecorators):
         """Forgets that jobs were made, so that they are made anew in the next run."""
         self.check_usable()
         self._check_idle()
-        invalid = self._ids(ids, "invalidate()")
+        invalid = self._ids(ids, "invalidate()", True)
         if _is_helper():
             return
         self._claim()
@@ -461,13 +483,13 @@ class Build(ProgramDecorators):
     def _from_environment(self, only: Any, again: Any) -> tuple[Any, Any, bool]:
         """With what JOBS_BUILD adds to the arguments of ``run``, and whether it asks for a plan."""
         wants_plan = False
-        given = [] if again is None else self._ids(again, "again=")
+        given = [] if again is None else self._ids(again, "again=", True)
         for word in filter(None, os.environ.get("JOBS_BUILD", "").split(";")):
             name, _, pattern = word.strip().partition(":")
             if name == "plan" and not pattern:
                 wants_plan = True
             elif name == "again" and pattern:
-                given += self._ids(pattern, "JOBS_BUILD=again")
+                given += self._ids(pattern, "JOBS_BUILD=again", True)
             elif name == "only" and pattern:
                 only = [*([] if only is None else self._ids(only, "only=")), *self._ids(pattern, "JOBS_BUILD=only")]
             else:
