@@ -262,7 +262,8 @@ class Declaring:
             self._check_need(job, need)
             targets.append(need)
         elif (text := text_of_path(need)) is not None:
-            targets.append(self.relative(text.rstrip("/")) if text.strip("/") else self.path_id(text, job.subject))
+            is_plain = text.strip("/") and "\0" not in text
+            targets.append(self.relative(text.rstrip("/")) if is_plain else self.path_id(text, job.subject))
         elif isinstance(need, Mapping):
             raise BuildError(f"{job.subject}: needs have names only in needs={{...}} at the declaration, got {need!r}")
         elif isinstance(need, (set, frozenset)):
