@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
@@ -500,8 +499,7 @@ class Build(ProgramDecorators):
         if getRank():
             raise SystemExit(0)
         plan = self.plan(only, again)
-        sys.stderr.write(f"{plan}\n")
-        sys.stderr.flush()
+        Screen(False, "").say(str(plan))
         raise SystemExit(3 if plan else 0)
 
 
