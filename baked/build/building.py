@@ -252,9 +252,14 @@ class Build(ProgramDecorators):
     def _run_here(self, only: Any, again: Any, raises: bool) -> BuildReport:
         begin = time.time()
         run = self._made_run(only, again)
+        report = None
         with Interrupts(run) as interrupts:
             self._perform(run)
-        report = self._concluded(run, interrupts.is_killed, begin)
+            if interrupts.code is not None:  # one signal more changes nothing while all is put away
+                report = self._concluded(run, interrupts.is_killed or run.is_cancelled, begin)
+                self._release()
+        if report is None:
+            report = self._concluded(run, interrupts.is_killed, begin)
         interrupts.leave()
         if run.failures and raises:
             raise GraphError(run.screen.failures(run.failures, self.jobs), run.failures)
