@@ -78,7 +78,7 @@ class Bookkeeping(Preparation):
         self._fail(job, error)
 
     def _take_outcome(self, job: BuildJob, outcome: JobOutcome) -> None:
-        self._note(job, outcome)
+        self._note(job if outcome.guilty is None else self.build.jobs[outcome.guilty], outcome)
         if outcome.is_given_back:
             self.conductor.stopped(job.id)
         elif outcome.guilty is not None:
@@ -96,6 +96,7 @@ class Bookkeeping(Preparation):
 
     def _note(self, job: BuildJob, outcome: JobOutcome) -> None:
         self.outcomes[job.id] = outcome
+        self.has_logs |= outcome.has_log
         job.stdout, job.stderr = outcome.stdout, outcome.stderr
         job.seconds, job.maxMemory = outcome.seconds, outcome.max_memory or None
         job.host, job.pid = outcome.host, outcome.pid or None

@@ -308,7 +308,7 @@ class Build(ProgramDecorators):
         note_graph(self)
         if not run.failures and not run.conductor.is_stopping:
             self._finish(run)
-        remove_scratch(os.path.join(self.folder_text, "logs"))
+        remove_scratch(run.logs)
         report = self._report(run, time.time() - begin)
         run.screen.end(report)
         return report

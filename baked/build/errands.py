@@ -13,7 +13,7 @@ import stat
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -241,23 +241,21 @@ class Worker:
     def _attempt(self, task: Task, loads: tuple[str, ...]) -> JobOutcome:
         guilty = task.id
         try:
-            with self._logs.taking() if self._are_missing(task, loads) else nullcontext():
-                for guilty in loads:
-                    self._load(self._task(guilty))
-                guilty = task.id
-                if task.kind in LOADS:
-                    self._load(task)
-                    return JobOutcome(task.id, explicit=self._said([*loads, task.id]), pid=os.getpid())
+            for guilty in loads:
+                self._load(self._task(guilty))
+            guilty = task.id
+            if task.kind in LOADS:
+                self._load(task)
+                return JobOutcome(task.id, explicit=self._said([*loads, task.id]), pid=os.getpid())
             self._clear(task)
         except BaseException as error:  # also what no Exception is: nothing that a user's function does is lost
-            return JobOutcome(task.id, mishap=mishap_of(error), guilty=guilty if guilty != task.id else None)
+            outcome = JobOutcome(task.id, mishap=mishap_of(error), guilty=guilty if guilty != task.id else None)
+            culprit = self._task(guilty)
+            return self._with_logs(culprit, outcome) if culprit.kind in LOADS else outcome
         with self._attributes(loads):
             outcome = self._run(task)
         outcome = self._checked(task, outcome)._replace(explicit=self._said(loads))
         return self._with_logs(task, outcome)
-
-    def _are_missing(self, task: Task, loads: tuple[str, ...]) -> bool:
-        return any(load not in self._values for load in loads) or task.kind in LOADS
 
     def _said(self, loads: Iterable[str]) -> dict[str, str]:
         return {load: self._explicit[load] for load in loads if load in self._explicit}
@@ -267,10 +265,13 @@ class Worker:
     def _load(self, task: Task) -> None:
         if task.id in self._values:
             return
-        try:
-            value = perform_task(task, self._values)
-        except SystemExit as leaving:
-            raise left_by(f"job {task.id!r}", leaving) from leaving
+        with self._logs.taking():
+            try:
+                value = perform_task(task, self._values)
+            except SystemExit as leaving:
+                raise left_by(f"job {task.id!r}", leaving) from leaving
+        if task.logs != "failed":
+            self._logs.keep(task.id)
         if isinstance(value, Fingerprint):
             self._explicit[task.id] = value.text
             value = value.value
@@ -351,9 +352,7 @@ class Worker:
 
     def _with_logs(self, task: Task, outcome: JobOutcome) -> JobOutcome:
         out, err = self._logs.tails()
-        stays = task.logs != "failed" or not outcome.is_success
-        if stays:
-            self._logs.keep(task.id)
+        stays = (task.logs != "failed" or not outcome.is_success) and self._logs.keep(task.id)
         return outcome._replace(stdout=out, stderr=err, has_log=stays)
 
 

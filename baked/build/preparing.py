@@ -95,6 +95,9 @@ class Preparation:
         self.began_at: dict[str, float] = {}
         self.halt = HaltFlag()
         self.token: str | None = None
+        self.logs = os.path.join(build.folder_text, "logs")
+        self.has_logs = False
+        self._loads_begun: set[str] = set()
         self._is_prepared = False
 
     # before anything runs ---------------------------------------------------------------------------------------------

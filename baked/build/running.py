@@ -22,6 +22,7 @@ from .errands import Errand, JobOutcome, Task, Worker, discard, left_by, packed_
 from .fingerprints import Fingerprint
 from .generating import adopt, generation_of
 from .job import BuildJob
+from .joblogs import holds_logs, remove_logs
 from .mishaps import mishap_of
 from .preparing import Selection
 
@@ -36,6 +37,7 @@ class BuildRun(Bookkeeping):
 
     def start(self) -> None:
         """Decides as far as that goes without running anything."""
+        self.has_logs = holds_logs(self.logs)
         self.conductor.start()
         for job in self.jobs:
             if job.is_invariant:
@@ -161,8 +163,16 @@ class BuildRun(Bookkeeping):
         tasks = packed_tasks([self._task(name) for name in strange]) if strange else None
         self.conductor.began(job_id, loads)
         self.began_at[job_id] = time.time()
+        self._remove_logs([job_id, *(load for load in loads if load not in self._loads_begun)])
+        self._loads_begun.update(loads)
         self.build.records.begin(job_id)
         return Errand(job_id, tuple(loads), tasks, token=self.token)
+
+    def _remove_logs(self, job_ids: list[str]) -> None:
+        """What an earlier attempt has written, which is not to be taken for what this one writes."""
+        if self.has_logs:
+            for job_id in job_ids:
+                remove_logs(self.logs, job_id)
 
     def _task(self, job_id: str) -> Task:
         options = self.build.options
