@@ -280,15 +280,20 @@ class Worker:
     @contextmanager
     def _attributes(self, loads: tuple[str, ...]) -> Iterator[None]:
         """The values that are attributes of objects, set for the time of one job."""
-        given = [task for task in map(self._task, loads) if task.kind == "attribute"]
-        for task in given:
-            setattr(task.details["target"].held, task.details["name"], self._values[task.id])
+        given = [(task.details["target"].held, task.details["name"], self._values[task.id])
+                 for task in map(self._task, loads) if task.kind == "attribute"]  # fmt: skip
+        before = [_attribute_of(held, name) for held, name, _ in given]
         try:
+            for held, name, value in given:
+                setattr(held, name, value)
             yield
         finally:
-            for task in given:
-                with suppress(AttributeError):
-                    delattr(task.details["target"].held, task.details["name"])
+            for (held, name, _), value in zip(reversed(given), reversed(before), strict=True):
+                if value is not _NOTHING:
+                    setattr(held, name, value)
+                else:
+                    with suppress(AttributeError):
+                        delattr(held, name)
 
     # the job itself ---------------------------------------------------------------------------------------------------
 
@@ -354,6 +359,17 @@ class Worker:
         out, err = self._logs.tails()
         stays = (task.logs != "failed" or not outcome.is_success) and self._logs.keep(task.id)
         return outcome._replace(stdout=out, stderr=err, has_log=stays)
+
+
+_NOTHING = object()
+
+
+def _attribute_of(held: Any, name: str) -> Any:
+    """What an object has itself under a name; what it has from its class is there again without it."""
+    try:
+        return vars(held).get(name, _NOTHING)
+    except TypeError:  # it has slots
+        return getattr(held, name, _NOTHING)
 
 
 def left_by(subject: str, leaving: SystemExit) -> JobDied:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -444,6 +445,31 @@ def test_an_attribute_is_there_for_who_needs_it_and_gone_after():
     b.file("without", lambda path: path.write_text(str(hasattr(HOLDER, "value"))))
     b.run()
     assert (Path("with").read_text(), Path("without").read_text()) == ("5", "False")
+
+
+class Slotted:
+    __slots__ = ("value",)
+    shared = "of the class"
+
+
+def test_what_an_attribute_was_before_it_is_again():
+    plain, slotted = SimpleNamespace(value="before"), Slotted()
+    slotted.value = "before"
+
+    def told(path):
+        path.write_text(f"{plain.value} {slotted.value} {Slotted.shared}")
+
+    b = quiet(cores=1, isolate=False)
+    needs = [
+        b.attribute("plain", plain, "value", lambda: "given"),
+        b.attribute("slotted", slotted, "value", lambda: "given"),
+        b.attribute("shared", Slotted, "shared", lambda: "given"),
+    ]
+    b.file("with", told, needs=needs, priority=1)
+    b.file("without", told)
+    b.run()
+    assert Path("with").read_text() == "given given given"
+    assert Path("without").read_text() == "before before of the class"
 
 
 def generating(names=("a", "b"), text="x"):
