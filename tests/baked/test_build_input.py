@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+from datetime import date, timedelta
+from enum import Enum
 from pathlib import Path
 
+import numpy
 import pytest
 from support import Script
 
@@ -105,6 +108,25 @@ def test_the_variable_of_a_loop():
     for i in range(3):
         b.file(f"out/{i}", lambda path: path.write_text(str(i)))  # noqa: B023 - that is the mistake
     with pytest.raises(BuildError, match=r"job 'out/0' uses `i`, which was 0 .* and is 2 now: pass it by params="):
+        b.run()
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        (Path("a"), Path("b")),
+        (date(2020, 1, 1), date(2020, 1, 2)),
+        (timedelta(1), timedelta(2)),
+        tuple(Enum("Colour", "RED GREEN")),
+        numpy.arange(2),
+    ],
+    ids=["path", "date", "timedelta", "enum", "numpy"],
+)
+def test_the_variable_of_a_loop_over_anything_that_stays_as_it_is(values):
+    b = build(quiet=True)
+    for value in values:
+        b.file(f"out/{value}", lambda path: path.write_text(str(value)))  # noqa: B023 - that is the mistake
+    with pytest.raises(BuildError, match=r"uses `value`, which was .* when it was declared"):
         b.run()
 
 
