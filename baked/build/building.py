@@ -37,6 +37,9 @@ __all__ = ["Build", "build"]
 
 T = TypeVar("T")
 
+_OWN = frozenset({"lock", "logs"})
+"""What a build has in its folder, besides its history."""
+
 _LINES = 10
 """How many lines of the plan are shown before a run."""
 
@@ -118,6 +121,13 @@ class Build(ProgramDecorators):
         self._opened: Records | None = None
         self._lock: FolderLock | None = None
         self._invalid: set[str] = set()
+
+    def _output(self, path: Any, what: str) -> str:
+        found = super()._output(path, what)
+        inside = self.absolute(found).removeprefix(f"{self.folder_text}/").partition("/")[0]
+        if inside in _OWN or inside.startswith(("lock.", "history.jsonl")):
+            raise BuildError(f"{what}: {found!r} is the build's own, so no job can make it: give it another name")
+        return found
 
     def _check_folder(self) -> None:
         if self.folder.exists() and not self.folder.is_dir():

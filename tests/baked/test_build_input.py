@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from datetime import date, timedelta
 from enum import Enum
+from functools import partial
 from pathlib import Path
 
 import numpy
@@ -128,6 +129,40 @@ def test_the_variable_of_a_loop_over_anything_that_stays_as_it_is(values):
         b.file(f"out/{value}", lambda path: path.write_text(str(value)))  # noqa: B023 - that is the mistake
     with pytest.raises(BuildError, match=r"uses `value`, which was .* when it was declared"):
         b.run()
+
+
+def test_what_is_the_builds_own_is_made_by_no_job():
+    b = build(quiet=True)
+    for path in (".build/history.jsonl", ".build/lock", Path(".build/logs/a"), os.path.abspath(".build/lock.lease")):
+        with pytest.raises(BuildError, match="is the build's own, so no job can make it"):
+            b.file(path, write)
+    b.file(".build/cache/lock", write)
+    b.file("lock", write)
+    b.file("logs/a", write)
+    b.file(".build/locked", write)
+    assert len(b.run().made) == 4
+
+
+def test_a_parameter_that_is_filled_by_position_only():
+    def named(path, need, /):
+        path.write_text(need.read_text())
+
+    def greedy(path, need, /, **others):
+        path.write_text(need.read_text())
+
+    def placed(path, /, need):
+        path.write_text(need.read_text())
+
+    b = build(quiet=True)
+    source = b.file("source", write)
+    with pytest.raises(BuildError, match="takes 'need' by position only"):
+        b.file("named", named, needs={"need": source})
+    with pytest.raises(BuildError, match="takes 'need' by position only"):
+        b.file("partial", partial(named), needs={"need": source})
+    with pytest.raises(BuildError, match="nobody fills the parameter 'need'"):
+        b.file("greedy", greedy, needs={"need": source})
+    b.file("placed", placed, needs={"need": source})
+    assert b.run().made == ["source", "placed"]
 
 
 def test_declared_again_it_is_the_same_job():
