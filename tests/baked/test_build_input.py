@@ -131,6 +131,21 @@ def test_the_variable_of_a_loop_over_anything_that_stays_as_it_is(values):
         b.run()
 
 
+def test_a_path_through_a_link_is_that_of_the_same_file(folder, monkeypatch):
+    (folder / "real" / "project" / "deep").mkdir(parents=True)
+    os.symlink("real", folder / "link")
+    linked, real = folder / "link" / "project", folder / "real" / "project"
+    for root, other in ((real, linked), (linked, real)):
+        b = build(root / ".build", quiet=True)
+        by_link = b.file(other / "deep" / "a", write)
+        assert by_link.id == "deep/a"
+        user = b.file("b", write, needs=[other / "deep" / "a", other / "deep" / ".." / "c"])
+        made = b.file(root / "c", write)
+        assert list(user.needs) == [by_link, made]
+        assert b.file(folder / "outside", write).id == str(folder / "outside")
+        assert b[other / "c"] is made
+
+
 def test_what_is_the_builds_own_is_made_by_no_job():
     b = build(quiet=True)
     for path in (".build/history.jsonl", ".build/lock", Path(".build/logs/a"), os.path.abspath(".build/lock.lease")):
