@@ -75,6 +75,7 @@ class Bookkeeping(Preparation):
         if isinstance(error, LaneDied):
             error = JobDied(f"{job.subject} ended the worker that it ran in: {failure.reason.strip()}",
                             *_end_in(failure.reason))  # fmt: skip
+        discard(map(self.build.absolute, job.outputs.paths), job.details)  # which the worker did not come to
         self._fail(job, error)
 
     def _take_outcome(self, job: BuildJob, outcome: JobOutcome) -> None:
@@ -106,7 +107,7 @@ class Bookkeeping(Preparation):
     def _succeed(self, job: BuildJob, outcome: JobOutcome) -> None:
         said = complaints(self.build, job, outcome.opened) if outcome.opened else []
         if said and self.build.options["undeclared"] == "error":
-            discard(map(self.build.absolute, job.outputs.paths), job.details.get("keep_broken", False))
+            discard(map(self.build.absolute, job.outputs.paths), {**job.details, "atomic": False})  # it is in place
             self._fail(job, JobContractError("; ".join(said)))
             return
         for text in said:

@@ -298,10 +298,11 @@ class Worker:
     # the job itself ---------------------------------------------------------------------------------------------------
 
     def _clear(self, task: Task) -> None:
-        """Old outputs are removed, and the folders of the new ones are made."""
-        for path in task.outputs:
+        """What is in the way is removed, and the folders of the outputs are made."""
+        for path in dict.fromkeys([*_made(task), *(task.outputs if not _stays(task) else ())]):
             with suppress(FileNotFoundError):
                 os.unlink(path)
+        for path in task.outputs:
             folder = os.path.dirname(path)
             if folder not in self._folders or not os.path.isdir(folder):
                 os.makedirs(folder, exist_ok=True)
@@ -352,7 +353,7 @@ class Worker:
                         os.replace(path, target)
                 return outcome._replace(states=tuple(map(read_state, task.outputs)))
             outcome = outcome._replace(broken=broken)
-        discard(dict.fromkeys([*_made(task), *task.outputs]), task.details.get("keep_broken", False))
+        discard(task.outputs, task.details)
         return outcome
 
     def _with_logs(self, task: Task, outcome: JobOutcome) -> JobOutcome:
@@ -414,6 +415,11 @@ def _made(task: Task) -> list[str]:
     return [beside(path) for path in task.outputs] if task.details.get("atomic") else list(task.outputs)
 
 
+def _stays(task: Task) -> bool:
+    """Whether there are old outputs until there are new ones."""
+    return bool(task.details.get("atomic")) and task.kind in {"file", "files"}
+
+
 def beside(path: str) -> str:
     """A path in the same folder with the same suffix."""
     stem, suffix = os.path.splitext(os.path.basename(path))
@@ -438,14 +444,15 @@ def _flaw(path: str, empty_ok: bool) -> str | None:
     return f"{path} is empty (emptyOk=True allows that)" if not found.st_size and not empty_ok else None
 
 
-def discard(paths: Any, keep_broken: bool) -> None:
+def discard(outputs: Iterable[str], details: Mapping[str, Any]) -> None:
     """Removes what a failed job has made, or puts it aside."""
-    for path in paths:
+    for path in outputs:
+        made = beside(path) if details.get("atomic") else path
         with suppress(OSError):
-            if keep_broken:
-                os.replace(path, f"{path}.broken")
+            if details.get("keep_broken"):
+                os.replace(made, f"{path}.broken")
             else:
-                os.unlink(path)
+                os.unlink(made)
 
 
 def oom_kills() -> int:

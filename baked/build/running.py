@@ -248,8 +248,7 @@ class BuildRun(Bookkeeping):
             for node in self.conductor.nodes.values():
                 if node.status is Status.RUNNING:
                     job = self.build.jobs[node.id]
-                    discard((self.build.absolute(path) for path in job.outputs.paths),
-                            job.details.get("keep_broken", False))  # fmt: skip
+                    discard(map(self.build.absolute, job.outputs.paths), job.details)
             self.conductor.stop()
         self.conductor.end()
         if not is_killed:

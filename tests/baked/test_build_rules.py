@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -218,6 +219,41 @@ def test_atomic(folder):
     b.file("out.csv", write, atomic=True)
     b.run()
     assert [path.name for path in folder.iterdir() if path.name != ".build"] == ["out.csv"]
+
+
+def test_with_atomic_there_is_a_whole_file_at_any_time(folder):
+    def write(path, text):
+        Path("seen").write_text(Path("out.csv").read_text() if Path("out.csv").exists() else "none")
+        with path.open("a") as file:
+            file.write(text)
+        if text == "bad":
+            raise ValueError
+
+    def made(text, **keywords):
+        b = quiet(undeclared="off")
+        b.file("out.csv", write, params={"text": text}, atomic=True, **keywords)
+        b.run(raiseErrors=False)
+        return Path("seen").read_text(), Path("out.csv").read_text(), b["out.csv"].state
+
+    assert made("one") == ("none", "one", "made")
+    assert made("two") == ("one", "two", "made")
+    assert made("bad", keepBroken=True) == ("two", "two", "failed")
+    Path(".out.part.csv").write_text("of a run that was killed")
+    assert made("three") == ("two", "three", "made")
+    names = sorted(path.name for path in folder.iterdir())
+    assert names == [".build", "out.csv", "out.csv.broken", "seen"]
+
+
+def test_what_a_job_made_that_died_with_its_worker_is_removed(folder):
+    def die(path):
+        path.write_text("half")
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    b = quiet(isolate=False)
+    b.file("a", die)
+    b.file("b", die, keepBroken=True)
+    assert sorted(b.run(raiseErrors=False).failed) == ["a", "b"]
+    assert sorted(path.name for path in folder.iterdir()) == [".build", "b.broken"]
 
 
 def test_a_contract_is_broken():
