@@ -64,7 +64,8 @@ class Assessor:
         present = Present(
             needs, job.outputs.paths, self.code_of(job), self.params_of(job), missing, empty,
             watches_code=bool(job.options["codeChanges"]), is_asked_for=job_id in self._asked,
-            watches_nothing=job.watches_nothing, are_there=not missing and not empty,
+            watches_nothing=job.watches_nothing and not self._records.is_in_doubt(job_id),
+            are_there=not missing and not empty,
         )  # fmt: skip
         verdict = decide(self._past(record), present)
         if is_refreshed and not verdict.reasons:

@@ -24,7 +24,7 @@ from .mishaps import mishap_of
 from .outcome_report import BuildReport
 from .planning import BuildPlan
 from .programs import ProgramDecorators
-from .records import Records
+from .records import INVALIDATED, Records
 from .running import BuildRun, Selection
 from .screen import Screen
 
@@ -437,7 +437,7 @@ class Build(ProgramDecorators):
         self._claim()
         for job_id in invalid:
             self._invalid.add(job_id)
-            self.records.failed(job_id, "invalidated", [])
+            self.records.failed(job_id, INVALIDATED, [])
         self._release()
 
     def orphans(self) -> list[str]:

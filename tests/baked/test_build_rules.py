@@ -9,6 +9,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from support import Script, wait_until
 
 from job_stream.baked.build import Fingerprint, build
 from job_stream.errors import BuildError, CycleError, GraphError, JobContractError, JobDied, JobTimeout
@@ -703,6 +704,41 @@ def test_what_watches_nothing_and_is_there_is_kept():
     Path("out").write_text("mine")
     assert one(lambda path: path.write_text("x"), codeChanges=False).run().made == []
     assert Path("out").read_text() == "mine"
+
+
+def test_what_watches_nothing_is_made_again_if_nobody_has_seen_its_end(tmp_path):
+    (tmp_path / "script.py").write_text(HALF)
+    killed = Script(tmp_path / "script.py", ())
+    wait_until((tmp_path / "half").exists, "half of the file")
+    killed.kill()
+    (tmp_path / "go").touch()
+    other = quiet()
+    other.file("other", lambda path: path.write_text("x"))
+    other.run()
+    assert Script(tmp_path / "script.py", ()).ended().code == 0
+    assert (tmp_path / "half").read_text() == "whole"
+    assert "made 0, kept 1" in Script(tmp_path / "script.py", ()).ended().err
+
+
+def test_what_watches_nothing_can_be_invalidated():
+    one(lambda path: path.write_text("x"), codeChanges=False).run()
+    one(lambda path: path.write_text("x"), codeChanges=False).invalidate("out")
+    assert one(lambda path: path.write_text("x"), codeChanges=False).run().made == ["out"]
+
+
+HALF = """
+import time
+from pathlib import Path
+from job_stream.baked.build import build
+
+with build() as b:
+    @b.file("half", codeChanges=False)
+    def half(path):
+        path.write_text("half")
+        while not Path("go").exists():
+            time.sleep(0.01)
+        path.write_text("whole")
+"""
 
 
 def test_an_existing_file_without_record_is_made_again():
