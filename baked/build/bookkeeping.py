@@ -19,6 +19,7 @@ from job_stream.errors import BuildError, JobContractError, JobDied, JobTimeout,
 from .access import complaints
 from .conductor import Node
 from .errands import JobOutcome, discard, is_isolated
+from .file_state import FileState
 from .fingerprints import fingerprint_of
 from .job import BuildJob
 from .kinds import LOADS
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Bookkeeping"]
 
+_UNKNOWN = FileState("", 0, 0, 0, 0)
 _DEATHS = 3
 """How often a worker may die under a job that has a process of its own, until the job is given up."""
 
@@ -208,15 +210,22 @@ class Bookkeeping(Preparation):
             if gone or not job.makes_files:
                 lacks = ", ".join(gone) or "files"
                 raise BuildError(f"accept() takes files that are there: {job.subject} has no {lacks}")
-            self._record(job, states)
+            self._record(job, self._with_absent(job, states))
+
+    def _with_absent(self, job: BuildJob, states: Mapping[str, FileState]) -> dict[str, FileState]:
+        """With what was known of temporary files that are gone, if anything was."""
+        record = self.build.records.get(job.id)
+        before = record.outputs if record is not None else {}
+        absent = {path: before.get(path, _UNKNOWN) for path in job.outputs.temporary if path not in states}
+        return {**states, **absent}
 
     def _present(self, job: BuildJob, needs: Mapping[str, str]) -> Mapping[str, str]:
         if job.is_invariant:
             return self.assessor.watched(job)
         if job.kind in LOADS:
             return {job.id: self.assessor.of_load(job.id, needs)}
-        states = self.assessor.outputs_of(job)
-        return {path: states[path].digest if path in states else "" for path in job.outputs.paths}
+        states, before = self.assessor.outputs_of(job), self.assessor.recorded(job.id)
+        return {path: states[path].digest if path in states else before.get(path, "") for path in job.outputs.paths}
 
     # failures ---------------------------------------------------------------------------------------------------------
 

@@ -754,6 +754,24 @@ def test_accept():
     assert Path("out").read_text() == "mine"
 
 
+def test_accept_with_temporary_files_that_are_gone():
+    def jobs(text="x"):
+        b = quiet()
+        temp = b.temp("temp", lambda path, text: path.write_text(text), params={"text": text})
+        b.file("out", lambda path, temp: path.write_text(temp.read_text()), needs={"temp": temp})
+        return b
+
+    Path("out").write_text("mine")
+    b = jobs()
+    b.accept(["temp", "out"])
+    assert (b.run().made, jobs().run().made, Path("out").read_text()) == ([], [], "mine")
+    assert jobs().run(again="out").made == ["temp", "out"]
+    assert jobs().run().made == []
+    jobs("y").accept(["temp"])
+    assert (jobs("y").run().made, Path("out").read_text()) == ([], "x")
+    assert jobs("z").run().made == ["temp", "out"]
+
+
 def test_output_of_jobs():
     def talk(path):
         print("to out")
