@@ -85,17 +85,23 @@ class Bookkeeping(Preparation):
         if outcome.is_given_back:
             self.conductor.stopped(job.id)
         elif outcome.guilty is not None:
-            self._fail_load(job, outcome)
+            if outcome.guilty not in self.failures and self.may_try_again(self.build.jobs[outcome.guilty]):
+                self.conductor.again(job.id)
+            else:
+                self._fail_load(job, outcome)
         elif outcome.is_success and job.kind in LOADS:
             self._succeed_in_loading(job, outcome)
         elif outcome.is_success:
             self._succeed(job, outcome)
+        elif self.may_try_again(job):
+            self.conductor.again(job.id)
         else:
-            attempts = self._attempts[job.id] = self._attempts.get(job.id, 0) + 1
-            if attempts <= job.options["retries"] and not self.conductor.is_stopping:
-                self.conductor.again(job.id)
-            else:
-                self._fail(job, self._error_of(job, outcome))
+            self._fail(job, self._error_of(job, outcome))
+
+    def may_try_again(self, job: BuildJob) -> bool:
+        """Counts an attempt that has failed."""
+        attempts = self._attempts[job.id] = self._attempts.get(job.id, 0) + 1
+        return attempts <= job.options["retries"] and not self.conductor.is_stopping
 
     def _note(self, job: BuildJob, outcome: JobOutcome) -> None:
         self.outcomes[job.id] = outcome

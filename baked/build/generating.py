@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from .building import Build
     from .running import BuildRun
 
-__all__ = ["adopt", "generation_of"]
+__all__ = ["Edge", "adopt", "generation_of"]
 
 Edge = tuple[str, str, "str | None"]
 

@@ -20,7 +20,7 @@ from .bookkeeping import Bookkeeping
 from .conductor import JobOrder, Node, Status
 from .errands import Errand, JobOutcome, Task, Worker, discard, left_by, packed_tasks, perform_task, task_of
 from .fingerprints import Fingerprint
-from .generating import adopt, generation_of
+from .generating import Edge, adopt, generation_of
 from .job import BuildJob
 from .joblogs import holds_logs, remove_logs
 from .mishaps import mishap_of
@@ -213,18 +213,13 @@ class BuildRun(Bookkeeping):
         job = self.build.jobs[node.id]
         loads = self.conductor.loads_of(node)
         self.conductor.began(node.id, loads)
-        begin = time.time()
-        try:
-            with generation_of(self.build, job) as generation:
-                values = self._values(loads)
-                returned = perform_task(self._task(job.id)._replace(function=_with(job, self.build)), values)
-                added, edges = adopt(self.build, generation, returned, self)
-        except SystemExit as leaving:
-            self._fail(job, left_by(job.subject, leaving))
-            return
-        except Exception as error:
-            self._fail(job, mishap_of(error).exception() if not isinstance(error, BuildError) else error)
-            return
+        begin, found = time.time(), self._generated(job, loads)
+        while isinstance(found, BaseException):
+            if not self.may_try_again(job):
+                self._fail(job, found)
+                return
+            found = self._generated(job, loads)
+        added, edges = found
         job.seconds = time.time() - begin
         self.build.records.generated(job.id)
         self.generated.update(dict.fromkeys(each.id for each in added))
@@ -232,6 +227,20 @@ class BuildRun(Bookkeeping):
         for each in added:
             if each.is_invariant:
                 self._watch(each)
+
+    def _generated(self, job: BuildJob, loads: Iterable[str]) -> tuple[list[BuildJob], list[Edge]] | BaseException:
+        """What a generator has declared, or why nothing of it counts."""
+        try:
+            with generation_of(self.build, job) as generation:
+                values = self._values(loads)
+                returned = perform_task(self._task(job.id)._replace(function=_with(job, self.build)), values)
+                return adopt(self.build, generation, returned, self)
+        except SystemExit as leaving:
+            return left_by(job.subject, leaving)
+        except BuildError as error:
+            return error
+        except Exception as error:
+            return mishap_of(error).exception()
 
     def _values(self, loads: Iterable[str]) -> dict[str, Any]:
         values: dict[str, Any] = {}

@@ -110,3 +110,20 @@ def test_a_generator_that_exits_has_failed():
     report = b.run(raiseErrors=False)
     assert (report.made, report.failed, report.blocked) == (["other"], ["more"], ["user"])
     assert more.exitCode == 3
+
+
+@pytest.mark.parametrize(("retries", "failed"), [(1, ["more", "value"]), (2, [])])
+def test_loads_and_generators_are_tried_again(retries, failed, folder):
+    def fails_twice(name):
+        with (folder / name).open("a") as file:
+            file.write("x")
+        if (folder / name).stat().st_size < 3:
+            raise ValueError(name)
+
+    b = quiet()
+    value = b.load("value", lambda: fails_twice("load"), retries=retries)
+    b.file("user", lambda path, value: path.write_text("done"), needs={"value": value})
+    b.generate("more", lambda b: fails_twice("generator"), retries=retries)
+    report = b.run(raiseErrors=False)
+    assert (sorted(report.failed), report.blocked) == (failed, ["user"] if failed else [])
+    assert (folder / "load").stat().st_size == (folder / "generator").stat().st_size == retries + 1
