@@ -129,6 +129,12 @@ class Build(ProgramDecorators):
             raise BuildError(f"{what}: {found!r} is the build's own, so no job can make it: give it another name")
         return found
 
+    def register(self, job: BuildJob, needs: tuple[Any, ...] = ()) -> BuildJob:
+        if self._run is not None and self.generation is None:
+            raise BuildError(f"{job.subject} is declared while the build runs, so it would not: declare it before, or "
+                             f"in a generate or inject job ({job.where})")  # fmt: skip
+        return super().register(job, needs)
+
     def _check_folder(self) -> None:
         if self.folder.exists() and not self.folder.is_dir():
             raise BuildError(f"the folder of a build is to be {self.folder}, which is a file")

@@ -700,6 +700,14 @@ def test_finish_runs_after_everything_in_each_run():
     assert ran() == ["finishTrue", "finishTrue"]
 
 
+def test_finish_declares_nothing():
+    b = quiet()
+    b.finish(lambda: b.file("late", lambda path: path.write_text("x")))
+    with pytest.raises(GraphError, match="job 'late' is declared while the build runs"):
+        b.run()
+    b.file("late", lambda path: path.write_text("x"))
+
+
 def test_what_watches_nothing_and_is_there_is_kept():
     Path("out").write_text("mine")
     assert one(lambda path: path.write_text("x"), codeChanges=False).run().made == []
