@@ -142,6 +142,9 @@ class Assessor:
                 empty.append(path)
             known = record.outputs.get(path) if record is not None else None
             if known != state:
+                if os.path.isdir(self._owner.absolute(path)):  # it is in the way, and who runs says so
+                    missing.append(path)
+                    continue
                 is_refreshed = True
             if known is None or known.digest != state.digest:
                 prints[path] = state.digest

@@ -17,7 +17,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from job_stream.errors import BuildError, JobDied
+from job_stream.errors import BuildError, JobContractError, JobDied
 
 from .access import Opened, watching
 from .file_state import FileState, read_state
@@ -300,8 +300,13 @@ class Worker:
     def _clear(self, task: Task) -> None:
         """What is in the way is removed, and the folders of the outputs are made."""
         for path in dict.fromkeys([*_made(task), *(task.outputs if not _stays(task) else ())]):
-            with suppress(FileNotFoundError):
+            try:
                 os.unlink(path)
+            except FileNotFoundError:
+                pass
+            except IsADirectoryError as error:
+                text = f"job {task.id!r} is to make a file where a folder is: rename or remove {path}"
+                raise JobContractError(text) from error
         for path in task.outputs:
             folder = os.path.dirname(path)
             if folder not in self._folders or not os.path.isdir(folder):

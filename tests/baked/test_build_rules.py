@@ -257,6 +257,19 @@ def test_what_a_job_made_that_died_with_its_worker_is_removed(folder):
     assert sorted(path.name for path in folder.iterdir()) == [".build", "b.broken"]
 
 
+def test_a_folder_where_a_file_was_is_no_output_and_left_alone():
+    b = one(lambda path: path.write_text("x"))
+    b.file("user", lambda path, out: path.write_text(out.read_text()), needs={"out": "out"})
+    b.run()
+    Path("out").unlink()
+    Path("out").mkdir()
+    Path("out/precious").write_text("mine")
+    report = b.run(raiseErrors=False)
+    assert (report.failed, report.blocked, report.reasons) == (["out"], ["user"], {"out": ["missing: out"]})
+    assert "is to make a file where a folder is: rename or remove" in str(b["out"].exception)
+    assert Path("out/precious").read_text() == "mine"
+
+
 def test_a_contract_is_broken():
     for function in (lambda path: None, lambda path: path.write_text("")):
         with pytest.raises(GraphError, match="out") as caught:
