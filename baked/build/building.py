@@ -130,6 +130,7 @@ class Build(ProgramDecorators):
         return found
 
     def register(self, job: BuildJob, needs: tuple[Any, ...] = ()) -> BuildJob:
+        self.check_usable()
         if self._run is not None and self.generation is None:
             raise BuildError(f"{job.subject} is declared while the build runs, so it would not: declare it before, or "
                              f"in a generate or inject job ({job.where})")  # fmt: skip
