@@ -161,8 +161,8 @@ def test_values_that_are_not_watched_are_told(load: Load) -> None:
 
 
 def test_an_object_that_is_the_function_is_told_if_it_is_not_watched(load: Load) -> None:
-    module = load("class F:\n    def __init__(self):\n        self.n = 1\n    def __call__(self, x):\n        return self.n")
-    assert [name for name, _ in CodeReader().read(module.F()).unwatched] == ["self"]
+    module = load("class F:\n    def __call__(self, x):\n        return self.n\nf = F()")
+    assert [name for name, _ in CodeReader().read(module.f).unwatched] == ["self"]
 
 
 @pytest.mark.parametrize(
