@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Mapping
-from glob import glob, has_magic
+from glob import escape, glob, has_magic
 from hashlib import blake2b
 from typing import Any
 
@@ -21,10 +21,16 @@ from .fingerprints import fingerprint_of, shortened
 from .job import BuildJob
 from .records import JobRecord, Records
 
-__all__ = ["Assessor"]
+__all__ = ["Assessor", "unreadable"]
 
 INLINE_BYTES = 1 << 20
 """Files above this size are read by workers."""
+
+
+def unreadable(job: BuildJob, error: OSError) -> str:
+    """What is said of a source that is there, and cannot be read."""
+    users = ", ".join(repr(user.id) for user in list(job.usedBy)[:5])
+    return f"{job.id!r} cannot be read: {error.strerror or error}{f'; needed by {users}' if users else ''}"
 
 
 class Assessor:
@@ -58,7 +64,8 @@ class Assessor:
         present = Present(
             needs, job.outputs.paths, self.code_of(job), self.params_of(job), missing, empty,
             watches_code=bool(job.options["codeChanges"]), is_asked_for=job_id in self._asked,
-            watches_nothing=job.watches_nothing, are_there=not missing and not empty,
+            watches_nothing=job.watches_nothing and not self._records.is_in_doubt(job_id),
+            are_there=not missing and not empty,
         )  # fmt: skip
         verdict = decide(self._past(record), present)
         if is_refreshed and not verdict.reasons:
@@ -135,6 +142,9 @@ class Assessor:
                 empty.append(path)
             known = record.outputs.get(path) if record is not None else None
             if known != state:
+                if os.path.isdir(self._owner.absolute(path)):  # it is in the way, and who runs says so
+                    missing.append(path)
+                    continue
                 is_refreshed = True
             if known is None or known.digest != state.digest:
                 prints[path] = state.digest
@@ -169,9 +179,12 @@ class Assessor:
         """The fingerprint of what has no function to run.
 
         Raises:
-            OSError: of a source.
+            BuildError: a source cannot be read.
         """
-        return {job.id: _WATCHES[job.kind](self, job)}
+        try:
+            return {job.id: _WATCHES[job.kind](self, job)}
+        except OSError as error:
+            raise BuildError(unreadable(job, error)) from error
 
     def _of_source(self, job: BuildJob) -> str:
         return self._now(job.id).digest
@@ -183,11 +196,18 @@ class Assessor:
         """The files that fit patterns; those of jobs are left out."""
         found: dict[str, None] = {}
         for pattern in patterns:
-            absolute = self._owner.absolute(pattern)
-            for path in glob(absolute, recursive=True) if has_magic(absolute) else [absolute]:
+            for path in self._fitting(pattern):
                 if not os.path.isdir(path):
                     found[self._owner.relative(path)] = None
         return sorted(path for path in found if path not in self._owner.makers)
+
+    def _fitting(self, pattern: str) -> list[str]:
+        """What is there; a name without wildcards stands for itself, and so does a file called like a pattern."""
+        absolute = self._owner.absolute(pattern)
+        if not has_magic(pattern):
+            return [absolute]
+        root = "" if pattern.startswith("/") else escape(self._owner.absolute(""))
+        return [path for path in (*glob(root + pattern, recursive=True), absolute) if os.path.exists(path)]
 
     def _of_params(self, job: BuildJob) -> str:
         digest = fingerprint_of(job.watched, job.subject)

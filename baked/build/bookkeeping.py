@@ -19,9 +19,11 @@ from job_stream.errors import BuildError, JobContractError, JobDied, JobTimeout,
 from .access import complaints
 from .conductor import Node
 from .errands import JobOutcome, discard, is_isolated
+from .file_state import FileState
 from .fingerprints import fingerprint_of
 from .job import BuildJob
 from .kinds import LOADS
+from .mishaps import text_of
 from .preparing import Preparation
 from .records import JobRecord
 
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Bookkeeping"]
 
+_UNKNOWN = FileState("", 0, 0, 0, 0)
 _DEATHS = 3
 """How often a worker may die under a job that has a process of its own, until the job is given up."""
 
@@ -74,27 +77,35 @@ class Bookkeeping(Preparation):
         if isinstance(error, LaneDied):
             error = JobDied(f"{job.subject} ended the worker that it ran in: {failure.reason.strip()}",
                             *_end_in(failure.reason))  # fmt: skip
+        discard(map(self.build.absolute, job.outputs.paths), job.details)  # which the worker did not come to
         self._fail(job, error)
 
     def _take_outcome(self, job: BuildJob, outcome: JobOutcome) -> None:
-        self._note(job, outcome)
+        self._note(job if outcome.guilty is None else self.build.jobs[outcome.guilty], outcome)
         if outcome.is_given_back:
             self.conductor.stopped(job.id)
         elif outcome.guilty is not None:
-            self._fail_load(job, outcome)
+            if outcome.guilty not in self.failures and self.may_try_again(self.build.jobs[outcome.guilty]):
+                self.conductor.again(job.id)
+            else:
+                self._fail_load(job, outcome)
         elif outcome.is_success and job.kind in LOADS:
             self._succeed_in_loading(job, outcome)
         elif outcome.is_success:
             self._succeed(job, outcome)
+        elif self.may_try_again(job):
+            self.conductor.again(job.id)
         else:
-            attempts = self._attempts[job.id] = self._attempts.get(job.id, 0) + 1
-            if attempts <= job.options["retries"] and not self.conductor.is_stopping:
-                self.conductor.again(job.id)
-            else:
-                self._fail(job, self._error_of(job, outcome))
+            self._fail(job, self._error_of(job, outcome))
+
+    def may_try_again(self, job: BuildJob) -> bool:
+        """Counts an attempt that has failed."""
+        attempts = self._attempts[job.id] = self._attempts.get(job.id, 0) + 1
+        return attempts <= job.options["retries"] and not self.conductor.is_stopping
 
     def _note(self, job: BuildJob, outcome: JobOutcome) -> None:
         self.outcomes[job.id] = outcome
+        self.has_logs |= outcome.has_log
         job.stdout, job.stderr = outcome.stdout, outcome.stderr
         job.seconds, job.maxMemory = outcome.seconds, outcome.max_memory or None
         job.host, job.pid = outcome.host, outcome.pid or None
@@ -104,7 +115,7 @@ class Bookkeeping(Preparation):
     def _succeed(self, job: BuildJob, outcome: JobOutcome) -> None:
         said = complaints(self.build, job, outcome.opened) if outcome.opened else []
         if said and self.build.options["undeclared"] == "error":
-            discard(map(self.build.absolute, job.outputs.paths), job.details.get("keep_broken", False))
+            discard(map(self.build.absolute, job.outputs.paths), {**job.details, "atomic": False})  # it is in place
             self._fail(job, JobContractError("; ".join(said)))
             return
         for text in said:
@@ -205,15 +216,22 @@ class Bookkeeping(Preparation):
             if gone or not job.makes_files:
                 lacks = ", ".join(gone) or "files"
                 raise BuildError(f"accept() takes files that are there: {job.subject} has no {lacks}")
-            self._record(job, states)
+            self._record(job, self._with_absent(job, states))
+
+    def _with_absent(self, job: BuildJob, states: Mapping[str, FileState]) -> dict[str, FileState]:
+        """With what was known of temporary files that are gone, if anything was."""
+        record = self.build.records.get(job.id)
+        before = record.outputs if record is not None else {}
+        absent = {path: before.get(path, _UNKNOWN) for path in job.outputs.temporary if path not in states}
+        return {**states, **absent}
 
     def _present(self, job: BuildJob, needs: Mapping[str, str]) -> Mapping[str, str]:
         if job.is_invariant:
             return self.assessor.watched(job)
         if job.kind in LOADS:
             return {job.id: self.assessor.of_load(job.id, needs)}
-        states = self.assessor.outputs_of(job)
-        return {path: states[path].digest if path in states else "" for path in job.outputs.paths}
+        states, before = self.assessor.outputs_of(job), self.assessor.recorded(job.id)
+        return {path: states[path].digest if path in states else before.get(path, "") for path in job.outputs.paths}
 
     # failures ---------------------------------------------------------------------------------------------------------
 
@@ -221,7 +239,7 @@ class Bookkeeping(Preparation):
         self.failures[job.id] = job.exception = error
         job.exitCode = getattr(error, "exitCode", None)
         node = self.conductor.nodes[job.id]
-        self.build.records.failed(job.id, str(error), node.reasons)
+        self.build.records.failed(job.id, text_of(error), node.reasons)
         self.conductor.failed(job.id)
         for path in job.outputs.paths:
             self.assessor.states.note(self.build.absolute(path), None)

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import os
-import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -20,12 +19,12 @@ from .graph_record import note_graph, undeclared
 from .interrupts import Interrupts, signals_ignored
 from .job import BuildJob, JobFile
 from .joblogs import remove_scratch
-from .kinds import bytes_of_memory, check_cores, check_limits, check_logs, nearest, text_of_path
+from .kinds import GENERATORS, bytes_of_memory, check_cores, check_limits, check_logs, nearest, text_of_path
 from .mishaps import mishap_of
 from .outcome_report import BuildReport
 from .planning import BuildPlan
 from .programs import ProgramDecorators
-from .records import Records
+from .records import INVALIDATED, Records
 from .running import BuildRun, Selection
 from .screen import Screen
 
@@ -37,6 +36,9 @@ if TYPE_CHECKING:
 __all__ = ["Build", "build"]
 
 T = TypeVar("T")
+
+_OWN = frozenset({"lock", "logs"})
+"""What a build has in its folder, besides its history."""
 
 _LINES = 10
 """How many lines of the plan are shown before a run."""
@@ -120,6 +122,20 @@ class Build(ProgramDecorators):
         self._lock: FolderLock | None = None
         self._invalid: set[str] = set()
 
+    def _output(self, path: Any, what: str) -> str:
+        found = super()._output(path, what)
+        inside = self.absolute(found).removeprefix(f"{self.folder_text}/").partition("/")[0]
+        if inside in _OWN or inside.startswith(("lock.", "history.jsonl")):
+            raise BuildError(f"{what}: {found!r} is the build's own, so no job can make it: give it another name")
+        return found
+
+    def register(self, job: BuildJob, needs: tuple[Any, ...] = ()) -> BuildJob:
+        self.check_usable()
+        if self._run is not None and self.generation is None:
+            raise BuildError(f"{job.subject} is declared while the build runs, so it would not: declare it before, or "
+                             f"in a generate or inject job ({job.where})")  # fmt: skip
+        return super().register(job, needs)
+
     def _check_folder(self) -> None:
         if self.folder.exists() and not self.folder.is_dir():
             raise BuildError(f"the folder of a build is to be {self.folder}, which is a file")
@@ -148,19 +164,41 @@ class Build(ProgramDecorators):
         """The jobs that it needs."""
         return [need for need, _ in self.needs_of(job)]
 
-    def _ids(self, given: Any, what: str) -> list[str]:
-        """Ids that jobs, ids and patterns stand for."""
+    def _ids(self, given: Any, what: str, takes_later: bool = False) -> list[str]:
+        """Ids that jobs, ids and patterns stand for; also of jobs that a generator is yet to declare."""
         if given is None:
             return []
-        each = [given] if isinstance(given, (BuildJob, JobFile)) or text_of_path(given) is not None else list(given)
+        if isinstance(given, (BuildJob, JobFile)) or text_of_path(given) is not None:
+            given = [given]
+        elif not isinstance(given, Iterable):
+            raise BuildError(f"{what} takes jobs, ids and patterns, or lists of them, not {given!r}")
+        each = list(given)
         found: dict[str, None] = {}
         for one in each:
             job = self._found(one)
             ids = [job.id] if job is not None else self._matching(str(one))
+            if job is None and takes_later:
+                ids += self._later(str(one))
             if not ids:
-                raise BuildError(f"{what}: no job is called {one!r}{nearest(one, [*self.jobs, *self.makers])}")
+                raise BuildError(f"{what}: no job is called {one!r}{nearest(one, [*self.jobs, *self.makers])}"
+                                 f"{self._hint_of_later()}")  # fmt: skip
             found.update(dict.fromkeys(ids))
         return list(found)
+
+    def _later(self, pattern: str) -> list[str]:
+        """What generators declared when they ran last, which they are to declare again."""
+        try:
+            entries = undeclared(self)
+        finally:
+            if self._run is None:
+                self._release()
+        return [job_id for job_id, entry in entries.items()
+                if any(fnmatchcase(name, pattern) for name in (job_id, *entry.get("files", ())))]  # fmt: skip
+
+    def _hint_of_later(self) -> str:
+        if not any(job.kind in GENERATORS for job in self.jobs.values()):
+            return ""
+        return " (what a generator declares is known only when it has run)"
 
     def _matching(self, pattern: str) -> list[str]:
         by_path = [job.id for path, job in self.makers.items() if fnmatchcase(path, pattern)]
@@ -231,9 +269,14 @@ class Build(ProgramDecorators):
     def _run_here(self, only: Any, again: Any, raises: bool) -> BuildReport:
         begin = time.time()
         run = self._made_run(only, again)
+        report = None
         with Interrupts(run) as interrupts:
             self._perform(run)
-        report = self._concluded(run, interrupts.is_killed, begin)
+            if interrupts.code is not None:  # one signal more changes nothing while all is put away
+                report = self._concluded(run, interrupts.is_killed or run.is_cancelled, begin)
+                self._release()
+        if report is None:
+            report = self._concluded(run, interrupts.is_killed, begin)
         interrupts.leave()
         if run.failures and raises:
             raise GraphError(run.screen.failures(run.failures, self.jobs), run.failures)
@@ -253,7 +296,7 @@ class Build(ProgramDecorators):
             if _rank_count() > 1:
                 run.token = os.path.join(self.folder_text, "lock")
             self.records.run(__version__)
-            run.asked = {*self._ids(again, "again="), *self._invalid}
+            run.asked = {*self._ids(again, "again=", True), *self._invalid}
             run.prepare(Selection(self, None if only is None else self._ids(only, "only=")))
             run.start()
             if self.records.graph is None:
@@ -282,7 +325,7 @@ class Build(ProgramDecorators):
         note_graph(self)
         if not run.failures and not run.conductor.is_stopping:
             self._finish(run)
-        remove_scratch(os.path.join(self.folder_text, "logs"))
+        remove_scratch(run.logs)
         report = self._report(run, time.time() - begin)
         run.screen.end(report)
         return report
@@ -355,7 +398,7 @@ class Build(ProgramDecorators):
     def _looking(self, look: Callable[[BuildRun], T], only: Any = None, again: Any = ()) -> T:
         """What ``look`` says of a run that is prepared, and never begun."""
         self._forget_generated()
-        run = BuildRun(self, {*self._ids(again, "again="), *self._invalid}, Screen(True, ""))
+        run = BuildRun(self, {*self._ids(again, "again=", True), *self._invalid}, Screen(True, ""))
         try:
             run.prepare(Selection(self, None if only is None else self._ids(only, "only=")))
             return look(run)
@@ -395,13 +438,13 @@ class Build(ProgramDecorators):
         """Forgets that jobs were made, so that they are made anew in the next run."""
         self.check_usable()
         self._check_idle()
-        invalid = self._ids(ids, "invalidate()")
+        invalid = self._ids(ids, "invalidate()", True)
         if _is_helper():
             return
         self._claim()
         for job_id in invalid:
             self._invalid.add(job_id)
-            self.records.failed(job_id, "invalidated", [])
+            self.records.failed(job_id, INVALIDATED, [])
         self._release()
 
     def orphans(self) -> list[str]:
@@ -461,13 +504,13 @@ class Build(ProgramDecorators):
     def _from_environment(self, only: Any, again: Any) -> tuple[Any, Any, bool]:
         """With what JOBS_BUILD adds to the arguments of ``run``, and whether it asks for a plan."""
         wants_plan = False
-        given = [] if again is None else self._ids(again, "again=")
+        given = [] if again is None else self._ids(again, "again=", True)
         for word in filter(None, os.environ.get("JOBS_BUILD", "").split(";")):
             name, _, pattern = word.strip().partition(":")
             if name == "plan" and not pattern:
                 wants_plan = True
             elif name == "again" and pattern:
-                given += self._ids(pattern, "JOBS_BUILD=again")
+                given += self._ids(pattern, "JOBS_BUILD=again", True)
             elif name == "only" and pattern:
                 only = [*([] if only is None else self._ids(only, "only=")), *self._ids(pattern, "JOBS_BUILD=only")]
             else:
@@ -478,8 +521,7 @@ class Build(ProgramDecorators):
         if getRank():
             raise SystemExit(0)
         plan = self.plan(only, again)
-        sys.stderr.write(f"{plan}\n")
-        sys.stderr.flush()
+        Screen(False, "").say(str(plan))
         raise SystemExit(3 if plan else 0)
 
 

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
+from datetime import date, time, timedelta
 from dis import get_instructions
+from enum import Enum
 from functools import cache, partial
+from pathlib import PurePath
 from types import CodeType, FunctionType, MethodType
 from typing import Any
 
@@ -16,7 +20,8 @@ from .ownership import is_own
 
 __all__ = ["captured", "captured_cells", "rebound"]
 
-IMMUTABLE = (int, float, complex, str, bytes, bool, type(None), tuple, frozenset, range)
+IMMUTABLE = (int, float, complex, str, bytes, bool, type(None), tuple, frozenset, range,
+             PurePath, Enum, date, time, timedelta)  # fmt: skip
 
 
 def captured_cells(function: FunctionType) -> Iterator[tuple[str, Any]]:
@@ -68,7 +73,13 @@ def _is_same(one: Any, other: Any) -> bool:
 
 
 def _is_immutable(value: Any) -> bool:
-    return isinstance(value, IMMUTABLE)
+    return isinstance(value, IMMUTABLE) or _is_scalar(value)
+
+
+def _is_scalar(value: Any) -> bool:
+    """A number of numpy's, which a loop over an array gives."""
+    numpy = sys.modules.get("numpy")
+    return numpy is not None and isinstance(value, getattr(numpy, "generic", ()))
 
 
 def _layers(function: Any) -> Iterator[FunctionType]:

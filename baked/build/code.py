@@ -13,6 +13,7 @@ import builtins
 import sys
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from enum import Enum
 from functools import partial
 from hashlib import blake2b
@@ -273,6 +274,18 @@ class _Walk:
         for chain in reading.taken.chains:
             self._chain(chain, cells, names, kind)
         self._imports(reading.taken.imports, names.get("__package__") or "")
+        if "<locals>" in kind.__qualname__:
+            self._values_of_class(kind)
+
+    def _values_of_class(self, kind: type) -> None:
+        """What the body of a class in a function has made of that one's variables, which are gone by now."""
+        if issubclass(kind, Enum):
+            self._add(f"{kind.__name__} members", "; ".join(_members(kind)))
+            return
+        for name, value in vars(kind).items():
+            with suppress(BuildError):  # a method, for one
+                if not name.startswith("_") or not name.endswith("_"):
+                    self._add(f"{kind.__name__}.{name}", f"value {self._reader.fingerprint(value)}")
 
     def _partial(self, name: str, thing: partial[Any]) -> None:
         self._add(name, "partial")
@@ -382,8 +395,7 @@ class _Walk:
             self.follow(f"{name} (of)", kind)
         else:
             self._add(name, f"unwatched {_full_name(kind)}")
-        if name:
-            self._unwatched[name] = _full_name(kind)
+        self._unwatched[name or "self"] = _full_name(kind)
 
 
 _OF_C = frozenset({"method_descriptor", "wrapper_descriptor", "builtin_function_or_method", "ufunc", "method-wrapper"})

@@ -58,6 +58,7 @@ class Declaring:
         self.generation: Generation | None = None
         self._pid = os.getpid()
         self._is_cancelled = False
+        self._inner_folders: dict[str, str | None] = {}
         self._reader = CodeReader()
 
     # to be said by the parts that know --------------------------------------------------------------------------------
@@ -89,11 +90,20 @@ class Declaring:
     def relative(self, text: str) -> str:
         if text.startswith("/"):
             text = os.path.normpath(text)
-            return text.removeprefix(self._root_text)
+            return text[len(self._root_text) :] if text.startswith(self._root_text) else self._through_links(text)
         if "." in text[:2] or "//" in text or "/." in text:
             text = os.path.normpath(os.path.join(self._root_text, text))
-            return text.removeprefix(self._root_text)
+            return text[len(self._root_text) :] if text.startswith(self._root_text) else self._through_links(text)
         return text
+
+    def _through_links(self, text: str) -> str:
+        """A path that does not look as if it were below the root may be, where links lead to the one or the other."""
+        folder, name = os.path.split(text)
+        if folder not in self._inner_folders:
+            inner = os.path.relpath(os.path.realpath(folder), os.path.realpath(self.root))
+            self._inner_folders[folder] = None if inner.split("/")[0] == ".." else inner
+        inside = self._inner_folders[folder]
+        return text if inside is None else os.path.normpath(f"{inside}/{name}")
 
     def absolute(self, path: str) -> str:
         """Where the file of an id lies."""
@@ -262,7 +272,8 @@ class Declaring:
             self._check_need(job, need)
             targets.append(need)
         elif (text := text_of_path(need)) is not None:
-            targets.append(self.relative(text.rstrip("/")) if text.strip("/") else self.path_id(text, job.subject))
+            is_plain = text.strip("/") and "\0" not in text
+            targets.append(self.relative(text.rstrip("/")) if is_plain else self.path_id(text, job.subject))
         elif isinstance(need, Mapping):
             raise BuildError(f"{job.subject}: needs have names only in needs={{...}} at the declaration, got {need!r}")
         elif isinstance(need, (set, frozenset)):

@@ -10,18 +10,19 @@ import os
 import pickle
 import socket
 import stat
+import sys
 import time
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from job_stream.errors import BuildError
+from job_stream.errors import BuildError, JobContractError, JobDied
 
 from .access import Opened, watching
 from .file_state import FileState, read_state
 from .fingerprints import Fingerprint
-from .isolation import ChildEnding, call_isolated
+from .isolation import ChildEnding, call_isolated, exit_code_of
 from .job import BuildJob, JobFile
 from .job_actions import ACTIONS
 from .joblogs import JobLogs
@@ -240,23 +241,21 @@ class Worker:
     def _attempt(self, task: Task, loads: tuple[str, ...]) -> JobOutcome:
         guilty = task.id
         try:
-            with self._logs.taking() if self._are_missing(task, loads) else nullcontext():
-                for guilty in loads:
-                    self._load(self._task(guilty))
-                guilty = task.id
-                if task.kind in LOADS:
-                    self._load(task)
-                    return JobOutcome(task.id, explicit=self._said([*loads, task.id]), pid=os.getpid())
+            for guilty in loads:
+                self._load(self._task(guilty))
+            guilty = task.id
+            if task.kind in LOADS:
+                self._load(task)
+                return JobOutcome(task.id, explicit=self._said([*loads, task.id]), pid=os.getpid())
             self._clear(task)
-        except Exception as error:
-            return JobOutcome(task.id, mishap=mishap_of(error), guilty=guilty if guilty != task.id else None)
+        except BaseException as error:  # also what no Exception is: nothing that a user's function does is lost
+            outcome = JobOutcome(task.id, mishap=mishap_of(error), guilty=guilty if guilty != task.id else None)
+            culprit = self._task(guilty)
+            return self._with_logs(culprit, outcome) if culprit.kind in LOADS else outcome
         with self._attributes(loads):
             outcome = self._run(task)
         outcome = self._checked(task, outcome)._replace(explicit=self._said(loads))
         return self._with_logs(task, outcome)
-
-    def _are_missing(self, task: Task, loads: tuple[str, ...]) -> bool:
-        return any(load not in self._values for load in loads) or task.kind in LOADS
 
     def _said(self, loads: Iterable[str]) -> dict[str, str]:
         return {load: self._explicit[load] for load in loads if load in self._explicit}
@@ -266,7 +265,13 @@ class Worker:
     def _load(self, task: Task) -> None:
         if task.id in self._values:
             return
-        value = perform_task(task, self._values)
+        with self._logs.taking():
+            try:
+                value = perform_task(task, self._values)
+            except SystemExit as leaving:
+                raise left_by(f"job {task.id!r}", leaving) from leaving
+        if task.logs != "failed":
+            self._logs.keep(task.id)
         if isinstance(value, Fingerprint):
             self._explicit[task.id] = value.text
             value = value.value
@@ -275,23 +280,34 @@ class Worker:
     @contextmanager
     def _attributes(self, loads: tuple[str, ...]) -> Iterator[None]:
         """The values that are attributes of objects, set for the time of one job."""
-        given = [task for task in map(self._task, loads) if task.kind == "attribute"]
-        for task in given:
-            setattr(task.details["target"].held, task.details["name"], self._values[task.id])
+        given = [(task.details["target"].held, task.details["name"], self._values[task.id])
+                 for task in map(self._task, loads) if task.kind == "attribute"]  # fmt: skip
+        before = [_attribute_of(held, name) for held, name, _ in given]
         try:
+            for held, name, value in given:
+                setattr(held, name, value)
             yield
         finally:
-            for task in given:
-                with suppress(AttributeError):
-                    delattr(task.details["target"].held, task.details["name"])
+            for (held, name, _), value in zip(reversed(given), reversed(before), strict=True):
+                if value is not _NOTHING:
+                    setattr(held, name, value)
+                else:
+                    with suppress(AttributeError):
+                        delattr(held, name)
 
     # the job itself ---------------------------------------------------------------------------------------------------
 
     def _clear(self, task: Task) -> None:
-        """Old outputs are removed, and the folders of the new ones are made."""
-        for path in task.outputs:
-            with suppress(FileNotFoundError):
+        """What is in the way is removed, and the folders of the outputs are made."""
+        for path in dict.fromkeys([*_made(task), *(task.outputs if not _stays(task) else ())]):
+            try:
                 os.unlink(path)
+            except FileNotFoundError:
+                pass
+            except IsADirectoryError as error:
+                text = f"job {task.id!r} is to make a file where a folder is: rename or remove {path}"
+                raise JobContractError(text) from error
+        for path in task.outputs:
             folder = os.path.dirname(path)
             if folder not in self._folders or not os.path.isdir(folder):
                 os.makedirs(folder, exist_ok=True)
@@ -322,8 +338,7 @@ class Worker:
             with self._logs.taking():
                 (mishap, opened), status = answer_of(task, self._values, self._root), None
         except SystemExit as leaving:
-            code = leaving.code if isinstance(leaving.code, int) else int(leaving.code is not None)
-            mishap, status = None, (code & 0xFF) << 8
+            mishap, status = None, exit_code_of(leaving) << 8
         finally:
             os.chdir(folder)
             if dict(os.environ) != environment:
@@ -343,15 +358,30 @@ class Worker:
                         os.replace(path, target)
                 return outcome._replace(states=tuple(map(read_state, task.outputs)))
             outcome = outcome._replace(broken=broken)
-        discard(dict.fromkeys([*_made(task), *task.outputs]), task.details.get("keep_broken", False))
+        discard(task.outputs, task.details)
         return outcome
 
     def _with_logs(self, task: Task, outcome: JobOutcome) -> JobOutcome:
         out, err = self._logs.tails()
-        stays = task.logs != "failed" or not outcome.is_success
-        if stays:
-            self._logs.keep(task.id)
+        stays = (task.logs != "failed" or not outcome.is_success) and self._logs.keep(task.id)
         return outcome._replace(stdout=out, stderr=err, has_log=stays)
+
+
+_NOTHING = object()
+
+
+def _attribute_of(held: Any, name: str) -> Any:
+    """What an object has itself under a name; what it has from its class is there again without it."""
+    try:
+        return vars(held).get(name, _NOTHING)
+    except TypeError:  # it has slots
+        return getattr(held, name, _NOTHING)
+
+
+def left_by(subject: str, leaving: SystemExit) -> JobDied:
+    """What a function has come to that has no process of its own to end."""
+    code = exit_code_of(leaving)
+    return JobDied(f"{subject} called sys.exit ({leaving.code!r}) instead of returning", code)
 
 
 def answer_of(task: Task, values: Mapping[str, Any], root: str | None) -> tuple[Mishap | None, tuple[Opened, ...]]:
@@ -359,7 +389,11 @@ def answer_of(task: Task, values: Mapping[str, Any], root: str | None) -> tuple[
     with watching(root) as opened:
         try:
             perform_task(task, values)
-        except Exception as error:
+        except SystemExit as leaving:
+            if leaving.code is not None and not isinstance(leaving.code, int):
+                print(leaving.code, file=sys.stderr)  # as the end of a script does
+            raise
+        except BaseException as error:  # a KeyboardInterrupt here is one that the job has raised
             return mishap_of(error), tuple(opened)
     return None, tuple(opened)
 
@@ -386,6 +420,11 @@ def _made(task: Task) -> list[str]:
     return [beside(path) for path in task.outputs] if task.details.get("atomic") else list(task.outputs)
 
 
+def _stays(task: Task) -> bool:
+    """Whether there are old outputs until there are new ones."""
+    return bool(task.details.get("atomic")) and task.kind in {"file", "files"}
+
+
 def beside(path: str) -> str:
     """A path in the same folder with the same suffix."""
     stem, suffix = os.path.splitext(os.path.basename(path))
@@ -410,14 +449,15 @@ def _flaw(path: str, empty_ok: bool) -> str | None:
     return f"{path} is empty (emptyOk=True allows that)" if not found.st_size and not empty_ok else None
 
 
-def discard(paths: Any, keep_broken: bool) -> None:
+def discard(outputs: Iterable[str], details: Mapping[str, Any]) -> None:
     """Removes what a failed job has made, or puts it aside."""
-    for path in paths:
+    for path in outputs:
+        made = beside(path) if details.get("atomic") else path
         with suppress(OSError):
-            if keep_broken:
-                os.replace(path, f"{path}.broken")
+            if details.get("keep_broken"):
+                os.replace(made, f"{path}.broken")
             else:
-                os.unlink(path)
+                os.unlink(made)
 
 
 def oom_kills() -> int:

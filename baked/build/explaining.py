@@ -23,6 +23,8 @@ def why_of(run: BuildRun, job: BuildJob) -> str:
     lines = [*_of_last(job, record)]
     if entry is not None:
         lines.append(f"now: {entry.verb}{': ' if entry.reasons else ''}{'; '.join(entry.reasons)}")
+    elif job.generated_by is not None:
+        lines.append(f"now: known once {job.generated_by} has declared it again")
     if record is not None:
         lines += _changes(run, job, record)
     return "\n".join(lines)
@@ -47,8 +49,9 @@ def _changes(run: BuildRun, job: BuildJob, record: JobRecord) -> list[str]:
         before, after = record.params.get(name), now.get(name)
         if before != after:
             lines.append(f"param {name}: {before[1] if before else 'none'} -> {after[1] if after else 'none'}")
-    needs = run.conductor.nodes[job.id].needs_planned
-    return lines + _changed_needs(run, record, needs)
+    if job.id not in run.conductor.nodes:  # declared by a generator, which a look at the build does not run
+        return lines
+    return lines + _changed_needs(run, record, run.conductor.nodes[job.id].needs_planned)
 
 
 def _changed_needs(run: BuildRun, record: JobRecord, needs: Mapping[str, str]) -> list[str]:

@@ -10,6 +10,7 @@ import os
 import stat
 import time
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from hashlib import blake2b
 from typing import Any, NamedTuple
 
@@ -73,7 +74,8 @@ def _state_of_folder(path: str, read_ns: int) -> FileState:
     digest = blake2b(FOLDER, digest_size=DIGEST_BYTES)
     look = _look_of_folder(path)
     for name, _ in look.files:
-        digest.update(b"%s\0%s\n" % (os.fsencode(name), _digest_of(os.path.join(path, name)).encode()))
+        with suppress(FileNotFoundError):  # it was there a moment ago
+            digest.update(b"%s\0%s\n" % (os.fsencode(name), _digest_of(os.path.join(path, name)).encode()))
     return FileState(digest.hexdigest(), len(look.files), look.mtime_ns, look.number, read_ns)
 
 
@@ -100,12 +102,18 @@ def _walked(path: str) -> list[tuple[str, os.stat_result]]:
     waiting = [""]
     while waiting:
         folder = waiting.pop()
-        with os.scandir(os.path.join(path, folder)) as entries:
-            for entry in entries:
-                name = os.path.join(folder, entry.name)
-                if entry.is_dir(follow_symlinks=False):
-                    waiting.append(name)
-                elif entry.is_file():
+        try:
+            entries = list(os.scandir(os.path.join(path, folder)))
+        except FileNotFoundError:
+            if not folder:
+                raise
+            continue  # it was there a moment ago
+        for entry in entries:
+            name = os.path.join(folder, entry.name)
+            if entry.is_dir(follow_symlinks=False):
+                waiting.append(name)
+            elif entry.is_file():
+                with suppress(FileNotFoundError):
                     found.append((name, entry.stat()))
     return sorted(found)
 

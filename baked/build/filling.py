@@ -28,12 +28,14 @@ class Parameters(NamedTuple):
         required: those of them, and of the keywords, that have no default.
         keywords: names that are filled by keyword only.
         takes_any: whether it takes keywords of any name.
+        by_place: those that can be filled by position only.
     """
 
     positional: tuple[str, ...]
     required: frozenset[str]
     keywords: tuple[str, ...]
     takes_any: bool
+    by_place: frozenset[str] = frozenset()
 
 
 _known: dict[Any, Parameters] = {}
@@ -55,7 +57,8 @@ def _read(function: FunctionType, default_count: int, named: Any) -> Parameters:
     positional = code.co_varnames[: code.co_argcount]
     keywords = code.co_varnames[code.co_argcount : code.co_argcount + code.co_kwonlyargcount]
     required = {*positional[: len(positional) - default_count], *(name for name in keywords if name not in named)}
-    return Parameters(positional, frozenset(required), keywords, bool(code.co_flags & _VARKEYWORDS))
+    by_place = frozenset(positional[: code.co_posonlyargcount])
+    return Parameters(positional, frozenset(required), keywords, bool(code.co_flags & _VARKEYWORDS), by_place)
 
 
 def _inspected(function: Callable[..., Any]) -> Parameters | None:
@@ -72,6 +75,7 @@ def _inspected(function: Callable[..., Any]) -> Parameters | None:
                   and p.kind not in (Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD)),
         tuple(p.name for p in found if p.kind is Parameter.KEYWORD_ONLY),
         any(p.kind is Parameter.VAR_KEYWORD for p in found),
+        frozenset(p.name for p in found if p.kind is Parameter.POSITIONAL_ONLY),
     )  # fmt: skip
 
 
@@ -91,9 +95,13 @@ def check_filled(
     takers = (*parameters.positional, *parameters.keywords)
     label = getattr(function, "__qualname__", None) or repr(function)
     for name in names:
+        if name in parameters.by_place and not parameters.takes_any:
+            raise BuildError(f"{subject}: its function {label} takes {name!r} by position only (there is a / behind "
+                             "it), and needs and params are given by name")  # fmt: skip
         if name not in takers and not parameters.takes_any:
             raise BuildError(f"{subject}: its function {label} has no parameter {name!r}{nearest(name, takers)}")
-    left = tuple(name for name in parameters.positional if name in parameters.required and name not in names)
+    left = tuple(name for name in parameters.positional if name in parameters.required
+                 and (name not in names or name in parameters.by_place))  # fmt: skip
     unfilled = [name for name in parameters.keywords if name in parameters.required and name not in names]
     if len(left) in {0, len(given)} and not unfilled:
         return ("",) * len(left) if parameters.positional[: len(left)] == left else left

@@ -16,12 +16,13 @@ from job_stream.errors import JobContractError
 from .declaring import Generation
 from .job import BuildJob
 from .ordering import in_order
+from .preparing import check_variables
 
 if TYPE_CHECKING:
     from .building import Build
     from .running import BuildRun
 
-__all__ = ["adopt", "generation_of"]
+__all__ = ["Edge", "adopt", "generation_of"]
 
 Edge = tuple[str, str, "str | None"]
 
@@ -64,6 +65,7 @@ def adopt(build: Build, generation: Generation, returned: Any, run: BuildRun) ->
     run.check_sources(added)
     for job in added:
         job.generated_by = generator.id
+        check_variables(job)
         if not job.is_invariant:
             run.demand(job)
     added = [job for job in added if job.kind != "finish"]

@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 
 from .joblogs import bind_streams
 
-__all__ = ["ChildEnding", "call_isolated", "end_tree", "prepare"]
+__all__ = ["ChildEnding", "call_isolated", "end_tree", "exit_code_of", "prepare"]
 
 _PDEATHSIG = 1
 _prctl: Any = None
@@ -91,12 +91,17 @@ def _be_child(call: Callable[[], Any], out: int, err: int, outlet: int, parent: 
             view = view[os.write(outlet, view) :]
         code = 0
     except SystemExit as leaving:
-        code = leaving.code if isinstance(leaving.code, int) else int(leaving.code is not None)
+        code = exit_code_of(leaving)
     except BaseException:
         sys.excepthook(*sys.exc_info())
     finally:
         _flush_streams()
-        os._exit(code & 0xFF)
+        os._exit(code)
+
+
+def exit_code_of(leaving: SystemExit) -> int:
+    """With which code a process ends that leaves so."""
+    return (leaving.code if isinstance(leaving.code, int) else int(leaving.code is not None)) & 0xFF
 
 
 def _take_over(out: int, err: int) -> None:
@@ -110,7 +115,7 @@ def _take_over(out: int, err: int) -> None:
 
 def _flush_streams() -> None:
     for stream in (sys.stdout, sys.stderr):
-        with suppress(OSError, ValueError):
+        with suppress(AttributeError, OSError, ValueError):  # whatever the job has made of them
             stream.flush()
 
 
@@ -142,7 +147,8 @@ def _await(pid: int, inlet: int, timeout: float | None) -> ChildEnding:
     finally:
         os.close(process)
     _, status, usage = os.wait4(pid, 0)
-    answer = pickle.loads(b"".join(parts)) if parts and not status and not is_late else None
+    said = b"".join(parts)
+    answer = pickle.loads(said) if said and not status and not is_late else None
     return ChildEnding(answer, status, is_late, usage.ru_maxrss * 1024, usage.ru_utime + usage.ru_stime, pid)
 
 

@@ -10,18 +10,47 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from hashlib import blake2b
 
-__all__ = ["TAIL_BYTES", "JobLogs", "log_path"]
+__all__ = ["TAIL_BYTES", "JobLogs", "holds_logs", "log_path", "remove_logs", "remove_scratch"]
 
 TAIL_BYTES = 64 * 1024
 """How much of the end of an output is told with the job."""
 
 _SCRATCH = ".worker-"
+_PLAIN, _LONGEST = 60, 250
+"""How many characters can't be too many bytes for a name, and how many bytes are not."""
 
 
 def log_path(folder: str, job_id: str, suffix: str) -> str:
     """Where the output of a job stays."""
-    return os.path.join(folder, f"{job_id.lstrip('/').replace('..', '__')}.{suffix}")
+    name = job_id.lstrip("/").replace("..", "__").replace("\0", "_")
+    if len(name) > _PLAIN:
+        name = "/".join(map(_short, name.split("/")))
+    return os.path.join(folder, f"{name}.{suffix}")
+
+
+def remove_logs(folder: str, job_id: str) -> None:
+    """What a job has written in an earlier attempt."""
+    for suffix in ("out", "err"):
+        with suppress(OSError, ValueError):
+            os.unlink(log_path(folder, job_id, suffix))
+
+
+def holds_logs(folder: str) -> bool:
+    """Whether earlier runs have left any."""
+    try:
+        return any(not name.startswith(_SCRATCH) for name in os.listdir(folder))
+    except OSError:
+        return False
+
+
+def _short(name: str) -> str:
+    """A name to which a suffix may be added, where files may have names of 255 bytes."""
+    encoded = name.encode("utf-8", "surrogatepass")
+    if len(encoded) <= _LONGEST:
+        return name
+    return f"{encoded[:_LONGEST - 33].decode(errors='ignore')}-{blake2b(encoded, digest_size=16).hexdigest()}"
 
 
 class JobLogs:
@@ -61,13 +90,17 @@ class JobLogs:
             return ""
         return os.pread(file, TAIL_BYTES, max(0, size - TAIL_BYTES)).decode(errors="replace")
 
-    def keep(self, job_id: str) -> None:
-        """Leaves what the job has written under its id."""
-        for suffix in ("out", "err"):
-            target = log_path(self.folder, job_id, suffix)
-            os.makedirs(os.path.dirname(target), exist_ok=True)
-            os.rename(self._scratch(suffix), target)
-            os.close(self._files.pop(suffix))
+    def keep(self, job_id: str) -> bool:
+        """Leaves what the job has written under its id; false where it cannot stay, which is no failure of the job."""
+        try:
+            for suffix in ("out", "err"):
+                target = log_path(self.folder, job_id, suffix)
+                os.makedirs(os.path.dirname(target), exist_ok=True)
+                os.rename(self._scratch(suffix), target)
+                os.close(self._files.pop(suffix))
+        except (OSError, ValueError):
+            return False
+        return True
 
     @contextmanager
     def taking(self) -> Iterator[None]:

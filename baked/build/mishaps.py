@@ -8,7 +8,7 @@ import sys
 from traceback import extract_tb, format_exception
 from typing import NamedTuple
 
-__all__ = ["JobTraceback", "Mishap", "mishap_of"]
+__all__ = ["JobTraceback", "Mishap", "mishap_of", "text_of"]
 
 _HERE = os.path.dirname(os.path.abspath(__file__))
 _FOREIGN = (os.path.dirname(os.__file__) + os.sep, os.path.join(sys.prefix, "lib"))
@@ -53,9 +53,17 @@ class Mishap(NamedTuple):
 def mishap_of(error: BaseException) -> Mishap:
     """What is left of an exception that was caught."""
     lines = format_exception(type(error), error, error.__traceback__)
-    text = str(error).strip()
+    text = text_of(error)
     last = f"{type(error).__name__}: {text.splitlines()[0]}" if text else type(error).__name__
     return Mishap(_pickled(error), last, "".join(lines), _place(error))
+
+
+def text_of(error: BaseException) -> str:
+    """What an exception says; its class is the user's, and may be unable to."""
+    try:
+        return str(error).strip()
+    except Exception:
+        return "(its text cannot be told)"
 
 
 def _pickled(error: BaseException) -> bytes | None:

@@ -19,7 +19,7 @@ from .event_log import Event, read_events
 from .joblogs import log_path
 from .kinds import GENERATORS, INVARIANTS
 from .layered import needs_first
-from .records import CONFIRMED, GRAPH, NAME
+from .records import CONFIRMED, GRAPH, INVALIDATED, NAME
 
 __all__ = ["BuildPicture", "JobPicture", "PastRuns", "source_of", "tails_of"]
 
@@ -180,7 +180,7 @@ class PastRuns:
             return "kept" if os.path.exists(os.path.join(self.root, job_id)) else "failed"
         if last == "begin":
             return "running" if self.is_running else "stopped"
-        if last == "failed" and self.failures[job_id]["error"] != "invalidated":
+        if last == "failed" and self.failures[job_id]["error"] != INVALIDATED:
             return "failed"
         if number <= self._run_at and not _HINDERED.isdisjoint(needed):
             return "blocked"

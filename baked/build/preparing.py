@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from job_stream import Work, hosts
 from job_stream.errors import BuildError, JobStreamError
 
-from .assessing import Assessor
+from .assessing import Assessor, unreadable
 from .code import rebound
 from .conductor import Conductor, Node
 from .errands import JobOutcome
@@ -95,6 +95,9 @@ class Preparation:
         self.began_at: dict[str, float] = {}
         self.halt = HaltFlag()
         self.token: str | None = None
+        self.logs = os.path.join(build.folder_text, "logs")
+        self.has_logs = False
+        self._loads_begun: set[str] = set()
         self._is_prepared = False
 
     # before anything runs ---------------------------------------------------------------------------------------------
@@ -134,15 +137,21 @@ class Preparation:
         return Node(job.id, _role(job), needs, outputs.is_lazy, is_fleeting, priority, seconds)
 
     def check_sources(self, jobs: Iterable[BuildJob]) -> None:
-        missing = [job.id for job in jobs if job.kind == "source" and not self._exists(job.id)]
+        missing = [job.id for job in jobs if job.kind == "source" and not self._exists(job)]
         if missing:
             raise BuildError("; ".join(self._missing(path) for path in missing[:10]))
 
-    def _exists(self, path: str) -> bool:
+    def _exists(self, job: BuildJob) -> bool:
+        path = self.build.absolute(job.id)
+        if f"{self.build.folder_text}/".startswith(f"{path}/"):
+            raise BuildError(f"{job.id!r} cannot be watched, since the build's own folder, which changes in every run, "
+                             f"is in it: name what is needed of it ({job.where})")  # fmt: skip
         try:
-            self.assessor.states.look(self.build.absolute(path))
-        except OSError:
+            self.assessor.states.look(path)
+        except (FileNotFoundError, NotADirectoryError):
             return False
+        except OSError as error:
+            raise BuildError(unreadable(job, error)) from error
         return True
 
     def _missing(self, path: str) -> str:

@@ -18,10 +18,13 @@ from .code import CodePart, CodePrint
 from .event_log import Event, EventLog, read_events
 from .file_state import FileState
 
-__all__ = ["CONFIRMED", "GRAPH", "NAME", "JobRecord", "Records"]
+__all__ = ["CONFIRMED", "GRAPH", "INVALIDATED", "NAME", "JobRecord", "Records"]
 
 NAME = "history.jsonl"
 GRAPH = "graph"
+INVALIDATED = "invalidated"
+"""The error of a job that somebody wants made anew."""
+
 CONFIRMED = "graph confirmed"
 """A run has ended, and the jobs were those that are on record."""
 
@@ -156,6 +159,13 @@ class Records:
         """The last success, also of a job that has begun since."""
         return self.get(job_id) or self._before.get(job_id)
 
+    def is_in_doubt(self, job_id: str) -> bool:
+        """Whether its files say nothing: it had begun, and nobody has seen how it ended, or somebody wants it anew."""
+        if job_id in self._data or job_id not in self._failures:
+            return False
+        data = self._failures[job_id]
+        return data is None or data["error"] == INVALIDATED
+
     def _void(self, job_id: str) -> None:
         record = self.get(job_id)
         if record is not None:
@@ -187,6 +197,7 @@ class Records:
     def begin(self, job_id: str) -> None:
         """A job is about to begin, so what was made before is about to go."""
         self._void(job_id)
+        self._failures[job_id] = None
         self._put("begin", job_id)
 
     def done(self, job_id: str, record: JobRecord) -> None:
@@ -252,5 +263,5 @@ class Records:
         if self._graph is not None:
             yield Event(GRAPH, GRAPH, self._graph)
         yield from (Event("done", job_id, self._data[job_id]) for job_id in fresh)
-        yield from (Event("failed", job_id, data) for job_id, data in self._failures.items()
-                    if data is not None and job_id not in self._data)  # fmt: skip
+        yield from (Event("begin" if data is None else "failed", job_id, data)
+                    for job_id, data in self._failures.items() if job_id not in self._data)  # fmt: skip

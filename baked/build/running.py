@@ -18,15 +18,13 @@ from job_stream.errors import BuildError, JobStreamError
 
 from .bookkeeping import Bookkeeping
 from .conductor import JobOrder, Node, Status
-from .errands import Errand, JobOutcome, Task, Worker, discard, packed_tasks, perform_task, task_of
+from .errands import Errand, JobOutcome, Task, Worker, discard, left_by, packed_tasks, perform_task, task_of
 from .fingerprints import Fingerprint
-from .generating import adopt, generation_of
+from .generating import Edge, adopt, generation_of
 from .job import BuildJob
+from .joblogs import holds_logs, remove_logs
 from .mishaps import mishap_of
 from .preparing import Selection
-
-if TYPE_CHECKING:
-    from .building import Build
 
 if TYPE_CHECKING:
     from .building import Build
@@ -39,6 +37,7 @@ class BuildRun(Bookkeeping):
 
     def start(self) -> None:
         """Decides as far as that goes without running anything."""
+        self.has_logs = holds_logs(self.logs)
         self.conductor.start()
         for job in self.jobs:
             if job.is_invariant:
@@ -164,8 +163,16 @@ class BuildRun(Bookkeeping):
         tasks = packed_tasks([self._task(name) for name in strange]) if strange else None
         self.conductor.began(job_id, loads)
         self.began_at[job_id] = time.time()
+        self._remove_logs([job_id, *(load for load in loads if load not in self._loads_begun)])
+        self._loads_begun.update(loads)
         self.build.records.begin(job_id)
         return Errand(job_id, tuple(loads), tasks, token=self.token)
+
+    def _remove_logs(self, job_ids: list[str]) -> None:
+        """What an earlier attempt has written, which is not to be taken for what this one writes."""
+        if self.has_logs:
+            for job_id in job_ids:
+                remove_logs(self.logs, job_id)
 
     def _task(self, job_id: str) -> Task:
         options = self.build.options
@@ -206,15 +213,13 @@ class BuildRun(Bookkeeping):
         job = self.build.jobs[node.id]
         loads = self.conductor.loads_of(node)
         self.conductor.began(node.id, loads)
-        begin = time.time()
-        try:
-            with generation_of(self.build, job) as generation:
-                values = self._values(loads)
-                returned = perform_task(self._task(job.id)._replace(function=_with(job, self.build)), values)
-                added, edges = adopt(self.build, generation, returned, self)
-        except Exception as error:
-            self._fail(job, mishap_of(error).exception() if not isinstance(error, BuildError) else error)
-            return
+        begin, found = time.time(), self._generated(job, loads)
+        while isinstance(found, BaseException):
+            if not self.may_try_again(job):
+                self._fail(job, found)
+                return
+            found = self._generated(job, loads)
+        added, edges = found
         job.seconds = time.time() - begin
         self.build.records.generated(job.id)
         self.generated.update(dict.fromkeys(each.id for each in added))
@@ -222,6 +227,20 @@ class BuildRun(Bookkeeping):
         for each in added:
             if each.is_invariant:
                 self._watch(each)
+
+    def _generated(self, job: BuildJob, loads: Iterable[str]) -> tuple[list[BuildJob], list[Edge]] | BaseException:
+        """What a generator has declared, or why nothing of it counts."""
+        try:
+            with generation_of(self.build, job) as generation:
+                values = self._values(loads)
+                returned = perform_task(self._task(job.id)._replace(function=_with(job, self.build)), values)
+                return adopt(self.build, generation, returned, self)
+        except SystemExit as leaving:
+            return left_by(job.subject, leaving)
+        except BuildError as error:
+            return error
+        except Exception as error:
+            return mishap_of(error).exception()
 
     def _values(self, loads: Iterable[str]) -> dict[str, Any]:
         values: dict[str, Any] = {}
@@ -238,8 +257,7 @@ class BuildRun(Bookkeeping):
             for node in self.conductor.nodes.values():
                 if node.status is Status.RUNNING:
                     job = self.build.jobs[node.id]
-                    discard((self.build.absolute(path) for path in job.outputs.paths),
-                            job.details.get("keep_broken", False))  # fmt: skip
+                    discard(map(self.build.absolute, job.outputs.paths), job.details)
             self.conductor.stop()
         self.conductor.end()
         if not is_killed:

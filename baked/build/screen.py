@@ -6,10 +6,11 @@ import os
 import sys
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from .joblogs import log_path
-from .mishaps import JobTraceback
+from .mishaps import JobTraceback, text_of
 
 if TYPE_CHECKING:
     from .errands import JobOutcome
@@ -42,8 +43,7 @@ class Screen:
     def say(self, text: str) -> None:
         """A line, whatever happens to those of others."""
         self._wipe()
-        sys.stderr.write(f"{text}\n")
-        sys.stderr.flush()
+        _write(f"{text}\n")
 
     def warn(self, text: str) -> None:
         """A line that is said once, unless only failures are to be said."""
@@ -66,22 +66,21 @@ class Screen:
         """One line that changes at a terminal; else a line every now and then."""
         if self._is_quiet:
             return
-        now, is_live = time.monotonic(), sys.stderr.isatty()
+        now, is_live = time.monotonic(), _is_terminal()
         if now - self._last < (0.1 if is_live else INTERVAL_S):
             return
         self._last = now
         text = run.told()
         if is_live:
             width = max(os.get_terminal_size(2).columns - 1, 20)
-            sys.stderr.write(f"\r{text[:width]:<{min(self._width, width)}}")
-            sys.stderr.flush()
+            _write(f"\r{text[:width]:<{min(self._width, width)}}")
             self._width = len(text)
         else:
             self.say(text)
 
     def _wipe(self) -> None:
         if self._width:
-            sys.stderr.write(f"\r{'':<{self._width}}\r")
+            _write(f"\r{'':<{self._width}}\r")
             self._width = 0
 
     def failed(self, job: BuildJob, error: BaseException) -> None:
@@ -109,9 +108,23 @@ class Screen:
         return "\n".join(lines)
 
 
+def _write(text: str) -> None:
+    """That nobody can read it any more (a closed pipe, a full disk, no stderr at all) is no reason to end a build."""
+    with suppress(AttributeError, OSError, ValueError):
+        sys.stderr.write(text)
+        sys.stderr.flush()
+
+
+def _is_terminal() -> bool:
+    try:
+        return sys.stderr.isatty() and os.isatty(2)
+    except (AttributeError, ValueError):
+        return False
+
+
 def last_line(error: BaseException) -> str:
     """Class and text, in one line."""
-    lines = str(error).strip().splitlines()
+    lines = text_of(error).splitlines()
     return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
 
 

@@ -160,6 +160,27 @@ def test_values_that_are_not_watched_are_told(load: Load) -> None:
     assert isinstance(module.log, logging.Logger)
 
 
+def test_an_object_that_is_the_function_is_told_if_it_is_not_watched(load: Load) -> None:
+    module = load("class F:\n    def __call__(self, x):\n        return self.n\nf = F()")
+    assert [name for name, _ in CodeReader().read(module.f).unwatched] == ["self"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "class A:\n        n = x",
+        "class A:\n        n = [x]\n        def f(self):\n            return self.n",
+        "from dataclasses import dataclass\n    @dataclass\n    class A:\n        n: int = x",
+        "from enum import Enum\n    class A(Enum):\n        n = x",
+        "from typing import NamedTuple\n    class A(NamedTuple):\n        n: int = x",
+    ],
+)
+def test_what_a_class_in_a_function_has_of_that_ones_variables_is_watched(text: str, load: Load) -> None:
+    module = load(f"def make(x):\n    {text}\n    def f():\n        return A\n    return f")
+    assert hash_of_function(module.make(1)) == hash_of_function(module.make(1))
+    assert hash_of_function(module.make(1)) != hash_of_function(module.make(2))
+
+
 def test_a_value_that_many_functions_use_is_looked_at_once(load: Load, monkeypatch: pytest.MonkeyPatch) -> None:
     module = load("a = [1]\ndef f():\n    return a\ndef g():\n    return a\na.append(2)")
     asked: list[Any] = []

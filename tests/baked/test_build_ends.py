@@ -334,3 +334,35 @@ def test_workers_that_are_killed_again_and_again(tmp_path):
     assert ended.code == 0, ended.err
     assert "made 12, kept 0, failed 0" in ended.err
     assert sorted(int(file.read_text()) for file in (tmp_path / "out").iterdir()) == list(range(12))
+
+
+IMPATIENT = """
+import os, signal
+from pathlib import Path
+from job_stream.baked.build import build, building
+
+SCRIPT = os.getpid()
+build_of = building.Build
+
+class Watched(build_of):
+    def _release(self):
+        if self._lock is not None:
+            os.kill(SCRIPT, signal.SIGINT)
+        super()._release()
+
+building.Build = Watched
+
+with build() as b:
+    @b.file("early")
+    def early(path):
+        path.write_text("x")
+        os.kill(SCRIPT, signal.SIGINT)
+
+    b.file("late", lambda path: path.write_text("x"), needs=[early])
+"""
+
+
+def test_ctrl_c_again_while_a_build_puts_its_things_away_changes_nothing(tmp_path):
+    (tmp_path / "script.py").write_text(IMPATIENT)
+    ended = Script(tmp_path / "script.py", ()).ended()
+    assert (ended.code, "Traceback" in ended.err) == (130, False)

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import os
+from datetime import date, timedelta
+from enum import Enum
+from functools import partial
 from pathlib import Path
 
+import numpy
 import pytest
 from support import Script
 
@@ -106,6 +110,74 @@ def test_the_variable_of_a_loop():
         b.file(f"out/{i}", lambda path: path.write_text(str(i)))  # noqa: B023 - that is the mistake
     with pytest.raises(BuildError, match=r"job 'out/0' uses `i`, which was 0 .* and is 2 now: pass it by params="):
         b.run()
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        (Path("a"), Path("b")),
+        (date(2020, 1, 1), date(2020, 1, 2)),
+        (timedelta(1), timedelta(2)),
+        tuple(Enum("Colour", "RED GREEN")),
+        numpy.arange(2),
+    ],
+    ids=["path", "date", "timedelta", "enum", "numpy"],
+)
+def test_the_variable_of_a_loop_over_anything_that_stays_as_it_is(values):
+    b = build(quiet=True)
+    for value in values:
+        b.file(f"out/{value}", lambda path: path.write_text(str(value)))  # noqa: B023 - that is the mistake
+    with pytest.raises(BuildError, match=r"uses `value`, which was .* when it was declared"):
+        b.run()
+
+
+def test_a_path_through_a_link_is_that_of_the_same_file(folder, monkeypatch):
+    (folder / "real" / "project" / "deep").mkdir(parents=True)
+    os.symlink("real", folder / "link")
+    linked, real = folder / "link" / "project", folder / "real" / "project"
+    for root, other in ((real, linked), (linked, real)):
+        b = build(root / ".build", quiet=True)
+        by_link = b.file(other / "deep" / "a", write)
+        assert by_link.id == "deep/a"
+        user = b.file("b", write, needs=[other / "deep" / "a", other / "deep" / ".." / "c"])
+        made = b.file(root / "c", write)
+        assert list(user.needs) == [by_link, made]
+        assert b.file(folder / "outside", write).id == str(folder / "outside")
+        assert b[other / "c"] is made
+
+
+def test_what_is_the_builds_own_is_made_by_no_job():
+    b = build(quiet=True)
+    for path in (".build/history.jsonl", ".build/lock", Path(".build/logs/a"), os.path.abspath(".build/lock.lease")):
+        with pytest.raises(BuildError, match="is the build's own, so no job can make it"):
+            b.file(path, write)
+    b.file(".build/cache/lock", write)
+    b.file("lock", write)
+    b.file("logs/a", write)
+    b.file(".build/locked", write)
+    assert len(b.run().made) == 4
+
+
+def test_a_parameter_that_is_filled_by_position_only():
+    def named(path, need, /):
+        path.write_text(need.read_text())
+
+    def greedy(path, need, /, **others):
+        path.write_text(need.read_text())
+
+    def placed(path, /, need):
+        path.write_text(need.read_text())
+
+    b = build(quiet=True)
+    source = b.file("source", write)
+    with pytest.raises(BuildError, match="takes 'need' by position only"):
+        b.file("named", named, needs={"need": source})
+    with pytest.raises(BuildError, match="takes 'need' by position only"):
+        b.file("partial", partial(named), needs={"need": source})
+    with pytest.raises(BuildError, match="nobody fills the parameter 'need'"):
+        b.file("greedy", greedy, needs={"need": source})
+    b.file("placed", placed, needs={"need": source})
+    assert b.run().made == ["source", "placed"]
 
 
 def test_declared_again_it_is_the_same_job():

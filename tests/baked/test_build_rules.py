@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+import signal
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from support import Script, wait_until
 
 from job_stream.baked.build import Fingerprint, build
 from job_stream.errors import BuildError, CycleError, GraphError, JobContractError, JobDied, JobTimeout
@@ -217,6 +220,54 @@ def test_atomic(folder):
     b.file("out.csv", write, atomic=True)
     b.run()
     assert [path.name for path in folder.iterdir() if path.name != ".build"] == ["out.csv"]
+
+
+def test_with_atomic_there_is_a_whole_file_at_any_time(folder):
+    def write(path, text):
+        Path("seen").write_text(Path("out.csv").read_text() if Path("out.csv").exists() else "none")
+        with path.open("a") as file:
+            file.write(text)
+        if text == "bad":
+            raise ValueError
+
+    def made(text, **keywords):
+        b = quiet(undeclared="off")
+        b.file("out.csv", write, params={"text": text}, atomic=True, **keywords)
+        b.run(raiseErrors=False)
+        return Path("seen").read_text(), Path("out.csv").read_text(), b["out.csv"].state
+
+    assert made("one") == ("none", "one", "made")
+    assert made("two") == ("one", "two", "made")
+    assert made("bad", keepBroken=True) == ("two", "two", "failed")
+    Path(".out.part.csv").write_text("of a run that was killed")
+    assert made("three") == ("two", "three", "made")
+    names = sorted(path.name for path in folder.iterdir())
+    assert names == [".build", "out.csv", "out.csv.broken", "seen"]
+
+
+def test_what_a_job_made_that_died_with_its_worker_is_removed(folder):
+    def die(path):
+        path.write_text("half")
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    b = quiet(isolate=False)
+    b.file("a", die)
+    b.file("b", die, keepBroken=True)
+    assert sorted(b.run(raiseErrors=False).failed) == ["a", "b"]
+    assert sorted(path.name for path in folder.iterdir()) == [".build", "b.broken"]
+
+
+def test_a_folder_where_a_file_was_is_no_output_and_left_alone():
+    b = one(lambda path: path.write_text("x"))
+    b.file("user", lambda path, out: path.write_text(out.read_text()), needs={"out": "out"})
+    b.run()
+    Path("out").unlink()
+    Path("out").mkdir()
+    Path("out/precious").write_text("mine")
+    report = b.run(raiseErrors=False)
+    assert (report.failed, report.blocked, report.reasons) == (["out"], ["user"], {"out": ["missing: out"]})
+    assert "is to make a file where a folder is: rename or remove" in str(b["out"].exception)
+    assert Path("out/precious").read_text() == "mine"
 
 
 def test_a_contract_is_broken():
@@ -446,6 +497,31 @@ def test_an_attribute_is_there_for_who_needs_it_and_gone_after():
     assert (Path("with").read_text(), Path("without").read_text()) == ("5", "False")
 
 
+class Slotted:
+    __slots__ = ("value",)
+    shared = "of the class"
+
+
+def test_what_an_attribute_was_before_it_is_again():
+    plain, slotted = SimpleNamespace(value="before"), Slotted()
+    slotted.value = "before"
+
+    def told(path):
+        path.write_text(f"{plain.value} {slotted.value} {Slotted.shared}")
+
+    b = quiet(cores=1, isolate=False)
+    needs = [
+        b.attribute("plain", plain, "value", lambda: "given"),
+        b.attribute("slotted", slotted, "value", lambda: "given"),
+        b.attribute("shared", Slotted, "shared", lambda: "given"),
+    ]
+    b.file("with", told, needs=needs, priority=1)
+    b.file("without", told)
+    b.run()
+    assert Path("with").read_text() == "given given given"
+    assert Path("without").read_text() == "before before of the class"
+
+
 def generating(names=("a", "b"), text="x"):
     b = quiet(quiet=False)
 
@@ -637,10 +713,53 @@ def test_finish_runs_after_everything_in_each_run():
     assert ran() == ["finishTrue", "finishTrue"]
 
 
+def test_finish_declares_nothing():
+    b = quiet()
+    b.finish(lambda: b.file("late", lambda path: path.write_text("x")))
+    with pytest.raises(GraphError, match="job 'late' is declared while the build runs"):
+        b.run()
+    b.file("late", lambda path: path.write_text("x"))
+
+
 def test_what_watches_nothing_and_is_there_is_kept():
     Path("out").write_text("mine")
     assert one(lambda path: path.write_text("x"), codeChanges=False).run().made == []
     assert Path("out").read_text() == "mine"
+
+
+def test_what_watches_nothing_is_made_again_if_nobody_has_seen_its_end(tmp_path):
+    (tmp_path / "script.py").write_text(HALF)
+    killed = Script(tmp_path / "script.py", ())
+    wait_until((tmp_path / "half").exists, "half of the file")
+    killed.kill()
+    (tmp_path / "go").touch()
+    other = quiet()
+    other.file("other", lambda path: path.write_text("x"))
+    other.run()
+    assert Script(tmp_path / "script.py", ()).ended().code == 0
+    assert (tmp_path / "half").read_text() == "whole"
+    assert "made 0, kept 1" in Script(tmp_path / "script.py", ()).ended().err
+
+
+def test_what_watches_nothing_can_be_invalidated():
+    one(lambda path: path.write_text("x"), codeChanges=False).run()
+    one(lambda path: path.write_text("x"), codeChanges=False).invalidate("out")
+    assert one(lambda path: path.write_text("x"), codeChanges=False).run().made == ["out"]
+
+
+HALF = """
+import time
+from pathlib import Path
+from job_stream.baked.build import build
+
+with build() as b:
+    @b.file("half", codeChanges=False)
+    def half(path):
+        path.write_text("half")
+        while not Path("go").exists():
+            time.sleep(0.01)
+        path.write_text("whole")
+"""
 
 
 def test_an_existing_file_without_record_is_made_again():
@@ -654,6 +773,24 @@ def test_accept():
     b.accept("out")
     assert b.run().made == []
     assert Path("out").read_text() == "mine"
+
+
+def test_accept_with_temporary_files_that_are_gone():
+    def jobs(text="x"):
+        b = quiet()
+        temp = b.temp("temp", lambda path, text: path.write_text(text), params={"text": text})
+        b.file("out", lambda path, temp: path.write_text(temp.read_text()), needs={"temp": temp})
+        return b
+
+    Path("out").write_text("mine")
+    b = jobs()
+    b.accept(["temp", "out"])
+    assert (b.run().made, jobs().run().made, Path("out").read_text()) == ([], [], "mine")
+    assert jobs().run(again="out").made == ["temp", "out"]
+    assert jobs().run().made == []
+    jobs("y").accept(["temp"])
+    assert (jobs("y").run().made, Path("out").read_text()) == ([], "x")
+    assert jobs("z").run().made == ["temp", "out"]
 
 
 def test_output_of_jobs():
