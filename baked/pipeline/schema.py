@@ -1,0 +1,158 @@
+"""Which keys there are in a manifest, a job, a step, an entry and an artifact, and what kind of value each has."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+from .document import Element
+from .problems import Problems, did_you_mean, listed
+
+__all__ = ["ARTIFACT", "ENTRY", "INPUT", "JOB", "MANIFEST", "PARAM", "STEP", "Field", "Fields", "check_name", "fields_of",
+           "flaw_of_path"]  # fmt: skip
+
+_WORD = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str) and bool(value)
+
+
+def _is_scalar(value: Any) -> bool:
+    return value is not None and not isinstance(value, (list, dict))
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+class Kind(NamedTuple):
+    """What a value may be, in words and as a test."""
+
+    words: str
+    fits: Callable[[Any], bool]
+
+
+TEXT = Kind("a text that is not empty", _is_text)
+SCALAR = Kind("a plain value", _is_scalar)
+LIST = Kind("a list", lambda value: isinstance(value, list))
+ITEMS = Kind("a list, or empty", lambda value: value is None or isinstance(value, list))
+MAPPING = Kind("a mapping", lambda value: value is None or isinstance(value, dict))
+ONE = Kind("one mapping", lambda value: isinstance(value, dict))
+FLAG = Kind("true or false", lambda value: isinstance(value, bool))
+ANY = Kind("anything", lambda value: True)
+CORES = Kind("a number from 1 on, -1 (all but one) or 'all'",
+             lambda value: value == "all" or (type(value) is int and (value == -1 or value > 0)))  # fmt: skip
+SIZE = Kind("a number of bytes, or a text such as '8G'", lambda value: _is_text(value) or (_is_number(value) and value > 0))
+SECONDS = Kind("a number of seconds above 0", lambda value: _is_number(value) and value > 0)
+COUNT = Kind("a number from 0 on", lambda value: type(value) is int and value >= 0)
+WORDS = Kind("a list of texts", lambda value: isinstance(value, list) and bool(value) and all(_is_scalar(each.value) for each in value))
+VALUES = Kind("a mapping of names to plain values",
+              lambda value: value is None or (isinstance(value, dict) and all(_is_scalar(each.value) for each in value.values())))  # fmt: skip
+CWD = Kind("'scratch', 'module' or 'caller'", lambda value: value in ("scratch", "module", "caller"))
+ORDER = Kind("'steps' or 'data'", lambda value: value in ("steps", "data"))
+
+
+class Field(NamedTuple):
+    """A key: what its value is, whether it has to be there, and for which other key it is a short form."""
+
+    kind: Kind
+    is_required: bool = False
+    stands_for: str | None = None
+
+
+Schema = Mapping[str, Field]
+Fields = dict[str, Element]
+
+MANIFEST: Schema = {
+    "name": Field(TEXT, True), "description": Field(SCALAR, True), "entrypoint": Field(TEXT), "inputs": Field(ITEMS, True),
+    "outputs": Field(ITEMS, True), "command": Field(WORDS), "python": Field(TEXT), "venv": Field(TEXT),
+    "requirements": Field(TEXT), "cores": Field(CORES), "memory": Field(SIZE), "timeout": Field(SECONDS),
+    "retries": Field(COUNT), "limits": Field(MAPPING), "host": Field(TEXT), "env": Field(VALUES), "cwd": Field(CWD),
+    "ignore": Field(ITEMS), "version": Field(ANY), "author": Field(ANY), "license": Field(ANY),
+}  # fmt: skip
+PARAM: Schema = {"param_name": Field(TEXT, True), "type": Field(TEXT, True)}
+JOB: Schema = {
+    "name": Field(TEXT, True), "version": Field(SCALAR, True), "steps": Field(LIST, True), "order": Field(ORDER),
+    "input_artifacts": Field(ITEMS), "input_artifact": Field(ONE, stands_for="input_artifacts"),
+}  # fmt: skip
+STEP: Schema = {"name": Field(TEXT, True), "entries": Field(LIST, True)}
+ENTRY: Schema = {
+    "module": Field(TEXT, True), "name": Field(TEXT), "input_artifacts": Field(ITEMS), "output_artifacts": Field(ITEMS),
+    "inputs": Field(ITEMS, stands_for="input_artifacts"), "outputs": Field(ITEMS, stands_for="output_artifacts"),
+    "parameters": Field(MAPPING),
+}  # fmt: skip
+INPUT: Schema = {"name": Field(TEXT), "param_name": Field(TEXT, True), "type": Field(TEXT, True)}
+ARTIFACT: Schema = {
+    "name": Field(TEXT, True), "param_name": Field(TEXT, True), "type": Field(TEXT, True), "public": Field(FLAG),
+    "emptyOk": Field(FLAG),
+}  # fmt: skip
+
+
+def fields_of(element: Element, schema: Schema, what: str, problems: Problems) -> Fields:
+    """The values of a mapping that are as they should be, by their long names; everything else is a problem."""
+    if not isinstance(element.value, dict):
+        problems.add(element.place, what, f"{what} is no mapping of keys to values", f"its keys are {listed(schema)}")
+        return {}
+    found: Fields = {}
+    for key, value in element.value.items():
+        field = schema.get(key)
+        if field is None:
+            if not key.startswith("x-") or schema is not MANIFEST:
+                problems.add(element.at(key), key, f"{what} has no key {key!r}",
+                             f"{did_you_mean(key, schema)}the keys are {listed(schema)}")  # fmt: skip
+        elif field.stands_for in element.value:
+            problems.add(element.at(key), key, f"{what} has both {key!r} and {field.stands_for!r}",
+                         f"they are the same: leave one out")  # fmt: skip
+        elif not field.kind.fits(value.value):
+            problems.add(element.at(key), key, f"{key!r} of {what} is {_shown(value)}", f"it is to be {field.kind.words}")
+        else:
+            found[field.stands_for or key] = Element([value], value.place) if field.kind is ONE else value
+    for key, field in schema.items():
+        if field.is_required and key not in element.value:
+            problems.add(element.place, key, f"{what} has no {key!r}", f"add '{key}: ...', {field.kind.words}")
+    return found
+
+
+def _shown(element: Element) -> str:
+    if isinstance(element.value, (list, dict)):
+        return "a list" if isinstance(element.value, list) else "a mapping"
+    return "empty" if element.value is None else repr(element.value)[:60]
+
+
+# --- names ------------------------------------------------------------------------------------------------------------
+
+
+def check_name(element: Element, what: str, problems: Problems) -> str | None:
+    """A name of a job, step or module."""
+    name = str(element.value)
+    if "/" in name or not name.isprintable() or name in {".", ".."}:
+        problems.add(element.place, name, f"{what} {name!r} cannot be a name", "leave out '/' and control characters")
+        return None
+    return name
+
+
+def is_word(name: str) -> bool:
+    """Whether it can be an option of a program."""
+    return _WORD.fullmatch(name) is not None
+
+
+def flaw_of_path(path: str) -> str | None:
+    """Why a text cannot be the name of an artifact; None if it can."""
+    if "\\" in path:
+        return "it has a backslash"
+    if any(ord(letter) < 32 or ord(letter) == 127 for letter in path):
+        return "it has a control character"
+    if path.startswith("/"):
+        return "it is an absolute path"
+    for part in path.split("/"):
+        if not part:
+            return "a part of it is empty"
+        if part in {".", ".."}:
+            return f"a part of it is {part!r}, and it has to stay in its folder"
+        if part.startswith("~"):
+            return "a part of it begins with '~'"
+        if len(part.encode(errors="surrogatepass")) > 255:
+            return "a part of it is longer than 255 bytes"
+    return None
