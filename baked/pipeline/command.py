@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -49,7 +50,9 @@ def _say(text: str) -> None:
 @click.option("--cores", type=click.IntRange(1), metavar="N", help="How many to use of each host.")
 @click.option("--make-venvs", "--make_venvs", is_flag=True, help="Make virtual environments of modules.")
 @click.option("--check", is_flag=True, help="Read and check everything, and run nothing.")
-@click.option("--plan", is_flag=True, help="Tell what would run and why, and run nothing; exit code 3 if anything would.")
+@click.option(
+    "--plan", is_flag=True, help="Tell what would run and why, and run nothing; exit code 3 if anything would."
+)
 @click.option("-v", "verbose", is_flag=True, help="All output of programs as it comes, not only stderr.")
 @click.option("-q", "quiet", is_flag=True, help="Failures only.")
 @click.option("--json", "as_json", is_flag=True, help="The result as a JSON object on stdout.")
@@ -78,7 +81,7 @@ def _command(job: str, inputs: tuple[str, ...], named: tuple[str, ...], storage:
         return TODO if found else 0
     if not quiet and not getRank():
         _announce(made, given, run_id, again, keep_temp)
-    screen = _Screen(len(list(made.steps)), quiet)
+    begin, screen = time.monotonic(), _Screen(len(made.steps), quiet)
     try:
         result = made.run(given, id=run_id, again=again, keepTemp=keep_temp, keepGoing=keep_going, cores=cores,
                           progress=screen.take, quiet=quiet, verbose=verbose)  # fmt: skip
@@ -86,7 +89,9 @@ def _command(job: str, inputs: tuple[str, ...], named: tuple[str, ...], storage:
         screen.wipe()
         _say(f"pipeline: {error}")
         if as_json:
-            click.echo(json.dumps({"id": run_id, "public": {}, "made": screen.made, "failed": list(error.failures)}))
+            click.echo(json.dumps({"id": screen.id, "folder": os.path.join(os.path.abspath(storage), screen.id), "public": {},
+                                   "made": screen.made, "kept": screen.kept, "failed": list(error.failures),
+                                   "seconds": round(time.monotonic() - begin, 3)}))  # fmt: skip
         return FAILED
     if result is not None:
         screen.wipe()
@@ -103,7 +108,9 @@ def _inputs(inputs: Sequence[str], named: Sequence[str]) -> Any:
     for text in named:
         name, sign, path = text.partition("=")
         if not sign or name in found:
-            raise click.UsageError(f"--input {text!r} " + ("is there twice" if sign else "is not of the form NAME=PATH"))
+            raise click.UsageError(
+                f"--input {text!r} " + ("is there twice" if sign else "is not of the form NAME=PATH")
+            )
         found[name] = path
     return found
 
@@ -122,7 +129,10 @@ def _announce(made: Pipeline, given: Any, run_id: str | None, again: Sequence[st
 def _tell(result: PipelineResult, quiet: bool, as_json: bool) -> None:
     if not quiet:
         _say(f"made {len(result.made)}, kept {len(result.kept)}, failed 0 in {result.seconds:.1f} s")
-    shown = {name: os.path.relpath(path) if path.is_relative_to(Path.cwd()) else str(path) for name, path in result.public.items()}
+    shown = {
+        name: os.path.relpath(path) if path.is_relative_to(Path.cwd()) else str(path)
+        for name, path in result.public.items()
+    }
     if as_json:
         click.echo(json.dumps({"id": result.id, "folder": str(result.folder), "public": shown, "made": result.made,
                                "kept": result.kept, "failed": [], "seconds": round(result.seconds, 3)}))  # fmt: skip
@@ -139,14 +149,19 @@ class _Screen:
         self._is_quiet = is_quiet
         self._is_live = sys.stderr.isatty() and not is_quiet
         self._running: dict[str, None] = {}
+        self.id = ""
         self.made: list[str] = []
+        self.kept: list[str] = []
 
     def take(self, update: PipelineUpdate) -> None:
+        self.id = update.job_id
         if update.entry is None:
             return
         self._running.pop(update.entry, None)
         if update.state == "running":
             self._running[update.entry] = None
+        elif update.state == "kept":
+            self.kept.append(update.entry)
         elif update.state == "made":
             self.made.append(update.entry)
             if not self._is_quiet:

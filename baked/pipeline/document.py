@@ -18,7 +18,9 @@ from .problems import Problems
 __all__ = ["Element", "element_of", "read_yaml"]
 
 _PREFIX = "tag:yaml.org,2002:"
-_USUAL = {_PREFIX + name for name in ("null", "bool", "int", "float", "str", "seq", "map", "timestamp", "merge", "value")}
+_USUAL = {
+    _PREFIX + name for name in ("null", "bool", "int", "float", "str", "seq", "map", "timestamp", "merge", "value")
+}
 _INT = re.compile(r"[-+]?[0-9]+")
 _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
 _WORDS = {"": None, "~": None, "null": None, "Null": None, "NULL": None, "true": True, "True": True, "TRUE": True,
@@ -35,7 +37,9 @@ class Element:
         keys: of a mapping, the line of each key.
     """
 
-    def __init__(self, value: Any, place: tuple[str, int], text: str = "", keys: Mapping[str, int] | None = None) -> None:
+    def __init__(
+        self, value: Any, place: tuple[str, int], text: str = "", keys: Mapping[str, int] | None = None
+    ) -> None:
         self.value = value
         self.place = place
         self.text = text
@@ -76,14 +80,21 @@ def read_yaml(path: Path, shown: str, problems: Problems) -> Element | None:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
-        problems.add((shown, line), "", f"this is not YAML: {error.problem}, in column {column}", "mend the line or the one above")
+        problems.add(
+            (shown, line),
+            "",
+            f"this is not YAML: {error.problem}, in column {column}",
+            "mend the line or the one above",
+        )
         return None
     except yaml.YAMLError as error:
         line = text.count("\n", 0, getattr(error, "position", 0) or 0) + 1
-        problems.add((shown, line), "", f"this is not YAML: {str(error).splitlines()[0]}", "mend or remove the character")
+        problems.add(
+            (shown, line), "", f"this is not YAML: {str(error).splitlines()[0]}", "mend or remove the character"
+        )
         return None
     element = _Reader(shown, problems).read(node) if node is not None else Element(None, (shown, 1))
-    if element is not None and not isinstance(element.value, dict):
+    if not isinstance(element.value, dict):
         problems.add(element.place, "", "the file is no mapping of keys to values", "write it as 'key: value' lines")
         return None
     return element
@@ -112,7 +123,9 @@ class _Reader:
     def _fresh(self, node: yaml.Node, place: tuple[str, int]) -> Element:
         if node.tag not in _USUAL:
             column = node.start_mark.column + 1
-            self._problems.add(place, node.tag, f"the tag {node.tag!r} in column {column} is not understood", "remove it")
+            self._problems.add(
+                place, node.tag, f"the tag {node.tag!r} in column {column} is not understood", "remove it"
+            )
         if isinstance(node, yaml.MappingNode):
             return self._mapping(node, place)
         if isinstance(node, yaml.SequenceNode):

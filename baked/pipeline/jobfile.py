@@ -125,7 +125,9 @@ def _read_input(element: Element, job: Job, problems: Problems) -> None:
 
 
 def _refuse_word(element: Element, problems: Problems) -> None:
-    problems.add(element.place, element.value, f"{element.value!r} cannot be a param", "a letter, then letters, digits, '_', '-'")
+    problems.add(
+        element.place, element.value, f"{element.value!r} cannot be a param", "a letter, then letters, digits, '_', '-'"
+    )
 
 
 def _is_fine_path(element: Element, problems: Problems) -> bool:
@@ -142,9 +144,13 @@ def _read_step(element: Element, number: int, job: Job, modules: Modules, proble
     step = Step(name or f"step {number + 1}", number, given["name"].place if "name" in given else element.place)
     same = next((each for each in job.steps if name is not None and each.name == name), None)
     if same is not None:
-        problems.add(step.place, step.name, f"two steps are called {name!r}, the other one in line {same.place[1]}", "rename one")
+        problems.add(
+            step.place, step.name, f"two steps are called {name!r}, the other one in line {same.place[1]}", "rename one"
+        )
     if "entries" in given and not given["entries"].value:
-        problems.add(given["entries"].place, "entries", f"step {step.name!r} has no entries", "add one, or remove the step")
+        problems.add(
+            given["entries"].place, "entries", f"step {step.name!r} has no entries", "add one, or remove the step"
+        )
     job.steps.append(step)
     for each in _items(given, "entries"):
         _read_entry(each, step, modules, problems)
@@ -152,16 +158,34 @@ def _read_step(element: Element, number: int, job: Job, modules: Modules, proble
 
 def _read_entry(element: Element, step: Step, modules: Modules, problems: Problems) -> None:
     given = fields_of(element, ENTRY, "an entry", problems)
-    module = modules.find(given["module"].value, given["module"].place, problems) if "module" in given and modules.folder.is_dir() else None
+    module = (
+        modules.find(given["module"].value, given["module"].place, problems)
+        if "module" in given and modules.folder.is_dir()
+        else None
+    )
     name = check_name(given["name"], "the entry", problems) if "name" in given else None
-    entry = Entry(name or (given["module"].text if "module" in given else "?"), module, len(step.entries) + 1, step, element.place)
+    entry = Entry(
+        name or (given["module"].text if "module" in given else "?"), module, len(step.entries) + 1, step, element.place
+    )
     entry.inputs = list(_artifacts(given, "input_artifacts", problems))
     entry.outputs = list(_artifacts(given, "output_artifacts", problems))
     for key, value in ((given["parameters"].value or {}) if "parameters" in given else {}).items():
         if not is_word(key):
-            problems.add(given["parameters"].at(key), key, f"{key!r} cannot be a parameter", "a letter, then letters, digits, '_', '-'")
-        elif isinstance(value.value, dict) or (isinstance(value.value, list) and any(isinstance(v.value, (list, dict)) for v in value.value)):
-            problems.add(given["parameters"].at(key), key, f"the parameter {key!r} is nested", "give a plain value or a list of them")
+            problems.add(
+                given["parameters"].at(key),
+                key,
+                f"{key!r} cannot be a parameter",
+                "a letter, then letters, digits, '_', '-'",
+            )
+        elif isinstance(value.value, dict) or (
+            isinstance(value.value, list) and any(isinstance(v.value, (list, dict)) for v in value.value)
+        ):
+            problems.add(
+                given["parameters"].at(key),
+                key,
+                f"the parameter {key!r} is nested",
+                "give a plain value or a list of them",
+            )
         else:
             entry.parameters[key] = _as_written(value)
     step.entries.append(entry)
@@ -172,7 +196,11 @@ def _as_written(element: Element) -> Any:
     """Numbers as they are written, so that 1.10 stays that."""
     if isinstance(element.value, list):
         return [_as_written(each) for each in element.value]
-    return element.value if element.value is None or isinstance(element.value, bool) else element.text or str(element.value)
+    return (
+        element.value
+        if element.value is None or isinstance(element.value, bool)
+        else element.text or str(element.value)
+    )
 
 
 def _artifacts(given: Fields, key: str, problems: Problems) -> Iterator[Artifact]:
@@ -197,20 +225,32 @@ def _check_params(entry: Entry, problems: Problems) -> None:
         seen[artifact.param] = artifact
     if entry.module is None or entry.module.problems:
         return
-    for artifacts, params, what in ((entry.inputs, entry.module.inputs, "input"), (entry.outputs, entry.module.outputs, "output")):
+    for artifacts, params, what in (
+        (entry.inputs, entry.module.inputs, "input"),
+        (entry.outputs, entry.module.outputs, "output"),
+    ):
         for artifact in artifacts:
             param = params.get(artifact.param)
             if param is None:
                 problems.add(artifact.place, artifact.param, f"module {entry.module.name!r} has no {what} {artifact.param!r}",
                              f"{did_you_mean(artifact.param, params)}its {what}s are {listed(params)}")  # fmt: skip
             else:
-                _check_type(artifact.type, artifact.type_place, param.type, param.place, f"the manifest of {entry.module.name!r}", problems)
+                _check_type(
+                    artifact.type,
+                    artifact.type_place,
+                    param.type,
+                    param.place,
+                    f"the manifest of {entry.module.name!r}",
+                    problems,
+                )
         for name in params.keys() - {artifact.param for artifact in artifacts}:
             problems.add(entry.place, name, f"entry {entry.title!r} lacks the {what} {name!r} of module {entry.module.name!r}",
                          f"its {what}s are {listed(params)}")  # fmt: skip
 
 
-def _check_type(given: str, place: tuple[str, int], other: str, other_place: tuple[str, int], whose: str, problems: Problems) -> None:
+def _check_type(
+    given: str, place: tuple[str, int], other: str, other_place: tuple[str, int], whose: str, problems: Problems
+) -> None:
     if given != other and "any" not in (given, other):
         problems.add(place, given, f"the type is {given!r} here and {other!r} in {whose}, {other_place[0]}:{other_place[1]}",
                      "make them the same, or one of them 'any'")  # fmt: skip
@@ -245,7 +285,10 @@ class _Wiring:
             self._folded[name.casefold()] = name, place
             return True
         if held[0] == name:
-            what, way_out = f"{name!r} is made twice: it is in {held[1][0]}:{held[1][1]} already", "give one another name"
+            what, way_out = (
+                f"{name!r} is made twice: it is in {held[1][0]}:{held[1][1]} already",
+                "give one another name",
+            )
         else:
             what = f"{name!r} and {held[0]!r} in {held[1][0]}:{held[1][1]} are equal but for case"
             way_out = "give one another name: some disks take them for the same"

@@ -78,7 +78,9 @@ class Modules:
 
     def check_folder(self, place: tuple[str, int], problems: Problems) -> bool:
         if not self._is_there:
-            problems.add(place, str(self.folder), f"there is no folder of modules {str(self.folder)!r}", "give --modules-dir DIR")
+            problems.add(
+                place, str(self.folder), f"there is no folder of modules {str(self.folder)!r}", "give --modules-dir DIR"
+            )
         return self._is_there
 
     def find(self, name: str, place: tuple[str, int], problems: Problems) -> Module | None:
@@ -117,9 +119,15 @@ def read_module(folder: Path, makes_venvs: bool) -> Module:
     module.inputs = _params(given.get("inputs"), "inputs", problems)
     module.outputs = _params(given.get("outputs"), "outputs", problems)
     for twice in module.inputs.keys() & module.outputs.keys():
-        problems.add(module.outputs[twice].place, twice, f"the param {twice!r} is both an input and an output", "rename one")
+        problems.add(
+            module.outputs[twice].place, twice, f"the param {twice!r} is both an input and an output", "rename one"
+        )
     module.options = {key: given[key].plain for key in OPTIONS if key in given}
-    module.env = {key: value.text or str(value.value) for key, value in (given["env"].value or {}).items()} if "env" in given else {}
+    module.env = (
+        {key: value.text or str(value.value) for key, value in (given["env"].value or {}).items()}
+        if "env" in given
+        else {}
+    )
     module.cwd = given["cwd"].plain if "cwd" in given else "scratch"
     module.ignore = tuple(map(str, given["ignore"].plain or ())) if "ignore" in given else ()
     _find_interpreter(module, given, makes_venvs)
@@ -135,7 +143,12 @@ def _params(element: Element | None, what: str, problems: Problems) -> dict[str,
             continue
         name = given["param_name"].value
         if not is_word(name):
-            problems.add(given["param_name"].place, name, f"{name!r} cannot be a param", "a letter, then letters, digits, '_', '-'")
+            problems.add(
+                given["param_name"].place,
+                name,
+                f"{name!r} cannot be a param",
+                "a letter, then letters, digits, '_', '-'",
+            )
         elif name in found:
             problems.add(given["param_name"].place, name, f"the param {name!r} is there twice", "remove or rename one")
         else:
@@ -145,7 +158,9 @@ def _params(element: Element | None, what: str, problems: Problems) -> dict[str,
 
 def _find_interpreter(module: Module, given: Fields, makes_venvs: bool) -> None:
     if "python" in given and "venv" in given:
-        module.problems.add(given["python"].place, "python", "the manifest has both 'python' and 'venv'", "leave one out")
+        module.problems.add(
+            given["python"].place, "python", "the manifest has both 'python' and 'venv'", "leave one out"
+        )
     if "requirements" in given:
         module.requirements = _inside(module, given["requirements"], "requirements")
     if "venv" in given or ("requirements" in given and "python" not in given and makes_venvs):
@@ -186,16 +201,20 @@ def _program(module: Module, word: str, place: tuple[str, int]) -> str:
     text = _filled(module)(word)
     found = shutil.which(os.path.join(os.path.abspath(module.folder), text) if "/" in text else text)
     if found is None and text != str(module.interpreter):
-        module.problems.add(place, "command", f"there is no program {word!r}", "give the path of one that can be run, or install it")
+        module.problems.add(
+            place, "command", f"there is no program {word!r}", "give the path of one that can be run, or install it"
+        )
     return found or text
 
 
 def _inside(module: Module, element: Element, key: str) -> Path:
     """A file in the folder of the module."""
-    path = Path(os.path.abspath(module.folder)) / element.value
+    path = Path(os.path.abspath(module.folder), str(element.value))
     real = Path(os.path.realpath(path))
     if not real.is_relative_to(os.path.realpath(module.folder)):
-        module.problems.add(element.place, key, f"{key!r} {element.value!r} lies outside of the module's folder", "name a file in it")
+        module.problems.add(
+            element.place, key, f"{key!r} {element.value!r} lies outside of the module's folder", "name a file in it"
+        )
     elif not path.is_file():
         module.problems.add(element.place, key, f"{key!r} is to be {str(module.folder / element.value)!r}, and there is no such file",
                             "check the name")  # fmt: skip

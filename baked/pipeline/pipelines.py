@@ -143,7 +143,9 @@ class Pipeline:
         return self._job.inputs
 
     def _used(self) -> list[Module]:
-        return list({id(entry.module): entry.module for entry in self._job.entries if entry.module is not None}.values())
+        return list(
+            {id(entry.module): entry.module for entry in self._job.entries if entry.module is not None}.values()
+        )
 
     def _unread(self) -> list[str]:
         return [f"{each.place[0]}:{each.place[1]}: nobody reads {each.name!r}, which is temporary, so it is removed"
@@ -303,7 +305,11 @@ class _Run:
         if module.name not in self._prints:
             self._prints[module.name] = print_of_folder(module), print_of_interpreter(module.interpreter)
         files, interpreter = self._prints[module.name]
-        shape = [module.cwd, sorted(module.env.items()), [word if isinstance(word, int) else str(word) for word in call.words]]
+        shape = [
+            module.cwd,
+            sorted(module.env.items()),
+            [word if isinstance(word, int) else str(word) for word in call.words],
+        ]
         job = self._build.files(
             paths, perform, temp=temp, atomic=True, emptyOk=True, codeChanges=False, title=entry.title, after=before,
             needs=[self._need(each) for each in entry.inputs],
@@ -341,7 +347,9 @@ class _Run:
             words += [f"--{each.param}", number]
         for name, value in entry.parameters.items():
             for one in value if isinstance(value, list) else [value]:
-                words += [] if one is None or one is False else [f"--{name}"] if one is True else [f"--{name}", str(one)]
+                words += (
+                    [] if one is None or one is False else [f"--{name}"] if one is True else [f"--{name}", str(one)]
+                )
         log = f"{entry.step.name}.{entry.name}.{entry.number}"
         cwd = {"module": os.path.abspath(module.folder)}.get(module.cwd, os.getcwd())
         return Call(
@@ -439,4 +447,6 @@ class _Teller:
         except Exception as error:
             if not self._has_raised:
                 self._has_raised = True
-                sys.stderr.write(f"pipeline: progress= raised {type(error).__name__}: {error}, and goes on being called\n")
+                sys.stderr.write(
+                    f"pipeline: progress= raised {type(error).__name__}: {error}, and goes on being called\n"
+                )

@@ -60,7 +60,7 @@ class Problems:
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """'did you mean ...?, ' or nothing, before the names there are."""
-    near = get_close_matches(name, list(known), 3, 0.5)
+    near = get_close_matches(name, list(known), 2, 0.65)
     return f"did you mean {' or '.join(map(repr, near))}? " if near else ""
 
 

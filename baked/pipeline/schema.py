@@ -44,10 +44,15 @@ FLAG = Kind("true or false", lambda value: isinstance(value, bool))
 ANY = Kind("anything", lambda value: True)
 CORES = Kind("a number from 1 on, -1 (all but one) or 'all'",
              lambda value: value == "all" or (type(value) is int and (value == -1 or value > 0)))  # fmt: skip
-SIZE = Kind("a number of bytes, or a text such as '8G'", lambda value: _is_text(value) or (_is_number(value) and value > 0))
+SIZE = Kind(
+    "a number of bytes, or a text such as '8G'", lambda value: _is_text(value) or (_is_number(value) and value > 0)
+)
 SECONDS = Kind("a number of seconds above 0", lambda value: _is_number(value) and value > 0)
 COUNT = Kind("a number from 0 on", lambda value: type(value) is int and value >= 0)
-WORDS = Kind("a list of texts", lambda value: isinstance(value, list) and bool(value) and all(_is_scalar(each.value) for each in value))
+WORDS = Kind(
+    "a list of texts",
+    lambda value: isinstance(value, list) and bool(value) and all(_is_scalar(each.value) for each in value),
+)
 VALUES = Kind("a mapping of names to plain values",
               lambda value: value is None or (isinstance(value, dict) and all(_is_scalar(each.value) for each in value.values())))  # fmt: skip
 CWD = Kind("'scratch', 'module' or 'caller'", lambda value: value in ("scratch", "module", "caller"))
@@ -104,9 +109,11 @@ def fields_of(element: Element, schema: Schema, what: str, problems: Problems) -
                              f"{did_you_mean(key, schema)}the keys are {listed(schema)}")  # fmt: skip
         elif field.stands_for in element.value:
             problems.add(element.at(key), key, f"{what} has both {key!r} and {field.stands_for!r}",
-                         f"they are the same: leave one out")  # fmt: skip
+                         "they are the same: leave one out")  # fmt: skip
         elif not field.kind.fits(value.value):
-            problems.add(element.at(key), key, f"{key!r} of {what} is {_shown(value)}", f"it is to be {field.kind.words}")
+            problems.add(
+                element.at(key), key, f"{key!r} of {what} is {_shown(value)}", f"it is to be {field.kind.words}"
+            )
         else:
             found[field.stands_for or key] = Element([value], value.place) if field.kind is ONE else value
     for key, field in schema.items():

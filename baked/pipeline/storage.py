@@ -31,7 +31,12 @@ def given_inputs(job: Job, file: str, given: Any, problems: Problems, may_be_mis
     else:
         paths = [given] if isinstance(given, (str, os.PathLike)) else list(given or ())
         if len(paths) != len(job.inputs):
-            problems.add((file, 0), "input_artifacts", f"{len(paths)} inputs are given, and the job takes {len(job.inputs)}", there_are)
+            problems.add(
+                (file, 0),
+                "input_artifacts",
+                f"{len(paths)} inputs are given, and the job takes {len(job.inputs)}",
+                there_are,
+            )
             return {}
         chosen = dict(zip(inputs, paths, strict=False))
     missing = [name for name in inputs if name not in chosen]
@@ -45,7 +50,9 @@ def given_inputs(job: Job, file: str, given: Any, problems: Problems, may_be_mis
 def _by_name(job: Job, file: str, given: Mapping[Any, Any], problems: Problems, there_are: str) -> dict[str, Any]:
     chosen: dict[str, Any] = {}
     for name, path in given.items():
-        found = [each for each in job.inputs if each.name == name] or [each for each in job.inputs if each.param == name]
+        found = [each for each in job.inputs if each.name == name] or [
+            each for each in job.inputs if each.param == name
+        ]
         if len(found) != 1:
             what = "several inputs are called" if found else "the job has no input"
             known = [word for each in job.inputs for word in (each.name, each.param) if word]
@@ -76,7 +83,9 @@ def _check_file(file: str, name: str, path: Path, problems: Problems) -> None:
 def folder_of(storage: Path, job: Job, job_path: str, inputs: Inputs, given: str | None, problems: Problems) -> Path:
     """The folder of a run: the same job with the same inputs finds its results again."""
     if given is None:
-        digest = blake2b("\0".join([job_path, *map(str, inputs.values())]).encode(errors="surrogateescape"), digest_size=4)
+        digest = blake2b(
+            "\0".join([job_path, *map(str, inputs.values())]).encode(errors="surrogateescape"), digest_size=4
+        )
         given = f"{re.sub(r'[^A-Za-z0-9._-]', '_', job.name)}-{digest.hexdigest()}"
     elif not given or given in {".", ".."} or "/" in given or not given.isprintable():
         problems.add((str(storage), 0), given, f"{given!r} cannot be the id of a run", "give a name without '/'")
@@ -89,7 +98,9 @@ def check_folder(storage: Path, folder: Path, outputs: Sequence[str], inputs: In
     if os.path.lexists(storage) and not storage.is_dir():
         problems.add(place, "storage", "the storage is a file", "give another --storage-dir")
     elif not storage.exists() and not Path(os.path.abspath(storage)).parent.is_dir():
-        problems.add(place, "storage", "the storage does not exist, nor does the folder it would be in", "make that folder")
+        problems.add(
+            place, "storage", "the storage does not exist, nor does the folder it would be in", "make that folder"
+        )
     else:
         above = next(path for path in (folder, *folder.parents) if path.exists())
         if not os.access(above, os.W_OK | os.X_OK):
@@ -102,7 +113,12 @@ def check_folder(storage: Path, folder: Path, outputs: Sequence[str], inputs: In
             break
     for name, given in inputs.items():
         if str(given).startswith(os.path.join(folder, "")) or os.path.realpath(given).startswith(root):
-            problems.add(place, name, f"the input {name!r} lies in this run's own folder {str(folder)!r}", "give a file elsewhere")
+            problems.add(
+                place,
+                name,
+                f"the input {name!r} lies in this run's own folder {str(folder)!r}",
+                "give a file elsewhere",
+            )
 
 
 def link_inputs(folder: Path, inputs: Inputs) -> None:

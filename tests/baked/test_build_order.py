@@ -126,7 +126,13 @@ def test_events_tell_of_each_job_in_the_script_s_thread():
         assert seconds >= 0
 
     declared().run(raiseErrors=False, events=note)
-    assert sorted(told) == [("bad", "failed"), ("bad", "running"), ("blocked", "blocked"), ("good", "made"), ("good", "running")]
+    assert sorted(told) == [
+        ("bad", "failed"),
+        ("bad", "running"),
+        ("blocked", "blocked"),
+        ("good", "made"),
+        ("good", "running"),
+    ]
     assert threads == {threading.get_ident()}
     told.clear()
     declared().run(raiseErrors=False, events=note)
