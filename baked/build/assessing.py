@@ -70,8 +70,11 @@ class Assessor:
         found = self._prints.get(job_id)
         if found is None:
             record = self._records.get(job_id)
-            found = self._prints[job_id] = record.prints() if record is not None else {}
+            found = self._prints[job_id] = self._recorded(job_id, record) if record is not None else {}
         return found
+
+    def _recorded(self, job_id: str, record: JobRecord) -> Mapping[str, str]:
+        return {job_id: fingerprint_of(record.explicit)} if record.explicit is not None else record.prints()
 
     def of_load(self, job_id: str, needs: Mapping[str, str]) -> str:
         """The fingerprint of a value: of what makes it, or the text that it gave when the same made it."""
@@ -80,6 +83,13 @@ class Assessor:
         if record is not None and record.made_of == made_of and record.explicit is not None:
             return fingerprint_of(record.explicit)
         return made_of
+
+    def has_to_be_asked(self, job_id: str, needs: Mapping[str, str]) -> bool:
+        """Whether a value gave a text as its fingerprint, and is made of other things by now."""
+        record = self._records.get(job_id)
+        if record is None or record.explicit is None:
+            return False
+        return record.made_of != self.made_of(self._owner.jobs[job_id], needs)
 
     def made_of(self, job: BuildJob, needs: Mapping[str, str]) -> str:
         """One fingerprint of a function, its parameters and its needs."""

@@ -1,7 +1,7 @@
 """What comes back from workers, and what goes on record of it.
 
-A job is recorded when it ends, with the fingerprints that its needs had before it began. A failure voids its record. Of a
-worker that died, jobs that had processes of their own are begun again: their worker's death is not theirs.
+A job is recorded when it ends, with the fingerprints that its needs had before it began. A failure voids its record. Of
+a worker that died, jobs that had processes of their own are begun again: their worker's death is not theirs.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from job_stream.errors import BuildError, JobContractError, JobDied, JobTimeout,
 from .access import complaints
 from .conductor import Node
 from .errands import JobOutcome, discard, is_isolated
+from .fingerprints import fingerprint_of
 from .job import BuildJob
 from .kinds import LOADS
 from .preparing import Preparation
@@ -42,8 +43,8 @@ class Bookkeeping(Preparation):
         if not isinstance(outcome, JobOutcome):
             self._take_failure(outcome)
         elif outcome.is_blind:
-            raise BuildError(f"the host {outcome.host} does not see the folder {self.build.folder}: builds on several hosts "
-                             "need one that all of them share")  # fmt: skip
+            raise BuildError(f"the host {outcome.host} does not see the folder {self.build.folder}: builds on several "
+                             "hosts need one that all of them share")  # fmt: skip
         elif outcome.job in self._hashing:
             self._take_hash(outcome)
         else:
@@ -65,7 +66,8 @@ class Bookkeeping(Preparation):
             return
         self.queue.done(job.id)
         deaths = self._deaths[job.id] = self._deaths.get(job.id, 0) + 1
-        if is_isolated(job, self.build.options["isolate"]) and deaths < _DEATHS and isinstance(failure.exception, LaneDied):
+        has_process = is_isolated(job, self.build.options["isolate"])
+        if has_process and deaths < _DEATHS and isinstance(failure.exception, LaneDied):
             self.conductor.again(job.id)
             return
         error = failure.exception
@@ -80,6 +82,8 @@ class Bookkeeping(Preparation):
             self.conductor.stopped(job.id)
         elif outcome.guilty is not None:
             self._fail_load(job, outcome)
+        elif outcome.is_success and job.kind in LOADS:
+            self._succeed_in_loading(job, outcome)
         elif outcome.is_success:
             self._succeed(job, outcome)
         else:
@@ -108,28 +112,36 @@ class Bookkeeping(Preparation):
         states = {path: state for path, state in zip(job.outputs.paths, outcome.states, strict=True) if state}
         for path, state in states.items():
             self.assessor.states.note(self.build.absolute(path), state)
-        for load, text in outcome.explicit.items():
-            self._note_explicit(job, load, text)
-        self._record_loads(job, outcome)
+        self._note_values(job, outcome)
         self.conductor.ended(job.id, {path: state.digest for path, state in states.items()})
         self._record(job, states)
         self._warn_of_changes(job)
 
-    def _note_explicit(self, job: BuildJob, load: str, text: str) -> None:
-        """A value has said its own fingerprint, which is what its users are to have on record."""
-        from .fingerprints import fingerprint_of
+    def _succeed_in_loading(self, job: BuildJob, outcome: JobOutcome) -> None:
+        """A value was computed to learn what it says of itself."""
+        self._note_values(job, outcome)
+        made_of = self.assessor.made_of(job, self.conductor.nodes[job.id].needs_before)
+        text = outcome.explicit.get(job.id)
+        self._loads_recorded.add(job.id)
+        self._write(job, {}, made_of, text)
+        self.conductor.ended(job.id, {job.id: made_of if text is None else fingerprint_of(text)})
 
-        before = self.conductor.nodes[job.id].needs_before
-        if load in before:
-            before[load] = fingerprint_of(text)
+    def _note_values(self, job: BuildJob, outcome: JobOutcome) -> None:
+        """Records the values that a job was given, and has its own record tell what they said of themselves.
 
-    def _record_loads(self, job: BuildJob, outcome: JobOutcome) -> None:
-        for load in self.conductor.loads_of(self.conductor.nodes[job.id]):
+        What a value says may be known only now, and then others that are made of it have other fingerprints, too.
+        """
+        prints: dict[str, str] = {}
+        node = self.conductor.nodes[job.id]
+        for load in self.conductor.loads_of(node):
+            needs = self.conductor.nodes[load].needs_before
+            needs.update({need: prints[need] for need in needs if need in prints})
+            made_of, text = self.assessor.made_of(self.build.jobs[load], needs), outcome.explicit.get(load)
+            prints[load] = made_of if text is None else fingerprint_of(text)
             if load not in self._loads_recorded:
                 self._loads_recorded.add(load)
-                needs = self.conductor.nodes[load].needs_before
-                made_of = self.assessor.made_of(self.build.jobs[load], needs)
-                self._write(self.build.jobs[load], {}, made_of, outcome.explicit.get(load))
+                self._write(self.build.jobs[load], {}, made_of, text)
+        node.needs_before.update({load: value for load, value in prints.items() if load in node.needs_before})
 
     def _record(self, job: BuildJob, states: Mapping[str, Any]) -> None:
         self._write(job, states)
@@ -191,7 +203,8 @@ class Bookkeeping(Preparation):
             states = self.assessor.outputs_of(job)
             gone = [path for path in job.outputs.paths if path not in states and path not in job.outputs.temporary]
             if gone or not job.makes_files:
-                raise BuildError(f"accept() takes files that are there: {job.subject} has no {', '.join(gone) or 'files'}")
+                lacks = ", ".join(gone) or "files"
+                raise BuildError(f"accept() takes files that are there: {job.subject} has no {lacks}")
             self._record(job, states)
 
     def _present(self, job: BuildJob, needs: Mapping[str, str]) -> Mapping[str, str]:

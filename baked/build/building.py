@@ -223,7 +223,7 @@ class Build(ProgramDecorators):
         if wants_plan:
             self._show_plan(only, again)
         self._forget_generated()
-        if getRank() and not _is_in_job():
+        if _is_helper():
             self._help()
             return None
         try:
@@ -234,7 +234,7 @@ class Build(ProgramDecorators):
 
     def _run_here(self, only: Any, again: Any, raises: bool, events: Events | None) -> BuildReport:
         begin = time.time()
-        run = self._run = self._made_run(only, again)
+        run = self._made_run(only, again)
         telling = None if events is None else Telling(events, run.conductor.nodes if run.trouble is None else {})
         with Interrupts(run) as interrupts:
             if telling is None:
@@ -256,7 +256,9 @@ class Build(ProgramDecorators):
 
     def _made_run(self, only: Any, again: Any) -> BuildRun:
         screen = Screen(self.options["quiet"], os.path.join(self.folder_text, "logs"))
-        run = BuildRun(self, self._invalid, screen)
+        run = self._run = BuildRun(self, self._invalid, screen)
+        for job in self.jobs.values():
+            job.state, job.exception, job.reasons = "new", None, []
         try:
             self._claim()
             if _rank_count() > 1:
@@ -374,6 +376,8 @@ class Build(ProgramDecorators):
         self.check_usable()
         self._check_idle()
         accepted = self._ids(ids, "accept()")
+        if _is_helper():
+            return
         self._claim()
         self._looking(lambda run: run.accept(accepted))
 
@@ -382,6 +386,8 @@ class Build(ProgramDecorators):
         self.check_usable()
         self._check_idle()
         invalid = self._ids(ids, "invalidate()")
+        if _is_helper():
+            return
         self._claim()
         for job_id in invalid:
             self._invalid.add(job_id)
@@ -418,7 +424,7 @@ class Build(ProgramDecorators):
             if (outputs or (temp and path in job.outputs.temporary)) and self._is_file(path):
                 chosen.add(path)
         chosen -= {job.id for job in self.jobs.values() if job.kind == "source"}
-        if chosen and not dryRun:
+        if chosen and not dryRun and not _is_helper():
             self._claim()
             for path in sorted(chosen):
                 with suppress(FileNotFoundError):
@@ -455,12 +461,15 @@ class Build(ProgramDecorators):
         raise SystemExit(3 if plan else 0)
 
 
-def _is_in_job() -> bool:
+def _is_helper() -> bool:
+    """Whether this is a rank that only helps; a job is none, on whatever rank it runs."""
+    if not getRank():
+        return False
     try:
         hosts()
     except JobStreamError:
-        return True
-    return False
+        return False
+    return True
 
 
 def _rank_count() -> int:

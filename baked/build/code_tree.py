@@ -1,7 +1,8 @@
 """The syntax tree of a function or class, written down in one way for all Pythons, and what it takes from outside.
 
 Left out is what changes nothing that a function does: docstrings, annotations, positions, the decorators and the name
-of the function itself. And what Pythons do not agree on: fields that are empty, and how the text of an f-string is split.
+of the function itself. And what Pythons do not agree on: fields that are empty, and how the text of an f-string is
+split.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ class Chain(NamedTuple):
         return ".".join((self.root, *self.attributes))
 
 
-# one way to write a tree down ------------------------------------------------------------------------------------------
+# one way to write a tree down -----------------------------------------------------------------------------------------
 
 
 def canonical(node: ast.AST, own_name: str = "") -> str:
@@ -117,7 +118,7 @@ def _without_docstring(node: ast.AST, body: list[Any]) -> list[Any]:
     return [] if all(isinstance(one, ast.Pass) for one in body) else body
 
 
-# what is taken from outside --------------------------------------------------------------------------------------------
+# what is taken from outside -------------------------------------------------------------------------------------------
 
 
 class NameScope:
@@ -285,8 +286,10 @@ def _bind_one(node: ast.AST, scope: NameScope) -> None:
         scope.bound.add(node.id)
     elif isinstance(node, ast.NamedExpr):
         _bind_target(node.target, scope)
-    elif isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)) or (isinstance(node, ast.ExceptHandler) and node.name):
+    elif isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
         scope.bound.add(node.name)
+    elif isinstance(node, ast.ExceptHandler):
+        scope.bound.update([node.name] if node.name else [])
     elif isinstance(node, (ast.Global, ast.Nonlocal)):
         scope.elsewhere.update(node.names)
     elif isinstance(node, ast.Import):

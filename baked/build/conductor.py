@@ -3,8 +3,9 @@
 A job is *settled* when its fingerprint is known, or when it is known that there will be none. Once all that a job needs
 is settled, it is decided whether it runs (``decide``). What makes lasting files is then kept, or wanted. What makes
 nothing that lasts is *latent*: its fingerprint is the one on record, and it runs only when somebody who needs it does,
-which then waits for it. If it is out of date itself it runs at once, to learn whether it comes out different, as long as
-something lasting lies behind it; else it is dormant until a generator adds such a thing.
+which then waits for it. If it is out of date itself it runs at once, to learn whether it comes out different, as long
+as something lasting lies behind it; else it is dormant until a generator adds such a thing. In the same way a value is
+computed to learn its fingerprint, if it says that itself and is made of other things than before.
 
 A job in a state of WAITING, DORMANT, LATENT, WANTED or RUNNING may still go on; the other states are final, but for
 files that are removed after use and then wanted by a job that was generated late.
@@ -69,6 +70,7 @@ class Node:
         self.unsettled_count = 0
         self.fingerprints: Mapping[str, str] = {}
         self.needs_before: dict[str, str] = {}
+        self.needs_planned: Mapping[str, str] = {}
         self.reasons: list[str] = []
         self.is_material = False
         self.awaited: set[Node] = set()
@@ -94,10 +96,13 @@ class Judge(Protocol):
         """Whether the job is out of date, with these fingerprints of its needs."""
 
     def recorded(self, job_id: str) -> Mapping[str, str]:
-        """The fingerprints of its files as they are if it does not run."""
+        """The fingerprints of its files as they are if it does not run; of a value, what it said of itself."""
 
     def of_load(self, job_id: str, needs: Mapping[str, str]) -> str:
         """The fingerprint of a value."""
+
+    def has_to_be_asked(self, job_id: str, needs: Mapping[str, str]) -> bool:
+        """Whether a value says its own fingerprint, which nobody knows now."""
 
     def is_there(self, job_id: str) -> bool:
         """Whether all files of the job exist as they are on record."""
@@ -116,7 +121,7 @@ _BAD = frozenset({Status.FAILED, Status.BLOCKED, Status.STOPPED})
 
 
 class Conductor:
-    """Takes in what happened (``start``, ``ended``, ``generated``, ``failed``), and has what is to be done in ``orders``.
+    """Takes in what happened (``start``, ``ended``, ``generated`` ...), and has what is to be done in ``orders``.
 
     Args:
         nodes: all jobs that take part, in the order of their declaration.
@@ -217,7 +222,7 @@ class Conductor:
     def ended(self, job_id: str, fingerprints: Mapping[str, str]) -> None:
         """A job was made; these are the fingerprints of its files."""
         node = self.nodes[job_id]
-        node.status = Status.MADE
+        node.status = Status.LATENT if node.role == "load" else Status.MADE
         node.is_material = True
         if not node.is_settled:
             self._settle(node, fingerprints)
@@ -309,7 +314,9 @@ class Conductor:
             self._block(node)
             return
         node.needs_before = now = self.fingerprints_of_needs(node)
-        if node.role == "load":
+        if node.role == "load" and node.leads_to_lasting and self.judge.has_to_be_asked(node.id, now):
+            self._want(node)
+        elif node.role == "load":
             node.status = Status.LATENT
             self._settle(node, {node.id: self.judge.of_load(node.id, now)})
             self._passed(node)
@@ -383,6 +390,7 @@ class Conductor:
         stack = [node]
         while stack:
             at = stack.pop()
+            at.has_passed = False  # it may have been made and removed before
             for need in self._material_of(at):
                 if need.status in _BAD:
                     self._block(at)
@@ -417,7 +425,7 @@ class Conductor:
     def began(self, job_id: str, loads: Sequence[str]) -> None:
         """A job is under way."""
         self.nodes[job_id].status = Status.RUNNING
-        self.loads_used.update(loads)
+        self.loads_used.update(loads, [job_id] if self.nodes[job_id].role == "load" else [])
 
     def can_begin(self, job_id: str) -> bool:
         """Whether a job that was ordered is still to run; a load of it may have failed since."""

@@ -1,7 +1,7 @@
 """Whether a job has to run, and why: a pure function of what is on record and of how things are.
 
-Nothing follows from another job having run; only from its fingerprint being another one than on record. The reasons come
-in the words that the plan prints.
+Nothing follows from another job having run; only from its fingerprint being another one than on record. The reasons
+come in the words that the plan prints.
 """
 
 from __future__ import annotations

@@ -82,7 +82,8 @@ class Declaring:
         if text is None:
             raise BuildError(f"{subject}: {path!r} is no path: a str or a pathlib.Path is one")
         if not text or text.endswith(("/", "/.", "/..")) or text in {".", ".."} or "\0" in text:
-            raise BuildError(f"{subject}: {text!r} cannot be the path of a file" if text else f"{subject}: a path is empty")
+            wrong = f"{text!r} cannot be the path of a file" if text else "a path is empty"
+            raise BuildError(f"{subject}: {wrong}")
         return self.relative(text)
 
     def relative(self, text: str) -> str:
@@ -146,8 +147,8 @@ class Declaring:
             raise BuildError("the build has been cancelled: make another one, by build(), to go on")
 
     def declare(
-        self, make: type[BuildJob], job_id: str, kind: str, function: Any, outputs: Outputs, keywords: Mapping[str, Any],
-        given: tuple[str, ...] = (), action: str = "call", **details: Any,
+        self, make: type[BuildJob], job_id: str, kind: str, function: Any, outputs: Outputs,
+        keywords: Mapping[str, Any], given: tuple[str, ...] = (), action: str = "call", **details: Any,
     ) -> Any:  # fmt: skip
         """Adds a job, or finds the same one again; without a function, the decorator that does so."""
         if function is None:
@@ -157,8 +158,8 @@ class Declaring:
         keywords = dict(keywords)
         needs, params, after = keywords.pop("needs", None), keywords.pop("params", None), keywords.pop("after", ())
         options = checked_options(f"job {job_id!r}", keywords)
-        job = make(cast("Decorators", self), job_id, kind, _callable(function, job_id), outputs, _params(params, job_id), options,
-                   place_of_call())  # fmt: skip
+        owner, function = cast("Decorators", self), _callable(function, job_id)
+        job = make(owner, job_id, kind, function, outputs, _params(params, job_id), options, place_of_call())
         job.action, job.details = action, details
         job.after = self._jobs_before(job, after)
         job.captured = captured(job.function)
@@ -193,11 +194,10 @@ class Declaring:
             held = None  # a path was watched before somebody said that he makes it
         for path in job.outputs.paths:
             maker = self.makers.get(path)
-            if maker is not None and maker is not held:
-                if not (self.redefine and maker.id == job.id):
-                    raise BuildError(
-                        f"two jobs make {path!r}: {maker.id!r} at {maker.where}, and {job.id!r} at {job.where}"
-                    )
+            if maker is not None and maker is not held and not (self.redefine and maker.id == job.id):
+                raise BuildError(
+                    f"two jobs make {path!r}: {maker.id!r} at {maker.where}, and {job.id!r} at {job.where}"
+                )
         if held is not None and self.redefine and not held.is_like(job):
             self.forget(held)
             return None

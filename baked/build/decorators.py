@@ -125,9 +125,8 @@ class Decorators(Declaring):
         """A value that becomes ``obj.name`` in the process that runs who needs it, and is taken away after that."""
         if not isinstance(name, str) or not name.isidentifier():
             raise BuildError(f"attribute({id!r}): {name!r} is no name of an attribute")
-        job = self.declare(BuildJob, self.text_id(id, "attribute()"), "attribute", function, Outputs(), keywords,
-                           action="attribute", target=Target(obj), name=name)  # fmt: skip
-        return job
+        return self.declare(BuildJob, self.text_id(id, "attribute()"), "attribute", function, Outputs(), keywords,
+                            action="attribute", target=Target(obj), name=name)  # fmt: skip
 
     AttributeLoadingJob = attribute
 
@@ -194,7 +193,7 @@ class Decorators(Declaring):
         name = self.text_id(id, "ParameterInvariant()")
         fingerprint_of(value, f"ParameterInvariant({name!r})")
         if not callable(unchanged or str):
-            raise BuildError(f"ParameterInvariant({name!r}): unchanged={unchanged!r} is no function of old and new value")
+            raise BuildError(f"ParameterInvariant({name!r}): unchanged={unchanged!r} is no function of two values")
         owner = self.jobs.get(name)
         if owner is not None and owner.params and not self.are_same(dict(owner.params), value, owner.subject):
             raise BuildError(f"params of {owner.subject} are given twice with different values ({owner.where})")

@@ -9,8 +9,9 @@ from __future__ import annotations
 import os
 import pickle
 import socket
+import stat
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import contextmanager, nullcontext, suppress
 from hashlib import blake2b
 from pathlib import Path
@@ -23,7 +24,9 @@ from .file_state import FileState, read_state
 from .fingerprints import Fingerprint
 from .isolation import ChildEnding, call_isolated
 from .job import BuildJob, JobFile
+from .job_actions import ACTIONS
 from .joblogs import JobLogs
+from .kinds import LOADS
 from .mishaps import Mishap, mishap_of
 
 if TYPE_CHECKING:
@@ -241,19 +244,26 @@ class Worker:
     def _attempt(self, task: Task, loads: tuple[str, ...]) -> JobOutcome:
         guilty = task.id
         try:
-            with self._logs.taking() if any(load not in self._values for load in loads) else nullcontext():
+            with self._logs.taking() if self._are_missing(task, loads) else nullcontext():
                 for guilty in loads:
                     self._load(self._task(guilty))
-            guilty = task.id
+                guilty = task.id
+                if task.kind in LOADS:
+                    self._load(task)
+                    return JobOutcome(task.id, explicit=self._said([*loads, task.id]), pid=os.getpid())
             self._clear(task)
         except Exception as error:
             return JobOutcome(task.id, mishap=mishap_of(error), guilty=guilty if guilty != task.id else None)
         with self._attributes(loads):
             outcome = self._run(task)
-        outcome = self._checked(task, outcome)._replace(
-            explicit={load: self._explicit[load] for load in loads if load in self._explicit}
-        )
+        outcome = self._checked(task, outcome)._replace(explicit=self._said(loads))
         return self._with_logs(task, outcome)
+
+    def _are_missing(self, task: Task, loads: tuple[str, ...]) -> bool:
+        return any(load not in self._values for load in loads) or task.kind in LOADS
+
+    def _said(self, loads: Iterable[str]) -> dict[str, str]:
+        return {load: self._explicit[load] for load in loads if load in self._explicit}
 
     # values -----------------------------------------------------------------------------------------------------------
 
@@ -323,7 +333,8 @@ class Worker:
             if dict(os.environ) != environment:
                 os.environ.clear()
                 os.environ.update(environment)
-        return JobOutcome(task.id, mishap=mishap, status=status, opened=opened, cpu=time.process_time() - cpu, pid=os.getpid())
+        cpu = time.process_time() - cpu
+        return JobOutcome(task.id, mishap=mishap, status=status, opened=opened, cpu=cpu, pid=os.getpid())
 
     def _checked(self, task: Task, outcome: JobOutcome) -> JobOutcome:
         """With the states of the files that it made; those of a failed job are removed."""
@@ -359,8 +370,6 @@ def answer_of(task: Task, values: Mapping[str, Any], root: str | None) -> tuple[
 
 def perform_task(task: Task, values: Mapping[str, Any]) -> Any:
     """Calls a job's function with what is its due."""
-    from .job_actions import ACTIONS
-
     keywords = {name: _given(argument, values) for name, argument in task.arguments.items()}
     keywords.update({name: _plain(value) for name, value in task.params.items()})
     return ACTIONS[task.action](task, _shaped(task), keywords)
@@ -401,8 +410,6 @@ def _shaped(task: Task) -> Any:
 
 def _flaw(path: str, empty_ok: bool) -> str | None:
     """What is wrong with an output, if anything."""
-    import stat
-
     try:
         found = os.stat(path)
     except OSError:

@@ -1,9 +1,9 @@
 """A log of what happened to jobs, a line for each event: JSON, a space, and a checksum of what stands before it.
 
-Lines are only ever appended, by one process. So whatever is killed, and whenever, all that was written is there, but for
-a last line that may be torn, which is left out. A line that does not agree with its checksum is left out, too, and the
-reader is told whose it was; where that cannot be told it may have been anybody's, so then everything is in doubt that
-had been written before.
+Lines are only ever appended, by one process. So whatever is killed, and whenever, all that was written is there, but
+for a last line that may be torn, which is left out. A line that does not agree with its checksum is left out, too, and
+the reader is told whose it was; where that cannot be told it may have been anybody's, so then everything is in doubt
+that had been written before.
 """
 
 from __future__ import annotations
@@ -195,7 +195,7 @@ def _sync_folder(path: str) -> None:
             os.close(fd)
 
 
-# lines -----------------------------------------------------------------------------------------------------------------
+# lines ----------------------------------------------------------------------------------------------------------------
 
 
 def _line(entry: Event) -> bytes:

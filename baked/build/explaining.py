@@ -47,7 +47,7 @@ def _changes(run: BuildRun, job: BuildJob, record: JobRecord) -> list[str]:
         before, after = record.params.get(name), now.get(name)
         if before != after:
             lines.append(f"param {name}: {before[1] if before else 'none'} -> {after[1] if after else 'none'}")
-    needs = run.conductor.nodes[job.id].needs_before
+    needs = run.conductor.nodes[job.id].needs_planned
     return lines + _changed_needs(run, record, needs)
 
 

@@ -1,8 +1,8 @@
 """Who fills which parameter of a job's function.
 
 By keyword it gets what ``needs`` and ``params`` name. Positional parameters that are left over, and have no default,
-are for what the kind of job has to give: the path, or the build. What does not add up is said where the job is declared.
-Answers are kept by code object, since most jobs of a large build share few functions.
+are for what the kind of job has to give: the path, or the build. What does not add up is said where the job is
+declared. Answers are kept by code object, since most jobs of a large build share few functions.
 """
 
 from __future__ import annotations

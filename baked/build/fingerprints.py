@@ -50,8 +50,8 @@ def fingerprint_of(value: Any, name: str = "the value") -> str:
 
     Args:
         value: None, bool, int, float, complex, str, bytes, tuple, list, dict, set, frozenset, range, slice, Path, Enum,
-            a date, time or time zone, a dataclass, an array or scalar of NumPy, an object of pandas, or a ``Fingerprint``; of
-            those that hold values, all of these.
+            a date, time or time zone, a dataclass, an array or scalar of NumPy, an object of pandas, or a
+            ``Fingerprint``; of those that hold values, all of these.
         name: how an error calls it.
 
     Returns:

@@ -108,8 +108,8 @@ class FolderLock:
             **{"pid": "?", "host": "an unknown host", "since": "?", **holder}
         )
         return BuildError(
-            f"another build is under way in {os.path.dirname(self._path)}: {who}: wait for it, or give this one another "
-            f"folder"
+            f"another build is under way in {os.path.dirname(self._path)}: {who}: wait for it, or give this one "
+            f"another folder"
         )
 
     def _say_who(self) -> None:

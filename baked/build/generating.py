@@ -59,7 +59,8 @@ def adopt(build: Build, generation: Generation, returned: Any, run: BuildRun) ->
         if generator.details["must_use"]:
             _check_used(build, generation, injected)
     known = run.conductor.nodes
-    added = [job for job in in_order([*generation.declared.values(), *users], build.direct_needs) if job.id not in known]
+    ordered = in_order([*generation.declared.values(), *users], build.direct_needs)
+    added = [job for job in ordered if job.id not in known]
     run.check_sources(added)
     for job in added:
         job.generated_by = generator.id
@@ -82,8 +83,8 @@ def _check_used(build: Build, generation: Generation, injected: list[Any]) -> No
     vain = [job.id for job in generation.declared.values() if job.id not in used and not job.is_invariant]
     if vain:
         raise JobContractError(
-            f"{generation.generator.subject} declared {', '.join(map(repr, vain))}, which it did not return, and nobody "
-            "needs: return them, or declare it with mustUse=False"
+            f"{generation.generator.subject} declared {', '.join(map(repr, vain))}, which it did not return, and "
+            "nobody needs: return them, or declare it with mustUse=False"
         )
 
 

@@ -99,7 +99,8 @@ class Interrupts:
         if self.code is None:
             self.code = INTERRUPTED
             running = self._run.stop()
-            self._run.screen.say(f"build: nothing new is begun; {running} running jobs may finish (Ctrl-C again ends them)")
+            text = f"nothing new is begun; {running} running jobs may finish (Ctrl-C again ends them)"
+            self._run.screen.say(f"build: {text}")
         else:
             self._kill()
 

@@ -1,9 +1,9 @@
 """A call in a process of its own, forked for it, with all that it starts.
 
-The child leads a session, so Ctrl-C at the terminal does not reach it, and what it starts can be ended together with it.
-It dies with the worker that forked it (the kernel sees to that), so a worker that is killed leaves none behind. What it
-has to say comes through a pipe; that it ended without a word is seen by its process descriptor, since others may have
-inherited the pipe.
+The child leads a session, so Ctrl-C at the terminal does not reach it, and what it starts can be ended together with
+it. It dies with the worker that forked it (the kernel sees to that), so a worker that is killed leaves none behind.
+What it has to say comes through a pipe; that it ended without a word is seen by its process descriptor, since others
+may have inherited the pipe.
 """
 
 from __future__ import annotations
@@ -147,7 +147,7 @@ def _await(pid: int, inlet: int, timeout: float | None) -> ChildEnding:
 
 
 def end_session(pid: int) -> None:
-    """Ends what is left in the session of a process that has not been waited for, so that its number is still its own."""
+    """Ends what is left in the session of a process that was not waited for, so that its number is still its own."""
     with suppress(ProcessLookupError, PermissionError):
         os.killpg(pid, signal.SIGKILL)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import pickle
-import subprocess
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
@@ -71,6 +70,8 @@ def _draw(task: Task, paths: Any, keywords: dict[str, Any]) -> None:
 
 def _program(task: Task, paths: Any, keywords: dict[str, Any]) -> None:
     """Runs a program to its end; what it says goes where the job's output goes."""
+    import subprocess
+
     argv = _call(task, paths, keywords) if not task.details["argv"] else _filled(task, paths, keywords)
     target = task.details["stdout"]
     environment = {**os.environ, **task.details["env"]}
@@ -89,7 +90,8 @@ def _filled(task: Task, paths: Any, keywords: dict[str, Any]) -> list[str]:
     try:
         return [word.format(**names) for word in task.details["argv"]]
     except (KeyError, IndexError, ValueError) as error:
-        raise JobContractError(f"program {task.id!r}: an argument names {error}, which is neither path, need nor param")
+        text = f"program {task.id!r}: an argument names {error}, which is neither path, need nor param"
+        raise JobContractError(text) from error
 
 
 def _notebook(task: Task, paths: Any, keywords: dict[str, Any]) -> None:

@@ -97,7 +97,7 @@ def bytes_of_memory(subject: str, memory: object) -> int | None:
         return None
     size = _parsed(memory)
     if size is None or size <= 0:
-        raise BuildError(f"{subject}: memory={memory!r} is no number of bytes above 0, and no text such as '500M' or '8G'")
+        raise BuildError(f"{subject}: memory={memory!r} is no number of bytes above 0, nor a text such as '8G'")
     return size
 
 

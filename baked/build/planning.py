@@ -1,8 +1,8 @@
 """What would run, without running anything.
 
-Whether what follows from a job runs depends on how that job comes out, which nobody knows beforehand. So there are three
-answers where a run has two: *make*, *keep*, and *maybe*, which becomes one of the two when its needs are known. What is
-made only for others is made if one of them is, and maybe if one of them is only that.
+Whether what follows from a job runs depends on how that job comes out, which nobody knows beforehand. So there are
+three answers where a run has two: *make*, *keep*, and *maybe*, which becomes one of the two when its needs are known.
+What is made only for others is made if one of them is, and maybe if one of them is only that.
 """
 
 from __future__ import annotations
@@ -86,11 +86,11 @@ def plan_of(nodes: Iterable[Node], judge: Judge, exists: Iterable[str] = ()) -> 
     """What would happen with each job.
 
     Args:
-        nodes: linked and in an order in which all needs come first; those only watched have their fingerprints.
+        nodes: linked; those only watched have their fingerprints.
         judge: who knows records and files.
         exists: the ids of temporary jobs of which files are there.
     """
-    ordered = list(nodes)
+    ordered = _in_order(nodes)
     guesses: dict[str, _Guess] = {}
     for node in ordered:
         guesses[node.id] = _first_guess(node, guesses, judge)
@@ -105,26 +105,61 @@ def plan_of(nodes: Iterable[Node], judge: Judge, exists: Iterable[str] = ()) -> 
                       for node in sorted(ordered, key=lambda node: node.number) if node.role != "watch"])  # fmt: skip
 
 
+def _in_order(nodes: Iterable[Node]) -> list[Node]:
+    """Needs first."""
+    ordered: dict[str, Node] = {}
+    for start in nodes:
+        stack = [start]
+        while stack:
+            node = stack[-1]
+            before = [need for need, _ in node.needs if need.id not in ordered] if node.id not in ordered else []
+            stack += before
+            if not before:
+                ordered.setdefault(node.id, node)
+                stack.pop()
+    return list(ordered.values())
+
+
 def _first_guess(node: Node, guesses: Mapping[str, _Guess], judge: Judge) -> _Guess:
     """What its own state says, and the fingerprints of its needs as far as they are known."""
     if node.role == "watch":
         return _Guess("keep", [], node.fingerprints)
-    node.needs_before = needs = _known(node, guesses)
+    node.needs_planned = needs = _known(node, guesses)
     if node.role == "generate":
         return _Guess("keep", ["runs in each run; what it declares is not known before"], {})
     changing = [need.id for need, _ in node.needs if guesses[need.id].is_changing]
     if node.role == "load":
-        known = {node.id: judge.of_load(node.id, needs)}
-        guess = _Guess("keep", [], known)
-        guess.is_changing = bool(changing)
-        guess.reasons = changing
-        return guess
+        return _guess_of_load(node, needs, changing, judge)
     verdict = judge.verdict(node.id, needs)
-    if verdict.reasons and not (node.is_lazy and not node.leads_to_lasting):
+    if _is_certain(verdict.reasons, node, guesses) and (node.leads_to_lasting or not node.is_lazy):
         return _Guess("make", verdict.reasons, judge.recorded(node.id))
     if changing:
         return _Guess("maybe", [f"if {_source_of(changing[0], guesses)} comes out different"], judge.recorded(node.id))
     return _Guess("keep", [], judge.recorded(node.id))
+
+
+def _is_certain(reasons: Iterable[str], node: Node, guesses: Mapping[str, _Guess]) -> bool:
+    """Whether one of the reasons stays whatever comes of the needs that may change: these may come out as on record."""
+    open_needs: set[str] = set()
+    for need, path in node.needs:
+        if guesses[need.id].is_changing:
+            open_needs |= {need.id, path or need.id, *(guesses[need.id].fingerprints or ())}
+    return any(
+        reason.removeprefix("changed: ").removeprefix("need gone: ") not in open_needs for reason in reasons
+    )
+
+
+def _guess_of_load(node: Node, needs: Mapping[str, str], changing: list[str], judge: Judge) -> _Guess:
+    """A value that says its own fingerprint may come out as before; of others that is known."""
+    said = judge.recorded(node.id)
+    if node.leads_to_lasting and judge.has_to_be_asked(node.id, needs):
+        guess = _Guess("load", ["to learn whether it comes out different"], said)
+    elif changing and said:
+        return _Guess("maybe", [f"if {changing[0]} comes out different"], said)
+    else:
+        guess = _Guess("keep", changing, {node.id: judge.of_load(node.id, needs)})
+    guess.is_changing = bool(changing) or guess.verb == "load"
+    return guess
 
 
 def _source_of(job_id: str, guesses: Mapping[str, _Guess]) -> str:

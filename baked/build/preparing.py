@@ -151,7 +151,8 @@ class Preparation:
     def _missing(self, path: str) -> str:
         from difflib import get_close_matches
 
-        users = [job.id for job in self.build.jobs.values() if path in (need.id for need in self.build.direct_needs(job))]
+        users = [job.id for job in self.build.jobs.values()
+                 if path in (need.id for need in self.build.direct_needs(job))]  # fmt: skip
         folder = os.path.dirname(path)
         known = [*self.build.makers, *self.build.jobs]
         with suppress(OSError):
@@ -186,10 +187,10 @@ class Preparation:
 
     def first_plan(self) -> BuildPlan:
         """What will run, as far as that can be known beforehand."""
-        nodes = [self.conductor.nodes[job.id] for job in self.jobs]
-        exists = [job.id for job in self.jobs if job.outputs.temporary
+        nodes = self.conductor.nodes
+        exists = [job.id for job in map(self.build.jobs.__getitem__, nodes) if job.outputs.temporary
                   and any(os.path.exists(self.build.absolute(path)) for path in job.outputs.temporary)]  # fmt: skip
-        return plan_of(nodes, self.assessor, exists)
+        return plan_of(nodes.values(), self.assessor, exists)
 
     @property
     def is_over(self) -> bool:

@@ -50,11 +50,14 @@ class ProgramDecorators(CachingDecorators):
         target = None if stdout is None else self.path_id(stdout, "program(stdout=)")
         if target is not None and target not in outputs.paths:
             raise BuildError(f"program(stdout={target!r}) is to write a file that is not among its paths")
-        details = {"argv": words, "codes": tuple(codes), "cwd": None if cwd is None else os.fspath(cwd),
-                   "env": dict(env or {}), "stdout": target and self.absolute(target), "root": str(self.root)}  # fmt: skip
+        details = {
+            "argv": words, "codes": tuple(codes), "cwd": None if cwd is None else os.fspath(cwd),
+            "env": dict(env or {}), "stdout": target and self.absolute(target), "root": str(self.root),
+        }  # fmt: skip
         job: BuildJob = self.declare(BuildJob, outputs.paths[0], "program", function, outputs, keywords, ("path",),
                                      action="program", empty_ok=False, **details)  # fmt: skip
-        watched = self.ParameterInvariant(f"of program {job.id}", [list(words), list(codes), details["cwd"], dict(env or {})])
+        how = [list(words), list(codes), details["cwd"], dict(env or {})]
+        watched = self.ParameterInvariant(f"of program {job.id}", how)
         job.dependsOn(watched)
         return job
 

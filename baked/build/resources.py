@@ -1,9 +1,10 @@
 """Which of the jobs that could begin do so: cores and memory of hosts, and named counters.
 
 The rule: jobs are taken in their order (priority, longest way, declaration). The first one that does not fit *reserves*
-what it asks for on one host: what becomes free there is kept for it, and others overtake it only as long as they fit into
-what is left. So no job waits for longer than those take that are running when it is the first, and no more cores are idle
-than it asks for, on one host, and for as long as that. Of a named counter, all that wait for it reserve, and no cores.
+what it asks for on one host: what becomes free there is kept for it, and others overtake it only as long as they fit
+into what is left. So no job waits for longer than those take that are running when it is the first, and no more cores
+are idle than it asks for, on one host, and for as long as that. Of a named counter, all that wait for it reserve, and
+no cores.
 """
 
 from __future__ import annotations
@@ -68,13 +69,14 @@ class Resources:
             if name not in self.limits:
                 raise BuildError(f"{subject} takes of the limit {name!r}, which build(limits=) does not name")
             if count > self.limits[name]:
-                raise BuildError(f"{subject} takes {count} of the limit {name!r}, of which there are {self.limits[name]}")
+                has = self.limits[name]
+                raise BuildError(f"{subject} takes {count} of the limit {name!r}, of which there are {has}")
         hosts = self._hosts(demand)
         if not hosts:
             raise BuildError(f"{subject} is for the host {demand.host!r}; there are: {', '.join(self.places)}")
         if not any(self.cores_of(demand, place) <= place.cores for place in hosts):
             most = max(place.cores for place in hosts)
-            raise BuildError(f"{subject} takes {demand.cores} cores, and no host has more than {most}: give cores='all'")
+            raise BuildError(f"{subject} takes {demand.cores} cores, and no host has more than {most}: try cores='all'")
         if not any(demand.memory <= place.memory for place in hosts):
             most = max(place.memory for place in hosts)
             raise BuildError(f"{subject} takes {demand.memory} bytes of memory, and no host has more than {most}")

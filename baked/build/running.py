@@ -127,7 +127,8 @@ class BuildRun(Bookkeeping):
         with self._lock:
             if self.telling is not None:
                 self.telling.look(self.outcomes)
-            errands = [Errand(job_id, files=(self.build.absolute(job_id),), token=self.token) for job_id in self._take_hashing()]
+            errands = [Errand(job_id, files=(self.build.absolute(job_id),), token=self.token)
+                       for job_id in self._take_hashing()]  # fmt: skip
             errands += self._issue()
             if self.telling is not None:
                 self.telling.look(self.outcomes)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import zlib
 from collections.abc import Mapping
@@ -13,7 +14,9 @@ from job_stream.baked.build.conductor import Conductor, Node, Status
 from job_stream.baked.build.decide import Past, Present, Verdict, decide
 from job_stream.baked.build.planning import plan_of
 
-SEEDS = 300
+FIRST = int(os.environ.get("JOBS_TEST_SEED", "0"))
+SEEDS = (*range(FIRST, FIRST + 300), 4212, 5126, 6034, 6155, 7167, 7289, 8147)
+NOTHING_SAID = ("", "nothing")
 
 
 class Spec(NamedTuple):
@@ -40,6 +43,7 @@ class World:
         self.sources = sources
         self.records: dict[str, Past] = {}
         self.logical: dict[str, str] = {}
+        self.said: dict[str, tuple[str, str]] = {}
 
     def content(self, job_id: str, read: Mapping[str, str]) -> str:
         spec = self.all[job_id]
@@ -63,10 +67,18 @@ class World:
         return decide(self.records.get(job_id), self.present(job_id, needs))
 
     def recorded(self, job_id: str) -> Mapping[str, str]:
+        if self.all[job_id].role == "load":
+            return {job_id: self.said.get(job_id, NOTHING_SAID)[1]} if job_id[-1] in "02468" else {}
         return {job_id: self.logical[job_id]} if job_id in self.logical else {}
 
     def of_load(self, job_id: str, needs: Mapping[str, str]) -> str:
-        return str(mixed(self.versions[job_id], needs))
+        made_of = str(mixed(self.versions[job_id], needs))
+        return self.said[job_id][1] if self.said.get(job_id, NOTHING_SAID)[0] == made_of else made_of
+
+    def has_to_be_asked(self, job_id: str, needs: Mapping[str, str]) -> bool:
+        """Every other value says its own fingerprint."""
+        made_of = str(mixed(self.versions[job_id], needs))
+        return job_id[-1] in "02468" and self.said.get(job_id, NOTHING_SAID)[0] != made_of
 
     def is_there(self, job_id: str) -> bool:
         return job_id in self.disk
@@ -199,11 +211,33 @@ class Episode:
         elif order.verb == "generate":
             self.read(job_id)
             self.conductor.generated(job_id, [node_of(child) for child in self.world.all[job_id].children])
+        elif self.world.all[job_id].role == "load":
+            self.hear(order)
+            self.world.said[job_id] = self.said_of(job_id, self.conductor.nodes[job_id].needs_before)
+            self.conductor.ended(job_id, {job_id: self.world.said[job_id][1]})
         else:
             self.world.disk[job_id] = content = self.world.content(job_id, self.read(job_id))
+            self.hear(order)
             self.conductor.ended(job_id, {job_id: content})
             self.world.logical[job_id] = self.conductor.nodes[job_id].fingerprints[job_id]
             self.record(job_id)
+
+    def hear(self, order) -> None:
+        """What the values of a job say of themselves, and what follows for those made of them, goes on record."""
+        prints = {}
+        for load in order.loads:
+            needs = self.conductor.nodes[load].needs_before
+            needs.update({need: prints[need] for need in needs if need in prints})
+            made_of, prints[load] = self.said_of(load, needs)
+            if load[-1] in "02468":
+                self.world.said[load] = made_of, prints[load]
+            else:
+                prints[load] = made_of
+        before = self.conductor.nodes[order.job_id].needs_before
+        before.update({load: value for load, value in prints.items() if load in before})
+
+    def said_of(self, load: str, needs: Mapping[str, str]) -> tuple[str, str]:
+        return str(mixed(self.world.versions[load], needs)), self.world.content(load, self.read(load))
 
     def record(self, job_id: str) -> None:
         node = self.conductor.nodes[job_id]
@@ -231,7 +265,7 @@ def check(world: World, conductor: Conductor) -> None:
         assert not (job_id.startswith("temp") and job_id in world.disk), f"{job_id} is left"
 
 
-@pytest.mark.parametrize("seed", range(SEEDS))
+@pytest.mark.parametrize("seed", SEEDS)
 def test_random_graphs_come_out_as_if_everything_was_remade(seed: int) -> None:
     rng = random.Random(seed)
     world = random_world(rng)

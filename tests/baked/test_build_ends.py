@@ -287,3 +287,50 @@ def test_enter_tells_what_runs(tmp_path):
         assert os.waitpid(pid, 0)[1] == 0, said.decode()
     finally:
         os.close(terminal)
+
+
+MANY = """
+import os, time
+from pathlib import Path
+from job_stream.baked.build import build
+
+with build(cores=2) as b:
+    for i in range(12):
+        @b.file(f"out/{i}", params={"i": i})
+        def out(path, i):
+            path.write_text("half")
+            mark = Path(f"began.{i}.{os.getpid()}")
+            mark.touch()
+            while not Path("go").exists() and not list(Path().glob(f"killed.{i}")):
+                time.sleep(0.005)
+            path.write_text(str(i))
+"""
+
+
+def test_workers_that_are_killed_again_and_again(tmp_path):
+    """The worker of each job is killed once while the job is under way; each job is made all the same."""
+    path = tmp_path / "script.py"
+    path.write_text(MANY)
+    script = Script(path, ())
+    try:
+        killed = set()
+        while len(killed) < 12:
+            found = wait_until(
+                lambda: [mark for mark in tmp_path.glob("began.*") if mark.suffixes[0] not in killed], "another job"
+            )
+            number, job = found[0].name.split(".")[1:]
+            worker = next((pid for pid in script.living() if int(job) in children(pid)), None)
+            if worker is None:
+                found[0].unlink()  # its worker was killed with that of another
+                continue
+            os.kill(worker, signal.SIGKILL)
+            wait_until(lambda job=job: int(job) not in script.living(), "the end of the job of the dead worker")
+            killed.add(f".{number}")
+            (tmp_path / f"killed.{number}").touch()
+        (tmp_path / "go").touch()
+        ended = script.ended()
+    finally:
+        script.kill()
+    assert ended.code == 0, ended.err
+    assert "made 12, kept 0, failed 0" in ended.err
+    assert sorted(int(file.read_text()) for file in (tmp_path / "out").iterdir()) == list(range(12))

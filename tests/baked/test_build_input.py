@@ -277,3 +277,71 @@ def test_a_set_of_sources():
     assert run() == []
     Path("data/c.csv").write_text("c")
     assert run() == ["out"]
+
+
+def built(capfd, *names):
+    """What is made, and what is said, in a build of some jobs."""
+    b = build()
+    for name in names:
+        b.file(name, write)
+    made = b.run().made
+    return made, capfd.readouterr().err
+
+
+def test_a_history_that_was_damaged(capfd):
+    built(capfd, "a", "b")
+    path = Path(".build/history.jsonl")
+    lines = path.read_bytes().splitlines(keepends=True)
+    number = next(n for n, line in enumerate(lines) if b'"done",["a"' in line)
+    lines[number] = lines[number].replace(b"never made", b"never mode")
+    path.write_bytes(b"".join(lines))
+    made, said = built(capfd, "a", "b")
+    assert made == ["a"]
+    assert "cannot be read, so the jobs in question run again" in said
+    path.write_bytes(path.read_bytes()[:-5])  # torn, as by a crash of the machine
+    assert set(built(capfd, "a", "b")[0]) <= {"a", "b"}
+    assert built(capfd, "a", "b")[0] == []
+
+
+def test_a_history_that_was_lost(capfd):
+    built(capfd, "a", "b")
+    os.unlink(".build/history.jsonl")
+    assert built(capfd, "a", "b")[0] == ["a", "b"]
+
+
+def test_the_history_does_not_grow_without_bound():
+    b = build(quiet=True, isolate=False)
+    for n in range(120):
+        b.file(f"out/{n}", write)
+    for _ in range(6):
+        b.run(again="*")
+    assert len(Path(".build/history.jsonl").read_bytes().splitlines()) < 1000
+    assert b.run().made == []
+
+
+def test_cancel():
+    b = build(quiet=True, cores=1)
+
+    @b.generate("generator")
+    def generator(b):
+        b.cancel()
+
+    b.file("after", write, needs=generator)
+    assert b.run().stopped == ["after"]
+    with pytest.raises(BuildError, match="has been cancelled"):
+        b.run()
+
+
+def test_files_of_a_project_that_was_moved_are_up_to_date(folder, monkeypatch):
+    def run():
+        b = build(quiet=True)
+        b.file("out/a", lambda path, source: path.write_text(source.read_text()), needs={"source": "source"})
+        return b.run().made
+
+    (folder / "here").mkdir()
+    monkeypatch.chdir(folder / "here")
+    Path("source").write_text("x")
+    assert run() == ["out/a"]
+    os.rename(folder / "here", folder / "there")
+    monkeypatch.chdir(folder / "there")
+    assert run() == []

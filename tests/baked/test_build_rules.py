@@ -423,6 +423,11 @@ def test_a_value_that_says_its_own_fingerprint():
     declared(1, "a").run()
     assert declared(1, "a").run().made == []
     assert Path("out").read_text() == "1"
+    assert declared(2, "a").run().made == ["value"]  # to learn what it says
+    assert declared(2, "a").run().made == []
+    assert declared(3, "b").run().reasons["out"] == ["changed: value"]
+    assert Path("out").read_text() == "3"
+    assert declared(3, "b").run().made == []
 
 
 class Holder:
@@ -442,7 +447,7 @@ def test_an_attribute_is_there_for_who_needs_it_and_gone_after():
 
 
 def generating(names=("a", "b"), text="x"):
-    b = quiet()
+    b = quiet(quiet=False)
 
     @b.generate("generator")
     def generate(b):
@@ -477,7 +482,7 @@ def test_a_generator_may_not_give_needs_to_what_was_there_before():
 
 def test_inject():
     def declared(text):
-        b = quiet()
+        b = quiet(quiet=False)
 
         @b.inject("inject")
         def inject(b):
@@ -816,3 +821,31 @@ def test_what_cannot_be_watched_is_said_once(capfd):
     assert "not watched: log (" in capfd.readouterr().err
     declared().run(again="out")
     assert "not watched" not in capfd.readouterr().err
+
+
+def test_one_build_may_run_several_times():
+    b = quiet()
+    fails = [True]
+
+    @b.inject("inject")
+    def inject(b):
+        return b.file("part", lambda path: path.write_text("x"))
+
+    @b.file("whole", needs=inject)
+    def whole(path):
+        if fails[0]:
+            raise ValueError
+        path.write_text("x")
+
+    b.finish(lambda: note("finish"))
+    assert b.run(raiseErrors=False).failed == ["whole"]
+    fails[0] = False
+    b.file("more", lambda path: path.write_text("x"))
+    report = b.run()
+    finishing = {job.id for job in b.jobs.values() if job.kind == "finish"}
+    assert (set(report.made) - finishing, report.kept) == ({"inject", "whole", "more"}, ["part"])
+    assert whole.exception is None
+    assert ran() == ["finish"]
+    fails[0] = True
+    report = b.run(again="whole", raiseErrors=False)
+    assert not [job_id for job_id in report.made if b[job_id].kind == "finish"]
