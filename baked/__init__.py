@@ -17,6 +17,6 @@ from .sweep.samplers import latinHypercube, randomPoints, sobol, zipped
 from .sweep.sweeping import Sweep, sweep
 
 __all__ = [
-    "Build", "Fingerprint", "JobList", "Pipeline", "Sweep", "build", "latinHypercube", "pipeline", "randomPoints", "sobol",
-    "sweep", "zipped",
+    "Build", "Fingerprint", "JobList", "Pipeline", "Sweep", "build", "latinHypercube", "pipeline", "randomPoints",
+    "sobol", "sweep", "zipped",
 ]  # fmt: skip

@@ -150,8 +150,8 @@ class PipelineError(BuildError):
     """A job in YAML, its modules or its inputs are wrong; nothing has run.
 
     Args:
-        problems: all that is wrong; each has ``file``, ``line``, ``key``, ``what`` and ``way_out``, and as text is a line
-            ``FILE:LINE: what; way out``.
+        problems: all that is wrong; each has ``file``, ``line``, ``key``, ``what`` and ``way_out``, and as text is a
+            line ``FILE:LINE: what; way out``.
     """
 
     def __init__(self, problems: Sequence[Any]) -> None:

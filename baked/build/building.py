@@ -205,8 +205,8 @@ class Build(ProgramDecorators):
             only: ids or jobs: these, and what they need, are all that is looked at.
             again: ids, jobs or patterns of what is made anew though nothing has changed.
             raiseErrors: whether failures are raised at the end.
-            events: called in the script's thread with the id of a job, its state ('running', 'made', 'kept', 'failed' or
-                'blocked') and seconds, as that becomes known. The build then runs in a thread of its own.
+            events: called in the script's thread with the id of a job, its state ('running', 'made', 'kept', 'failed'
+                or 'blocked') and seconds, as that becomes known. The build then runs in a thread of its own.
 
         Returns:
             what was made, kept and so on; on ranks other than the primary, None.

@@ -225,7 +225,8 @@ def with_temporary(outputs: Outputs, keys: Iterable[Any], what: str) -> Outputs:
     by_key = dict(zip(outputs.keys or (), outputs.paths, strict=False))
     unknown = [key for key in keys if key not in by_key]
     if unknown:
-        raise BuildError(f"{what}: temp= names {unknown[0]!r}, and the keys of its files are {', '.join(map(repr, by_key))}")
+        known = ", ".join(map(repr, by_key))
+        raise BuildError(f"{what}: temp= names {unknown[0]!r}, and the keys of its files are {known}")
     return outputs._replace(temporary=frozenset(by_key[key] for key in keys))
 
 

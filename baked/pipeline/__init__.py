@@ -1,7 +1,7 @@
 """``pipeline``: jobs written in YAML, which call programs of modules.
 
-``pipelines`` is the public call. ``document`` reads files, ``schema`` says which keys there are, ``modules`` and
-``jobfile`` check what they say, ``storage`` where files are. ``calls`` runs one program. All else is a build's.
+``pipelines`` is the public call. ``document`` reads files, ``schema`` says which keys there are, ``module_folders`` and
+``jobfile`` check what they say, ``storage`` where files are. ``program_calls`` runs one program. All else is a build's.
 """
 
 from .pipelines import Pipeline, PipelineResult, PipelineUpdate, pipeline

@@ -1,7 +1,7 @@
 """YAML files as values that know their lines.
 
-PyYAML reads them into nodes. Plain values follow the core schema of YAML 1.2, so ``no`` and ``1:30`` are texts. Tags are
-refused: nothing in a job or a manifest needs one, and some of them run code.
+PyYAML reads them into nodes. Plain values follow the core schema of YAML 1.2, so ``no`` and ``1:30`` are texts. Tags
+are refused: nothing in a job or a manifest needs one, and some of them run code.
 """
 
 from __future__ import annotations
@@ -23,8 +23,19 @@ _USUAL = {
 }
 _INT = re.compile(r"[-+]?[0-9]+")
 _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
-_WORDS = {"": None, "~": None, "null": None, "Null": None, "NULL": None, "true": True, "True": True, "TRUE": True,
-          "false": False, "False": False, "FALSE": False}  # fmt: skip
+_WORDS = {
+    "": None,
+    "~": None,
+    "null": None,
+    "Null": None,
+    "NULL": None,
+    "true": True,
+    "True": True,
+    "TRUE": True,
+    "false": False,
+    "False": False,
+    "FALSE": False,
+}
 
 
 class Element:
@@ -140,8 +151,12 @@ class _Reader:
             if not isinstance(key, yaml.ScalarNode):
                 self._problems.add((self._file, line), "", f"a key in column {column} is no text", "write a plain key")
             elif key.value in found:
-                self._problems.add((self._file, line), key.value, f"the key {key.value!r} in column {column} is there "
-                                   f"already, in line {lines[key.value]}", "remove one of them")  # fmt: skip
+                self._problems.add(
+                    (self._file, line),
+                    key.value,
+                    f"the key {key.value!r} in column {column} is there already, in line {lines[key.value]}",
+                    "remove one of them",
+                )
             else:
                 lines[key.value] = line
                 found[key.value] = self.read(value)

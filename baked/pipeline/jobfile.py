@@ -1,4 +1,4 @@
-"""What a job file says, and whether it fits: who makes each artifact, who reads it, and what the modules say to that."""
+"""What a job file says, and whether it fits: who makes each artifact, who reads it, and what the modules say."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from .document import Element
-from .modules import Module, Modules
+from .module_folders import Modules, ProgramModule
 from .problems import Problems, did_you_mean, listed
 from .schema import ARTIFACT, ENTRY, INPUT, JOB, STEP, Fields, check_name, fields_of, flaw_of_path, is_word
 
-__all__ = ["Artifact", "Entry", "Job", "JobInput", "Step", "read_job"]
+__all__ = ["Artifact", "JobEntry", "JobInput", "JobStep", "YamlJob", "read_job"]
 
 
 @dataclass(eq=False)
@@ -48,13 +48,13 @@ class Artifact:
 
 
 @dataclass(eq=False)
-class Entry:
+class JobEntry:
     """One call of a module."""
 
     name: str
-    module: Module | None
+    module: ProgramModule | None
     number: int
-    step: Step
+    step: JobStep
     place: tuple[str, int]
     inputs: list[Artifact] = field(default_factory=list)
     outputs: list[Artifact] = field(default_factory=list)
@@ -66,37 +66,37 @@ class Entry:
 
 
 @dataclass(eq=False)
-class Step:
+class JobStep:
     """Entries that may run side by side."""
 
     name: str
     number: int
     place: tuple[str, int]
-    entries: list[Entry] = field(default_factory=list)
+    entries: list[JobEntry] = field(default_factory=list)
 
 
 @dataclass(eq=False)
-class Job:
+class YamlJob:
     """All that a job file says."""
 
     name: str
     version: str
     order: str
     inputs: list[JobInput]
-    steps: list[Step]
+    steps: list[JobStep]
 
     @property
-    def entries(self) -> Iterator[Entry]:
+    def entries(self) -> Iterator[JobEntry]:
         return (entry for step in self.steps for entry in step.entries)
 
 
-def read_job(element: Element, modules: Modules, problems: Problems) -> Job:
+def read_job(element: Element, modules: Modules, problems: Problems) -> YamlJob:
     """The job, as far as it makes sense; the rest is problems."""
     given = fields_of(element, JOB, "the job", problems)
     modules.check_folder(element.place, problems)
     name = check_name(given["name"], "the job", problems) if "name" in given else None
     version = given["version"].text if "version" in given else ""
-    job = Job(name or "job", version, given["order"].value if "order" in given else "steps", [], [])
+    job = YamlJob(name or "job", version, given["order"].value if "order" in given else "steps", [], [])
     for each in _items(given, "input_artifacts"):
         _read_input(each, job, problems)
     for number, each in enumerate(_items(given, "steps")):
@@ -111,7 +111,7 @@ def _items(given: Fields, key: str) -> list[Element]:
     return (given[key].value or []) if key in given else []
 
 
-def _read_input(element: Element, job: Job, problems: Problems) -> None:
+def _read_input(element: Element, job: YamlJob, problems: Problems) -> None:
     given = fields_of(element, INPUT, "an input of the job", problems)
     if "param_name" not in given or "type" not in given:
         return
@@ -133,15 +133,19 @@ def _refuse_word(element: Element, problems: Problems) -> None:
 def _is_fine_path(element: Element, problems: Problems) -> bool:
     flaw = flaw_of_path(element.value)
     if flaw:
-        problems.add(element.place, element.value, f"{element.value!r} cannot be the name of an artifact: {flaw}",
-                     "write a relative path such as 'folder/file.wav'")  # fmt: skip
+        problems.add(
+            element.place,
+            element.value,
+            f"{element.value!r} cannot be the name of an artifact: {flaw}",
+            "write a relative path such as 'folder/file.wav'",
+        )
     return not flaw
 
 
-def _read_step(element: Element, number: int, job: Job, modules: Modules, problems: Problems) -> None:
+def _read_step(element: Element, number: int, job: YamlJob, modules: Modules, problems: Problems) -> None:
     given = fields_of(element, STEP, "a step", problems)
     name = check_name(given["name"], "the step", problems) if "name" in given else None
-    step = Step(name or f"step {number + 1}", number, given["name"].place if "name" in given else element.place)
+    step = JobStep(name or f"step {number + 1}", number, given["name"].place if "name" in given else element.place)
     same = next((each for each in job.steps if name is not None and each.name == name), None)
     if same is not None:
         problems.add(
@@ -156,7 +160,7 @@ def _read_step(element: Element, number: int, job: Job, modules: Modules, proble
         _read_entry(each, step, modules, problems)
 
 
-def _read_entry(element: Element, step: Step, modules: Modules, problems: Problems) -> None:
+def _read_entry(element: Element, step: JobStep, modules: Modules, problems: Problems) -> None:
     given = fields_of(element, ENTRY, "an entry", problems)
     module = (
         modules.find(given["module"].value, given["module"].place, problems)
@@ -164,7 +168,7 @@ def _read_entry(element: Element, step: Step, modules: Modules, problems: Proble
         else None
     )
     name = check_name(given["name"], "the entry", problems) if "name" in given else None
-    entry = Entry(
+    entry = JobEntry(
         name or (given["module"].text if "module" in given else "?"), module, len(step.entries) + 1, step, element.place
     )
     entry.inputs = list(_artifacts(given, "input_artifacts", problems))
@@ -211,17 +215,28 @@ def _artifacts(given: Fields, key: str, problems: Problems) -> Iterator[Artifact
         if not is_word(found["param_name"].value):
             _refuse_word(found["param_name"], problems)
         public = found["public"].value if "public" in found else None
-        yield Artifact(found["name"].value, found["param_name"].value, found["type"].value, public,
-                       "emptyOk" in found and found["emptyOk"].value, found["name"].place, found["type"].place)  # fmt: skip
+        yield Artifact(
+            found["name"].value,
+            found["param_name"].value,
+            found["type"].value,
+            public,
+            "emptyOk" in found and found["emptyOk"].value,
+            found["name"].place,
+            found["type"].place,
+        )
 
 
-def _check_params(entry: Entry, problems: Problems) -> None:
+def _check_params(entry: JobEntry, problems: Problems) -> None:
     """The artifacts of an entry and the params of its module."""
     seen: dict[str, Artifact] = {}
     for artifact in (*entry.inputs, *entry.outputs):
         if artifact.param in seen:
-            problems.add(artifact.place, artifact.param, f"the param {artifact.param!r} is there twice in {entry.title!r}",
-                         f"it is in line {seen[artifact.param].place[1]} already: remove one")  # fmt: skip
+            problems.add(
+                artifact.place,
+                artifact.param,
+                f"the param {artifact.param!r} is there twice in {entry.title!r}",
+                f"it is in line {seen[artifact.param].place[1]} already: remove one",
+            )
         seen[artifact.param] = artifact
     if entry.module is None or entry.module.problems:
         return
@@ -232,8 +247,12 @@ def _check_params(entry: Entry, problems: Problems) -> None:
         for artifact in artifacts:
             param = params.get(artifact.param)
             if param is None:
-                problems.add(artifact.place, artifact.param, f"module {entry.module.name!r} has no {what} {artifact.param!r}",
-                             f"{did_you_mean(artifact.param, params)}its {what}s are {listed(params)}")  # fmt: skip
+                problems.add(
+                    artifact.place,
+                    artifact.param,
+                    f"module {entry.module.name!r} has no {what} {artifact.param!r}",
+                    f"{did_you_mean(artifact.param, params)}its {what}s are {listed(params)}",
+                )
             else:
                 _check_type(
                     artifact.type,
@@ -244,25 +263,33 @@ def _check_params(entry: Entry, problems: Problems) -> None:
                     problems,
                 )
         for name in params.keys() - {artifact.param for artifact in artifacts}:
-            problems.add(entry.place, name, f"entry {entry.title!r} lacks the {what} {name!r} of module {entry.module.name!r}",
-                         f"its {what}s are {listed(params)}")  # fmt: skip
+            problems.add(
+                entry.place,
+                name,
+                f"entry {entry.title!r} lacks the {what} {name!r} of module {entry.module.name!r}",
+                f"its {what}s are {listed(params)}",
+            )
 
 
 def _check_type(
     given: str, place: tuple[str, int], other: str, other_place: tuple[str, int], whose: str, problems: Problems
 ) -> None:
     if given != other and "any" not in (given, other):
-        problems.add(place, given, f"the type is {given!r} here and {other!r} in {whose}, {other_place[0]}:{other_place[1]}",
-                     "make them the same, or one of them 'any'")  # fmt: skip
+        problems.add(
+            place,
+            given,
+            f"the type is {given!r} here and {other!r} in {whose}, {other_place[0]}:{other_place[1]}",
+            "make them the same, or one of them 'any'",
+        )
 
 
 class _Wiring:
     """Finds who makes what is read."""
 
-    def __init__(self, job: Job, problems: Problems) -> None:
+    def __init__(self, job: YamlJob, problems: Problems) -> None:
         self._job = job
         self._problems = problems
-        self._made: dict[str, tuple[Artifact, Step]] = {}
+        self._made: dict[str, tuple[Artifact, JobStep]] = {}
         self._given: dict[str, JobInput] = {}
         self._folded: dict[str, tuple[str, tuple[str, int]]] = {}
 
@@ -300,7 +327,7 @@ class _Wiring:
             given.name = name
             self._given[name] = given
 
-    def _find(self, artifact: Artifact, entry: Entry) -> None:
+    def _find(self, artifact: Artifact, entry: JobEntry) -> None:
         made = self._made.get(artifact.name)
         if made is not None:
             self._link(artifact, entry, *made)
@@ -308,19 +335,27 @@ class _Wiring:
         given = self._given.get(artifact.name) or self._unnamed(artifact)
         if given is None:
             known = [*self._made, *self._given]
-            self._problems.add(artifact.place, artifact.name, f"nobody makes {artifact.name!r}, which {entry.title!r} reads",
-                               f"{did_you_mean(artifact.name, known)}the artifacts are {listed(known)}")  # fmt: skip
+            self._problems.add(
+                artifact.place,
+                artifact.name,
+                f"nobody makes {artifact.name!r}, which {entry.title!r} reads",
+                f"{did_you_mean(artifact.name, known)}the artifacts are {listed(known)}",
+            )
             return
         artifact.source = given
         _check_type(artifact.type, artifact.type_place, given.type, given.place, "the job's input", self._problems)
         if artifact.is_public:
             self._refuse_public(artifact, False, given.place)
 
-    def _link(self, artifact: Artifact, entry: Entry, made: Artifact, step: Step) -> None:
+    def _link(self, artifact: Artifact, entry: JobEntry, made: Artifact, step: JobStep) -> None:
         if step.number >= entry.step.number:
             where = "the same" if step is entry.step else "a later"
-            self._problems.add(artifact.place, artifact.name, f"{artifact.name!r} is made in {where} step",
-                               f"step {step.name!r} makes it: put this entry into a later step")  # fmt: skip
+            self._problems.add(
+                artifact.place,
+                artifact.name,
+                f"{artifact.name!r} is made in {where} step",
+                f"step {step.name!r} makes it: put this entry into a later step",
+            )
             return
         artifact.source = made
         made.reader_count += 1
@@ -329,9 +364,13 @@ class _Wiring:
             self._refuse_public(artifact, bool(made.is_public), made.place)
 
     def _refuse_public(self, artifact: Artifact, is_public: bool, place: tuple[str, int]) -> None:
-        self._problems.add(artifact.place, artifact.name,
-                           f"'public' of {artifact.name!r} is {str(artifact.is_public).lower()} here and "
-                           f"{str(is_public).lower()} in {place[0]}:{place[1]}", "leave it out of inputs")  # fmt: skip
+        self._problems.add(
+            artifact.place,
+            artifact.name,
+            f"'public' of {artifact.name!r} is {str(artifact.is_public).lower()} here and "
+            f"{str(is_public).lower()} in {place[0]}:{place[1]}",
+            "leave it out of inputs",
+        )
 
     def _unnamed(self, artifact: Artifact) -> JobInput | None:
         """An input of the job without a name, which has this one from now on."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from fnmatch import fnmatchcase
 from hashlib import blake2b
 from pathlib import Path
@@ -19,12 +20,12 @@ from job_stream.errors import BuildError, GraphError
 
 from ..build import Build, Fingerprint, build
 from ..build.planning import BuildPlan, PlanEntry
-from .calls import Call, command_line, perform
 from .document import element_of, read_yaml
-from .jobfile import Entry, Job, JobInput, Step, read_job
-from .modules import Module, Modules
+from .jobfile import JobEntry, JobInput, JobStep, YamlJob, read_job
+from .module_folders import Modules, ProgramModule
 from .prints import print_of_folder, print_of_interpreter
 from .problems import Problems
+from .program_calls import ProgramCall, command_line, perform
 from .storage import Inputs, check_folder, folder_of, given_inputs, link_inputs
 from .venvs import make_venvs
 
@@ -78,9 +79,13 @@ Progress = Callable[[PipelineUpdate], object]
 
 
 def pipeline(
-    job: str | os.PathLike[str] | Mapping[str, Any], inputs: Any = (), *, modulesDir: str | os.PathLike[str] = "modules",
-    storageDir: str | os.PathLike[str] = "storage", **keywords: Any,
-) -> PipelineResult | None:  # fmt: skip
+    job: str | os.PathLike[str] | Mapping[str, Any],
+    inputs: Any = (),
+    *,
+    modulesDir: str | os.PathLike[str] = "modules",
+    storageDir: str | os.PathLike[str] = "storage",
+    **keywords: Any,
+) -> PipelineResult | None:
     """Reads a job, checks it, and runs what has changed.
 
     Args:
@@ -120,9 +125,13 @@ class Pipeline:
     """
 
     def __init__(
-        self, job: str | os.PathLike[str] | Mapping[str, Any], *, modulesDir: str | os.PathLike[str] = "modules",
-        storageDir: str | os.PathLike[str] = "storage", makeVenvs: bool = False,
-    ) -> None:  # fmt: skip
+        self,
+        job: str | os.PathLike[str] | Mapping[str, Any],
+        *,
+        modulesDir: str | os.PathLike[str] = "modules",
+        storageDir: str | os.PathLike[str] = "storage",
+        makeVenvs: bool = False,
+    ) -> None:
         problems = Problems()
         is_file = not isinstance(job, Mapping)
         self._shown = os.fspath(job) if is_file else "job"  # type: ignore[arg-type]
@@ -131,7 +140,9 @@ class Pipeline:
         self.storage = Path(storageDir)
         self.modules = Modules(modulesDir, makeVenvs)
         element = read_yaml(Path(self._shown), self._shown, problems) if is_file else element_of(job, self._shown)
-        self._job = read_job(element, self.modules, problems) if element is not None else Job("", "", "steps", [], [])
+        self._job = (
+            read_job(element, self.modules, problems) if element is not None else YamlJob("", "", "steps", [], [])
+        )
         _check_resources(self._used(), problems)
         problems.raise_any()
         self.name, self.version, self.steps = self._job.name, self._job.version, self._job.steps
@@ -142,14 +153,18 @@ class Pipeline:
         """What has to be given for a run."""
         return self._job.inputs
 
-    def _used(self) -> list[Module]:
+    def _used(self) -> list[ProgramModule]:
         return list(
             {id(entry.module): entry.module for entry in self._job.entries if entry.module is not None}.values()
         )
 
     def _unread(self) -> list[str]:
-        return [f"{each.place[0]}:{each.place[1]}: nobody reads {each.name!r}, which is temporary, so it is removed"
-                for entry in self._job.entries for each in entry.outputs if not each.is_public and not each.reader_count]  # fmt: skip
+        return [
+            f"{each.place[0]}:{each.place[1]}: nobody reads {each.name!r}, which is temporary, so it is removed"
+            for entry in self._job.entries
+            for each in entry.outputs
+            if not each.is_public and not each.reader_count
+        ]
 
     # looking ----------------------------------------------------------------------------------------------------------
 
@@ -169,10 +184,18 @@ class Pipeline:
     # running ----------------------------------------------------------------------------------------------------------
 
     def run(
-        self, inputs: Any = (), *, id: str | None = None, again: Any = (), keepTemp: bool = False,
-        keepGoing: bool = False, cores: int | None = None, progress: Progress | None = None, quiet: bool = True,
+        self,
+        inputs: Any = (),
+        *,
+        id: str | None = None,
+        again: Any = (),
+        keepTemp: bool = False,
+        keepGoing: bool = False,
+        cores: int | None = None,
+        progress: Progress | None = None,
+        quiet: bool = True,
         verbose: bool = False,
-    ) -> PipelineResult | None:  # fmt: skip
+    ) -> PipelineResult | None:
         """Runs what has to be run.
 
         Args:
@@ -216,7 +239,7 @@ class Pipeline:
         return _Declared(self._job, folder, found)
 
 
-def _check_resources(modules: Iterable[Module], problems: Problems) -> None:
+def _check_resources(modules: Iterable[ProgramModule], problems: Problems) -> None:
     """Cores and memory that no host has."""
     for module in modules:
         if not {"cores", "memory"} & module.options.keys():
@@ -227,16 +250,24 @@ def _check_resources(modules: Iterable[Module], problems: Problems) -> None:
         cores, memory = module.options.get("cores", 1), module.options.get("memory")
         most = max(host.cpus for host in there)
         if isinstance(cores, int) and cores > most:
-            problems.add(module.place, "cores", f"module {module.name!r} takes {cores} cores, and no host has more than {most}",
-                         "give cores: all")  # fmt: skip
+            problems.add(
+                module.place,
+                "cores",
+                f"module {module.name!r} takes {cores} cores, and no host has more than {most}",
+                "give cores: all",
+            )
         try:
             size = bytes_of_memory(f"module {module.name!r}", memory) or 0
         except BuildError as error:
             problems.add(module.place, "memory", str(error), "write a number or '8G'")
             continue
         if size > max(host.memory for host in there):
-            problems.add(module.place, "memory", f"module {module.name!r} takes {memory} of memory, and no host has that",
-                         "give less")  # fmt: skip
+            problems.add(
+                module.place,
+                "memory",
+                f"module {module.name!r} takes {memory} of memory, and no host has that",
+                "give less",
+            )
 
 
 def _path_of(artifact: Any) -> str:
@@ -256,7 +287,7 @@ class _Options(NamedTuple):
 class _Declared(NamedTuple):
     """A job with its files and its folder."""
 
-    job: Job
+    job: YamlJob
     folder: Path
     inputs: Inputs
 
@@ -266,8 +297,14 @@ class _Declared(NamedTuple):
         for entry in self.job.entries:
             for name, count in (_module_of(entry).options.get("limits") or {}).items():
                 limits[name] = max(limits.get(name, 1), count)
-        made = build(self.folder / ".build", keepGoing=options.keeps_going, cores=options.cores, limits=limits, quiet=True,
-                     undeclared="off")  # fmt: skip
+        made = build(
+            self.folder / ".build",
+            keepGoing=options.keeps_going,
+            cores=options.cores,
+            limits=limits,
+            quiet=True,
+            undeclared="off",
+        )
         run = _Run(self, made, options)
         before: list[Any] = []
         for step in self.job.steps:
@@ -276,7 +313,7 @@ class _Declared(NamedTuple):
         return run
 
 
-def _module_of(entry: Entry) -> Module:
+def _module_of(entry: JobEntry) -> ProgramModule:
     assert entry.module is not None
     return entry.module
 
@@ -289,14 +326,14 @@ class _Run:
         self._build = made
         self._options = options
         self._folder = str(declared.folder)
-        self._entries: dict[str, Entry] = {}
-        self._calls: dict[str, Call] = {}
+        self._entries: dict[str, JobEntry] = {}
+        self._calls: dict[str, ProgramCall] = {}
         self._jobs_of: dict[int, Any] = {}
         self._prints: dict[str, tuple[str, str]] = {}
 
     # declaring --------------------------------------------------------------------------------------------------------
 
-    def add(self, entry: Entry, before: Sequence[Any]) -> Any:
+    def add(self, entry: JobEntry, before: Sequence[Any]) -> Any:
         """Declares an entry."""
         module = _module_of(entry)
         paths = [_path_of(each) for each in entry.outputs] or [self._mark_of(entry)]
@@ -311,18 +348,25 @@ class _Run:
             [word if isinstance(word, int) else str(word) for word in call.words],
         ]
         job = self._build.files(
-            paths, perform, temp=temp, atomic=True, emptyOk=True, codeChanges=False, title=entry.title, after=before,
+            paths,
+            perform,
+            temp=temp,
+            atomic=True,
+            emptyOk=True,
+            codeChanges=False,
+            title=entry.title,
+            after=before,
             needs=[self._need(each) for each in entry.inputs],
             params={"call": Fingerprint(call, ""), "command": shape, "module": files, "interpreter": interpreter},
             **module.options,
-        )  # fmt: skip
+        )
         self._entries[job.id], self._calls[job.id] = entry, call
         self._jobs_of[id(entry)] = job
         for number, each in enumerate(entry.outputs):
             self._jobs_of[id(each)] = job[number]
         return job
 
-    def _mark_of(self, entry: Entry) -> str:
+    def _mark_of(self, entry: JobEntry) -> str:
         """A file that says that an entry without outputs has run; steps and names may change."""
         what = repr([entry.parameters, [(each.param, each.name) for each in entry.inputs]])
         name = f"{_module_of(entry).name}-{blake2b(what.encode(errors='surrogateescape'), digest_size=8).hexdigest()}"
@@ -337,7 +381,7 @@ class _Run:
     def _input(self, given: JobInput) -> str:
         return str(self._declared.inputs.get(given.name or given.param, ""))
 
-    def _call(self, entry: Entry, module: Module, paths: Sequence[str]) -> Call:
+    def _call(self, entry: JobEntry, module: ProgramModule, paths: Sequence[str]) -> ProgramCall:
         words: list[str | int] = list(module.command)
         for each in entry.inputs:
             given = each.source
@@ -352,13 +396,20 @@ class _Run:
                 )
         log = f"{entry.step.name}.{entry.name}.{entry.number}"
         cwd = {"module": os.path.abspath(module.folder)}.get(module.cwd, os.getcwd())
-        return Call(
-            entry.title, tuple(words), tuple(os.path.join(self._folder, path) for path in paths),
-            tuple(each.empty_ok for each in entry.outputs), self._folder, cwd,
-            os.path.join(self._folder, ".build", "scratch", log) if module.cwd == "scratch" else None, module.env,
-            os.path.join(self._folder, "logs", f"{log}.log"), self._options.echo, (self._options.is_verbose, True),
+        return ProgramCall(
+            entry.title,
+            tuple(words),
+            tuple(os.path.join(self._folder, path) for path in paths),
+            tuple(each.empty_ok for each in entry.outputs),
+            self._folder,
+            cwd,
+            os.path.join(self._folder, ".build", "scratch", log) if module.cwd == "scratch" else None,
+            module.env,
+            os.path.join(self._folder, "logs", f"{log}.log"),
+            self._options.echo,
+            (self._options.is_verbose, True),
             not entry.outputs,
-        )  # fmt: skip
+        )
 
     # running ----------------------------------------------------------------------------------------------------------
 
@@ -391,14 +442,20 @@ class _Run:
         link_inputs(self._declared.folder, self._declared.inputs)
         if tell is not None:
             tell.tell_steps(len(self._declared.job.steps))
-        named = [(each.is_public, each.name, self._declared.folder / _path_of(each))
-                 for entry in self._entries.values() for each in entry.outputs]  # fmt: skip
+        named = [
+            (each.is_public, each.name, self._declared.folder / _path_of(each))
+            for entry in self._entries.values()
+            for each in entry.outputs
+        ]
         return PipelineResult(
-            self._declared.folder.name, self._declared.folder, {name: path for is_public, name, path in named if is_public},
+            self._declared.folder.name,
+            self._declared.folder,
+            {name: path for is_public, name, path in named if is_public},
             {name: path for is_public, name, path in named if not is_public and path.exists()},
-            [self._entries[job_id].title for job_id in report.made], [self._entries[job_id].title for job_id in report.kept],
+            [self._entries[job_id].title for job_id in report.made],
+            [self._entries[job_id].title for job_id in report.kept],
             report.seconds,
-        )  # fmt: skip
+        )
 
     def _failure(self, error: GraphError) -> GraphError:
         """With all that somebody needs to know who has to mend it."""
@@ -409,19 +466,19 @@ class _Run:
     def _told(self, job_id: str, error: BaseException) -> str:
         entry, call = self._entries[job_id], self._calls[job_id]
         lines: list[str] = []
-        try:
+        with suppress(OSError):
             lines = Path(call.log).read_text(encoding="utf-8", errors="replace").splitlines()[1:]
-        except OSError:
-            pass
         said = "".join(f"\n    {line}" for line in lines[-TAIL_LINES - 1 :])
-        return (f"{entry.title} (module {_module_of(entry).name}) failed: {error}\n  command: {command_line(call)}"
-                f"\n  it said last:{said}\n  log: {call.log}")  # fmt: skip
+        return (
+            f"{entry.title} (module {_module_of(entry).name}) failed: {error}\n  command: {command_line(call)}"
+            f"\n  it said last:{said}\n  log: {call.log}"
+        )
 
 
 class _Teller:
     """Tells how far a job is, in terms of steps and entries."""
 
-    def __init__(self, declared: _Declared, entries: Mapping[str, Entry], progress: Progress) -> None:
+    def __init__(self, declared: _Declared, entries: Mapping[str, JobEntry], progress: Progress) -> None:
         self._id = declared.folder.name
         self._steps = declared.job.steps
         self._entries = entries
@@ -440,7 +497,7 @@ class _Teller:
             self._told_count += 1
             self._tell(self._steps[self._told_count - 1], None, "running", 0.0)
 
-    def _tell(self, step: Step, entry: str | None, state: str, seconds: float) -> None:
+    def _tell(self, step: JobStep, entry: str | None, state: str, seconds: float) -> None:
         update = PipelineUpdate(self._id, step.number + 1, len(self._steps), step.name, entry, state, seconds)
         try:
             self._progress(update)

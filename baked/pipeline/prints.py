@@ -8,14 +8,14 @@ from fnmatch import fnmatchcase
 from hashlib import blake2b
 from pathlib import Path
 
-from .modules import MANIFEST_NAME, Module
+from .module_folders import MANIFEST_NAME, ProgramModule
 
 __all__ = ["print_of_folder", "print_of_interpreter"]
 
 _PASSED_OVER = frozenset({".git", "__pycache__"})
 
 
-def print_of_folder(module: Module) -> str:
+def print_of_folder(module: ProgramModule) -> str:
     """A hash of names and contents; of the manifest only what matters is watched, elsewhere."""
     digest = blake2b(digest_size=16)
     for path in _files(module, str(module.folder), ""):
@@ -28,7 +28,7 @@ def print_of_folder(module: Module) -> str:
     return digest.hexdigest()
 
 
-def _files(module: Module, folder: str, above: str) -> list[str]:
+def _files(module: ProgramModule, folder: str, above: str) -> list[str]:
     found: list[str] = []
     for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
         path = f"{above}{entry.name}"

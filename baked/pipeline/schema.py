@@ -9,8 +9,20 @@ from typing import Any, NamedTuple
 from .document import Element
 from .problems import Problems, did_you_mean, listed
 
-__all__ = ["ARTIFACT", "ENTRY", "INPUT", "JOB", "MANIFEST", "PARAM", "STEP", "Field", "Fields", "check_name", "fields_of",
-           "flaw_of_path"]  # fmt: skip
+__all__ = [
+    "ARTIFACT",
+    "ENTRY",
+    "INPUT",
+    "JOB",
+    "MANIFEST",
+    "PARAM",
+    "STEP",
+    "Fields",
+    "SchemaField",
+    "check_name",
+    "fields_of",
+    "flaw_of_path",
+]
 
 _WORD = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
 
@@ -27,72 +39,103 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
-class Kind(NamedTuple):
+class ValueKind(NamedTuple):
     """What a value may be, in words and as a test."""
 
     words: str
     fits: Callable[[Any], bool]
 
 
-TEXT = Kind("a text that is not empty", _is_text)
-SCALAR = Kind("a plain value", _is_scalar)
-LIST = Kind("a list", lambda value: isinstance(value, list))
-ITEMS = Kind("a list, or empty", lambda value: value is None or isinstance(value, list))
-MAPPING = Kind("a mapping", lambda value: value is None or isinstance(value, dict))
-ONE = Kind("one mapping", lambda value: isinstance(value, dict))
-FLAG = Kind("true or false", lambda value: isinstance(value, bool))
-ANY = Kind("anything", lambda value: True)
-CORES = Kind("a number from 1 on, -1 (all but one) or 'all'",
-             lambda value: value == "all" or (type(value) is int and (value == -1 or value > 0)))  # fmt: skip
-SIZE = Kind(
+TEXT = ValueKind("a text that is not empty", _is_text)
+SCALAR = ValueKind("a plain value", _is_scalar)
+LIST = ValueKind("a list", lambda value: isinstance(value, list))
+ITEMS = ValueKind("a list, or empty", lambda value: value is None or isinstance(value, list))
+MAPPING = ValueKind("a mapping", lambda value: value is None or isinstance(value, dict))
+ONE = ValueKind("one mapping", lambda value: isinstance(value, dict))
+FLAG = ValueKind("true or false", lambda value: isinstance(value, bool))
+ANY = ValueKind("anything", lambda value: True)
+CORES = ValueKind(
+    "a number from 1 on, -1 (all but one) or 'all'",
+    lambda value: value == "all" or (type(value) is int and (value == -1 or value > 0)),
+)
+SIZE = ValueKind(
     "a number of bytes, or a text such as '8G'", lambda value: _is_text(value) or (_is_number(value) and value > 0)
 )
-SECONDS = Kind("a number of seconds above 0", lambda value: _is_number(value) and value > 0)
-COUNT = Kind("a number from 0 on", lambda value: type(value) is int and value >= 0)
-WORDS = Kind(
+SECONDS = ValueKind("a number of seconds above 0", lambda value: _is_number(value) and value > 0)
+COUNT = ValueKind("a number from 0 on", lambda value: type(value) is int and value >= 0)
+WORDS = ValueKind(
     "a list of texts",
     lambda value: isinstance(value, list) and bool(value) and all(_is_scalar(each.value) for each in value),
 )
-VALUES = Kind("a mapping of names to plain values",
-              lambda value: value is None or (isinstance(value, dict) and all(_is_scalar(each.value) for each in value.values())))  # fmt: skip
-CWD = Kind("'scratch', 'module' or 'caller'", lambda value: value in ("scratch", "module", "caller"))
-ORDER = Kind("'steps' or 'data'", lambda value: value in ("steps", "data"))
+VALUES = ValueKind(
+    "a mapping of names to plain values",
+    lambda value: value is None or (isinstance(value, dict) and all(_is_scalar(each.value) for each in value.values())),
+)
+CWD = ValueKind("'scratch', 'module' or 'caller'", lambda value: value in ("scratch", "module", "caller"))
+ORDER = ValueKind("'steps' or 'data'", lambda value: value in ("steps", "data"))
 
 
-class Field(NamedTuple):
+class SchemaField(NamedTuple):
     """A key: what its value is, whether it has to be there, and for which other key it is a short form."""
 
-    kind: Kind
+    kind: ValueKind
     is_required: bool = False
     stands_for: str | None = None
 
 
-Schema = Mapping[str, Field]
+Schema = Mapping[str, SchemaField]
 Fields = dict[str, Element]
 
 MANIFEST: Schema = {
-    "name": Field(TEXT, True), "description": Field(SCALAR, True), "entrypoint": Field(TEXT), "inputs": Field(ITEMS, True),
-    "outputs": Field(ITEMS, True), "command": Field(WORDS), "python": Field(TEXT), "venv": Field(TEXT),
-    "requirements": Field(TEXT), "cores": Field(CORES), "memory": Field(SIZE), "timeout": Field(SECONDS),
-    "retries": Field(COUNT), "limits": Field(MAPPING), "host": Field(TEXT), "env": Field(VALUES), "cwd": Field(CWD),
-    "ignore": Field(ITEMS), "version": Field(ANY), "author": Field(ANY), "license": Field(ANY),
-}  # fmt: skip
-PARAM: Schema = {"param_name": Field(TEXT, True), "type": Field(TEXT, True)}
+    "name": SchemaField(TEXT, True),
+    "description": SchemaField(SCALAR, True),
+    "entrypoint": SchemaField(TEXT),
+    "inputs": SchemaField(ITEMS, True),
+    "outputs": SchemaField(ITEMS, True),
+    "command": SchemaField(WORDS),
+    "python": SchemaField(TEXT),
+    "venv": SchemaField(TEXT),
+    "requirements": SchemaField(TEXT),
+    "cores": SchemaField(CORES),
+    "memory": SchemaField(SIZE),
+    "timeout": SchemaField(SECONDS),
+    "retries": SchemaField(COUNT),
+    "limits": SchemaField(MAPPING),
+    "host": SchemaField(TEXT),
+    "env": SchemaField(VALUES),
+    "cwd": SchemaField(CWD),
+    "ignore": SchemaField(ITEMS),
+    "version": SchemaField(ANY),
+    "author": SchemaField(ANY),
+    "license": SchemaField(ANY),
+}
+PARAM: Schema = {"param_name": SchemaField(TEXT, True), "type": SchemaField(TEXT, True)}
 JOB: Schema = {
-    "name": Field(TEXT, True), "version": Field(SCALAR, True), "steps": Field(LIST, True), "order": Field(ORDER),
-    "input_artifacts": Field(ITEMS), "input_artifact": Field(ONE, stands_for="input_artifacts"),
-}  # fmt: skip
-STEP: Schema = {"name": Field(TEXT, True), "entries": Field(LIST, True)}
+    "name": SchemaField(TEXT, True),
+    "version": SchemaField(SCALAR, True),
+    "steps": SchemaField(LIST, True),
+    "order": SchemaField(ORDER),
+    "input_artifacts": SchemaField(ITEMS),
+    "input_artifact": SchemaField(ONE, stands_for="input_artifacts"),
+}
+STEP: Schema = {"name": SchemaField(TEXT, True), "entries": SchemaField(LIST, True)}
 ENTRY: Schema = {
-    "module": Field(TEXT, True), "name": Field(TEXT), "input_artifacts": Field(ITEMS), "output_artifacts": Field(ITEMS),
-    "inputs": Field(ITEMS, stands_for="input_artifacts"), "outputs": Field(ITEMS, stands_for="output_artifacts"),
-    "parameters": Field(MAPPING),
-}  # fmt: skip
-INPUT: Schema = {"name": Field(TEXT), "param_name": Field(TEXT, True), "type": Field(TEXT, True)}
+    "module": SchemaField(TEXT, True),
+    "name": SchemaField(TEXT),
+    "input_artifacts": SchemaField(ITEMS),
+    "output_artifacts": SchemaField(ITEMS),
+    "inputs": SchemaField(ITEMS, stands_for="input_artifacts"),
+    "outputs": SchemaField(ITEMS, stands_for="output_artifacts"),
+    "parameters": SchemaField(MAPPING),
+}
+INPUT: Schema = {"name": SchemaField(TEXT), "param_name": SchemaField(TEXT, True), "type": SchemaField(TEXT, True)}
 ARTIFACT: Schema = {
-    "name": Field(TEXT, True), "param_name": Field(TEXT, True), "type": Field(TEXT, True), "public": Field(FLAG),
-    "emptyOk": Field(FLAG),
-}  # fmt: skip
+    "name": SchemaField(TEXT, True),
+    "param_name": SchemaField(TEXT, True),
+    "type": SchemaField(TEXT, True),
+    "public": SchemaField(FLAG),
+    "emptyOk": SchemaField(FLAG),
+}
 
 
 def fields_of(element: Element, schema: Schema, what: str, problems: Problems) -> Fields:
@@ -105,11 +148,19 @@ def fields_of(element: Element, schema: Schema, what: str, problems: Problems) -
         field = schema.get(key)
         if field is None:
             if not key.startswith("x-") or schema is not MANIFEST:
-                problems.add(element.at(key), key, f"{what} has no key {key!r}",
-                             f"{did_you_mean(key, schema)}the keys are {listed(schema)}")  # fmt: skip
+                problems.add(
+                    element.at(key),
+                    key,
+                    f"{what} has no key {key!r}",
+                    f"{did_you_mean(key, schema)}the keys are {listed(schema)}",
+                )
         elif field.stands_for in element.value:
-            problems.add(element.at(key), key, f"{what} has both {key!r} and {field.stands_for!r}",
-                         "they are the same: leave one out")  # fmt: skip
+            problems.add(
+                element.at(key),
+                key,
+                f"{what} has both {key!r} and {field.stands_for!r}",
+                "they are the same: leave one out",
+            )
         elif not field.kind.fits(value.value):
             problems.add(
                 element.at(key), key, f"{key!r} of {what} is {_shown(value)}", f"it is to be {field.kind.words}"

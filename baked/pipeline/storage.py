@@ -11,7 +11,7 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
-from .jobfile import Job, JobInput
+from .jobfile import JobInput, YamlJob
 from .problems import Problems, did_you_mean, listed
 
 __all__ = ["Inputs", "check_folder", "folder_of", "given_inputs", "link_inputs"]
@@ -22,7 +22,7 @@ Inputs = dict[str, Path]
 OWN_FOLDERS = ("public", "temp", "input", "logs", ".build")
 
 
-def given_inputs(job: Job, file: str, given: Any, problems: Problems, may_be_missing: bool = False) -> Inputs:
+def given_inputs(job: YamlJob, file: str, given: Any, problems: Problems, may_be_missing: bool = False) -> Inputs:
     """The files of a run, from a list of paths in the order of the job's inputs, or a mapping of names to paths."""
     inputs = {each.name or each.param: each for each in job.inputs}
     there_are = f"the inputs are {', '.join(f'{name} ({each.type})' for name, each in inputs.items()) or 'none'}"
@@ -47,7 +47,7 @@ def given_inputs(job: Job, file: str, given: Any, problems: Problems, may_be_mis
     return {name: Path(os.path.abspath(path)) for name, path in chosen.items()}
 
 
-def _by_name(job: Job, file: str, given: Mapping[Any, Any], problems: Problems, there_are: str) -> dict[str, Any]:
+def _by_name(job: YamlJob, file: str, given: Mapping[Any, Any], problems: Problems, there_are: str) -> dict[str, Any]:
     chosen: dict[str, Any] = {}
     for name, path in given.items():
         found = [each for each in job.inputs if each.name == name] or [
@@ -80,7 +80,9 @@ def _check_file(file: str, name: str, path: Path, problems: Problems) -> None:
         problems.add((file, 0), name, f"the input {name!r} is to be {str(path)!r}, which is {what}", "give a file")
 
 
-def folder_of(storage: Path, job: Job, job_path: str, inputs: Inputs, given: str | None, problems: Problems) -> Path:
+def folder_of(
+    storage: Path, job: YamlJob, job_path: str, inputs: Inputs, given: str | None, problems: Problems
+) -> Path:
     """The folder of a run: the same job with the same inputs finds its results again."""
     if given is None:
         digest = blake2b(

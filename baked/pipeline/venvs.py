@@ -9,7 +9,7 @@ from hashlib import blake2b
 
 from job_stream.errors import BuildError
 
-from .modules import Module
+from .module_folders import ProgramModule
 
 __all__ = ["make_venvs"]
 
@@ -17,7 +17,7 @@ _NOTE = "job_stream-requirements"
 """The file in an environment that says of which requirements it was made."""
 
 
-def make_venvs(modules: Iterable[Module]) -> None:
+def make_venvs(modules: Iterable[ProgramModule]) -> None:
     """Makes those that are missing, and installs requirements that have changed.
 
     Raises:
@@ -38,7 +38,7 @@ def make_venvs(modules: Iterable[Module]) -> None:
         note.write_text(digest)
 
 
-def _run(module: Module, words: list[str]) -> None:
+def _run(module: ProgramModule, words: list[str]) -> None:
     ended = subprocess.run(
         words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False
     )

@@ -167,7 +167,7 @@ def pipeline(options: Options, words: tuple[str, ...]) -> int:
     What says where to run may stand before it.
     """
     if options._replace(host=(), hostfile=None, ranks=None, dry_run=False) != Options():
-        raise LauncherError("pipeline goes on by itself where it was ended: it takes no checkpoint, restarts or time limit")
+        raise LauncherError("pipeline goes on by itself where it was ended: it takes no checkpoint, restarts or limit")
     return start(options, (sys.executable, "-m", "job_stream.baked.pipeline", *words))
 
 

@@ -103,7 +103,8 @@ def test_an_unknown_key():
     assert the_problem(
         changed("    entries:\n      - module: b", "    entries:\n      - modul: b\n        module: b")
     ) == (
-        "job.yaml:13: an entry has no key 'modul'; did you mean 'module'? the keys are 'module', 'name', 'input_artifacts', "
+        "job.yaml:13: an entry has no key 'modul'; did you mean 'module'? the keys are 'module', 'name', "
+        "'input_artifacts', "
         "'output_artifacts', 'inputs', 'outputs', 'parameters'"
     )
 
@@ -188,7 +189,7 @@ def test_no_folder_of_modules():
 
 
 @pytest.mark.parametrize(("old", "new", "line", "says"), [
-    ("entrypoint: main.py", "entrypoint: gone.py", 3, "'entrypoint' is to be 'modules/b/gone.py', and there is no such file"),
+    ("entrypoint: main.py", "entrypoint: gone.py", 3, "'entrypoint' is to be 'modules/b/gone.py', and there is no"),
     ("entrypoint: main.py", "entrypoint: ../a/main.py", 3, "lies outside of the module's folder"),
     ("entrypoint: main.py", "", 1, "the manifest has no 'entrypoint'"),
     ("entrypoint: main.py", "entrypoint: main.py\npython: nopython", 4, "there is no interpreter 'nopython'"),
@@ -236,10 +237,10 @@ def test_types_that_differ_from_the_manifest_and_the_writer():
         changed("{name: a.txt, param_name: input, type: text}", "{name: a.txt, param_name: input, type: json}")
     )
     assert found == [
-        "job.yaml:14: the type is 'json' here and 'text' in the manifest of 'b', modules/b/manifest.yaml:5; make them the "
-        "same, or one of them 'any'",
-        "job.yaml:14: the type is 'json' here and 'text' in what makes it, job.yaml:10; make them the same, or one of them "
-        "'any'",
+        "job.yaml:14: the type is 'json' here and 'text' in the manifest of 'b', modules/b/manifest.yaml:5; make them "
+        "the same, or one of them 'any'",
+        "job.yaml:14: the type is 'json' here and 'text' in what makes it, job.yaml:10; make them the same, or "
+        "one of them 'any'",
     ]
 
 

@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 
 from job_stream.errors import JobContractError, ProgramError
 
-__all__ = ["Call", "command_line", "perform"]
+__all__ = ["ProgramCall", "command_line", "perform"]
 
 LONGEST_LINE = 1 << 16
 """What is longer is passed on in parts."""
@@ -32,7 +32,7 @@ _RANK_VARIABLES = ("OMPI_", "PMIX_", "PRTE_", "PMI_", "MPI_LOCAL", "HYDRA_", "HY
 _PDEATHSIG = 1
 
 
-class Call(NamedTuple):
+class ProgramCall(NamedTuple):
     """All that a call needs.
 
     Attributes:
@@ -61,12 +61,12 @@ class Call(NamedTuple):
     makes_mark: bool
 
 
-def command_line(call: Call) -> str:
+def command_line(call: ProgramCall) -> str:
     """As it could be pasted into a shell, with the outputs where they are to be."""
     return shlex.join(call.targets[word] if isinstance(word, int) else word for word in call.words)
 
 
-def perform(paths: Sequence[Path], call: Call, **watched: Any) -> None:
+def perform(paths: Sequence[Path], call: ProgramCall, **watched: Any) -> None:
     """Runs the program to its end.
 
     Args:
@@ -108,13 +108,20 @@ def _in_words(code: int) -> str:
         return f"ended by signal {-code}"
 
 
-def _run(call: Call, words: list[str], log: Callable[[bytes], object]) -> int:
+def _run(call: ProgramCall, words: list[str], log: Callable[[bytes], object]) -> int:
     if call.scratch is not None:
         shutil.rmtree(call.scratch, ignore_errors=True)
         os.makedirs(call.scratch)
     try:
-        process = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                                   cwd=call.scratch or call.cwd, env=_environment(call), preexec_fn=_dying())  # fmt: skip
+        process = subprocess.Popen(
+            words,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            cwd=call.scratch or call.cwd,
+            env=_environment(call),
+            preexec_fn=_dying(),
+        )
     except OSError as error:
         raise ProgramError(f"{words[0]} cannot be run: {error.strerror}") from None
     with process:
@@ -122,7 +129,7 @@ def _run(call: Call, words: list[str], log: Callable[[bytes], object]) -> int:
         return process.wait()
 
 
-def _environment(call: Call) -> dict[str, str]:
+def _environment(call: ProgramCall) -> dict[str, str]:
     """That of the script, in which the program is no rank, and hands its lines on at once."""
     own = {name: value for name, value in os.environ.items() if not name.startswith(_RANK_VARIABLES)}
     return {"PYTHONUNBUFFERED": "1", **own, **call.env}
@@ -156,7 +163,7 @@ class _Lines:
             self._rest = b""
 
 
-def _pass_on(process: subprocess.Popen[bytes], call: Call, log: Callable[[bytes], object]) -> None:
+def _pass_on(process: subprocess.Popen[bytes], call: ProgramCall, log: Callable[[bytes], object]) -> None:
     """Both streams until the program has ended; what it left running may hold them open, and is not waited for."""
     mark = f"[{call.title}] ".encode()
 
@@ -170,8 +177,10 @@ def _pass_on(process: subprocess.Popen[bytes], call: Call, log: Callable[[bytes]
 
     assert process.stdout is not None
     assert process.stderr is not None
-    streams = {file.fileno(): _Lines(taker(echoes))
-               for file, echoes in zip((process.stdout, process.stderr), call.echoes, strict=True)}  # fmt: skip
+    streams = {
+        file.fileno(): _Lines(taker(echoes))
+        for file, echoes in zip((process.stdout, process.stderr), call.echoes, strict=True)
+    }
     poll = select.poll()
     for number in streams:
         os.set_blocking(number, False)
@@ -209,9 +218,12 @@ def _write(number: int, data: bytes) -> None:
             data = data[os.write(number, data) :]
 
 
-def _check_outputs(paths: Sequence[Path], call: Call) -> None:
-    flaws = [flaw for path, target, empty_ok in zip(paths, call.targets, call.empty_ok, strict=True)
-             if (flaw := _flaw(str(path), target, empty_ok, call.folder))]  # fmt: skip
+def _check_outputs(paths: Sequence[Path], call: ProgramCall) -> None:
+    flaws = [
+        flaw
+        for path, target, empty_ok in zip(paths, call.targets, call.empty_ok, strict=True)
+        if (flaw := _flaw(str(path), target, empty_ok, call.folder))
+    ]
     if flaws:
         raise JobContractError("; ".join(flaws))
 

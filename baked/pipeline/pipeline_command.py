@@ -18,7 +18,7 @@ import click
 from job_stream import getRank
 from job_stream.errors import BuildError, GraphError, PipelineError
 
-from .modules import Modules
+from .module_folders import Modules
 from .pipelines import Pipeline, PipelineResult, PipelineUpdate
 
 __all__ = ["main"]
@@ -39,10 +39,24 @@ def _say(text: str) -> None:
 @click.argument("job")
 @click.argument("inputs", nargs=-1, metavar="[INPUT]...")
 @click.option("--input", "named", multiple=True, metavar="NAME=PATH", help="An input by its name or param_name.")
-@click.option("--storage-dir", "--storage_dir", "storage", default="storage", metavar="DIR", show_default=True,
-              help="Where each run has a folder.")  # fmt: skip
-@click.option("--modules-dir", "--modules_dir", "modules", default="modules", metavar="DIR", show_default=True,
-              help="Where the modules are.")  # fmt: skip
+@click.option(
+    "--storage-dir",
+    "--storage_dir",
+    "storage",
+    default="storage",
+    metavar="DIR",
+    show_default=True,
+    help="Where each run has a folder.",
+)
+@click.option(
+    "--modules-dir",
+    "--modules_dir",
+    "modules",
+    default="modules",
+    metavar="DIR",
+    show_default=True,
+    help="Where the modules are.",
+)
 @click.option("--id", "run_id", metavar="ID", help="The name of the run's folder.")
 @click.option("--again", multiple=True, metavar="PATTERN", help="Make these entries, as step/module, anew.")
 @click.option("--keep-temp", "--keep_temp", is_flag=True, help="Temporary artifacts stay.")
@@ -56,9 +70,24 @@ def _say(text: str) -> None:
 @click.option("-v", "verbose", is_flag=True, help="All output of programs as it comes, not only stderr.")
 @click.option("-q", "quiet", is_flag=True, help="Failures only.")
 @click.option("--json", "as_json", is_flag=True, help="The result as a JSON object on stdout.")
-def _command(job: str, inputs: tuple[str, ...], named: tuple[str, ...], storage: str, modules: str, run_id: str | None,
-             again: tuple[str, ...], keep_temp: bool, keep_going: bool, cores: int | None, make_venvs: bool, check: bool,
-             plan: bool, verbose: bool, quiet: bool, as_json: bool) -> int:  # fmt: skip
+def _command(
+    job: str,
+    inputs: tuple[str, ...],
+    named: tuple[str, ...],
+    storage: str,
+    modules: str,
+    run_id: str | None,
+    again: tuple[str, ...],
+    keep_temp: bool,
+    keep_going: bool,
+    cores: int | None,
+    make_venvs: bool,
+    check: bool,
+    plan: bool,
+    verbose: bool,
+    quiet: bool,
+    as_json: bool,
+) -> int:
     """Runs the job of a YAML file: programs of modules, in steps, on files; only what has changed.
 
     \b
@@ -83,15 +112,34 @@ def _command(job: str, inputs: tuple[str, ...], named: tuple[str, ...], storage:
         _announce(made, given, run_id, again, keep_temp)
     begin, screen = time.monotonic(), _Screen(len(made.steps), quiet)
     try:
-        result = made.run(given, id=run_id, again=again, keepTemp=keep_temp, keepGoing=keep_going, cores=cores,
-                          progress=screen.take, quiet=quiet, verbose=verbose)  # fmt: skip
+        result = made.run(
+            given,
+            id=run_id,
+            again=again,
+            keepTemp=keep_temp,
+            keepGoing=keep_going,
+            cores=cores,
+            progress=screen.take,
+            quiet=quiet,
+            verbose=verbose,
+        )
     except GraphError as error:
         screen.wipe()
         _say(f"pipeline: {error}")
         if as_json:
-            click.echo(json.dumps({"id": screen.id, "folder": os.path.join(os.path.abspath(storage), screen.id), "public": {},
-                                   "made": screen.made, "kept": screen.kept, "failed": list(error.failures),
-                                   "seconds": round(time.monotonic() - begin, 3)}))  # fmt: skip
+            click.echo(
+                json.dumps(
+                    {
+                        "id": screen.id,
+                        "folder": os.path.join(os.path.abspath(storage), screen.id),
+                        "public": {},
+                        "made": screen.made,
+                        "kept": screen.kept,
+                        "failed": list(error.failures),
+                        "seconds": round(time.monotonic() - begin, 3),
+                    }
+                )
+            )
         return FAILED
     if result is not None:
         screen.wipe()
@@ -134,8 +182,19 @@ def _tell(result: PipelineResult, quiet: bool, as_json: bool) -> None:
         for name, path in result.public.items()
     }
     if as_json:
-        click.echo(json.dumps({"id": result.id, "folder": str(result.folder), "public": shown, "made": result.made,
-                               "kept": result.kept, "failed": [], "seconds": round(result.seconds, 3)}))  # fmt: skip
+        click.echo(
+            json.dumps(
+                {
+                    "id": result.id,
+                    "folder": str(result.folder),
+                    "public": shown,
+                    "made": result.made,
+                    "kept": result.kept,
+                    "failed": [],
+                    "seconds": round(result.seconds, 3),
+                }
+            )
+        )
     else:
         for path in shown.values():
             click.echo(path)
@@ -191,8 +250,10 @@ def _list_modules(folder: str) -> int:
     found = sorted(modules, key=lambda module: module.name)
     width = max((len(module.name) for module in found), default=0)
     for module in found:
-        takes, makes = (", ".join(f"{param.name}: {param.type}" for param in params.values()) or "nothing"
-                        for params in (module.inputs, module.outputs))  # fmt: skip
+        takes, makes = (
+            ", ".join(f"{param.name}: {param.type}" for param in params.values()) or "nothing"
+            for params in (module.inputs, module.outputs)
+        )
         click.echo(f"{module.name:<{width}}  {takes} -> {makes}  {module.description}".rstrip())
         for problem in module.problems.found:
             click.echo(f"{'':<{width}}  ! {problem}")

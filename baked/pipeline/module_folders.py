@@ -14,7 +14,7 @@ from .document import Element, read_yaml
 from .problems import Problems, did_you_mean, listed
 from .schema import MANIFEST, PARAM, Fields, check_name, fields_of, is_word
 
-__all__ = ["MANIFEST_NAME", "Module", "Modules", "Param"]
+__all__ = ["MANIFEST_NAME", "Modules", "Param", "ProgramModule"]
 
 MANIFEST_NAME = "manifest.yaml"
 OPTIONS = ("cores", "memory", "timeout", "retries", "limits", "host")
@@ -30,7 +30,7 @@ class Param:
 
 
 @dataclass
-class Module:
+class ProgramModule:
     """A module as its manifest has it.
 
     Attributes:
@@ -66,14 +66,14 @@ class Modules:
     def __init__(self, folder: str | os.PathLike[str], makes_venvs: bool = False) -> None:
         self.folder = Path(folder)
         self._makes_venvs = makes_venvs
-        self._named: dict[str, list[Module]] = {}
+        self._named: dict[str, list[ProgramModule]] = {}
         self._is_there = self.folder.is_dir()
         for path in sorted(self.folder.iterdir()) if self._is_there else ():
             if (path / MANIFEST_NAME).exists():
                 module = read_module(path, makes_venvs)
                 self._named.setdefault(module.name, []).append(module)
 
-    def __iter__(self) -> Iterator[Module]:
+    def __iter__(self) -> Iterator[ProgramModule]:
         return iter([module for named in self._named.values() for module in named])
 
     def check_folder(self, place: tuple[str, int], problems: Problems) -> bool:
@@ -83,12 +83,16 @@ class Modules:
             )
         return self._is_there
 
-    def find(self, name: str, place: tuple[str, int], problems: Problems) -> Module | None:
+    def find(self, name: str, place: tuple[str, int], problems: Problems) -> ProgramModule | None:
         """A module that can be used; everything that is wrong with it becomes a problem of the job."""
         found = self._named.get(name, [])
         if not found:
-            problems.add(place, name, f"there is no module {name!r} in {str(self.folder)!r}",
-                         f"{did_you_mean(name, self._named)}the modules are {listed(self._named)}")  # fmt: skip
+            problems.add(
+                place,
+                name,
+                f"there is no module {name!r} in {str(self.folder)!r}",
+                f"{did_you_mean(name, self._named)}the modules are {listed(self._named)}",
+            )
             return None
         if len(found) > 1:
             places = " and ".join("{}:{}".format(*module.place) for module in found)
@@ -98,23 +102,27 @@ class Modules:
 
     def warnings(self, used: set[str]) -> list[str]:
         """A line for each problem of a module that the job does not use."""
-        lines = [f"{name!r}: several modules have this name" for name, found in self._named.items()
-                 if len(found) > 1 and name not in used]  # fmt: skip
-        return lines + [str(next(iter(module.problems.found))) for module in self
-                        if module.problems and module.name not in used]  # fmt: skip
+        lines = [
+            f"{name!r}: several modules have this name"
+            for name, found in self._named.items()
+            if len(found) > 1 and name not in used
+        ]
+        return lines + [
+            str(next(iter(module.problems.found))) for module in self if module.problems and module.name not in used
+        ]
 
 
-def read_module(folder: Path, makes_venvs: bool) -> Module:
+def read_module(folder: Path, makes_venvs: bool) -> ProgramModule:
     """What the manifest of a folder says."""
     problems = Problems()
     shown = str(folder / MANIFEST_NAME)
     element = read_yaml(folder / MANIFEST_NAME, shown, problems)
     if element is None:
-        return Module(folder.name, folder, (shown, 1), problems)
+        return ProgramModule(folder.name, folder, (shown, 1), problems)
     given = fields_of(element, MANIFEST, "the manifest", problems)
-    named = given["name"] if "name" in given else None
+    named = given.get("name")
     name = check_name(named, "the module", problems) if named is not None else None
-    module = Module(name or folder.name, folder, named.place if named is not None else element.place, problems)
+    module = ProgramModule(name or folder.name, folder, named.place if named is not None else element.place, problems)
     module.description = given["description"].text if "description" in given else ""
     module.inputs = _params(given.get("inputs"), "inputs", problems)
     module.outputs = _params(given.get("outputs"), "outputs", problems)
@@ -156,7 +164,7 @@ def _params(element: Element | None, what: str, problems: Problems) -> dict[str,
     return found
 
 
-def _find_interpreter(module: Module, given: Fields, makes_venvs: bool) -> None:
+def _find_interpreter(module: ProgramModule, given: Fields, makes_venvs: bool) -> None:
     if "python" in given and "venv" in given:
         module.problems.add(
             given["python"].place, "python", "the manifest has both 'python' and 'venv'", "leave one out"
@@ -167,8 +175,12 @@ def _find_interpreter(module: Module, given: Fields, makes_venvs: bool) -> None:
         module.venv = module.folder / (given["venv"].value if "venv" in given else ".venv")
         module.interpreter = module.venv / "bin" / "python"
         if not module.interpreter.exists() and not makes_venvs:
-            module.problems.add(given["venv"].place, "venv", f"there is no virtual environment {str(module.venv)!r}",
-                                "make it with --make-venvs")  # fmt: skip
+            module.problems.add(
+                given["venv"].place,
+                "venv",
+                f"there is no virtual environment {str(module.venv)!r}",
+                "make it with --make-venvs",
+            )
     elif "python" in given:
         text = given["python"].value
         found = shutil.which(text if "/" not in text else str(module.folder / text))
@@ -177,7 +189,7 @@ def _find_interpreter(module: Module, given: Fields, makes_venvs: bool) -> None:
             module.problems.add(given["python"].place, "python", f"there is no interpreter {text!r}", "give its path")
 
 
-def _find_command(module: Module, given: Fields, element: Element) -> None:
+def _find_command(module: ProgramModule, given: Fields, element: Element) -> None:
     if "command" in given:
         words = [each.text or str(each.value) for each in given["command"].value]
         program = _program(module, words[0], given["command"].place)
@@ -186,17 +198,21 @@ def _find_command(module: Module, given: Fields, element: Element) -> None:
         path = _inside(module, given["entrypoint"], "entrypoint")
         module.command = (str(module.interpreter), str(path))
     elif "entrypoint" not in element.value:
-        module.problems.add(element.place, "entrypoint", "the manifest has no 'entrypoint'",
-                            "add 'entrypoint: FILE', a program of Python in the folder, or a 'command'")  # fmt: skip
+        module.problems.add(
+            element.place,
+            "entrypoint",
+            "the manifest has no 'entrypoint'",
+            "add 'entrypoint: FILE', a program of Python in the folder, or a 'command'",
+        )
 
 
-def _filled(module: Module) -> Callable[[str], str]:
+def _filled(module: ProgramModule) -> Callable[[str], str]:
     """Fills in what may stand in a word of a command."""
     folder, python = os.path.abspath(module.folder), str(module.interpreter)
     return lambda word: word.replace("{module}", folder).replace("{python}", python)
 
 
-def _program(module: Module, word: str, place: tuple[str, int]) -> str:
+def _program(module: ProgramModule, word: str, place: tuple[str, int]) -> str:
     """The program of a command: in the folder if it has a slash, else on PATH."""
     text = _filled(module)(word)
     found = shutil.which(os.path.join(os.path.abspath(module.folder), text) if "/" in text else text)
@@ -207,7 +223,7 @@ def _program(module: Module, word: str, place: tuple[str, int]) -> str:
     return found or text
 
 
-def _inside(module: Module, element: Element, key: str) -> Path:
+def _inside(module: ProgramModule, element: Element, key: str) -> Path:
     """A file in the folder of the module."""
     path = Path(os.path.abspath(module.folder), str(element.value))
     real = Path(os.path.realpath(path))
@@ -216,6 +232,10 @@ def _inside(module: Module, element: Element, key: str) -> Path:
             element.place, key, f"{key!r} {element.value!r} lies outside of the module's folder", "name a file in it"
         )
     elif not path.is_file():
-        module.problems.add(element.place, key, f"{key!r} is to be {str(module.folder / element.value)!r}, and there is no such file",
-                            "check the name")  # fmt: skip
+        module.problems.add(
+            element.place,
+            key,
+            f"{key!r} is to be {str(module.folder / element.value)!r}, and there is no such file",
+            "check the name",
+        )
     return path
