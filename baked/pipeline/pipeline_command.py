@@ -164,7 +164,8 @@ def _inputs(inputs: Sequence[str], named: Sequence[str]) -> Any:
 
 
 def _announce(made: Pipeline, given: Any, run_id: str | None, again: Sequence[str], keep_temp: bool) -> None:
-    todo = [each for each in made.plan(given, id=run_id, again=again, keepTemp=keep_temp) if each.verb in ("make", "maybe")]
+    plan = made.plan(given, id=run_id, again=again, keepTemp=keep_temp)
+    todo = [each for each in plan if each.verb in ("make", "maybe")]
     steps = {f"{step.name}/{entry.name}": step.number + 1 for step in made.steps for entry in step.entries}
     _say(f"pipeline: {made.name} {made.version}, {len(made.steps)} steps, {len(todo)} entries to run")
     for each in todo[:_LINES]:
