@@ -28,6 +28,7 @@ from .programs import ProgramDecorators
 from .records import Records
 from .running import BuildRun, Selection
 from .screen import Screen
+from .telling import Events, Telling
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -145,8 +146,8 @@ class Build(ProgramDecorators):
         return self.jobs.get(text) or self.makers.get(self.relative(text)) or self.jobs.get(self.relative(text))
 
     def direct_needs(self, job: BuildJob) -> list[BuildJob]:
-        """The jobs that it needs."""
-        return [need for need, _ in self.needs_of(job)]
+        """The jobs that it needs, or comes after."""
+        return [*(need for need, _ in self.needs_of(job)), *job.after]
 
     def _ids(self, given: Any, what: str) -> list[str]:
         """Ids that jobs, ids and patterns stand for."""
@@ -196,13 +197,17 @@ class Build(ProgramDecorators):
         if kind is None and not self._has_run and not self._is_cancelled:
             self.run()
 
-    def run(self, only: Any = None, again: Any = (), raiseErrors: bool = True) -> BuildReport | None:
+    def run(
+        self, only: Any = None, again: Any = (), raiseErrors: bool = True, events: Events | None = None
+    ) -> BuildReport | None:
         """Runs what has to be run.
 
         Args:
             only: ids or jobs: these, and what they need, are all that is looked at.
             again: ids, jobs or patterns of what is made anew though nothing has changed.
             raiseErrors: whether failures are raised at the end.
+            events: called in the script's thread with the id of a job, its state ('running', 'made', 'kept', 'failed'
+                or 'blocked') and seconds, as that becomes known. The build then runs in a thread of its own.
 
         Returns:
             what was made, kept and so on; on ranks other than the primary, None.
@@ -223,17 +228,24 @@ class Build(ProgramDecorators):
             self._help()
             return None
         try:
-            return self._run_here(only, again, raiseErrors)
+            return self._run_here(only, again, raiseErrors, events)
         finally:
             self._run = None
             self._release()
 
-    def _run_here(self, only: Any, again: Any, raises: bool) -> BuildReport:
+    def _run_here(self, only: Any, again: Any, raises: bool, events: Events | None) -> BuildReport:
         begin = time.time()
         run = self._made_run(only, again)
+        telling = None if events is None else Telling(events, run.conductor.nodes if run.trouble is None else {})
         with Interrupts(run) as interrupts:
-            self._perform(run)
+            if telling is None:
+                self._perform(run)
+            else:
+                run.telling = telling
+                telling.tell_while(lambda: self._perform(run))
         report = self._concluded(run, interrupts.is_killed, begin)
+        if telling is not None:
+            telling.tell_rest()
         interrupts.leave()
         if run.failures and raises:
             raise GraphError(run.screen.failures(run.failures, self.jobs), run.failures)

@@ -47,11 +47,12 @@ class Node:
         is_lazy: whether it makes nothing that lasts.
         is_fleeting: whether some of its files are removed after use.
         seconds: how long it took before; None where nobody knows.
+        after: ids of jobs that have to be over before it is decided about; nothing else follows from them.
     """
 
     def __init__(
         self, job_id: str, role: str, needs: Iterable[tuple[str, str | None]] = (), is_lazy: bool = False,
-        is_fleeting: bool = False, priority: float = 0, seconds: float | None = None,
+        is_fleeting: bool = False, priority: float = 0, seconds: float | None = None, after: Iterable[str] = (),
     ) -> None:  # fmt: skip
         self.id = job_id
         self.role = role
@@ -62,6 +63,8 @@ class Node:
         self.seconds = seconds
         self.needs: list[tuple[Node, str | None]] = []
         self.users: list[Node] = []
+        self.after_ids = list(after)
+        self.followers: list[Node] = []
         self.status = Status.WAITING
         self.is_settled = False
         self.unsettled_count = 0
@@ -149,6 +152,9 @@ class Conductor:
         for node in added:
             for need_id, path in node.need_ids:
                 self._link(node, self.nodes[need_id], path)
+            for before in map(self.nodes.__getitem__, node.after_ids):
+                before.followers.append(node)
+                node.unsettled_count += not before.is_settled
         for node in added:
             if (node.role == "file" and not node.is_lazy) or node.role == "generate":
                 self._mark_lasting(node)
@@ -352,7 +358,7 @@ class Conductor:
         if node.is_settled:
             return
         node.is_settled = True
-        for user in node.users:
+        for user in (*node.users, *node.followers):
             user.unsettled_count -= 1
             if not user.unsettled_count:
                 self._todo.append(user)

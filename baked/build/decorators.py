@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Literal
 
 from job_stream.errors import BuildError
@@ -47,10 +47,14 @@ class Decorators(Declaring):
 
     def files(
         self, paths: Any, function: Function | None = None, *, emptyOk: bool = False, keepBroken: bool = False,
-        atomic: bool = False, **keywords: Unpack[BuildJobKeywords],
+        atomic: bool = False, temp: Iterable[Any] = (), **keywords: Unpack[BuildJobKeywords],
     ) -> Any:  # fmt: skip
-        """A job that makes several files, given as a list or a mapping; ``job[key]`` is one of them as a need."""
-        outputs = self.paths_of(paths, "files()")
+        """A job that makes several files, given as a list or a mapping; ``job[key]`` is one of them as a need.
+
+        Args:
+            temp: keys of files that are removed when all that need the job directly are through.
+        """
+        outputs = with_temporary(self.paths_of(paths, "files()"), temp, "files()")
         return self._making("files", outputs, function, keywords, emptyOk, keepBroken, atomic)
 
     MultiFileGeneratingJob = files
@@ -214,6 +218,16 @@ class Decorators(Declaring):
         job = BuildJob(self, job_id, kind, function, Outputs(), {}, {}, place_of_call())
         job.watched = value
         return self.register(job)
+
+
+def with_temporary(outputs: Outputs, keys: Iterable[Any], what: str) -> Outputs:
+    """With some of several files temporary; the job runs when it is out of date, even if all of them are."""
+    by_key = dict(zip(outputs.keys or (), outputs.paths, strict=False))
+    unknown = [key for key in keys if key not in by_key]
+    if unknown:
+        known = ", ".join(map(repr, by_key))
+        raise BuildError(f"{what}: temp= names {unknown[0]!r}, and the keys of its files are {known}")
+    return outputs._replace(temporary=frozenset(by_key[key] for key in keys))
 
 
 def _fleeting(outputs: Outputs) -> Outputs:

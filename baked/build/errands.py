@@ -13,6 +13,7 @@ import stat
 import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import contextmanager, nullcontext, suppress
+from hashlib import blake2b
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -32,6 +33,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from .declaring import Declaring
+
+LONGEST_NAME = 255
+"""Bytes that the name of a file may have, on all usual file systems."""
 
 __all__ = ["Errand", "JobOutcome", "Task", "Worker", "packed_tasks", "task_of"]
 
@@ -388,8 +392,13 @@ def _made(task: Task) -> list[str]:
 
 def beside(path: str) -> str:
     """A path in the same folder with the same suffix."""
-    stem, suffix = os.path.splitext(os.path.basename(path))
-    return os.path.join(os.path.dirname(path), f".{stem}.part{suffix}")
+    folder, name = os.path.split(path)
+    stem, suffix = os.path.splitext(name)
+    hidden = f".{stem}.part{suffix}"
+    if len(os.fsencode(hidden)) > LONGEST_NAME:
+        stem = blake2b(os.fsencode(stem), digest_size=8).hexdigest()
+        hidden = f".{stem}.part{suffix if len(os.fsencode(suffix)) < LONGEST_NAME // 2 else ''}"
+    return os.path.join(folder, hidden)
 
 
 def _shaped(task: Task) -> Any:

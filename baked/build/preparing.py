@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 if TYPE_CHECKING:
     from .building import Build
     from .screen import Screen
+    from .telling import Telling
 
 __all__ = ["HaltFlag", "Preparation", "Selection"]
 
@@ -95,6 +96,7 @@ class Preparation:
         self.began_at: dict[str, float] = {}
         self.halt = HaltFlag()
         self.token: str | None = None
+        self.telling: Telling | None = None
         self._is_prepared = False
 
     # before anything runs ---------------------------------------------------------------------------------------------
@@ -131,7 +133,8 @@ class Preparation:
         outputs, record = job.outputs, self.build.records.get(job.id)
         seconds = record.seconds if record is not None else None
         is_fleeting, priority = bool(outputs.temporary), job.options.get("priority", 0)
-        return Node(job.id, _role(job), needs, outputs.is_lazy, is_fleeting, priority, seconds)
+        return Node(job.id, _role(job), needs, outputs.is_lazy, is_fleeting, priority, seconds,
+                    [each.id for each in job.after])  # fmt: skip
 
     def check_sources(self, jobs: Iterable[BuildJob]) -> None:
         missing = [job.id for job in jobs if job.kind == "source" and not self._exists(job.id)]

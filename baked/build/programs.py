@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from job_stream.errors import BuildError
 
+from .decorators import with_temporary
 from .job import BuildJob, Outputs
 from .kinds import text_of_path
 from .kinds_of_calc import CachingDecorators
@@ -26,7 +27,8 @@ class ProgramDecorators(CachingDecorators):
 
     def program(
         self, paths: Any, argv: Any = None, *, codes: tuple[int, ...] = (0,), cwd: Any = None,
-        env: Mapping[str, str] | None = None, stdout: Any = None, **keywords: Unpack[BuildJobKeywords],
+        env: Mapping[str, str] | None = None, stdout: Any = None, temp: Iterable[Any] = (),
+        **keywords: Unpack[BuildJobKeywords],
     ) -> Any:  # fmt: skip
         """A program, without a shell, that makes one file or several.
 
@@ -37,11 +39,13 @@ class ProgramDecorators(CachingDecorators):
             codes: exit codes that are a success.
             cwd: the folder in which it runs.
             env: variables that it gets besides those that there are.
+            temp: keys of files that are removed when all that need the job directly are through.
             stdout: the path, one of ``paths``, of the file that gets what it writes to stdout.
         """
         if argv is None:
-            return lambda argv: self.program(paths, argv, codes=codes, cwd=cwd, env=env, stdout=stdout, **keywords)
-        outputs = self._outputs(paths, "program()")
+            return lambda argv: self.program(paths, argv, codes=codes, cwd=cwd, env=env, stdout=stdout, temp=temp,
+                                             **keywords)  # fmt: skip
+        outputs = with_temporary(self._outputs(paths, "program()"), temp, "program()")
         function, words = (argv, ()) if callable(argv) else (_nothing, _words(outputs.paths[0], argv))
         target = None if stdout is None else self.path_id(stdout, "program(stdout=)")
         if target is not None and target not in outputs.paths:

@@ -125,9 +125,13 @@ class BuildRun(Bookkeeping):
     def _next(self) -> Any:
         """The errands that can be given out now; nothing where there are none, which ends the loop if none is out."""
         with self._lock:
+            if self.telling is not None:
+                self.telling.look(self.outcomes)
             errands = [Errand(job_id, files=(self.build.absolute(job_id),), token=self.token)
                        for job_id in self._take_hashing()]  # fmt: skip
             errands += self._issue()
+            if self.telling is not None:
+                self.telling.look(self.outcomes)
             return Multiple(errands[::-1]) if errands else None  # the stream takes the last one first
 
     def _take_hashing(self) -> list[str]:

@@ -86,7 +86,7 @@ class Screen:
 
     def failed(self, job: BuildJob, error: BaseException) -> None:
         """At once, whatever else is said."""
-        self.say(f"build: {job.id} failed: {last_line(error)}{self.log_of(job.id)}")
+        self.say(f"build: {job.shown} failed: {last_line(error)}{self.log_of(job.id)}")
 
     def log_of(self, job_id: str) -> str:
         """Where its output is, if there is any."""

@@ -1,0 +1,241 @@
+"""Modules: folders with a program and a manifest that says what it takes, what it makes, and how it is called."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from .document import Element, read_yaml
+from .problems import Problems, did_you_mean, listed
+from .schema import MANIFEST, PARAM, Fields, check_name, fields_of, is_word
+
+__all__ = ["MANIFEST_NAME", "Modules", "Param", "ProgramModule"]
+
+MANIFEST_NAME = "manifest.yaml"
+OPTIONS = ("cores", "memory", "timeout", "retries", "limits", "host")
+
+
+@dataclass(frozen=True)
+class Param:
+    """What a module takes or makes."""
+
+    name: str
+    type: str
+    place: tuple[str, int]
+
+
+@dataclass
+class ProgramModule:
+    """A module as its manifest has it.
+
+    Attributes:
+        inputs, outputs: by their param_name.
+        problems: what is wrong with the manifest; of interest only if a job uses the module.
+    """
+
+    name: str
+    folder: Path
+    place: tuple[str, int]
+    problems: Problems
+    description: str = ""
+    inputs: dict[str, Param] = field(default_factory=dict)
+    outputs: dict[str, Param] = field(default_factory=dict)
+    command: tuple[str, ...] = ()
+    interpreter: Path = Path(sys.executable)
+    venv: Path | None = None
+    requirements: Path | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+    env: Mapping[str, str] = field(default_factory=dict)
+    cwd: str = "scratch"
+    ignore: tuple[str, ...] = ()
+
+
+class Modules:
+    """The modules of a folder, by their names.
+
+    Args:
+        folder: which is searched one level deep.
+        makes_venvs: whether virtual environments that are missing will be made.
+    """
+
+    def __init__(self, folder: str | os.PathLike[str], makes_venvs: bool = False) -> None:
+        self.folder = Path(folder)
+        self._makes_venvs = makes_venvs
+        self._named: dict[str, list[ProgramModule]] = {}
+        self._is_there = self.folder.is_dir()
+        for path in sorted(self.folder.iterdir()) if self._is_there else ():
+            if (path / MANIFEST_NAME).exists():
+                module = read_module(path, makes_venvs)
+                self._named.setdefault(module.name, []).append(module)
+
+    def __iter__(self) -> Iterator[ProgramModule]:
+        return iter([module for named in self._named.values() for module in named])
+
+    def check_folder(self, place: tuple[str, int], problems: Problems) -> bool:
+        if not self._is_there:
+            problems.add(
+                place, str(self.folder), f"there is no folder of modules {str(self.folder)!r}", "give --modules-dir DIR"
+            )
+        return self._is_there
+
+    def find(self, name: str, place: tuple[str, int], problems: Problems) -> ProgramModule | None:
+        """A module that can be used; everything that is wrong with it becomes a problem of the job."""
+        found = self._named.get(name, [])
+        if not found:
+            problems.add(
+                place,
+                name,
+                f"there is no module {name!r} in {str(self.folder)!r}",
+                f"{did_you_mean(name, self._named)}the modules are {listed(self._named)}",
+            )
+            return None
+        if len(found) > 1:
+            places = " and ".join("{}:{}".format(*module.place) for module in found)
+            problems.add(place, name, f"several modules are called {name!r}: {places}", "give each another name")
+        problems.extend(found[0].problems.found)
+        return found[0]
+
+    def warnings(self, used: set[str]) -> list[str]:
+        """A line for each problem of a module that the job does not use."""
+        lines = [
+            f"{name!r}: several modules have this name"
+            for name, found in self._named.items()
+            if len(found) > 1 and name not in used
+        ]
+        return lines + [
+            str(next(iter(module.problems.found))) for module in self if module.problems and module.name not in used
+        ]
+
+
+def read_module(folder: Path, makes_venvs: bool) -> ProgramModule:
+    """What the manifest of a folder says."""
+    problems = Problems()
+    shown = str(folder / MANIFEST_NAME)
+    element = read_yaml(folder / MANIFEST_NAME, shown, problems)
+    if element is None:
+        return ProgramModule(folder.name, folder, (shown, 1), problems)
+    given = fields_of(element, MANIFEST, "the manifest", problems)
+    named = given.get("name")
+    name = check_name(named, "the module", problems) if named is not None else None
+    module = ProgramModule(name or folder.name, folder, named.place if named is not None else element.place, problems)
+    module.description = given["description"].text if "description" in given else ""
+    module.inputs = _params(given.get("inputs"), "inputs", problems)
+    module.outputs = _params(given.get("outputs"), "outputs", problems)
+    for twice in module.inputs.keys() & module.outputs.keys():
+        problems.add(
+            module.outputs[twice].place, twice, f"the param {twice!r} is both an input and an output", "rename one"
+        )
+    module.options = {key: given[key].plain for key in OPTIONS if key in given}
+    module.env = (
+        {key: value.text or str(value.value) for key, value in (given["env"].value or {}).items()}
+        if "env" in given
+        else {}
+    )
+    module.cwd = given["cwd"].plain if "cwd" in given else "scratch"
+    module.ignore = tuple(map(str, given["ignore"].plain or ())) if "ignore" in given else ()
+    _find_interpreter(module, given, makes_venvs)
+    _find_command(module, given, element)
+    return module
+
+
+def _params(element: Element | None, what: str, problems: Problems) -> dict[str, Param]:
+    found: dict[str, Param] = {}
+    for each in (element.value or ()) if element is not None else ():
+        given = fields_of(each, PARAM, f"an item of {what!r}", problems)
+        if len(given) < 2:
+            continue
+        name = given["param_name"].value
+        if not is_word(name):
+            problems.add(
+                given["param_name"].place,
+                name,
+                f"{name!r} cannot be a param",
+                "a letter, then letters, digits, '_', '-'",
+            )
+        elif name in found:
+            problems.add(given["param_name"].place, name, f"the param {name!r} is there twice", "remove or rename one")
+        else:
+            found[name] = Param(name, given["type"].value, given["type"].place)
+    return found
+
+
+def _find_interpreter(module: ProgramModule, given: Fields, makes_venvs: bool) -> None:
+    if "python" in given and "venv" in given:
+        module.problems.add(
+            given["python"].place, "python", "the manifest has both 'python' and 'venv'", "leave one out"
+        )
+    if "requirements" in given:
+        module.requirements = _inside(module, given["requirements"], "requirements")
+    if "venv" in given or ("requirements" in given and "python" not in given and makes_venvs):
+        module.venv = module.folder / (given["venv"].value if "venv" in given else ".venv")
+        module.interpreter = module.venv / "bin" / "python"
+        if not module.interpreter.exists() and not makes_venvs:
+            module.problems.add(
+                given["venv"].place,
+                "venv",
+                f"there is no virtual environment {str(module.venv)!r}",
+                "make it with --make-venvs",
+            )
+    elif "python" in given:
+        text = given["python"].value
+        found = shutil.which(text if "/" not in text else str(module.folder / text))
+        module.interpreter = Path(found or text)
+        if found is None:
+            module.problems.add(given["python"].place, "python", f"there is no interpreter {text!r}", "give its path")
+
+
+def _find_command(module: ProgramModule, given: Fields, element: Element) -> None:
+    if "command" in given:
+        words = [each.text or str(each.value) for each in given["command"].value]
+        program = _program(module, words[0], given["command"].place)
+        module.command = (program, *map(_filled(module), words[1:]))
+    elif "entrypoint" in given:
+        path = _inside(module, given["entrypoint"], "entrypoint")
+        module.command = (str(module.interpreter), str(path))
+    elif "entrypoint" not in element.value:
+        module.problems.add(
+            element.place,
+            "entrypoint",
+            "the manifest has no 'entrypoint'",
+            "add 'entrypoint: FILE', a program of Python in the folder, or a 'command'",
+        )
+
+
+def _filled(module: ProgramModule) -> Callable[[str], str]:
+    """Fills in what may stand in a word of a command."""
+    folder, python = os.path.abspath(module.folder), str(module.interpreter)
+    return lambda word: word.replace("{module}", folder).replace("{python}", python)
+
+
+def _program(module: ProgramModule, word: str, place: tuple[str, int]) -> str:
+    """The program of a command: in the folder if it has a slash, else on PATH."""
+    text = _filled(module)(word)
+    found = shutil.which(os.path.join(os.path.abspath(module.folder), text) if "/" in text else text)
+    if found is None and text != str(module.interpreter):
+        module.problems.add(
+            place, "command", f"there is no program {word!r}", "give the path of one that can be run, or install it"
+        )
+    return found or text
+
+
+def _inside(module: ProgramModule, element: Element, key: str) -> Path:
+    """A file in the folder of the module."""
+    path = Path(os.path.abspath(module.folder), str(element.value))
+    real = Path(os.path.realpath(path))
+    if not real.is_relative_to(os.path.realpath(module.folder)):
+        module.problems.add(
+            element.place, key, f"{key!r} {element.value!r} lies outside of the module's folder", "name a file in it"
+        )
+    elif not path.is_file():
+        module.problems.add(
+            element.place,
+            key,
+            f"{key!r} is to be {str(module.folder / element.value)!r}, and there is no such file",
+            "check the name",
+        )
+    return path
