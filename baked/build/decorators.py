@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -173,11 +174,23 @@ class Decorators(Declaring):
 
     FileChecksumInvariant = FileTimeInvariant = RobustFileChecksumInvariant = FileInvariant
 
-    def sources(self, *globs: Any) -> BuildJob:
-        """Files whose contents are watched as a set: those that fit the patterns, such as ``data/*.csv``."""
+    def sources(self, *globs: Any, without: Iterable[str] = ()) -> BuildJob:
+        """Files whose contents are watched as a set: those that fit the patterns, such as ``data/*.csv``.
+
+        Args:
+            without: patterns of names, or of paths in the folder, that do not count in the one folder that is given
+                then; all else in it does, with names and contents. It is read only where sizes or times differ.
+        """
         patterns = tuple(self.path_id(pattern, "sources()") for pattern in _listed_paths(globs))
         if not patterns:
             raise BuildError("sources() takes at least one path or pattern")
+        if left_out := tuple(without):
+            if len(patterns) > 1 or not os.path.isdir(self.absolute(patterns[0])):
+                raise BuildError(f"sources(without=) takes one folder, and was given {', '.join(map(repr, patterns))}")
+            self.check_usable()
+            folder = self.source(patterns[0])
+            folder.watched = left_out
+            return folder
         return self._watching(f"sources {' '.join(patterns)}", "sources", patterns)
 
     MultiFileInvariant = sources

@@ -292,8 +292,8 @@ class Worker:
     # the job itself ---------------------------------------------------------------------------------------------------
 
     def _clear(self, task: Task) -> None:
-        """Old outputs are removed, and the folders of the new ones are made."""
-        for path in task.outputs:
+        """Removes old outputs, and what a killed run left beside them; makes the folders of the new ones."""
+        for path in dict.fromkeys([*task.outputs, *_made(task)]):
             with suppress(FileNotFoundError):
                 os.unlink(path)
             folder = os.path.dirname(path)

@@ -27,6 +27,10 @@ class JobInput:
     type: str
     place: tuple[str, int]
 
+    @property
+    def key(self) -> str:
+        return self.name or self.param
+
 
 @dataclass(eq=False)
 class Artifact:
@@ -63,6 +67,12 @@ class JobEntry:
     @property
     def title(self) -> str:
         return f"{self.step.name}/{self.name}"
+
+    @property
+    def used(self) -> ProgramModule:
+        """The module, which there is in a job without problems."""
+        assert self.module is not None
+        return self.module
 
 
 @dataclass(eq=False)

@@ -5,19 +5,32 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from glob import escape
 from pathlib import Path
 from typing import Any
 
+from job_stream import hosts
+from job_stream.errors import BuildError
+
+from ..build.kinds import bytes_of_memory
 from .document import Element, read_yaml
 from .problems import Problems, did_you_mean, listed
 from .schema import MANIFEST, PARAM, Fields, check_name, fields_of, is_word
 
-__all__ = ["MANIFEST_NAME", "Modules", "Param", "ProgramModule"]
+__all__ = [
+    "Modules", "Param", "ProgramModule", "check_resources", "print_of_interpreter", "watched_folder",
+]  # fmt: skip
 
 MANIFEST_NAME = "manifest.yaml"
 OPTIONS = ("cores", "memory", "timeout", "retries", "limits", "host")
+
+VENV = ".venv"
+"""Where requirements are installed if the manifest names no folder for them."""
+
+PASSED_OVER = (".git", "__pycache__", MANIFEST_NAME)
+"""What in a folder is no code; of the manifest only what matters is watched, as parts of the call."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +55,7 @@ class ProgramModule:
     folder: Path
     place: tuple[str, int]
     problems: Problems
+    lines: Mapping[str, int] = field(default_factory=dict)
     description: str = ""
     inputs: dict[str, Param] = field(default_factory=dict)
     outputs: dict[str, Param] = field(default_factory=dict)
@@ -122,7 +136,8 @@ def read_module(folder: Path, makes_venvs: bool) -> ProgramModule:
     given = fields_of(element, MANIFEST, "the manifest", problems)
     named = given.get("name")
     name = check_name(named, "the module", problems) if named is not None else None
-    module = ProgramModule(name or folder.name, folder, named.place if named is not None else element.place, problems)
+    module = ProgramModule(name or folder.name, folder, named.place if named is not None else element.place, problems,
+                           element.keys)  # fmt: skip
     module.description = given["description"].text if "description" in given else ""
     module.inputs = _params(given.get("inputs"), "inputs", problems)
     module.outputs = _params(given.get("outputs"), "outputs", problems)
@@ -171,10 +186,11 @@ def _find_interpreter(module: ProgramModule, given: Fields, makes_venvs: bool) -
         )
     if "requirements" in given:
         module.requirements = _inside(module, given["requirements"], "requirements")
-    if "venv" in given or ("requirements" in given and "python" not in given and makes_venvs):
-        module.venv = module.folder / (given["venv"].value if "venv" in given else ".venv")
+    usual = os.path.exists(module.folder / VENV) or makes_venvs
+    if "venv" in given or ("requirements" in given and "python" not in given and usual):
+        module.venv = Path(os.path.abspath(module.folder), given["venv"].value if "venv" in given else VENV)
         module.interpreter = module.venv / "bin" / "python"
-        if not module.interpreter.exists() and not makes_venvs:
+        if not module.interpreter.exists() and not makes_venvs and "venv" in given:
             module.problems.add(
                 given["venv"].place,
                 "venv",
@@ -239,3 +255,50 @@ def _inside(module: ProgramModule, element: Element, key: str) -> Path:
             "check the name",
         )
     return path
+
+
+# what entries are made of ---------------------------------------------------------------------------------------------
+
+
+def watched_folder(module: ProgramModule) -> tuple[str, ...]:
+    """Patterns of what in the folder is not part of the code."""
+    with os.scandir(module.folder) as found:
+        venvs = [escape(each.name) for each in found if os.path.exists(os.path.join(each.path, "pyvenv.cfg"))]
+    return *PASSED_OVER, *venvs, *(pattern.rstrip("/") for pattern in module.ignore)
+
+
+def print_of_interpreter(path: Path) -> str:
+    """Its path and version, without starting it."""
+    if path == Path(sys.executable):
+        return f"{path} {sys.version.split()[0]}"
+    config = path.parent.parent / "pyvenv.cfg"
+    lines = config.read_text(encoding="utf-8").splitlines() if config.exists() else []
+    versions = [line for line in lines if line.startswith("version")]
+    real = os.path.realpath(path)
+    return f"{path} {versions[0] if versions else (real, os.stat(real).st_size if os.path.exists(real) else 0)}"
+
+
+def check_resources(modules: Iterable[ProgramModule], problems: Problems) -> None:
+    """Cores and memory that no host has."""
+    for module in modules:
+        for key, most in (("cores", lambda host: host.cpus), ("memory", lambda host: host.memory)):
+            if key in module.options and isinstance(asked := _number_of(module, key, problems), int):
+                there = max(map(most, hosts()))
+                if asked > there:
+                    asks = f"{key}: {module.options[key]}"
+                    what = f"module {module.name!r} asks for {asks}, and no host has more than {there}"
+                    problems.add(_line_of(module, key), key, what, "give less, or cores: all")
+
+
+def _number_of(module: ProgramModule, key: str, problems: Problems) -> Any:
+    if key == "cores":
+        return module.options[key]
+    try:
+        return bytes_of_memory(f"module {module.name!r}", module.options[key])
+    except BuildError as error:
+        problems.add(_line_of(module, key), key, str(error), "write a number or '8G'")
+        return None
+
+
+def _line_of(module: ProgramModule, key: str) -> tuple[str, int]:
+    return module.place[0], module.lines.get(key, module.place[1])

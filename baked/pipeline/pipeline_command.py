@@ -1,6 +1,6 @@
 """The command ``job_stream pipeline``: options, what is said on stderr, and exit codes.
 
-On stdout are results only: the paths of the public artifacts, or one JSON object.
+On stdout are results only: the paths of the public artifacts, or one JSON object; or what ``--plan`` was asked for.
 """
 
 from __future__ import annotations
@@ -9,54 +9,44 @@ import json
 import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import click
 
 from job_stream import getRank
 from job_stream.errors import BuildError, GraphError, PipelineError
 
+from ..build.planning import BuildPlan
 from .module_folders import Modules
-from .pipelines import Pipeline, PipelineResult, PipelineUpdate
+from .pipeline_run import PipelineOptions, PipelineResult, PipelineRun
+from .pipeline_screen import WIPE, PipelineScreen, say
+from .pipelines import Pipeline
+from .program_calls import CallEcho
 
 __all__ = ["main"]
 
 FAILED, WRONG, TODO = 1, 2, 3
 """Exit codes: an entry failed; nothing has run, since something is wrong; a plan has something to do."""
 
+F = TypeVar("F", bound=Callable[..., Any])
+
 _LINES = 20
 """How many entries are told of before a run."""
 
 
-def _say(text: str) -> None:
-    sys.stderr.write(f"{text}\n")
-    sys.stderr.flush()
+def _folder_option(name: str, what: str) -> Callable[[F], F]:
+    return click.option(f"--{name}-dir", f"--{name}_dir", name, default=name, metavar="DIR", show_default=True,
+                        help=what)  # fmt: skip
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.argument("job")
 @click.argument("inputs", nargs=-1, metavar="[INPUT]...")
 @click.option("--input", "named", multiple=True, metavar="NAME=PATH", help="An input by its name or param_name.")
-@click.option(
-    "--storage-dir",
-    "--storage_dir",
-    "storage",
-    default="storage",
-    metavar="DIR",
-    show_default=True,
-    help="Where each run has a folder.",
-)
-@click.option(
-    "--modules-dir",
-    "--modules_dir",
-    "modules",
-    default="modules",
-    metavar="DIR",
-    show_default=True,
-    help="Where the modules are.",
-)
+@_folder_option("storage", "Where each run has a folder.")
+@_folder_option("modules", "Where the modules are.")
 @click.option("--id", "run_id", metavar="ID", help="The name of the run's folder.")
 @click.option("--again", multiple=True, metavar="PATTERN", help="Make these entries, as step/module, anew.")
 @click.option("--keep-temp", "--keep_temp", is_flag=True, help="Temporary artifacts stay.")
@@ -64,30 +54,16 @@ def _say(text: str) -> None:
 @click.option("--cores", type=click.IntRange(1), metavar="N", help="How many to use of each host.")
 @click.option("--make-venvs", "--make_venvs", is_flag=True, help="Make virtual environments of modules.")
 @click.option("--check", is_flag=True, help="Read and check everything, and run nothing.")
-@click.option(
-    "--plan", is_flag=True, help="Tell what would run and why, and run nothing; exit code 3 if anything would."
-)
+@click.option("--plan", is_flag=True, help="Tell what would run and why; exit code 3 if anything would.")
+@click.option("--graph", metavar="FILE", help="Draw steps, entries and artifacts: a .svg, .html or .dot file.")
 @click.option("-v", "verbose", is_flag=True, help="All output of programs as it comes, not only stderr.")
 @click.option("-q", "quiet", is_flag=True, help="Failures only.")
 @click.option("--json", "as_json", is_flag=True, help="The result as a JSON object on stdout.")
 def _command(
-    job: str,
-    inputs: tuple[str, ...],
-    named: tuple[str, ...],
-    storage: str,
-    modules: str,
-    run_id: str | None,
-    again: tuple[str, ...],
-    keep_temp: bool,
-    keep_going: bool,
-    cores: int | None,
-    make_venvs: bool,
-    check: bool,
-    plan: bool,
-    verbose: bool,
-    quiet: bool,
-    as_json: bool,
-) -> int:
+    job: str, inputs: tuple[str, ...], named: tuple[str, ...], storage: str, modules: str, run_id: str | None,
+    again: tuple[str, ...], keep_temp: bool, keep_going: bool, cores: int | None, make_venvs: bool, check: bool,
+    plan: bool, graph: str | None, verbose: bool, quiet: bool, as_json: bool,
+) -> int:  # fmt: skip
     """Runs the job of a YAML file: programs of modules, in steps, on files; only what has changed.
 
     \b
@@ -98,53 +74,25 @@ def _command(
     """
     given = _inputs(inputs, named)
     made = Pipeline(job, modulesDir=modules, storageDir=storage, makeVenvs=make_venvs)
-    if not quiet and not getRank():
-        for text in made.warnings:
-            _say(f"pipeline: {text}")
+    is_looking = check or plan or graph is not None
+    if is_looking and getRank():
+        return 0
+    for text in () if quiet or getRank() else made.warnings:
+        say(f"pipeline: {text}")
     if check:
         made.check(given, id=run_id)
+    elif graph is not None:
+        made.graph(graph, given, id=run_id)
+    elif plan:
+        return _show_plan(made.plan(given, id=run_id, again=again, keepTemp=keep_temp))
+    if is_looking:
         return 0
-    if plan:
-        found = made.plan(given, id=run_id, again=again, keepTemp=keep_temp)
-        click.echo(str(found))
-        return TODO if found else 0
+    screen = PipelineScreen(len(made.steps), quiet)
+    echo = None if quiet else CallEcho(os.dup(2), WIPE if screen.is_live else b"", verbose)
+    run = made.prepared(given, run_id, PipelineOptions(keep_temp, keep_going, cores, echo), will_run=True)
     if not quiet and not getRank():
-        _announce(made, given, run_id, again, keep_temp)
-    begin, screen = time.monotonic(), _Screen(len(made.steps), quiet)
-    try:
-        result = made.run(
-            given,
-            id=run_id,
-            again=again,
-            keepTemp=keep_temp,
-            keepGoing=keep_going,
-            cores=cores,
-            progress=screen.take,
-            quiet=quiet,
-            verbose=verbose,
-        )
-    except GraphError as error:
-        screen.wipe()
-        _say(f"pipeline: {error}")
-        if as_json:
-            click.echo(
-                json.dumps(
-                    {
-                        "id": screen.id,
-                        "folder": os.path.join(os.path.abspath(storage), screen.id),
-                        "public": {},
-                        "made": screen.made,
-                        "kept": screen.kept,
-                        "failed": list(error.failures),
-                        "seconds": round(time.monotonic() - begin, 3),
-                    }
-                )
-            )
-        return FAILED
-    if result is not None:
-        screen.wipe()
-        _tell(result, quiet, as_json)
-    return 0
+        _announce(made, run.plan(again))
+    return _run(run, again, screen, as_json)
 
 
 def _inputs(inputs: Sequence[str], named: Sequence[str]) -> Any:
@@ -156,89 +104,71 @@ def _inputs(inputs: Sequence[str], named: Sequence[str]) -> Any:
     for text in named:
         name, sign, path = text.partition("=")
         if not sign or name in found:
-            raise click.UsageError(
-                f"--input {text!r} " + ("is there twice" if sign else "is not of the form NAME=PATH")
-            )
+            wrong = f"is the second one for {name!r}" if sign else "is not of the form NAME=PATH"
+            raise click.UsageError(f"--input {text!r} {wrong}")
         found[name] = path
     return found
 
 
-def _announce(made: Pipeline, given: Any, run_id: str | None, again: Sequence[str], keep_temp: bool) -> None:
-    plan = made.plan(given, id=run_id, again=again, keepTemp=keep_temp)
+def _show_plan(plan: BuildPlan) -> int:
+    click.echo(plan.summary.replace("build:", "pipeline:", 1))
+    for entry in plan:
+        click.echo(f"  {entry}")
+    return TODO if plan else 0
+
+
+def _announce(made: Pipeline, plan: BuildPlan) -> None:
     todo = [each for each in plan if each.verb in ("make", "maybe")]
-    steps = {f"{step.name}/{entry.name}": step.number + 1 for step in made.steps for entry in step.entries}
-    _say(f"pipeline: {made.name} {made.version}, {len(made.steps)} steps, {len(todo)} entries to run")
+    steps = {entry.title: step.number + 1 for step in made.steps for entry in step.entries}
+    say(f"pipeline: {made.name} {made.version}, {len(made.steps)} steps, {len(todo)} entries to run")
+    width = max((len(each.id.partition("/")[2]) for each in todo[:_LINES]), default=0)
     for each in todo[:_LINES]:
         step, _, name = each.id.partition("/")
-        _say(f"  [{steps[each.id]}/{len(made.steps)} {step}] {name}  {'; '.join(each.reasons)}")
+        say(f"  [{steps[each.id]}/{len(made.steps)} {step}] {name:<{width}}  {'; '.join(each.reasons)}")
     if len(todo) > _LINES:
-        _say(f"  ... and {len(todo) - _LINES} more")
+        say(f"  ... and {len(todo) - _LINES} more")
 
 
-def _tell(result: PipelineResult, quiet: bool, as_json: bool) -> None:
-    if not quiet:
-        _say(f"made {len(result.made)}, kept {len(result.kept)}, failed 0 in {result.seconds:.1f} s")
-    shown = {
-        name: os.path.relpath(path) if path.is_relative_to(Path.cwd()) else str(path)
-        for name, path in result.public.items()
-    }
+def _run(run: PipelineRun, again: Sequence[str], screen: PipelineScreen, as_json: bool) -> int:
+    begin = time.monotonic()
+    try:
+        with screen.showing(run):
+            result = run.run(again, screen.take)
+    except GraphError as error:
+        say(f"pipeline: {error}")
+        screen.end(time.monotonic() - begin)
+        if as_json:
+            _print_json(run, {}, screen.made, screen.kept, list(error.failures), time.monotonic() - begin)
+        return FAILED
+    except SystemExit:
+        screen.end(time.monotonic() - begin)
+        say("pipeline: ended by a signal; the same command goes on from here")
+        raise
+    if result is not None:
+        screen.end(result.seconds)
+        _print(run, result, as_json)
+    return 0
+
+
+def _print(run: PipelineRun, result: PipelineResult, as_json: bool) -> None:
+    here = Path.cwd()
+    shown = {name: str(path.relative_to(here) if path.is_relative_to(here) else path)
+             for name, path in result.public.items()}  # fmt: skip
     if as_json:
-        click.echo(
-            json.dumps(
-                {
-                    "id": result.id,
-                    "folder": str(result.folder),
-                    "public": shown,
-                    "made": result.made,
-                    "kept": result.kept,
-                    "failed": [],
-                    "seconds": round(result.seconds, 3),
-                }
-            )
-        )
+        _print_json(run, shown, result.made, result.kept, [], result.seconds)
     else:
         for path in shown.values():
-            click.echo(path)
+            click.echo(os.fsencode(path))
 
 
-class _Screen:
-    """What is told while a job runs: a line for each entry that is through, and one that changes at a terminal."""
-
-    def __init__(self, step_count: int, is_quiet: bool) -> None:
-        self._step_count = step_count
-        self._is_quiet = is_quiet
-        self._is_live = sys.stderr.isatty() and not is_quiet
-        self._running: dict[str, None] = {}
-        self.id = ""
-        self.made: list[str] = []
-        self.kept: list[str] = []
-
-    def take(self, update: PipelineUpdate) -> None:
-        self.id = update.job_id
-        if update.entry is None:
-            return
-        self._running.pop(update.entry, None)
-        if update.state == "running":
-            self._running[update.entry] = None
-        elif update.state == "kept":
-            self.kept.append(update.entry)
-        elif update.state == "made":
-            self.made.append(update.entry)
-            if not self._is_quiet:
-                self.wipe()
-                _say(f"[{update.entry}] {update.seconds:.1f} s")
-        if self._is_live:
-            width = max(os.get_terminal_size(2).columns - 1, 20)
-            text = f"step {update.current_step} of {self._step_count}: {', '.join(self._running)}"
-            sys.stderr.write(f"\r\x1b[K{text[:width]}")
-            sys.stderr.flush()
-
-    def wipe(self) -> None:
-        if self._is_live:
-            sys.stderr.write("\r\x1b[K")
+def _print_json(
+    run: PipelineRun, public: dict[str, str], made: list[str], kept: list[str], failed: list[str], seconds: float
+) -> None:
+    click.echo(json.dumps({"id": run.folder.name, "folder": str(run.folder), "public": public, "made": made,
+                           "kept": kept, "failed": failed, "seconds": round(seconds, 3)}))  # fmt: skip
 
 
-# --- the modules there are --------------------------------------------------------------------------------------------
+# the modules there are ------------------------------------------------------------------------------------------------
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
@@ -251,10 +181,8 @@ def _list_modules(folder: str) -> int:
     found = sorted(modules, key=lambda module: module.name)
     width = max((len(module.name) for module in found), default=0)
     for module in found:
-        takes, makes = (
-            ", ".join(f"{param.name}: {param.type}" for param in params.values()) or "nothing"
-            for params in (module.inputs, module.outputs)
-        )
+        takes, makes = (", ".join(f"{param.name}: {param.type}" for param in params.values()) or "nothing"
+                        for params in (module.inputs, module.outputs))  # fmt: skip
         click.echo(f"{module.name:<{width}}  {takes} -> {makes}  {module.description}".rstrip())
         for problem in module.problems.found:
             click.echo(f"{'':<{width}}  ! {problem}")
@@ -269,10 +197,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     name = "job_stream pipeline modules" if is_listing else "job_stream pipeline"
     try:
         return int(command.main(words[1:] if is_listing else words, prog_name=name, standalone_mode=False) or 0)
-    except click.ClickException as error:
-        error.show()
-    except PipelineError as error:
-        _say(str(error))
-    except BuildError as error:
-        _say(f"pipeline: {error}")
+    except (click.ClickException, BuildError) as error:
+        if getRank():  # all ranks find the same
+            return WRONG
+        if isinstance(error, click.ClickException):
+            error.show()
+        else:
+            say(str(error) if isinstance(error, PipelineError) else f"pipeline: {error}")
     return WRONG

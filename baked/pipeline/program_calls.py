@@ -1,7 +1,8 @@
 """One call of a module's program: without a shell, its lines passed on and kept as they come, its outputs looked at.
 
-It runs in a process of the build's that ends with its worker, and the program ends with that. A line is written at once
-and as a whole, so that lines of programs side by side do not mix.
+It runs in a process that the build has forked for it. That adopts whatever the program starts, and asks the kernel to
+be told of its worker's death, so that it can end all of them in any case. A line is written at once and as a whole, so
+that lines of programs side by side do not mix.
 """
 
 from __future__ import annotations
@@ -21,15 +22,35 @@ from typing import Any, NamedTuple
 
 from job_stream.errors import JobContractError, ProgramError
 
-__all__ = ["ProgramCall", "command_line", "perform"]
+from ..build.isolation import descendants
+
+__all__ = ["CallEcho", "ProgramCall", "command_line", "perform"]
 
 LONGEST_LINE = 1 << 16
 """What is longer is passed on in parts."""
 
+LEFT_MS = 2000
+"""How long to listen to what another user's process holds open after the program's end."""
+
 _RANK_VARIABLES = ("OMPI_", "PMIX_", "PRTE_", "PMI_", "MPI_LOCAL", "HYDRA_", "HYDI_")
 """By these a program would take itself for a rank of this run."""
 
-_PDEATHSIG = 1
+_PDEATHSIG, _SUBREAPER = 1, 36
+"""Numbers of ``prctl``."""
+
+
+class CallEcho(NamedTuple):
+    """Where lines of programs are told as they come.
+
+    Attributes:
+        file: a file descriptor.
+        before: what wipes the line that the terminal shows for a while.
+        has_stdout: whether those of stdout are told, too.
+    """
+
+    file: int
+    before: bytes
+    has_stdout: bool
 
 
 class ProgramCall(NamedTuple):
@@ -41,9 +62,8 @@ class ProgramCall(NamedTuple):
         targets: where the outputs are to be, in the end.
         empty_ok: of each, whether it may be empty.
         folder: the folder of the run, which outputs may not lead out of.
-        scratch: the folder to be made for the call and removed after it, if that is where it runs.
-        echo: a file descriptor for lines; None: none is passed on.
-        echoes: of stdout and of stderr, whether lines are passed on.
+        cwd: where it runs; None: in ``scratch``.
+        scratch: the folder to be made for the call and removed after it.
         makes_mark: whether there is no output but a mark of ours that the program has run.
     """
 
@@ -52,12 +72,11 @@ class ProgramCall(NamedTuple):
     targets: tuple[str, ...]
     empty_ok: tuple[bool, ...]
     folder: str
-    cwd: str
-    scratch: str | None
+    cwd: str | None
+    scratch: str
     env: Mapping[str, str]
     log: str
-    echo: int | None
-    echoes: tuple[bool, bool]
+    echo: CallEcho | None
     makes_mark: bool
 
 
@@ -77,6 +96,7 @@ def perform(paths: Sequence[Path], call: ProgramCall, **watched: Any) -> None:
         ProgramError: it cannot be run, or did not end well.
         JobContractError: an output is missing or empty, or leads out of the folder.
     """
+    _be_guardian()
     os.makedirs(os.path.dirname(call.log), exist_ok=True)
     begin = time.monotonic()
     with open(call.log, "wb", buffering=0) as log:
@@ -88,45 +108,42 @@ def perform(paths: Sequence[Path], call: ProgramCall, **watched: Any) -> None:
         finally:
             log.write(f"{ending}, {time.monotonic() - begin:.1f} s\n".encode())
     if code:
-        error = ProgramError(f"{_in_words(code)} after {time.monotonic() - begin:.1f} s")
+        error = ProgramError(f"{ending} after {time.monotonic() - begin:.1f} s")
         error.code = code
         raise error
     if call.makes_mark:
         paths[0].write_text("done\n")
     else:
         _check_outputs(paths, call)
-    if call.scratch is not None:
-        shutil.rmtree(call.scratch, ignore_errors=True)
+    _remove(call.scratch)
 
 
 def _in_words(code: int) -> str:
     if code >= 0:
         return f"exit code {code}"
-    try:
+    with suppress(ValueError):
         return f"ended by {signal.Signals(-code).name}"
-    except ValueError:
-        return f"ended by signal {-code}"
+    return f"ended by signal {-code}"
+
+
+def _remove(folder: str) -> None:
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def _run(call: ProgramCall, words: list[str], log: Callable[[bytes], object]) -> int:
-    if call.scratch is not None:
-        shutil.rmtree(call.scratch, ignore_errors=True)
+    _remove(call.scratch)
+    if call.cwd is None:
         os.makedirs(call.scratch)
+    pipe = subprocess.PIPE
     try:
-        process = subprocess.Popen(
-            words,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            cwd=call.scratch or call.cwd,
-            env=_environment(call),
-            preexec_fn=_dying(),
-        )
+        process = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=pipe, stderr=pipe, env=_environment(call),
+                                   cwd=call.cwd or call.scratch, preexec_fn=_dying())  # fmt: skip
     except OSError as error:
+        log(f"{words[0]} cannot be run: {error.strerror}\n".encode(errors="surrogateescape"))
         raise ProgramError(f"{words[0]} cannot be run: {error.strerror}") from None
     with process:
         _pass_on(process, call, log)
-        return process.wait()
+    return process.returncode
 
 
 def _environment(call: ProgramCall) -> dict[str, str]:
@@ -135,12 +152,53 @@ def _environment(call: ProgramCall) -> dict[str, str]:
     return {"PYTHONUNBUFFERED": "1", **own, **call.env}
 
 
-def _dying() -> Callable[[], object]:
-    """Has a program end with the process that started it, whatever ended that."""
+# ends -----------------------------------------------------------------------------------------------------------------
+
+
+def _prctl() -> Callable[..., object]:
     from ctypes import CDLL
 
-    prctl = CDLL(None).prctl
+    found: Callable[..., object] = CDLL(None).prctl
+    return found
+
+
+def _dying() -> Callable[[], object]:
+    """Has a program end with the process that started it, whatever ended that."""
+    prctl = _prctl()
     return lambda: prctl(_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+
+
+def _be_guardian() -> None:
+    """What the program starts is this process's in the end, which ends it when the program or the worker has ended."""
+    prctl = _prctl()
+    signal.signal(signal.SIGTERM, _end_with_all)
+    prctl(_SUBREAPER, 1, 0, 0, 0)
+    prctl(_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
+
+
+def _end_with_all(*_: Any) -> None:
+    _end_children()
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _end_children() -> None:
+    """Ends all that came of the program, and what that starts meanwhile; what is another user's stays."""
+    is_done = False
+    while not is_done:
+        try:
+            os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        except ChildProcessError:
+            return
+        is_done = True
+        for pid in descendants(os.getpid()):
+            with suppress(ProcessLookupError, PermissionError):
+                os.kill(pid, signal.SIGKILL)
+                is_done = False
+                with suppress(ChildProcessError):  # of a child, which will be ours
+                    os.waitpid(pid, 0)
+
+
+# lines ----------------------------------------------------------------------------------------------------------------
 
 
 class _Lines:
@@ -163,53 +221,59 @@ class _Lines:
             self._rest = b""
 
 
+def _taker(call: ProgramCall, is_stdout: bool, log: Callable[[bytes], object]) -> Callable[[bytes], object]:
+    """What is done with each line of a stream."""
+    echo = call.echo
+    if echo is None or (is_stdout and not echo.has_stdout):
+        return lambda line: log(line + b"\n")
+    mark = echo.before + f"[{call.title}] ".encode(errors="surrogateescape")
+
+    def take(line: bytes) -> None:
+        log(line + b"\n")
+        _write(echo.file, mark + line + b"\n")
+
+    return take
+
+
 def _pass_on(process: subprocess.Popen[bytes], call: ProgramCall, log: Callable[[bytes], object]) -> None:
-    """Both streams until the program has ended; what it left running may hold them open, and is not waited for."""
-    mark = f"[{call.title}] ".encode()
-
-    def taker(echoes: bool) -> Callable[[bytes], object]:
-        def take(line: bytes) -> None:
-            log(line + b"\n")
-            if echoes and call.echo is not None:
-                _write(call.echo, mark + line + b"\n")
-
-        return take
-
-    assert process.stdout is not None
-    assert process.stderr is not None
-    streams = {
-        file.fileno(): _Lines(taker(echoes))
-        for file, echoes in zip((process.stdout, process.stderr), call.echoes, strict=True)
-    }
+    """Both streams until the program has ended, and then what else holds them open has been ended."""
+    streams: dict[int, _Lines] = {}
     poll = select.poll()
-    for number in streams:
-        os.set_blocking(number, False)
-        poll.register(number, select.POLLIN)
+    for file, is_stdout in ((process.stdout, True), (process.stderr, False)):
+        assert file is not None
+        os.set_blocking(file.fileno(), False)
+        streams[file.fileno()] = _Lines(_taker(call, is_stdout, log))
+        poll.register(file, select.POLLIN)
     ended = os.pidfd_open(process.pid)
     poll.register(ended, select.POLLIN)
-    open_count = len(streams)
+    open_streams = set(streams)
     try:
-        while open_count:
-            ready = [number for number, _ in poll.poll()]
-            for number in [number for number in ready if number != ended]:
-                data = _read(number)
-                streams[number].add(data or b"")
-                if data == b"":
-                    poll.unregister(number)
-                    open_count -= 1
-            if ready == [ended]:
+        while open_streams or ended >= 0:
+            ready = poll.poll(LEFT_MS if ended < 0 else None)
+            if not ready:
                 break
+            for number, _ in ready:
+                if number == ended:
+                    poll.unregister(ended)
+                    os.close(ended)
+                    ended = -1
+                    process.wait()
+                    _end_children()
+                elif not _take(number, streams[number]):
+                    poll.unregister(number)
+                    open_streams.discard(number)
     finally:
-        os.close(ended)
         for lines in streams.values():
             lines.end()
 
 
-def _read(number: int) -> bytes | None:
-    try:
-        return os.read(number, 1 << 16)
-    except BlockingIOError:
-        return None
+def _take(number: int, lines: _Lines) -> bool:
+    """Whether there may be more."""
+    with suppress(BlockingIOError):
+        data = os.read(number, 1 << 16)
+        lines.add(data)
+        return bool(data)
+    return True
 
 
 def _write(number: int, data: bytes) -> None:
@@ -218,12 +282,12 @@ def _write(number: int, data: bytes) -> None:
             data = data[os.write(number, data) :]
 
 
+# outputs --------------------------------------------------------------------------------------------------------------
+
+
 def _check_outputs(paths: Sequence[Path], call: ProgramCall) -> None:
-    flaws = [
-        flaw
-        for path, target, empty_ok in zip(paths, call.targets, call.empty_ok, strict=True)
-        if (flaw := _flaw(str(path), target, empty_ok, call.folder))
-    ]
+    each = zip(paths, call.targets, call.empty_ok, strict=True)
+    flaws = [flaw for path, target, empty_ok in each if (flaw := _flaw(str(path), target, empty_ok, call.folder))]
     if flaws:
         raise JobContractError("; ".join(flaws))
 
@@ -233,8 +297,13 @@ def _flaw(path: str, target: str, empty_ok: bool, folder: str) -> str | None:
         found = os.stat(path)
     except OSError:
         return f"it has not made {target}"
-    if os.path.islink(path) and not os.path.realpath(path).startswith(os.path.join(os.path.realpath(folder), "")):
+    if leads_out(path, folder):
         return f"{target} is a link that leads out of {folder}"
     if not stat.S_ISREG(found.st_mode):
         return f"{target} is no file"
     return f"{target} is empty (emptyOk: true allows that)" if not found.st_size and not empty_ok else None
+
+
+def leads_out(path: str, folder: str) -> bool:
+    """Whether it is a link to something that is not in the folder."""
+    return os.path.islink(path) and not os.path.realpath(path).startswith(os.path.join(os.path.realpath(folder), ""))

@@ -5,16 +5,16 @@ from __future__ import annotations
 import os
 import re
 import stat
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import suppress
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
-from .jobfile import JobInput, YamlJob
+from .jobfile import Artifact, YamlJob
 from .problems import Problems, did_you_mean, listed
 
-__all__ = ["Inputs", "check_folder", "folder_of", "given_inputs", "link_inputs"]
+__all__ = ["Inputs", "check_folder", "folder_of", "given_inputs", "link_inputs", "path_of"]
 
 Inputs = dict[str, Path]
 """The given files by the names that they have in the job."""
@@ -22,9 +22,14 @@ Inputs = dict[str, Path]
 OWN_FOLDERS = ("public", "temp", "input", "logs", ".build")
 
 
+def path_of(artifact: Artifact) -> str:
+    """Where in the folder of a run an output is."""
+    return f"{'public' if artifact.is_public else 'temp'}/{artifact.name}"
+
+
 def given_inputs(job: YamlJob, file: str, given: Any, problems: Problems, may_be_missing: bool = False) -> Inputs:
     """The files of a run, from a list of paths in the order of the job's inputs, or a mapping of names to paths."""
-    inputs = {each.name or each.param: each for each in job.inputs}
+    inputs = {each.key: each for each in job.inputs}
     there_are = f"the inputs are {', '.join(f'{name} ({each.type})' for name, each in inputs.items()) or 'none'}"
     if isinstance(given, Mapping):
         chosen = _by_name(job, file, given, problems, there_are)
@@ -58,15 +63,11 @@ def _by_name(job: YamlJob, file: str, given: Mapping[Any, Any], problems: Proble
             known = [word for each in job.inputs for word in (each.name, each.param) if word]
             problems.add((file, 0), str(name), f"{what} {name!r}", f"{did_you_mean(str(name), known)}{there_are}")
             continue
-        key = _key(found[0])
+        key = found[0].key
         if key in chosen:
             problems.add((file, 0), key, f"the input {key!r} is given twice", "give it once")
         chosen[key] = path
     return chosen
-
-
-def _key(given: JobInput) -> str:
-    return given.name or given.param
 
 
 def _check_file(file: str, name: str, path: Path, problems: Problems) -> None:
@@ -94,9 +95,10 @@ def folder_of(
     return Path(os.path.abspath(storage)) / given
 
 
-def check_folder(storage: Path, folder: Path, outputs: Sequence[str], inputs: Inputs, problems: Problems) -> None:
+def check_folder(storage: Path, folder: Path, job: YamlJob, inputs: Inputs, problems: Problems) -> None:
     """Nothing is written, and nothing may lead out of the folder."""
     place = (str(storage), 0)
+    files = [path_of(each) for entry in job.entries for each in entry.outputs] + [f"input/{name}" for name in inputs]
     if os.path.lexists(storage) and not storage.is_dir():
         problems.add(place, "storage", "the storage is a file", "give another --storage-dir")
     elif not storage.exists() and not Path(os.path.abspath(storage)).parent.is_dir():
@@ -108,7 +110,7 @@ def check_folder(storage: Path, folder: Path, outputs: Sequence[str], inputs: In
         if not os.access(above, os.W_OK | os.X_OK):
             problems.add(place, "storage", f"nothing can be written to {str(above)!r}", "give another --storage-dir")
     root = os.path.join(os.path.realpath(folder), "")
-    for name in dict.fromkeys([*OWN_FOLDERS, *(os.path.dirname(path) for path in outputs)]):
+    for name in dict.fromkeys([*OWN_FOLDERS, *map(os.path.dirname, files)]):
         path = os.path.join(folder, name)
         if not os.path.join(os.path.realpath(path), "").startswith(root) or os.path.islink(folder):
             problems.add(place, name, f"{path!r} is a link that leads out of the run's folder", "remove the link")
@@ -127,9 +129,8 @@ def link_inputs(folder: Path, inputs: Inputs) -> None:
     """Has ``input/NAME`` lead to the given files, for who looks into the folder."""
     for name, path in inputs.items():
         link = folder / "input" / name
-        link.parent.mkdir(parents=True, exist_ok=True)
-        if os.path.islink(link) and os.readlink(link) == str(path):
-            continue
-        with suppress(FileNotFoundError):
-            os.unlink(link)
-        os.symlink(path, link)
+        with suppress(OSError):  # somebody has put something else there
+            link.parent.mkdir(parents=True, exist_ok=True)
+            if not link.is_symlink() or os.readlink(link) != str(path):
+                link.unlink(missing_ok=True)
+                link.symlink_to(path)
