@@ -34,6 +34,15 @@ def module(title, inputs=("input: text",), outputs=("output: text",), program=PR
     return path
 
 
+
+
+def ran(path="RAN"):
+    """The modules that have run since the last call."""
+    names = Path(path).read_text().split() if Path(path).exists() else []
+    Path(path).unlink(missing_ok=True)
+    return names
+
+
 JOB = """\
 name: letters
 version: 1.0

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
-from pipeline_support import JOB, letters, module
+from pipeline_support import JOB, letters, module, ran
 
-from job_stream.baked.pipeline import Pipeline
+from job_stream.baked.pipeline import Pipeline, PipelineUpdate
+from job_stream.baked.pipeline.pipeline_command import main
+from job_stream.baked.pipeline.pipeline_screen import PipelineScreen
 from job_stream.errors import GraphError
 
 LIMIT_S = 240
@@ -20,17 +24,9 @@ LIMIT_S = 240
 @pytest.fixture(autouse=True)
 def folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("RAN", str(tmp_path / "ran.log"))
+    monkeypatch.setenv("RAN", str(tmp_path / "RAN"))
     letters()
     return tmp_path
-
-
-def ran():
-    """The modules that have run since the last call."""
-    path = Path("ran.log")
-    names = path.read_text().split() if path.exists() else []
-    path.unlink(missing_ok=True)
-    return names
 
 
 def run(**keywords):
@@ -40,11 +36,6 @@ def run(**keywords):
 def files():
     root = Path("storage/me")
     return sorted(str(path.relative_to(root)) for name in ("public", "temp") for path in (root / name).rglob("*"))
-
-
-def command(*words):
-    line = [sys.executable, "-m", "job_stream", "pipeline", *words]
-    return subprocess.run(line, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=LIMIT_S, check=False)
 
 
 def test_a_run_makes_public_artifacts_and_removes_temporary_ones():
@@ -172,30 +163,231 @@ def test_a_plan_and_a_check_write_nothing():
     assert not Path("storage").exists()
 
 
+# --- failures ---------------------------------------------------------------------------------------------------------
+
+WIDE = """\
+name: wide
+version: 1
+steps:
+  - name: one
+    entries:
+      - {module: bad, outputs: [{name: bad.txt, param_name: output, type: text}]}
+      - {module: good, outputs: [{name: good.txt, param_name: output, type: text}]}
+  - name: two
+    entries:
+      - module: b
+        name: after bad
+        inputs: [{name: bad.txt, param_name: input, type: text}]
+        outputs: [{name: 1.txt, param_name: output, type: text, public: true}]
+      - module: b
+        name: after good
+        inputs: [{name: good.txt, param_name: input, type: text}]
+        outputs: [{name: 2.txt, param_name: output, type: text, public: true}]
+"""
+
+
+def wide(tmp_path):
+    """Two branches, of which one fails; that is mended by a file, so that no module changes."""
+    program = "import os, sys\nif not os.path.exists('mended'): sys.exit(3)\nopen(sys.argv[2], 'w').write('m')"
+    module("bad", inputs=(), program=program, more="cwd: caller\n")
+    module("good", inputs=())
+    Path("job.yaml").write_text(WIDE)
+
+
+def test_a_failure_ends_the_job_at_the_step_and_keep_going_ends_only_what_depends_on_it(folder):
+    wide(folder)
+    told = []
+    for keep_going, made in ((False, []), (True, ["2.txt"])):
+        told.clear()
+        with pytest.raises(GraphError) as caught:
+            Pipeline("job.yaml").run(id="me", keepGoing=keep_going, cores=1, progress=told.append)
+        assert list(caught.value.failures) == ["one/bad"]
+        public = Path("storage/me/public")
+        assert sorted(os.listdir(public) if public.exists() else []) == made
+    assert {(each.entry, each.state) for each in told if each.state in ("failed", "blocked")} == {
+        ("one/bad", "failed"), ("two/after bad", "blocked")}  # fmt: skip
+    assert [each.step_name for each in told if each.entry is None] == ["one", "two"]
+    assert files() == ["public/2.txt"], "good.txt has been read by all"
+    Path("mended").touch()
+    ran()
+    result = Pipeline("job.yaml").run(id="me")
+    assert result.made == ["one/bad", "two/after bad"]
+    assert result.kept == ["one/good", "two/after good"]
+    assert files() == ["public/1.txt", "public/2.txt"]
+
+
+def test_a_step_waits_for_the_whole_step_before_unless_order_is_data():
+    waits = "while 'b' not in open(os.environ['RAN']).read().split(): time.sleep(0.01)"
+    program = "import os, sys, time\n{}\nopen(sys.argv[2], 'w').write('s')"
+    module("good", inputs=())
+    text = WIDE.replace("module: bad", "module: slow")
+    for order, what in (("steps", ""), ("data", waits)):
+        module("slow", inputs=(), program=program.format(what))
+        Path("job.yaml").write_text(f"order: {order}\n{text}")
+        told = []
+        Pipeline("job.yaml").run(id=order, cores=2, progress=told.append)
+        seen = [(each.entry, each.state) for each in told]
+        is_early = seen.index(("two/after good", "running")) < seen.index(("one/slow", "made"))
+        assert is_early is (order == "data")
+        ran()
+
+
+# --- what lies in the folder --------------------------------------------------------------------------------------
+
+
+def test_a_public_artifact_that_was_replaced_by_a_link_out_is_made_again():
+    run()
+    Path("secret").write_text("sab")
+    Path("storage/me/public/b.txt").unlink()
+    os.symlink(os.path.abspath("secret"), "storage/me/public/b.txt")
+    assert Pipeline("job.yaml").plan(["start.txt"], id="me").ids("make") == ["one/a", "two/b"]
+    assert run().made == ["one/a", "two/b"]
+    assert not Path("storage/me/public/b.txt").is_symlink()
+    assert Path("secret").read_text() == "sab"
+
+
+def test_what_others_have_in_the_storage_is_left_alone():
+    run(id="other", keepTemp=True)
+    before = {path: path.lstat().st_mtime_ns for path in Path("storage/other").rglob("*")}
+    run()
+    run(again="*")
+    assert {path: path.lstat().st_mtime_ns for path in Path("storage/other").rglob("*")} == before
+
+
+def test_temporary_files_of_earlier_versions_of_the_job_go_too():
+    run(keepTemp=True)
+    Path("job.yaml").write_text(JOB.replace("a.txt", "c.txt"))
+    run()
+    assert files() == ["public/b.txt"]
+
+
+def test_a_name_that_is_too_long_for_a_log_and_names_that_dots_make_the_same():
+    long = "n" * 250
+    text = JOB.replace("name: one", f"name: {long}")
+    Path("job.yaml").write_text(text)
+    run()
+    text = WIDE.replace("module: bad", "module: b.b").replace("module: good", "module: b.b")
+    Path("job.yaml").write_text(text.replace("name: two", "name: one.b"))
+    module("b.b", inputs=())
+    Pipeline("job.yaml").run(id="you")
+    assert sorted(os.listdir("storage/you/logs")) == [f"one.b.b.{number}.log" for number in (1, 2, 3, 4)]
+
+
+def test_an_entry_without_outputs_runs_once():
+    module("b", outputs=())
+    Path("job.yaml").write_text("".join(line for line in JOB.splitlines(True) if "b.txt" not in line))
+    assert run().made == ["one/a", "two/b"]
+    assert run().kept == ["one/a", "two/b"]
+    Path("start.txt").write_text("t")
+    assert run().made == ["one/a", "two/b"]
+
+
+def test_what_is_ignored_in_a_module_is_no_code():
+    module("b", more="ignore: ['*.md', notes/]\n")
+    run()
+    ran()
+    for name in ("README.md", "notes/x.py", "__pycache__/x.pyc", ".git/HEAD", "env/pyvenv.cfg"):
+        path = Path("modules/b", name)
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("x")
+    run()
+    assert ran() == []
+    Path("modules/b/data").mkdir()
+    Path("modules/b/data/words.txt").write_text("x")
+    run()
+    assert ran() == ["a", "b"]
+
+
 # --- the command ------------------------------------------------------------------------------------------------------
 
 
-def test_the_command_prints_public_artifacts():
-    ended = command("job.yaml", "start.txt", "--id", "me")
-    assert (ended.returncode, ended.stdout) == (0, "storage/me/public/b.txt\n"), ended.stderr
-    assert "[one/a] whispered\n" in ended.stderr
-    assert "said" not in ended.stderr
-    ended = command("job.yaml", "--input", "input=start.txt", "--id", "me", "--json", "-q")
-    assert json.loads(ended.stdout)["kept"] == ["one/a", "two/b"]
-    assert ended.stderr == ""
+@pytest.fixture
+def command(capfd):
+    """The command in this process: its exit code, and what it writes."""
+
+    def call(*words):
+        code = main(words)
+        out, err = capfd.readouterr()
+        return code, out, err
+
+    return call
 
 
-def test_exit_codes():
-    assert command("job.yaml", "--check").returncode == 0
-    assert command("job.yaml", "start.txt", "--plan").returncode == 3
-    ended = command("job.yaml")
-    assert (ended.returncode, ended.stdout) == (2, "")
-    assert not Path("storage").exists()
+def test_the_command_prints_public_artifacts_and_what_the_programs_say(command):
+    code, out, err = command("job.yaml", "start.txt", "--id", "me")
+    assert (code, out) == (0, "storage/me/public/b.txt\n")
+    lines = err.splitlines()
+    assert lines[:3] == ["pipeline: letters 1.0, 2 steps, 2 entries to run", "  [1/2 one] a  never made",
+                         "  [2/2 two] b  never made"]  # fmt: skip
+    assert "[one/a] whispered" in lines
+    assert "said" not in err
+    assert re.fullmatch(r"\[two/b\] \d+\.\d s", lines[-2])
+    assert re.fullmatch(r"made 2, kept 0, failed 0 in \d+\.\d s", lines[-1])
+    code, out, err = command("job.yaml", "start.txt", "--id", "me")
+    assert (code, out) == (0, "storage/me/public/b.txt\n")
+    assert err.splitlines()[-1].startswith("made 0, kept 2, failed 0")
+    code, out, err = command("job.yaml", "--input", "input=start.txt", "--id", "me", "--json", "-q")
+    told = json.loads(out)
+    assert {name: told[name] for name in ("id", "public", "made", "kept", "failed")} == {
+        "id": "me", "public": {"b.txt": "storage/me/public/b.txt"}, "made": [], "kept": ["one/a", "two/b"], "failed": []
+    }  # fmt: skip
+    assert err == ""
+    assert "[one/a] said\n" in command("job.yaml", "start.txt", "--id", "me", "-v", "--again", "one/*")[2]
+
+
+def test_check_plan_and_graph_write_nothing_else(command):
+    assert command("job.yaml", "--check") == (0, "", "")
+    code, out, err = command("job.yaml", "start.txt", "--id", "me", "--plan")
+    assert (code, err) == (3, "")
+    assert out.splitlines() == ["pipeline: 2 to make, 0 up to date", "  make   one/a  never made",
+                                "  make   two/b  never made"]  # fmt: skip
+    assert command("job.yaml", "--graph", "job.svg") == (0, "", "")
+    drawn = Path("job.svg").read_text()
+    for name in ("one/a", "two/b", "start.txt", "a.txt", "b.txt"):
+        assert f">{name}</text>" in drawn
+    assert sorted(os.listdir()) == ["job.svg", "job.yaml", "modules", "start.txt"]
+    command("job.yaml", "start.txt", "--id", "me", "--keep-temp", "-q")
+    code, out, _ = command("job.yaml", "start.txt", "--id", "me", "--plan", "--keep-temp")
+    assert (code, out.splitlines()[0]) == (0, "pipeline: 0 to make, 2 up to date")
+    code, out, _ = command("job.yaml", "start.txt", "--id", "me", "--plan")
+    assert (code, out.splitlines()[1]) == (3, "  remove one/a  nobody needs it any more")
+    assert command("job.yaml", "start.txt", "--id", "me", "--graph", "job.dot")[0] == 0
+    assert "module a, made" in Path("job.dot").read_text()
+    assert command("job.yaml", "--graph", "job.png")[0] == 2
+
+
+def test_exit_codes(command):
+    code, out, err = command("job.yaml")
+    assert (code, out) == (2, "")
+    assert err == "job.yaml: 0 inputs are given, and the job takes 1; the inputs are start.txt (text)\n"
+    assert command("job.yaml", "start.txt", "--nonsense")[0] == 2
+    assert command("job.yaml", "start.txt", "--input", "x=y")[0] == 2
+    assert command("job.yaml", "start.txt", "--again", "no/thing")[0] == 2
+    assert not list(Path().glob("storage/*/public"))
     module("b", program="raise SystemExit(3)")
-    ended = command("job.yaml", "start.txt")
-    assert (ended.returncode, ended.stdout) == (1, "")
+    code, out, err = command("job.yaml", "start.txt", "--json", "-q")
+    assert code == 1
+    assert json.loads(out)["failed"] == ["two/b"]
+    assert json.loads(out)["public"] == {}
+    assert "two/b (module b) failed: exit code 3 after" in err
+    assert command("job.yaml", "start.txt")[:2] == (1, "")
 
 
-def test_modules_are_listed():
-    ended = command("modules")
-    assert (ended.returncode, ended.stdout.splitlines()[0]) == (0, "a  input: text -> output: text  The module a.")
+def test_modules_are_listed(command):
+    code, out, _ = command("modules")
+    assert (code, out.splitlines()[0]) == (0, "a  input: text -> output: text  The module a.")
+
+
+def test_the_line_at_a_terminal_tells_step_entries_and_time_left(monkeypatch):
+    monkeypatch.setattr(time, "monotonic", lambda: 100.0)
+    screen = PipelineScreen(3, True)
+    screen._before = {"one/a": 5.0, "two/b": 60.0, "two/c": 20.0}
+    for entry, state in ((None, "running"), ("one/a", "made"), ("two/b", "running")):
+        screen.take(PipelineUpdate("me", 2, 3, "two", entry, state, 0.0))
+    assert screen.line(112.0) == "step 2 of 3: two/b 12 s, about 68 s left"
+
+
+def test_the_job_stream_command_runs_a_job():
+    line = [sys.executable, "-m", "job_stream", "pipeline", "job.yaml", "start.txt", "--id", "me"]
+    ended = subprocess.run(line, capture_output=True, text=True, timeout=LIMIT_S, check=False)
+    assert (ended.returncode, ended.stdout) == (0, "storage/me/public/b.txt\n"), ended.stderr
