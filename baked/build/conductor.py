@@ -47,12 +47,15 @@ class Node:
         is_lazy: whether it makes nothing that lasts.
         is_fleeting: whether some of its files are removed after use.
         seconds: how long it took before; None where nobody knows.
+        lasting: where some of its files are removed after use, the paths of the others: who reads those only does not
+            want it made again.
         after: ids of jobs that have to be over before it is decided about; nothing else follows from them.
     """
 
     def __init__(
         self, job_id: str, role: str, needs: Iterable[tuple[str, str | None]] = (), is_lazy: bool = False,
         is_fleeting: bool = False, priority: float = 0, seconds: float | None = None, after: Iterable[str] = (),
+        lasting: Iterable[str] = (),
     ) -> None:  # fmt: skip
         self.id = job_id
         self.role = role
@@ -63,6 +66,8 @@ class Node:
         self.seconds = seconds
         self.needs: list[tuple[Node, str | None]] = []
         self.users: list[Node] = []
+        self.lasting = frozenset(lasting)
+        self.readers: list[Node] = []
         self.after_ids = list(after)
         self.followers: list[Node] = []
         self.status = Status.WAITING
@@ -164,6 +169,8 @@ class Conductor:
     def _link(self, user: Node, need: Node, path: str | None) -> None:
         user.needs.append((need, path))
         need.users.append(user)
+        if path not in need.lasting:
+            need.readers.append(user)
         if not need.is_settled:
             user.unsettled_count += 1
         if need.has_passed:
@@ -296,7 +303,7 @@ class Conductor:
             elif node.status not in FINAL:
                 node.status = Status.STOPPED
         for node in self.nodes.values():
-            if node.is_fleeting and all(user.status in {Status.KEPT, Status.MADE} for user in (node, *node.users)):
+            if node.is_fleeting and all(user.status in {Status.KEPT, Status.MADE} for user in (node, *node.readers)):
                 self.orders.append(Order("remove", node.id))
 
     # deciding ---------------------------------------------------------------------------------------------------------
@@ -407,14 +414,14 @@ class Conductor:
     def _material_of(self, node: Node) -> Iterable[Node]:
         """The files without lasting that it reads: its own needs, and those of the values it is given."""
         seen: set[int] = set()
-        stack = [need for need, _ in node.needs]
+        stack = [need for need, path in node.needs if path not in need.lasting]
         while stack:
             need = stack.pop()
             if id(need) in seen:
                 continue
             seen.add(id(need))
             if need.role == "load":
-                stack += (other for other, _ in need.needs)
+                stack += (other for other, path in need.needs if path not in other.lasting)
             elif need.can_be_demanded:
                 yield need
 
@@ -486,7 +493,7 @@ class Conductor:
     def _remove_if_used(self, node: Node) -> None:
         if node.status not in {Status.MADE, Status.LATENT, Status.KEPT}:
             return
-        if node.waiters or not all(user.has_passed for user in node.users):
+        if node.waiters or not all(user.has_passed for user in node.readers):
             return
         if self._open_generators and self._is_before_a_generator(node):
             return

@@ -184,7 +184,7 @@ def _demand(node: Node, guesses: dict[str, _Guess], judge: Judge) -> None:
     guess = guesses[node.id]
     if guess.verb != "keep" or not (node.role == "load" or (node.can_be_demanded and not judge.is_there(node.id))):
         return
-    verbs = {guesses[user.id].verb: user.id for user in reversed(node.users) if user.role != "generate"}
+    verbs = {guesses[user.id].verb: user.id for user in reversed(node.readers) if user.role != "generate"}
     user = verbs.get("make") or verbs.get("load")
     if user is None and "maybe" not in verbs:
         return

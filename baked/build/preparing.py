@@ -133,8 +133,9 @@ class Preparation:
         outputs, record = job.outputs, self.build.records.get(job.id)
         seconds = record.seconds if record is not None else None
         is_fleeting, priority = bool(outputs.temporary), job.options.get("priority", 0)
+        lasting = [path for path in outputs.paths if path not in outputs.temporary] if is_fleeting else ()
         return Node(job.id, _role(job), needs, outputs.is_lazy, is_fleeting, priority, seconds,
-                    [each.id for each in job.after])  # fmt: skip
+                    [each.id for each in job.after], lasting)  # fmt: skip
 
     def check_sources(self, jobs: Iterable[BuildJob]) -> None:
         missing = [job.id for job in jobs if job.kind == "source" and not self._exists(job.id)]

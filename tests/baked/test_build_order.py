@@ -89,6 +89,22 @@ def test_some_of_several_files_are_temporary():
     assert not Path("t").exists()
 
 
+def test_who_reads_only_what_lasts_has_nothing_made_again():
+    def declared(text):
+        b = build(quiet=True)
+        made = b.files({"temp": "t", "stays": "s"}, both, temp={"temp"})
+        b.file("user", lambda path, stays, text: path.write_text(stays.read_text() + text),
+               needs={"stays": made["stays"]}, params={"text": text})  # fmt: skip
+        return b
+
+    declared("1").run()
+    assert declared("2").plan().ids("keep") == ["t"]
+    assert declared("2").run().made == ["user"]
+    Path("s").unlink()
+    assert declared("2").run().made == ["t"]
+    assert sorted(os.listdir()) == [".build", "s", "user"]
+
+
 def test_temp_names_keys():
     with pytest.raises(BuildError, match=r"temp= names 'c', and the keys of its files are 'a', 'b'"):
         build(quiet=True).files({"a": "a", "b": "b"}, both, temp={"c"})

@@ -225,6 +225,7 @@ def test_a_step_waits_for_the_whole_step_before_unless_order_is_data():
         module("slow", inputs=(), program=program.format(what))
         Path("job.yaml").write_text(f"order: {order}\n{text}")
         told = []
+        Path("RAN").touch()
         Pipeline("job.yaml").run(id=order, cores=2, progress=told.append)
         seen = [(each.entry, each.state) for each in told]
         is_early = seen.index(("two/after good", "running")) < seen.index(("one/slow", "made"))
