@@ -24,7 +24,7 @@ from job_stream.errors import JobContractError, ProgramError
 
 from ..build.isolation import descendants
 
-__all__ = ["CallEcho", "ProgramCall", "command_line", "perform"]
+__all__ = ["CallEcho", "ProgramCall", "command_line", "leads_out", "perform"]
 
 LONGEST_LINE = 1 << 16
 """What is longer is passed on in parts."""
@@ -298,12 +298,12 @@ def _flaw(path: str, target: str, empty_ok: bool, folder: str) -> str | None:
     except OSError:
         return f"it has not made {target}"
     if leads_out(path, folder):
-        return f"{target} is a link that leads out of {folder}"
+        return f"{target} is, or lies behind, a link that leads out of {folder}"
     if not stat.S_ISREG(found.st_mode):
         return f"{target} is no file"
     return f"{target} is empty (emptyOk: true allows that)" if not found.st_size and not empty_ok else None
 
 
 def leads_out(path: str, folder: str) -> bool:
-    """Whether it is a link to something that is not in the folder."""
-    return os.path.islink(path) and not os.path.realpath(path).startswith(os.path.join(os.path.realpath(folder), ""))
+    """Whether it is, or lies behind, a link to something that is not in the folder."""
+    return not os.path.realpath(path).startswith(os.path.join(os.path.realpath(folder), ""))

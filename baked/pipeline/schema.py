@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
+from unicodedata import category
 
 from .document import Element
 from .problems import Problems, did_you_mean, listed
@@ -200,8 +201,8 @@ def flaw_of_path(path: str) -> str | None:
     """Why a text cannot be the name of an artifact; None if it can."""
     if "\\" in path:
         return "it has a backslash"
-    if any(ord(letter) < 32 or ord(letter) == 127 for letter in path):
-        return "it has a control character"
+    if any(category(letter) in {"Cc", "Cs", "Zl", "Zp"} for letter in path):
+        return "it has a control character, or half of a letter"
     if path.startswith("/"):
         return "it is an absolute path"
     for part in path.split("/"):
@@ -211,6 +212,6 @@ def flaw_of_path(path: str) -> str | None:
             return f"a part of it is {part!r}, and it has to stay in its folder"
         if part.startswith("~"):
             return "a part of it begins with '~'"
-        if len(part.encode(errors="surrogatepass")) > 255:
+        if len(part.encode()) > 255:
             return "a part of it is longer than 255 bytes"
     return None

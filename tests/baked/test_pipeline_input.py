@@ -300,6 +300,8 @@ def test_names_that_meet(name, says):
     ("../x", "a part of it is '..'"), ("/etc/x", "it is an absolute path"), ("a//b", "a part of it is empty"),
     ("./a", "a part of it is '.'"), ("~/x", "begins with '~'"), ('"a\\\\b"', "it has a backslash"),
     ('"a\\nb"', "it has a control character"), ("n" * 256, "longer than 255 bytes"), ("x/", "a part of it is empty"),
+    ('"a\\x85b"', "it has a control character"), ('"a\\u2028b"', "it has a control character"),
+    ("a/../../b", "a part of it is '..'"),
 ])  # fmt: skip
 def test_names_that_are_not_allowed(name, says):
     [found] = [line for line in problems(changed("{name: b.txt", f"{{name: {name}")) if "name of an artifact" in line]
@@ -401,12 +403,23 @@ def test_ids_that_are_not_allowed(name):
     assert "cannot be the id of a run" in refused(["start.txt"], id=name)
 
 
-def test_folders_that_are_links_out():
-    Path("storage/me").mkdir(parents=True)
+@pytest.mark.parametrize("link", ["storage/me", "storage/me/public", "storage/me/public/d", "storage/me/logs",
+                                  "storage/me/input/in", "storage/me/.build"])  # fmt: skip
+def test_folders_that_are_links_out(link):
+    text = JOB.replace("name: b.txt", "name: d/e/b.txt").replace("name: start.txt", "name: in/start.txt")
+    Path("job.yaml").write_text(text)
+    Path(link).parent.mkdir(parents=True, exist_ok=True)
     Path("elsewhere").mkdir()
-    os.symlink("../../elsewhere", "storage/me/public")
+    os.symlink(os.path.abspath("elsewhere"), link)
     assert "is a link that leads out of the run's folder" in refused(["start.txt"], id="me")
     assert os.listdir("elsewhere") == []
+
+
+def test_letters_that_no_file_can_have_are_no_name():
+    job = {"name": "x", "version": 1, "steps": [{"name": "one", "entries": [
+        {"module": "a", "outputs": [{"name": "\udc2e\udc2e", "param_name": "output", "type": "text"}]}]}]}  # fmt: skip
+    with pytest.raises(PipelineError, match="half of a letter"):
+        Pipeline(job)
 
 
 def test_a_job_given_as_a_mapping():
