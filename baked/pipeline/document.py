@@ -17,6 +17,9 @@ from .problems import Problems
 
 __all__ = ["Element", "element_of", "read_yaml"]
 
+DEEPEST = 50
+"""How far values may be nested."""
+
 _PREFIX = "tag:yaml.org,2002:"
 _USUAL = {
     _PREFIX + name for name in ("null", "bool", "int", "float", "str", "seq", "map", "timestamp", "merge", "value")
@@ -98,6 +101,9 @@ def read_yaml(path: Path, shown: str, problems: Problems) -> Element | None:
             "mend the line or the one above",
         )
         return None
+    except RecursionError:  # of the reader that is written in Python
+        problems.add((shown, 1), "", "values are nested too deeply", "no key takes so many levels")
+        return None
     except yaml.YAMLError as error:
         line = text.count("\n", 0, getattr(error, "position", 0) or 0) + 1
         problems.add(
@@ -124,6 +130,9 @@ class _Reader:
         place = self._file, node.start_mark.line + 1
         if id(node) in self._open:
             self._problems.add(place, "", "an alias stands within what it is an alias of", "write the value itself")
+            return Element(None, place)
+        if len(self._open) > DEEPEST:
+            self._problems.add(place, "", "values are nested too deeply here", "no key takes so many levels")
             return Element(None, place)
         if id(node) not in self._read:
             self._open.add(id(node))

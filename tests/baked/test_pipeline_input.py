@@ -96,6 +96,13 @@ def test_an_alias_within_itself():
     assert "an alias stands within what it is an alias of" in "".join(problems("name: &a [*a]\n"))
 
 
+@pytest.mark.parametrize("depth", [100, 500, 5000])
+def test_values_that_are_nested_too_deeply(depth):
+    found = problems(f"name: {'[' * depth}{']' * depth}\n")
+    assert found[0].startswith("job.yaml:1: ")
+    assert "nest" in found[0]
+
+
 # --- keys -------------------------------------------------------------------------------------------------------------
 
 
