@@ -26,9 +26,9 @@ from .outcome_report import BuildReport
 from .planning import BuildPlan
 from .programs import ProgramDecorators
 from .records import Records
+from .run_events import Events, RunEvents
 from .running import BuildRun, Selection
 from .screen import Screen
-from .telling import Events, Telling
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -236,7 +236,7 @@ class Build(ProgramDecorators):
     def _run_here(self, only: Any, again: Any, raises: bool, events: Events | None) -> BuildReport:
         begin = time.time()
         run = self._made_run(only, again)
-        telling = None if events is None else Telling(events, run.conductor.nodes if run.trouble is None else {})
+        telling = None if events is None else RunEvents(events, run.conductor.nodes if run.trouble is None else {})
         with Interrupts(run) as interrupts:
             if telling is None:
                 self._perform(run)

@@ -33,8 +33,8 @@ if TYPE_CHECKING:
 
 if TYPE_CHECKING:
     from .building import Build
+    from .run_events import RunEvents
     from .screen import Screen
-    from .telling import Telling
 
 __all__ = ["HaltFlag", "Preparation", "Selection"]
 
@@ -96,7 +96,7 @@ class Preparation:
         self.began_at: dict[str, float] = {}
         self.halt = HaltFlag()
         self.token: str | None = None
-        self.telling: Telling | None = None
+        self.telling: RunEvents | None = None
         self._is_prepared = False
 
     # before anything runs ---------------------------------------------------------------------------------------------

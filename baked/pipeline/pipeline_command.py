@@ -121,10 +121,10 @@ def _announce(made: Pipeline, plan: BuildPlan) -> None:
     todo = [each for each in plan if each.verb in ("make", "maybe")]
     steps = {entry.title: step.number + 1 for step in made.steps for entry in step.entries}
     say(f"pipeline: {made.name} {made.version}, {len(made.steps)} steps, {len(todo)} entries to run")
-    width = max((len(each.id.partition("/")[2]) for each in todo[:_LINES]), default=0)
+    shown = {each.id: f"[{steps[each.id]}/{len(made.steps)} {each.id.replace('/', '] ', 1)}" for each in todo[:_LINES]}
+    width = max(map(len, shown.values()), default=0)
     for each in todo[:_LINES]:
-        step, _, name = each.id.partition("/")
-        say(f"  [{steps[each.id]}/{len(made.steps)} {step}] {name:<{width}}  {'; '.join(each.reasons)}")
+        say(f"  {shown[each.id]:<{width}}  {'; '.join(each.reasons)}")
     if len(todo) > _LINES:
         say(f"  ... and {len(todo) - _LINES} more")
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from .conductor import FINAL, Node, Status
 
-__all__ = ["Events", "Telling"]
+__all__ = ["Events", "RunEvents"]
 
 Events = Callable[[str, str, float], object]
 """Called with the id of a job, its state, and how long it took."""
@@ -19,7 +19,7 @@ Events = Callable[[str, str, float], object]
 _UNTOLD = frozenset({Status.STOPPED})
 
 
-class Telling:
+class RunEvents:
     """Notices what has changed since it looked last, and tells it.
 
     Args:
