@@ -198,8 +198,9 @@ class Build(ProgramDecorators):
             self.run()
 
     def run(
-        self, only: Any = None, again: Any = (), raiseErrors: bool = True, events: Events | None = None
-    ) -> BuildReport | None:
+        self, only: Any = None, again: Any = (), raiseErrors: bool = True, events: Events | None = None,
+        planned: Callable[[BuildPlan], object] | None = None,
+    ) -> BuildReport | None:  # fmt: skip
         """Runs what has to be run.
 
         Args:
@@ -208,6 +209,8 @@ class Build(ProgramDecorators):
             raiseErrors: whether failures are raised at the end.
             events: called in the script's thread with the id of a job, its state ('running', 'made', 'kept', 'failed'
                 or 'blocked') and seconds, as that becomes known. The build then runs in a thread of its own.
+            planned: called with the plan before anything runs, if anything has to; what large files are like by now is
+                not known then.
 
         Returns:
             what was made, kept and so on; on ranks other than the primary, None.
@@ -228,21 +231,24 @@ class Build(ProgramDecorators):
             self._help()
             return None
         try:
-            return self._run_here(only, again, raiseErrors, events)
+            return self._run_here(only, again, raiseErrors, events, planned)
         finally:
             self._run = None
             self._release()
 
-    def _run_here(self, only: Any, again: Any, raises: bool, events: Events | None) -> BuildReport:
+    def _run_here(
+        self, only: Any, again: Any, raises: bool, events: Events | None,
+        planned: Callable[[BuildPlan], object] | None,
+    ) -> BuildReport:  # fmt: skip
         begin = time.time()
         run = self._made_run(only, again)
         telling = None if events is None else RunEvents(events, run.conductor.nodes if run.trouble is None else {})
         with Interrupts(run) as interrupts:
             if telling is None:
-                self._perform(run)
+                self._perform(run, planned)
             else:
                 run.telling = telling
-                telling.tell_while(lambda: self._perform(run))
+                telling.tell_while(lambda: self._perform(run, planned))
         report = self._concluded(run, interrupts.is_killed, begin)
         if telling is not None:
             telling.tell_rest()
@@ -277,12 +283,14 @@ class Build(ProgramDecorators):
         self._invalid.clear()
         return run
 
-    def _perform(self, run: BuildRun) -> None:
+    def _perform(self, run: BuildRun, planned: Callable[[BuildPlan], object] | None) -> None:
         """Nothing need be started where there is nothing to do, unless other ranks wait for it."""
         if _rank_count() == 1 and run.is_over:
             return
         if run.trouble is None and not self.options["quiet"]:
             run.screen.plan(run.first_plan(), _LINES)
+        if run.trouble is None and planned is not None:
+            planned(run.first_plan())
         run.run()
 
     def _help(self) -> None:

@@ -32,9 +32,6 @@ FAILED, WRONG, TODO = 1, 2, 3
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-_LINES = 20
-"""How many entries are told of before a run."""
-
 
 def _folder_option(name: str, what: str) -> Callable[[F], F]:
     return click.option(f"--{name}-dir", f"--{name}_dir", name, default=name, metavar="DIR", show_default=True,
@@ -87,11 +84,9 @@ def _command(
         return _show_plan(made.plan(given, id=run_id, again=again, keepTemp=keep_temp))
     if is_looking:
         return 0
-    screen = PipelineScreen(len(made.steps), quiet)
+    screen = PipelineScreen(made.steps, f"{made.name} {made.version}", quiet or bool(getRank()))
     echo = None if quiet else CallEcho(os.dup(2), WIPE if screen.is_live else b"", verbose)
     run = made.prepared(given, run_id, PipelineOptions(keep_temp, keep_going, cores, echo), will_run=True)
-    if not quiet and not getRank():
-        _announce(made, run.plan(again))
     return _run(run, again, screen, as_json)
 
 
@@ -117,23 +112,11 @@ def _show_plan(plan: BuildPlan) -> int:
     return TODO if plan else 0
 
 
-def _announce(made: Pipeline, plan: BuildPlan) -> None:
-    todo = [each for each in plan if each.verb in ("make", "maybe")]
-    steps = {entry.title: step.number + 1 for step in made.steps for entry in step.entries}
-    say(f"pipeline: {made.name} {made.version}, {len(made.steps)} steps, {len(todo)} entries to run")
-    shown = {each.id: f"[{steps[each.id]}/{len(made.steps)} {each.id.replace('/', '] ', 1)}" for each in todo[:_LINES]}
-    width = max(map(len, shown.values()), default=0)
-    for each in todo[:_LINES]:
-        say(f"  {shown[each.id]:<{width}}  {'; '.join(each.reasons)}")
-    if len(todo) > _LINES:
-        say(f"  ... and {len(todo) - _LINES} more")
-
-
 def _run(run: PipelineRun, again: Sequence[str], screen: PipelineScreen, as_json: bool) -> int:
     begin = time.monotonic()
     try:
         with screen.showing(run):
-            result = run.run(again, screen.take)
+            result = run.run(again, screen.take, screen.announce)
     except GraphError as error:
         say(f"pipeline: {error}")
         screen.end(time.monotonic() - begin)

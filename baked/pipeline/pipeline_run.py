@@ -187,8 +187,10 @@ class PipelineRun:
     # looking ----------------------------------------------------------------------------------------------------------
 
     def plan(self, again: Any = ()) -> BuildPlan:
-        found = self.build.plan(again=self._again(again))
-        return BuildPlan([PlanEntry(self._entries[each.id].title, each.verb, each.reasons) for each in found])
+        return self._titled(self.build.plan(again=self._again(again)))
+
+    def _titled(self, plan: BuildPlan) -> BuildPlan:
+        return BuildPlan([PlanEntry(self._entries[each.id].title, each.verb, each.reasons) for each in plan])
 
     def _again(self, patterns: Any) -> list[str]:
         """The jobs of what is asked for, and of outputs that do not count as made."""
@@ -214,13 +216,17 @@ class PipelineRun:
 
     # running ----------------------------------------------------------------------------------------------------------
 
-    def run(self, again: Any, progress: Progress | None) -> PipelineResult | None:
+    def run(
+        self, again: Any, progress: Progress | None, planned: Callable[[BuildPlan], object] | None = None
+    ) -> PipelineResult | None:
+        """Runs what has to be run; ``planned`` is called with the plan before, if anything has to."""
         chosen = self._again(again)
         if not getRank():
             self.folder.mkdir(parents=True, exist_ok=True)
         teller = _Teller(self, self._entries, progress)
         try:
-            report = self.build.run(again=chosen, events=teller)
+            report = self.build.run(again=chosen, events=teller,
+                                    planned=planned and (lambda plan: planned(self._titled(plan))))  # fmt: skip
         except GraphError as error:
             raise self._failure(error) from None
         if report is None:

@@ -6,13 +6,15 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from .pipeline_run import PipelineUpdate
 
 if TYPE_CHECKING:
+    from ..build.planning import BuildPlan
+    from .jobfile import JobStep
     from .pipeline_run import PipelineRun
 
 __all__ = ["WIPE", "PipelineScreen", "say"]
@@ -21,6 +23,9 @@ WIPE = b"\r\x1b[K"
 """What empties the line that is shown for a while."""
 
 INTERVAL_S = 0.5
+
+LINES = 20
+"""How many entries are told of before a run."""
 
 
 def say(text: str) -> None:
@@ -33,6 +38,7 @@ class PipelineScreen:
     """The lines of one run.
 
     Args:
+        steps, name: of the job.
         is_quiet: whether nothing is said.
 
     Attributes:
@@ -40,9 +46,11 @@ class PipelineScreen:
         made, kept: entries that are through by now, as 'step/module'.
     """
 
-    def __init__(self, step_count: int, is_quiet: bool) -> None:
-        self._step_count = step_count
+    def __init__(self, steps: Sequence[JobStep], name: str, is_quiet: bool) -> None:
+        self._steps = steps
+        self._name = name
         self._is_quiet = is_quiet
+        self._has_announced = False
         self.is_live = sys.stderr.isatty() and not is_quiet
         self._step = 1
         self._running: dict[str, float] = {}
@@ -51,6 +59,20 @@ class PipelineScreen:
         self._failed_count = 0
         self._before: dict[str, float] = {}
         self._ended = threading.Event()
+
+    def announce(self, plan: BuildPlan | None = None) -> None:
+        """What is going to run, and why."""
+        if self._is_quiet or self._has_announced:
+            return
+        self._has_announced = True
+        todo = [each for each in plan or () if each.verb in ("make", "maybe")]
+        step_count = len(self._steps)
+        lines = [f"pipeline: {self._name}, {step_count} steps, {len(todo)} entries to run"]
+        numbers = {entry.title: step.number + 1 for step in self._steps for entry in step.entries}
+        shown = [f"[{numbers[each.id]}/{step_count} {each.id.replace('/', '] ', 1)}" for each in todo[:LINES]]
+        width = max(map(len, shown), default=0)
+        lines += [f"  {text:<{width}}  {'; '.join(each.reasons)}" for text, each in zip(shown, todo, strict=False)]
+        say("\n".join([*lines, *([f"  ... and {len(todo) - LINES} more"] if len(todo) > LINES else [])]))
 
     def take(self, update: PipelineUpdate) -> None:
         """What a run tells of itself."""
@@ -71,6 +93,7 @@ class PipelineScreen:
 
     def end(self, seconds: float) -> None:
         """The counts."""
+        self.announce()
         if not self._is_quiet:
             say(f"made {len(self.made)}, kept {len(self.kept)}, failed {self._failed_count} in {seconds:.1f} s")
 
@@ -111,7 +134,7 @@ class PipelineScreen:
                 for entry, seconds in self._before.items() if entry not in through]  # fmt: skip
         cores = max(1, len(running))
         about = f", about {max(sum(left) / cores, max(left)):.0f} s left" if left else ""
-        return f"step {self._step} of {self._step_count}: {shown}{about}"
+        return f"step {self._step} of {len(self._steps)}: {shown}{about}"
 
     def _wipe(self) -> None:
         if self.is_live:

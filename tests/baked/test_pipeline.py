@@ -381,7 +381,7 @@ def test_modules_are_listed(command):
 
 def test_the_line_at_a_terminal_tells_step_entries_and_time_left(monkeypatch):
     monkeypatch.setattr(time, "monotonic", lambda: 100.0)
-    screen = PipelineScreen(3, True)
+    screen = PipelineScreen([None] * 3, "job 1", True)
     screen._before = {"one/a": 5.0, "two/b": 60.0, "two/c": 20.0}
     for entry, state in ((None, "running"), ("one/a", "made"), ("two/b", "running")):
         screen.take(PipelineUpdate("me", 2, 3, "two", entry, state, 0.0))
