@@ -123,7 +123,9 @@ def _in_order(nodes: Iterable[Node]) -> list[Node]:
 def _first_guess(node: Node, guesses: Mapping[str, _Guess], judge: Judge) -> _Guess:
     """What its own state says, and the fingerprints of its needs as far as they are known."""
     if node.role == "watch":
-        return _Guess("keep", [], node.fingerprints)
+        guess = _Guess("keep", [], node.fingerprints)
+        guess.is_changing = not node.fingerprints  # a large file, which is read while jobs run already
+        return guess
     node.needs_planned = needs = _known(node, guesses)
     if node.role == "generate":
         return _Guess("keep", ["runs in each run; what it declares is not known before"], {})
@@ -134,7 +136,7 @@ def _first_guess(node: Node, guesses: Mapping[str, _Guess], judge: Judge) -> _Gu
     if _is_certain(verdict.reasons, node, guesses) and (node.leads_to_lasting or not node.is_lazy):
         return _Guess("make", verdict.reasons, judge.recorded(node.id))
     if changing:
-        return _Guess("maybe", [f"if {_source_of(changing[0], guesses)} comes out different"], judge.recorded(node.id))
+        return _Guess("maybe", [_condition(changing[0], node, guesses)], judge.recorded(node.id))
     return _Guess("keep", [], judge.recorded(node.id))
 
 
@@ -160,6 +162,12 @@ def _guess_of_load(node: Node, needs: Mapping[str, str], changing: list[str], ju
         guess = _Guess("keep", changing, {node.id: judge.of_load(node.id, needs)})
     guess.is_changing = bool(changing) or guess.verb == "load"
     return guess
+
+
+def _condition(changing: str, node: Node, guesses: Mapping[str, _Guess]) -> str:
+    if any(need.id == changing and need.role == "watch" for need, _ in node.needs):
+        return f"if {changing} has changed"
+    return f"if {_source_of(changing, guesses)} comes out different"
 
 
 def _source_of(job_id: str, guesses: Mapping[str, _Guess]) -> str:
