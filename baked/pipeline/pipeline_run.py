@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 import sys
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from fnmatch import fnmatchcase
@@ -108,6 +109,7 @@ class PipelineRun:
         self._calls: dict[str, ProgramCall] = {}
         self._jobs_of: dict[int, Any] = {}
         self._watched: dict[str, tuple[Any, str]] = {}
+        self._taken: Counter[str] = Counter()
         self.build = build(folder / ".build", keepGoing=options.keeps_going, cores=options.cores,
                            limits=_limits(job), quiet=True, undeclared="off")  # fmt: skip
         before: list[Any] = []
@@ -141,9 +143,9 @@ class PipelineRun:
     def _mark_of(self, entry: JobEntry) -> str:
         """A file that says that an entry without outputs has run; steps and names may change."""
         what = repr([entry.used.name, entry.parameters, [(each.param, each.name) for each in entry.inputs]])
-        name = f".build/done/{blake2b(what.encode(errors='surrogateescape'), digest_size=8).hexdigest()}"
-        count = sum(path.startswith(name) for path in self._entries)
-        return f"{name}-{count}" if count else name
+        digest = blake2b(what.encode(errors="surrogateescape"), digest_size=8).hexdigest()
+        self._taken[digest] += 1
+        return f".build/done/{digest}-{self._taken[digest]}"
 
     def _need(self, artifact: Artifact) -> Any:
         if isinstance(artifact.source, JobInput):
@@ -178,10 +180,8 @@ class PipelineRun:
     def _log_name(self, entry: JobEntry) -> str:
         """STEP.MODULE.N, where N also tells apart what dots in names have made the same."""
         begin = os.fsencode(f"{entry.step.name}.{entry.used.name}")[:LONGEST_NAME].decode(errors="ignore")
-        taken = {call.log for call in self._calls.values()}
-        number = entry.number
-        while self._at(os.path.join("logs", f"{begin}.{number}.log")) in taken:
-            number += 1
+        number = max(entry.number, self._taken[begin] + 1)
+        self._taken[begin] = number
         return f"{begin}.{number}"
 
     # looking ----------------------------------------------------------------------------------------------------------
