@@ -16,7 +16,7 @@ from job_stream.errors import BuildError
 
 from ..build.kinds import bytes_of_memory
 from .document import Element, read_yaml
-from .problems import Problems, did_you_mean, listed
+from .problems import Problem, Problems, did_you_mean, listed
 from .schema import MANIFEST, PARAM, Fields, check_name, fields_of, is_word
 
 __all__ = [
@@ -109,21 +109,28 @@ class Modules:
             )
             return None
         if len(found) > 1:
-            places = " and ".join("{}:{}".format(*module.place) for module in found)
-            problems.add(place, name, f"several modules are called {name!r}: {places}", "give each another name")
+            problems.add(place, name, *_namesakes(found))
         problems.extend(found[0].problems.found)
         return found[0]
 
     def warnings(self, used: set[str]) -> list[str]:
-        """A line for each problem of a module that the job does not use."""
-        lines = [
-            f"{name!r}: several modules have this name"
-            for name, found in self._named.items()
-            if len(found) > 1 and name not in used
-        ]
-        return lines + [
-            str(next(iter(module.problems.found))) for module in self if module.problems and module.name not in used
-        ]
+        """A line for each module that the job does not use and that is broken, or one of several of its name."""
+        return [str(found[0]) for module in self
+                if module.name not in used and (found := self.problems_of(module))]  # fmt: skip
+
+    def problems_of(self, module: ProgramModule) -> list[Problem]:
+        """What is wrong with a module, also beside the others."""
+        found, namesakes = [*module.problems.found], self._named[module.name]
+        if len(namesakes) > 1 and module is not namesakes[0]:
+            what, way_out = _namesakes(namesakes)
+            found.append(Problem(*module.place, "name", what, way_out))
+        return found
+
+
+def _namesakes(modules: Iterable[ProgramModule]) -> tuple[str, str]:
+    found = list(modules)
+    places = " and ".join("{}:{}".format(*module.place) for module in found)
+    return f"several modules are called {found[0].name!r}: {places}", "give each another name"
 
 
 def read_module(folder: Path, makes_venvs: bool) -> ProgramModule:

@@ -167,9 +167,9 @@ def _list_modules(folder: str) -> int:
         takes, makes = (", ".join(f"{param.name}: {param.type}" for param in params.values()) or "nothing"
                         for params in (module.inputs, module.outputs))  # fmt: skip
         click.echo(f"{module.name:<{width}}  {takes} -> {makes}  {module.description}".rstrip())
-        for problem in module.problems.found:
+        for problem in modules.problems_of(module):
             click.echo(f"{'':<{width}}  ! {problem}")
-    return WRONG if any(module.problems for module in found) else 0
+    return WRONG if any(map(modules.problems_of, found)) else 0
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

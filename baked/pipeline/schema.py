@@ -72,6 +72,11 @@ VALUES = ValueKind(
     "a mapping of names to plain values",
     lambda value: value is None or (isinstance(value, dict) and all(_is_scalar(each.value) for each in value.values())),
 )
+LIMITS = ValueKind(
+    "a mapping of names to numbers from 1 on",
+    lambda value: value is None
+    or (isinstance(value, dict) and all(type(each.value) is int and each.value > 0 for each in value.values())),
+)
 CWD = ValueKind("'scratch', 'module' or 'caller'", lambda value: value in ("scratch", "module", "caller"))
 ORDER = ValueKind("'steps' or 'data'", lambda value: value in ("steps", "data"))
 
@@ -101,7 +106,7 @@ MANIFEST: Schema = {
     "memory": SchemaField(SIZE),
     "timeout": SchemaField(SECONDS),
     "retries": SchemaField(COUNT),
-    "limits": SchemaField(MAPPING),
+    "limits": SchemaField(LIMITS),
     "host": SchemaField(TEXT),
     "env": SchemaField(VALUES),
     "cwd": SchemaField(CWD),

@@ -32,7 +32,8 @@ def make_venvs(modules: Iterable[ProgramModule]) -> None:
         if module.interpreter.exists() and note.exists() and note.read_text() == digest:
             continue
         if not module.interpreter.exists():
-            _run(module, [sys.executable, "-m", "venv", str(module.venv)])
+            pip = [] if module.requirements is not None else ["--without-pip"]
+            _run(module, [sys.executable, "-m", "venv", *pip, str(module.venv)])
         if module.requirements is not None:
             _run(module, [str(module.interpreter), "-m", "pip", "install", "-q", "-r", str(module.requirements)])
         note.write_text(digest)

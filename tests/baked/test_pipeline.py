@@ -77,12 +77,42 @@ def test_what_has_entries_run_again(path, add, expected):
     assert ran() == expected
 
 
-def test_another_name_of_a_step_runs_nothing():
-    run()
-    ran()
-    Path("job.yaml").write_text(JOB.replace("name: two", "name: second"))
-    run()
-    assert ran() == []
+def test_another_order_of_entries_and_other_names_and_words_run_nothing():
+    first, second = (f"      - {{module: a, outputs: [{{name: {name}, param_name: output, type: text}}]}}\n"
+                     for name in ("1.txt", "2.txt"))  # fmt: skip
+    module("a", inputs=())
+    head = "name: x\nversion: 1\nsteps:\n  - name: one\n    entries:\n"
+    Path("job.yaml").write_text(head + first + second)
+    Pipeline("job.yaml").run(id="me")
+    Path("job.yaml").write_text(head.replace("one", "first").replace("1", "2") + second + first)
+    module("a", inputs=(), more="version: 2\n")
+    manifest = Path("modules/a/manifest.yaml")
+    manifest.write_text(manifest.read_text().replace("The module", "Module"))
+    assert Pipeline("job.yaml").run(id="me").made == []
+
+
+def test_environment_and_folder_of_a_program():
+    program = "import os, sys\nopen(sys.argv[4], 'w').write(f\"{os.environ['X']} {os.getcwd()} {os.listdir()}\")"
+    for cwd, expected in (("scratch", "storage/me/.build/scratch/two.b.1 []"), ("module", "modules/b ["),
+                          ("caller", ". [")):  # fmt: skip
+        module("b", program=program, more=f"env: {{X: '$HOME'}}\ncwd: {cwd}\n")
+        text = run().public["b.txt"].read_text()
+        assert text.startswith(f"$HOME {os.path.abspath(expected.partition(' ')[0])} {expected.partition(' ')[2]}")
+        assert not Path("storage/me/.build/scratch").exists()
+
+
+def test_virtual_environments_are_made_where_that_is_asked_for(command):
+    module("b", program="import sys; open(sys.argv[4], 'w').write(sys.prefix)", more="venv: env\n")
+    code, _, err = command("job.yaml", "start.txt", "--id", "me")
+    assert (code, "make it with --make-venvs" in err) == (2, True)
+    assert command("job.yaml", "start.txt", "--id", "me", "--make-venvs")[0] == 0
+    assert Path("storage/me/public/b.txt").read_text() == os.path.abspath("modules/b/env")
+    code, _, err = command("job.yaml", "start.txt", "--id", "me")
+    assert (code, "kept 2" in err) == (0, True)
+    with open("modules/b/manifest.yaml", "a") as file:
+        file.write("requirements: main.py\n")
+    code, _, err = command("job.yaml", "start.txt", "--id", "me", "--make-venvs")
+    assert (code, "the virtual environment of module 'b' cannot be made" in err) == (2, True)
 
 
 def test_outputs_that_come_out_the_same_stop_the_wave():
@@ -105,6 +135,15 @@ def test_a_failure_tells_all_and_the_same_call_goes_on():
     ran()
     assert run().made == ["two/b"]
     assert ran() == ["b"]
+
+
+def test_a_program_that_cannot_be_started_has_a_log_too():
+    tool = module("b", more="command: [./tool]\n") / "tool"
+    tool.write_text("#!/no/such/program\n")
+    tool.chmod(0o755)
+    with pytest.raises(GraphError, match=r"two/b \(module b\) failed: .*tool cannot be run: No such file"):
+        run()
+    assert "tool cannot be run: No such file" in Path("storage/me/logs/two.b.1.log").read_text()
 
 
 def test_an_output_that_leads_out_counts_as_not_made():
@@ -140,6 +179,13 @@ def test_parameters():
     given = "      - module: b\n        parameters: {v: 1.10, on: true, off: false, none: null, many: [x, 'y z']}\n"
     Path("job.yaml").write_text(JOB.replace("      - module: b\n", given))
     assert run().public["b.txt"].read_text() == repr(["--v", "1.10", "--on", "--many", "x", "--many", "y z"])
+
+
+def test_a_progress_function_that_raises_changes_nothing(capsys):
+    assert run(progress=lambda update: 1 / 0).made == ["one/a", "two/b"]
+    assert capsys.readouterr().err == (
+        "pipeline: progress= raised ZeroDivisionError: division by zero, and goes on being called\n"
+    )
 
 
 def test_progress_tells_of_steps_and_entries():
@@ -377,6 +423,17 @@ def test_exit_codes(command):
 def test_modules_are_listed(command):
     code, out, _ = command("modules")
     assert (code, out.splitlines()[0]) == (0, "a  input: text -> output: text  The module a.")
+    Path("modules/c").mkdir()
+    Path("modules/c/manifest.yaml").write_text("name: b\ndescription: x\ncommand: ['true']\ninputs:\n")
+    code, out, _ = command("modules")
+    assert code == 2
+    assert out.splitlines()[2:] == [
+        "b  nothing -> nothing  x",
+        "   ! modules/c/manifest.yaml:1: the manifest has no 'outputs'; add 'outputs: ...', a list, or empty",
+        "   ! modules/c/manifest.yaml:1: several modules are called 'b': modules/b/manifest.yaml:1 and "
+        "modules/c/manifest.yaml:1; give each another name",
+    ]
+    assert command("modules", "nowhere")[0] == 2
 
 
 def test_the_line_at_a_terminal_tells_step_entries_and_time_left(monkeypatch):

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import signal
+import subprocess
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 from launcher_support import Command, needs_mpirun
-from pipeline_support import letters, module, ran
+from pipeline_support import JOB, letters, module, ran
 from support import is_alive, wait_until
 
 from job_stream.baked.pipeline import Pipeline
@@ -61,9 +64,9 @@ def gone(pids):
     wait_until(lambda: not any(map(is_alive, pids)), "the end of all that the entry has started")
 
 
-def command(folder, *words, ranks=()):
+def command(folder, *words, ranks=(), id="me"):
     names = ("RAN", "GO", "PIDS")
-    return Command(folder, *ranks, "pipeline", "job.yaml", "start.txt", "--id", "me", *words,
+    return Command(folder, *ranks, "pipeline", "job.yaml", "start.txt", "--id", id, *words,
                    env={name: os.environ[name] for name in names})  # fmt: skip
 
 
@@ -88,17 +91,21 @@ def test_whatever_ends_a_run_the_same_command_goes_on(folder):
     assert (ended.code, ended.out) == (0, "storage/me/public/b.txt\n"), ended.err
     assert Path("storage/me/public/b.txt").read_text() == "half whole"
     assert ran() == ["a", "b", "b", "b", "b"]
-    assert sorted(os.listdir("storage/me/public")) == ["b.txt"]
-    assert not Path("storage/me/temp").exists()
-    assert sorted(os.listdir("storage/me/.build/logs")) == []
+    left = {str(path.relative_to("storage/me")) for path in Path("storage/me").rglob("*") if not path.is_dir()}
+    assert left == {"public/b.txt", "input/start.txt", "logs/one.a.1.log", "logs/two.b.1.log",
+                    ".build/history.jsonl", ".build/lock"}  # fmt: skip
 
 
 def test_a_second_run_of_the_id_is_refused_and_ctrl_c_lets_the_first_one_finish_what_it_has_begun(folder):
+    """And another id in the same storage is not in its way."""
     with command(folder) as first:
         pids = started()
         with command(folder) as second:
             ended = second.ended()
         assert (ended.code, ended.out) == (2, "")
+        Path("job.yaml").write_text(JOB.replace("module: b", "module: a"))
+        with command(folder, id="other") as third:
+            assert third.ended().code == 0
         said = ended.err.splitlines()[-1]
         assert "another build is under way" in said
         assert f"on {os.uname().nodename}, since 2" in said
@@ -134,6 +141,48 @@ def test_a_time_limit_ends_an_entry_with_all_that_it_has_started():
     with pytest.raises(GraphError, match=r"took longer than its timeout of 0.5 s"):
         Pipeline("job.yaml").run(["start.txt"], id="me")
     assert "took longer" in Path("storage/me/logs/two.b.1.log").read_text().splitlines()[-1]
+
+
+KILLS = int(os.environ.get("JOBS_TEST_KILLS", "3"))
+
+
+def test_kills_at_any_moment(folder):
+    """A chain beside a fan, killed again and again: in the end all is right, and what was on record has run once."""
+    rng = random.Random(int(os.environ.get("JOBS_TEST_SEED", "1")))
+    names = ["start.txt", *(f"{n}.txt" for n in range(5))]
+    steps = [{"name": str(n), "entries": [entry(names[n], names[n + 1]), entry("start.txt", f"side {n}.txt")]}
+             for n in range(5)]  # fmt: skip
+    job = {"name": "x", "version": 1, "steps": steps, "input_artifacts": [artifact("start.txt", "input")]}
+    Path("job.yaml").write_text(json.dumps(job))
+    public = Path("storage/me/public")
+    for _ in range(KILLS):
+        with command(folder) as run:
+            delay_s = rng.uniform(0, 1.5)
+            with suppress(subprocess.TimeoutExpired):
+                run.process.wait(delay_s)
+            run.signal(signal.SIGKILL)
+            run.gone()
+        assert {path.read_text() for path in public.glob("[!.]*")} <= {"s" + "a" * n for n in range(1, 6)}
+    done = [json.loads(line.rpartition("]")[0] + "]") for line in history().splitlines() if line.startswith('["done"')]
+    ran()
+    result = Pipeline("job.yaml").run(["start.txt"], id="me")
+    assert {name: path.read_text() for name, path in result.public.items()} == {
+        **{f"{n}.txt": "s" + "a" * (n + 1) for n in range(5)}, **{f"side {n}.txt": "sa" for n in range(5)}}  # fmt: skip
+    assert len(ran()) == 10 - len({event[1][0] for event in done})
+    assert len(os.listdir(public)) == 10
+
+
+def history():
+    path = Path("storage/me/.build/history.jsonl")
+    return path.read_text() if path.exists() else ""
+
+
+def artifact(name, param, **more):
+    return {"name": name, "param_name": param, "type": "text", **more}
+
+
+def entry(given, made):
+    return {"module": "a", "inputs": [artifact(given, "input")], "outputs": [artifact(made, "output", public=True)]}
 
 
 @needs_mpirun

@@ -208,6 +208,7 @@ def test_no_folder_of_modules():
     ("entrypoint: main.py", "entrypoint: main.py\ncores: 100000", 4, "asks for cores: 100000, and no host has"),
     ("entrypoint: main.py", "entrypoint: main.py\nmemory: 9999T", 4, "asks for memory: 9999T, and no host has"),
     ("entrypoint: main.py", "entrypoint: main.py\nmemory: much", 4, "memory='much' is no number of bytes"),
+    ("entrypoint: main.py", "entrypoint: main.py\nlimits: {x: 0}", 4, "a mapping of names to numbers from 1 on"),
     ("entrypoint: main.py", "entrypoint: main.py\ncwd: there", 4, "it is to be 'scratch', 'module' or 'caller'"),
     ("param_name: output", "param_name: input", 7, "the param 'input' is both an input and an output"),
     ("param_name: output", "param_name: 1x", 7, "'1x' cannot be a param"),
