@@ -96,10 +96,10 @@ def perform(paths: Sequence[Path], call: ProgramCall, **watched: Any) -> None:
         ProgramError: it cannot be run, or did not end well.
         JobContractError: an output is missing or empty, or leads out of the folder.
     """
-    _be_guardian()
     os.makedirs(os.path.dirname(call.log), exist_ok=True)
     begin = time.monotonic()
     with open(call.log, "wb", buffering=0) as log:
+        _be_guardian(lambda: log.write(f"ended with job_stream, {time.monotonic() - begin:.1f} s\n".encode()))
         log.write(f"$ {command_line(call)}\n".encode(errors="surrogateescape"))
         ending = "not run"
         try:
@@ -168,17 +168,18 @@ def _dying() -> Callable[[], object]:
     return lambda: prctl(_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
 
 
-def _be_guardian() -> None:
+def _be_guardian(say: Callable[[], object]) -> None:
     """What the program starts is this process's in the end, which ends it when the program or the worker has ended."""
+
+    def end(*_: Any) -> None:
+        _end_children()
+        say()
+        os.kill(os.getpid(), signal.SIGKILL)
+
     prctl = _prctl()
-    signal.signal(signal.SIGTERM, _end_with_all)
+    signal.signal(signal.SIGTERM, end)
     prctl(_SUBREAPER, 1, 0, 0, 0)
     prctl(_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
-
-
-def _end_with_all(*_: Any) -> None:
-    _end_children()
-    os.kill(os.getpid(), signal.SIGKILL)
 
 
 def _end_children() -> None:

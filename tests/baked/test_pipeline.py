@@ -61,6 +61,23 @@ def test_temporary_artifacts_stay_where_that_is_asked_for():
     assert run(keepTemp=True).temp["a.txt"].read_text() == "sa"
 
 
+def test_temporary_artifacts_go_when_all_that_read_them_are_through_and_those_that_nobody_reads_too():
+    text = JOB.replace(", public: true", "")
+    third = text[text.index("  - name: two") :].replace("two", "three").replace("b.txt", "c.txt").replace("a.txt", "b.txt")
+    Path("job.yaml").write_text(text + third)
+    made = Pipeline("job.yaml")
+    assert made.warnings == ["job.yaml:20: nobody reads 'c.txt', which is temporary, so it is removed"]
+    there = {}
+
+    def look(update):
+        there[update.entry, update.state] = files()
+
+    made.run(["start.txt"], id="me", progress=look)
+    assert there["two/b", "made"] in (["temp/b.txt"], ["temp/a.txt", "temp/b.txt"])
+    assert "temp/a.txt" not in there["three/b", "made"]
+    assert files() == []
+
+
 @pytest.mark.parametrize(("path", "add", "expected"), [
     ("start.txt", "x", ["a", "b"]),
     ("modules/b/main.py", "\n#", ["a", "b"]),

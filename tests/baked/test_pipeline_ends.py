@@ -84,6 +84,9 @@ def test_whatever_ends_a_run_the_same_command_goes_on(folder):
             assert run.ended().code == code
             gone(pids)
             run.gone()
+        log = Path("storage/me/logs/two.b.1.log").read_text().splitlines()
+        assert log[1] == "waiting"
+        assert not log[2:] or log[2].startswith("ended with job_stream, "), "unless the guardian was killed, too"
         assert list(Path("storage/me/public").glob("b*")) == []
     Path("GO").touch()
     with command(folder) as run:
