@@ -13,7 +13,6 @@ import stat
 import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import contextmanager, nullcontext, suppress
-from hashlib import blake2b
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -24,7 +23,7 @@ from .file_state import FileState, read_state
 from .fingerprints import Fingerprint
 from .isolation import ChildEnding, call_isolated
 from .job import BuildJob, JobFile
-from .job_actions import ACTIONS
+from .job_actions import ACTIONS, beside
 from .joblogs import JobLogs
 from .kinds import LOADS
 from .mishaps import Mishap, mishap_of
@@ -33,9 +32,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from .declaring import Declaring
-
-LONGEST_NAME = 255
-"""Bytes that the name of a file may have, on all usual file systems."""
 
 __all__ = ["Errand", "JobOutcome", "Task", "Worker", "packed_tasks", "task_of"]
 
@@ -388,17 +384,6 @@ def _given(argument: Any, values: Mapping[str, Any]) -> Any:
 def _made(task: Task) -> list[str]:
     """Where the function writes: its outputs, or files beside them that are renamed."""
     return [beside(path) for path in task.outputs] if task.details.get("atomic") else list(task.outputs)
-
-
-def beside(path: str) -> str:
-    """A path in the same folder with the same suffix."""
-    folder, name = os.path.split(path)
-    stem, suffix = os.path.splitext(name)
-    hidden = f".{stem}.part{suffix}"
-    if len(os.fsencode(hidden)) > LONGEST_NAME:
-        stem = blake2b(os.fsencode(stem), digest_size=8).hexdigest()
-        hidden = f".{stem}.part{suffix if len(os.fsencode(suffix)) < LONGEST_NAME // 2 else ''}"
-    return os.path.join(folder, hidden)
 
 
 def _shaped(task: Task) -> Any:

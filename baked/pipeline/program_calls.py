@@ -1,8 +1,7 @@
 """One call of a module's program: without a shell, its lines passed on and kept as they come, its outputs looked at.
 
-It runs in a process that the build has forked for it. That adopts whatever the program starts, and asks the kernel to
-be told of its worker's death, so that it can end all of them in any case. A line is written at once and as a whole, so
-that lines of programs side by side do not mix.
+It runs in a process that the build has forked for it, which ends with all that the program has started. A line is
+written at once and as a whole, so that lines of programs side by side do not mix.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ from typing import Any, NamedTuple
 
 from job_stream.errors import JobContractError, ProgramError
 
-from ..build.isolation import descendants
+from ..build.program_ends import be_guardian, dying_with_starter, end_children, environment_without_ranks
 
 __all__ = ["CallEcho", "ProgramCall", "command_line", "leads_out", "perform"]
 
@@ -31,12 +30,6 @@ LONGEST_LINE = 1 << 16
 
 LEFT_MS = 2000
 """How long to listen to what another user's process holds open after the program's end."""
-
-_RANK_VARIABLES = ("OMPI_", "PMIX_", "PRTE_", "PMI_", "MPI_LOCAL", "HYDRA_", "HYDI_")
-"""By these a program would take itself for a rank of this run."""
-
-_PDEATHSIG, _SUBREAPER = 1, 36
-"""Numbers of ``prctl``."""
 
 
 class CallEcho(NamedTuple):
@@ -99,7 +92,7 @@ def perform(paths: Sequence[Path], call: ProgramCall, **watched: Any) -> None:
     os.makedirs(os.path.dirname(call.log), exist_ok=True)
     begin = time.monotonic()
     with open(call.log, "wb", buffering=0) as log:
-        _be_guardian(lambda: log.write(f"ended with job_stream, {time.monotonic() - begin:.1f} s\n".encode()))
+        be_guardian(lambda: log.write(f"ended with job_stream, {time.monotonic() - begin:.1f} s\n".encode()))
         log.write(f"$ {command_line(call)}\n".encode(errors="surrogateescape"))
         ending = "not run"
         try:
@@ -136,67 +129,16 @@ def _run(call: ProgramCall, words: list[str], log: Callable[[bytes], object]) ->
         os.makedirs(call.scratch)
     pipe = subprocess.PIPE
     try:
-        process = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=pipe, stderr=pipe, env=_environment(call),
-                                   cwd=call.cwd or call.scratch, preexec_fn=_dying())  # fmt: skip
+        process = subprocess.Popen(
+            words, stdin=subprocess.DEVNULL, stdout=pipe, stderr=pipe, cwd=call.cwd or call.scratch,
+            env={"PYTHONUNBUFFERED": "1", **environment_without_ranks(call.env)}, preexec_fn=dying_with_starter(),
+        )  # fmt: skip
     except OSError as error:
         log(f"{words[0]} cannot be run: {error.strerror}\n".encode(errors="surrogateescape"))
         raise ProgramError(f"{words[0]} cannot be run: {error.strerror}") from None
     with process:
         _pass_on(process, call, log)
     return process.returncode
-
-
-def _environment(call: ProgramCall) -> dict[str, str]:
-    """That of the script, in which the program is no rank, and hands its lines on at once."""
-    own = {name: value for name, value in os.environ.items() if not name.startswith(_RANK_VARIABLES)}
-    return {"PYTHONUNBUFFERED": "1", **own, **call.env}
-
-
-# ends -----------------------------------------------------------------------------------------------------------------
-
-
-def _prctl() -> Callable[..., object]:
-    from ctypes import CDLL
-
-    found: Callable[..., object] = CDLL(None).prctl
-    return found
-
-
-def _dying() -> Callable[[], object]:
-    """Has a program end with the process that started it, whatever ended that."""
-    prctl = _prctl()
-    return lambda: prctl(_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-
-
-def _be_guardian(say: Callable[[], object]) -> None:
-    """What the program starts is this process's in the end, which ends it when the program or the worker has ended."""
-
-    def end(*_: Any) -> None:
-        _end_children()
-        say()
-        os.kill(os.getpid(), signal.SIGKILL)
-
-    prctl = _prctl()
-    signal.signal(signal.SIGTERM, end)
-    prctl(_SUBREAPER, 1, 0, 0, 0)
-    prctl(_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
-
-
-def _end_children() -> None:
-    """Ends all that came of the program, and what that starts meanwhile; what is another user's stays."""
-    is_done = False
-    while not is_done:
-        try:
-            os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-        except ChildProcessError:
-            return
-        is_done = True
-        for pid in descendants(os.getpid()):
-            with suppress(ProcessLookupError, PermissionError):
-                os.kill(pid, signal.SIGKILL)
-                is_done = False
-                with suppress(ChildProcessError):  # of a child, which will be ours
-                    os.waitpid(pid, 0)
 
 
 # lines ----------------------------------------------------------------------------------------------------------------
@@ -259,7 +201,7 @@ def _pass_on(process: subprocess.Popen[bytes], call: ProgramCall, log: Callable[
                     os.close(ended)
                     ended = -1
                     process.wait()
-                    _end_children()
+                    end_children()
                 elif not _take(number, streams[number]):
                     poll.unregister(number)
                     open_streams.discard(number)

@@ -63,7 +63,8 @@ def test_temporary_artifacts_stay_where_that_is_asked_for():
 
 def test_temporary_artifacts_go_when_all_that_read_them_are_through_and_those_that_nobody_reads_too():
     text = JOB.replace(", public: true", "")
-    third = text[text.index("  - name: two") :].replace("two", "three").replace("b.txt", "c.txt").replace("a.txt", "b.txt")
+    second = text[text.index("  - name: two") :]
+    third = second.replace("two", "three").replace("b.txt", "c.txt").replace("a.txt", "b.txt")
     Path("job.yaml").write_text(text + third)
     made = Pipeline("job.yaml")
     assert made.warnings == ["job.yaml:20: nobody reads 'c.txt', which is temporary, so it is removed"]
