@@ -94,21 +94,16 @@ def read_yaml(path: Path, shown: str, problems: Problems) -> Element | None:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
-        problems.add(
-            (shown, line),
-            "",
-            f"this is not YAML: {error.problem}, in column {column}",
-            "mend the line or the one above",
-        )
+        problems.add((shown, line), "", f"this is not YAML: {error.problem}, in column {column}",
+                     "mend the line or the one above")  # fmt: skip
         return None
     except RecursionError:  # of the reader that is written in Python
         problems.add((shown, 1), "", "values are nested too deeply", "no key takes so many levels")
         return None
     except yaml.YAMLError as error:
         line = text.count("\n", 0, getattr(error, "position", 0) or 0) + 1
-        problems.add(
-            (shown, line), "", f"this is not YAML: {str(error).splitlines()[0]}", "mend or remove the character"
-        )
+        problems.add((shown, line), "", f"this is not YAML: {str(error).splitlines()[0]}",
+                     "mend or remove the character")  # fmt: skip
         return None
     element = _Reader(shown, problems).read(node) if node is not None else Element(None, (shown, 1))
     if not isinstance(element.value, dict):
@@ -143,9 +138,8 @@ class _Reader:
     def _fresh(self, node: yaml.Node, place: tuple[str, int]) -> Element:
         if node.tag not in _USUAL:
             column = node.start_mark.column + 1
-            self._problems.add(
-                place, node.tag, f"the tag {node.tag!r} in column {column} is not understood", "remove it"
-            )
+            self._problems.add(place, node.tag, f"the tag {node.tag!r} in column {column} is not understood",
+                               "remove it")  # fmt: skip
         if isinstance(node, yaml.MappingNode):
             return self._mapping(node, place)
         if isinstance(node, yaml.SequenceNode):

@@ -9,7 +9,7 @@ from typing import Any
 from .document import Element
 from .module_folders import Modules, ProgramModule
 from .problems import Problems, did_you_mean, listed
-from .schema import ARTIFACT, ENTRY, INPUT, JOB, STEP, Fields, check_name, fields_of, flaw_of_path, is_word
+from .schema import ARTIFACT, ENTRY, INPUT, JOB, STEP, Fields, fields_of, flaw_of_path, is_word
 
 __all__ = ["Artifact", "JobEntry", "JobInput", "JobStep", "YamlJob", "read_job"]
 
@@ -104,136 +104,86 @@ def read_job(element: Element, modules: Modules, problems: Problems) -> YamlJob:
     """The job, as far as it makes sense; the rest is problems."""
     given = fields_of(element, JOB, "the job", problems)
     modules.check_folder(element.place, problems)
-    name = check_name(given["name"], "the job", problems) if "name" in given else None
-    version = given["version"].text if "version" in given else ""
-    job = YamlJob(name or "job", version, given["order"].value if "order" in given else "steps", [], [])
-    for each in _items(given, "input_artifacts"):
+    name = given.name("name", "the job", problems)
+    job = YamlJob(name or "job", given.text("version"), given.of("order", "steps"), [], [])
+    for each in given.items_of("input_artifacts"):
         _read_input(each, job, problems)
-    for number, each in enumerate(_items(given, "steps")):
+    for number, each in enumerate(given.items_of("steps")):
         _read_step(each, number, job, modules, problems)
-    if "steps" in given and not given["steps"].value:
-        problems.add(given["steps"].place, "steps", "the job has no steps", "add one, with a name and entries")
+    if given.of("steps") == []:
+        problems.add(given.place_of("steps"), "steps", "the job has no steps", "add one, with a name and entries")
     _Wiring(job, problems).check()
     return job
 
 
-def _items(given: Fields, key: str) -> list[Element]:
-    return (given[key].value or []) if key in given else []
-
-
 def _read_input(element: Element, job: YamlJob, problems: Problems) -> None:
     given = fields_of(element, INPUT, "an input of the job", problems)
-    if "param_name" not in given or "type" not in given:
+    if not {"param_name", "type"} <= given.keys() or ("name" in given and not _is_fine_path(given["name"], problems)):
         return
-    name = given["name"].value if "name" in given else ""
-    if name and not _is_fine_path(given["name"], problems):
-        return
-    param = given["param_name"].value
-    if not is_word(param):
-        _refuse_word(given["param_name"], problems)
-    job.inputs.append(JobInput(name, param, given["type"].value, element.place))
-
-
-def _refuse_word(element: Element, problems: Problems) -> None:
-    problems.add(
-        element.place, element.value, f"{element.value!r} cannot be a param", "a letter, then letters, digits, '_', '-'"
-    )
+    param = given.of("param_name")
+    is_word(param, given.place_of("param_name"), "param", problems)
+    job.inputs.append(JobInput(given.of("name", ""), param, given.of("type"), element.place))
 
 
 def _is_fine_path(element: Element, problems: Problems) -> bool:
     flaw = flaw_of_path(element.value)
     if flaw:
-        problems.add(
-            element.place,
-            element.value,
-            f"{element.value!r} cannot be the name of an artifact: {flaw}",
-            "write a relative path such as 'folder/file.wav'",
-        )
+        problems.add(element.place, element.value, f"{element.value!r} cannot be the name of an artifact: {flaw}",
+                     "write a relative path such as 'folder/file.wav'")  # fmt: skip
     return not flaw
 
 
 def _read_step(element: Element, number: int, job: YamlJob, modules: Modules, problems: Problems) -> None:
     given = fields_of(element, STEP, "a step", problems)
-    name = check_name(given["name"], "the step", problems) if "name" in given else None
-    step = JobStep(name or f"step {number + 1}", number, given["name"].place if "name" in given else element.place)
+    name = given.name("name", "the step", problems)
+    step = JobStep(name or f"step {number + 1}", number, given.place_of("name"))
     same = next((each for each in job.steps if name is not None and each.name == name), None)
     if same is not None:
-        problems.add(
-            step.place, step.name, f"two steps are called {name!r}, the other one in line {same.place[1]}", "rename one"
-        )
-    if "entries" in given and not given["entries"].value:
-        problems.add(
-            given["entries"].place, "entries", f"step {step.name!r} has no entries", "add one, or remove the step"
-        )
+        problems.add(step.place, step.name, f"two steps are called {name!r}, the other one in line {same.place[1]}",
+                     "rename one")  # fmt: skip
+    if given.of("entries") == []:
+        problems.add(given.place_of("entries"), "entries", f"step {step.name!r} has no entries",
+                     "add one, or remove the step")  # fmt: skip
     job.steps.append(step)
-    for each in _items(given, "entries"):
+    for each in given.items_of("entries"):
         _read_entry(each, step, modules, problems)
 
 
 def _read_entry(element: Element, step: JobStep, modules: Modules, problems: Problems) -> None:
     given = fields_of(element, ENTRY, "an entry", problems)
-    module = (
-        modules.find(given["module"].value, given["module"].place, problems)
-        if "module" in given and modules.folder.is_dir()
-        else None
-    )
-    name = check_name(given["name"], "the entry", problems) if "name" in given else None
-    entry = JobEntry(
-        name or (given["module"].text if "module" in given else "?"), module, len(step.entries) + 1, step, element.place
-    )
+    module = modules.find(given.of("module"), given.place_of("module"), problems) if "module" in given else None
+    name = given.name("name", "the entry", problems) or given.text("module") or "?"
+    entry = JobEntry(name, module, len(step.entries) + 1, step, element.place)
     entry.inputs = list(_artifacts(given, "input_artifacts", problems))
     entry.outputs = list(_artifacts(given, "output_artifacts", problems))
-    for key, value in ((given["parameters"].value or {}) if "parameters" in given else {}).items():
-        if not is_word(key):
-            problems.add(
-                given["parameters"].at(key),
-                key,
-                f"{key!r} cannot be a parameter",
-                "a letter, then letters, digits, '_', '-'",
-            )
-        elif isinstance(value.value, dict) or (
-            isinstance(value.value, list) and any(isinstance(v.value, (list, dict)) for v in value.value)
-        ):
-            problems.add(
-                given["parameters"].at(key),
-                key,
-                f"the parameter {key!r} is nested",
-                "give a plain value or a list of them",
-            )
-        else:
-            entry.parameters[key] = _as_written(value)
+    entry.parameters = dict(_parameters(given, problems))
     step.entries.append(entry)
     _check_params(entry, problems)
 
 
+def _parameters(given: Fields, problems: Problems) -> Iterator[tuple[str, Any]]:
+    for key, value in given.mapping_of("parameters").items():
+        place = given["parameters"].at(key)
+        parts = value.value if isinstance(value.value, list) else [value]
+        if any(isinstance(part.value, (list, dict)) for part in parts):
+            problems.add(place, key, f"the parameter {key!r} is nested", "give a plain value or a list of them")
+        elif is_word(key, place, "parameter", problems):
+            yield key, [_as_written(part) for part in parts] if parts is value.value else _as_written(value)
+
+
 def _as_written(element: Element) -> Any:
     """Numbers as they are written, so that 1.10 stays that."""
-    if isinstance(element.value, list):
-        return [_as_written(each) for each in element.value]
-    return (
-        element.value
-        if element.value is None or isinstance(element.value, bool)
-        else element.text or str(element.value)
-    )
+    is_special = element.value is None or isinstance(element.value, bool)
+    return element.value if is_special else element.text or str(element.value)
 
 
 def _artifacts(given: Fields, key: str, problems: Problems) -> Iterator[Artifact]:
-    for element in _items(given, key):
+    for element in given.items_of(key):
         found = fields_of(element, ARTIFACT, f"an item of {key!r}", problems)
-        if not {"name", "param_name", "type"} <= found.keys() or not _is_fine_path(found["name"], problems):
-            continue
-        if not is_word(found["param_name"].value):
-            _refuse_word(found["param_name"], problems)
-        public = found["public"].value if "public" in found else None
-        yield Artifact(
-            found["name"].value,
-            found["param_name"].value,
-            found["type"].value,
-            public,
-            "emptyOk" in found and found["emptyOk"].value,
-            found["name"].place,
-            found["type"].place,
-        )
+        if {"name", "param_name", "type"} <= found.keys() and _is_fine_path(found["name"], problems):
+            is_word(found.of("param_name"), found.place_of("param_name"), "param", problems)
+            yield Artifact(found.of("name"), found.of("param_name"), found.of("type"), found.of("public"),
+                           found.of("emptyOk", False), found.place_of("name"), found.place_of("type"))  # fmt: skip
 
 
 def _check_params(entry: JobEntry, problems: Problems) -> None:
@@ -241,12 +191,9 @@ def _check_params(entry: JobEntry, problems: Problems) -> None:
     seen: dict[str, Artifact] = {}
     for artifact in (*entry.inputs, *entry.outputs):
         if artifact.param in seen:
-            problems.add(
-                artifact.place,
-                artifact.param,
-                f"the param {artifact.param!r} is there twice in {entry.title!r}",
-                f"it is in line {seen[artifact.param].place[1]} already: remove one",
-            )
+            problems.add(artifact.place, artifact.param,
+                         f"the param {artifact.param!r} is there twice in {entry.title!r}",
+                         f"it is in line {seen[artifact.param].place[1]} already: remove one")  # fmt: skip
         seen[artifact.param] = artifact
     if entry.module is None or entry.module.problems:
         return
@@ -257,40 +204,25 @@ def _check_params(entry: JobEntry, problems: Problems) -> None:
         for artifact in artifacts:
             param = params.get(artifact.param)
             if param is None:
-                problems.add(
-                    artifact.place,
-                    artifact.param,
-                    f"module {entry.module.name!r} has no {what} {artifact.param!r}",
-                    f"{did_you_mean(artifact.param, params)}its {what}s are {listed(params)}",
-                )
+                problems.add(artifact.place, artifact.param,
+                             f"module {entry.module.name!r} has no {what} {artifact.param!r}",
+                             f"{did_you_mean(artifact.param, params)}its {what}s are {listed(params)}")  # fmt: skip
             else:
-                _check_type(
-                    artifact.type,
-                    artifact.type_place,
-                    param.type,
-                    param.place,
-                    f"the manifest of {entry.module.name!r}",
-                    problems,
-                )
+                _check_type(artifact.type, artifact.type_place, param.type, param.place,
+                            f"the manifest of {entry.module.name!r}", problems)  # fmt: skip
         for name in params.keys() - {artifact.param for artifact in artifacts}:
-            problems.add(
-                entry.place,
-                name,
-                f"entry {entry.title!r} lacks the {what} {name!r} of module {entry.module.name!r}",
-                f"its {what}s are {listed(params)}",
-            )
+            problems.add(entry.place, name,
+                         f"entry {entry.title!r} lacks the {what} {name!r} of module {entry.module.name!r}",
+                         f"its {what}s are {listed(params)}")  # fmt: skip
 
 
 def _check_type(
     given: str, place: tuple[str, int], other: str, other_place: tuple[str, int], whose: str, problems: Problems
 ) -> None:
     if given != other and "any" not in (given, other):
-        problems.add(
-            place,
-            given,
-            f"the type is {given!r} here and {other!r} in {whose}, {other_place[0]}:{other_place[1]}",
-            "make them the same, or one of them 'any'",
-        )
+        problems.add(place, given,
+                     f"the type is {given!r} here and {other!r} in {whose}, {other_place[0]}:{other_place[1]}",
+                     "make them the same, or one of them 'any'")  # fmt: skip
 
 
 class _Wiring:
@@ -345,12 +277,9 @@ class _Wiring:
         given = self._given.get(artifact.name) or self._unnamed(artifact)
         if given is None:
             known = [*self._made, *self._given]
-            self._problems.add(
-                artifact.place,
-                artifact.name,
-                f"nobody makes {artifact.name!r}, which {entry.title!r} reads",
-                f"{did_you_mean(artifact.name, known)}the artifacts are {listed(known)}",
-            )
+            self._problems.add(artifact.place, artifact.name,
+                               f"nobody makes {artifact.name!r}, which {entry.title!r} reads",
+                               f"{did_you_mean(artifact.name, known)}the artifacts are {listed(known)}")  # fmt: skip
             return
         artifact.source = given
         _check_type(artifact.type, artifact.type_place, given.type, given.place, "the job's input", self._problems)
@@ -360,12 +289,8 @@ class _Wiring:
     def _link(self, artifact: Artifact, entry: JobEntry, made: Artifact, step: JobStep) -> None:
         if step.number >= entry.step.number:
             where = "the same" if step is entry.step else "a later"
-            self._problems.add(
-                artifact.place,
-                artifact.name,
-                f"{artifact.name!r} is made in {where} step",
-                f"step {step.name!r} makes it: put this entry into a later step",
-            )
+            self._problems.add(artifact.place, artifact.name, f"{artifact.name!r} is made in {where} step",
+                               f"step {step.name!r} makes it: put this entry into a later step")  # fmt: skip
             return
         artifact.source = made
         made.reader_count += 1
@@ -374,13 +299,9 @@ class _Wiring:
             self._refuse_public(artifact, bool(made.is_public), made.place)
 
     def _refuse_public(self, artifact: Artifact, is_public: bool, place: tuple[str, int]) -> None:
-        self._problems.add(
-            artifact.place,
-            artifact.name,
-            f"'public' of {artifact.name!r} is {str(artifact.is_public).lower()} here and "
-            f"{str(is_public).lower()} in {place[0]}:{place[1]}",
-            "leave it out of inputs",
-        )
+        self._problems.add(artifact.place, artifact.name,
+                           f"'public' of {artifact.name!r} is {str(artifact.is_public).lower()} here and "
+                           f"{str(is_public).lower()} in {place[0]}:{place[1]}", "leave it out of inputs")  # fmt: skip
 
     def _unnamed(self, artifact: Artifact) -> JobInput | None:
         """An input of the job without a name, which has this one from now on."""

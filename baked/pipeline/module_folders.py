@@ -17,7 +17,7 @@ from job_stream.errors import BuildError
 from ..build.kinds import bytes_of_memory
 from .document import Element, read_yaml
 from .problems import Problem, Problems, did_you_mean, listed
-from .schema import MANIFEST, PARAM, Fields, check_name, fields_of, is_word
+from .schema import MANIFEST, PARAM, Fields, fields_of, is_word
 
 __all__ = [
     "Modules", "Param", "ProgramModule", "check_resources", "print_of_interpreter", "watched_folder",
@@ -92,21 +92,18 @@ class Modules:
 
     def check_folder(self, place: tuple[str, int], problems: Problems) -> bool:
         if not self._is_there:
-            problems.add(
-                place, str(self.folder), f"there is no folder of modules {str(self.folder)!r}", "give --modules-dir DIR"
-            )
+            problems.add(place, str(self.folder), f"there is no folder of modules {str(self.folder)!r}",
+                         "give --modules-dir DIR")  # fmt: skip
         return self._is_there
 
     def find(self, name: str, place: tuple[str, int], problems: Problems) -> ProgramModule | None:
         """A module that can be used; everything that is wrong with it becomes a problem of the job."""
         found = self._named.get(name, [])
+        if not found and not self._is_there:
+            return None
         if not found:
-            problems.add(
-                place,
-                name,
-                f"there is no module {name!r} in {str(self.folder)!r}",
-                f"{did_you_mean(name, self._named)}the modules are {listed(self._named)}",
-            )
+            problems.add(place, name, f"there is no module {name!r} in {str(self.folder)!r}",
+                         f"{did_you_mean(name, self._named)}the modules are {listed(self._named)}")  # fmt: skip
             return None
         if len(found) > 1:
             problems.add(place, name, *_namesakes(found))
@@ -141,92 +138,66 @@ def read_module(folder: Path, makes_venvs: bool) -> ProgramModule:
     if element is None:
         return ProgramModule(folder.name, folder, (shown, 1), problems)
     given = fields_of(element, MANIFEST, "the manifest", problems)
-    named = given.get("name")
-    name = check_name(named, "the module", problems) if named is not None else None
-    module = ProgramModule(name or folder.name, folder, named.place if named is not None else element.place, problems,
-                           element.keys)  # fmt: skip
-    module.description = given["description"].text if "description" in given else ""
-    module.inputs = _params(given.get("inputs"), "inputs", problems)
-    module.outputs = _params(given.get("outputs"), "outputs", problems)
+    name = given.name("name", "the module", problems) or folder.name
+    module = ProgramModule(name, folder, given.place_of("name"), problems, element.keys, given.text("description"))
+    module.inputs, module.outputs = _params(given, "inputs", problems), _params(given, "outputs", problems)
     for twice in module.inputs.keys() & module.outputs.keys():
-        problems.add(
-            module.outputs[twice].place, twice, f"the param {twice!r} is both an input and an output", "rename one"
-        )
+        problems.add(module.outputs[twice].place, twice, f"the param {twice!r} is both an input and an output",
+                     "rename one")  # fmt: skip
     module.options = {key: given[key].plain for key in OPTIONS if key in given}
-    module.env = (
-        {key: value.text or str(value.value) for key, value in (given["env"].value or {}).items()}
-        if "env" in given
-        else {}
-    )
-    module.cwd = given["cwd"].plain if "cwd" in given else "scratch"
-    module.ignore = tuple(map(str, given["ignore"].plain or ())) if "ignore" in given else ()
+    module.env = {key: value.text or str(value.value) for key, value in given.mapping_of("env").items()}
+    module.cwd = given.of("cwd", "scratch")
+    module.ignore = tuple(str(each.plain) for each in given.items_of("ignore"))
     _find_interpreter(module, given, makes_venvs)
     _find_command(module, given, element)
     return module
 
 
-def _params(element: Element | None, what: str, problems: Problems) -> dict[str, Param]:
+def _params(manifest: Fields, key: str, problems: Problems) -> dict[str, Param]:
     found: dict[str, Param] = {}
-    for each in (element.value or ()) if element is not None else ():
-        given = fields_of(each, PARAM, f"an item of {what!r}", problems)
-        if len(given) < 2:
+    for each in manifest.items_of(key):
+        given = fields_of(each, PARAM, f"an item of {key!r}", problems)
+        if len(given) < 2 or not is_word(given.of("param_name"), given.place_of("param_name"), "param", problems):
             continue
-        name = given["param_name"].value
-        if not is_word(name):
-            problems.add(
-                given["param_name"].place,
-                name,
-                f"{name!r} cannot be a param",
-                "a letter, then letters, digits, '_', '-'",
-            )
-        elif name in found:
-            problems.add(given["param_name"].place, name, f"the param {name!r} is there twice", "remove or rename one")
-        else:
-            found[name] = Param(name, given["type"].value, given["type"].place)
+        name = given.of("param_name")
+        if name in found:
+            problems.add(given.place_of("param_name"), name, f"the param {name!r} is there twice",
+                         "remove or rename one")  # fmt: skip
+        found[name] = Param(name, given.of("type"), given.place_of("type"))
     return found
 
 
 def _find_interpreter(module: ProgramModule, given: Fields, makes_venvs: bool) -> None:
+    problems, folder = module.problems, os.path.abspath(module.folder)
     if "python" in given and "venv" in given:
-        module.problems.add(
-            given["python"].place, "python", "the manifest has both 'python' and 'venv'", "leave one out"
-        )
+        problems.add(given.place_of("python"), "python", "the manifest has both 'python' and 'venv'", "leave one out")
     if "requirements" in given:
         module.requirements = _inside(module, given["requirements"], "requirements")
-    usual = os.path.exists(module.folder / VENV) or makes_venvs
-    if "venv" in given or ("requirements" in given and "python" not in given and usual):
-        module.venv = Path(os.path.abspath(module.folder), given["venv"].value if "venv" in given else VENV)
-        module.interpreter = module.venv / "bin" / "python"
-        if not module.interpreter.exists() and not makes_venvs and "venv" in given:
-            module.problems.add(
-                given["venv"].place,
-                "venv",
-                f"there is no virtual environment {str(module.venv)!r}",
-                "make it with --make-venvs",
-            )
-    elif "python" in given:
-        text = given["python"].value
-        found = shutil.which(text if "/" not in text else str(module.folder / text))
+    is_usual = "requirements" in given and (makes_venvs or os.path.exists(os.path.join(folder, VENV)))
+    if "python" in given:
+        text = given.of("python")
+        found = shutil.which(os.path.join(folder, text) if "/" in text else text)
         module.interpreter = Path(found or text)
         if found is None:
-            module.problems.add(given["python"].place, "python", f"there is no interpreter {text!r}", "give its path")
+            problems.add(given.place_of("python"), "python", f"there is no interpreter {text!r}", "give its path")
+    elif "venv" in given or is_usual:
+        module.venv = Path(folder, given.of("venv", VENV))
+        module.interpreter = module.venv / "bin" / "python"
+        if not module.interpreter.exists() and not makes_venvs:
+            problems.add(given.place_of("venv"), "venv", f"there is no virtual environment {str(module.venv)!r}",
+                         "make it with --make-venvs")  # fmt: skip
 
 
 def _find_command(module: ProgramModule, given: Fields, element: Element) -> None:
     if "command" in given:
-        words = [each.text or str(each.value) for each in given["command"].value]
-        program = _program(module, words[0], given["command"].place)
+        words = [each.text or str(each.value) for each in given.items_of("command")]
+        program = _program(module, words[0], given.place_of("command"))
         module.command = (program, *map(_filled(module), words[1:]))
     elif "entrypoint" in given:
-        path = _inside(module, given["entrypoint"], "entrypoint")
-        module.command = (str(module.interpreter), str(path))
+        module.command = (str(module.interpreter), str(_inside(module, given["entrypoint"], "entrypoint")))
     elif "entrypoint" not in element.value:
-        module.problems.add(
-            element.place,
-            "entrypoint",
-            "the manifest has no 'entrypoint'",
-            "add 'entrypoint: FILE', a program of Python in the folder, or a 'command'",
-        )
+        module.problems.add(element.place, "entrypoint", "the manifest has no 'entrypoint'",
+                            "add 'entrypoint: FILE', a program of Python in the folder, or a 'command'")  # fmt: skip
 
 
 def _filled(module: ProgramModule) -> Callable[[str], str]:
@@ -240,9 +211,8 @@ def _program(module: ProgramModule, word: str, place: tuple[str, int]) -> str:
     text = _filled(module)(word)
     found = shutil.which(os.path.join(os.path.abspath(module.folder), text) if "/" in text else text)
     if found is None and text != str(module.interpreter):
-        module.problems.add(
-            place, "command", f"there is no program {word!r}", "give the path of one that can be run, or install it"
-        )
+        module.problems.add(place, "command", f"there is no program {word!r}",
+                            "give the path of one that can be run, or install it")  # fmt: skip
     return found or text
 
 
@@ -251,16 +221,12 @@ def _inside(module: ProgramModule, element: Element, key: str) -> Path:
     path = Path(os.path.abspath(module.folder), str(element.value))
     real = Path(os.path.realpath(path))
     if not real.is_relative_to(os.path.realpath(module.folder)):
-        module.problems.add(
-            element.place, key, f"{key!r} {element.value!r} lies outside of the module's folder", "name a file in it"
-        )
+        module.problems.add(element.place, key, f"{key!r} {element.value!r} lies outside of the module's folder",
+                            "name a file in it")  # fmt: skip
     elif not path.is_file():
-        module.problems.add(
-            element.place,
-            key,
-            f"{key!r} is to be {str(module.folder / element.value)!r}, and there is no such file",
-            "check the name",
-        )
+        module.problems.add(element.place, key,
+                            f"{key!r} is to be {str(module.folder / element.value)!r}, and there is no such file",
+                            "check the name")  # fmt: skip
     return path
 
 

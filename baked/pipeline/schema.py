@@ -55,13 +55,10 @@ MAPPING = ValueKind("a mapping", lambda value: value is None or isinstance(value
 ONE = ValueKind("one mapping", lambda value: isinstance(value, dict))
 FLAG = ValueKind("true or false", lambda value: isinstance(value, bool))
 ANY = ValueKind("anything", lambda value: True)
-CORES = ValueKind(
-    "a number from 1 on, -1 (all but one) or 'all'",
-    lambda value: value == "all" or (type(value) is int and (value == -1 or value > 0)),
-)
-SIZE = ValueKind(
-    "a number of bytes, or a text such as '8G'", lambda value: _is_text(value) or (_is_number(value) and value > 0)
-)
+CORES = ValueKind("a number from 1 on, -1 (all but one) or 'all'",
+                  lambda value: value == "all" or (type(value) is int and (value == -1 or value > 0)))  # fmt: skip
+SIZE = ValueKind("a number of bytes, or a text such as '8G'",
+                 lambda value: _is_text(value) or (_is_number(value) and value > 0))  # fmt: skip
 SECONDS = ValueKind("a number of seconds above 0", lambda value: _is_number(value) and value > 0)
 COUNT = ValueKind("a number from 0 on", lambda value: type(value) is int and value >= 0)
 WORDS = ValueKind(
@@ -90,7 +87,43 @@ class SchemaField(NamedTuple):
 
 
 Schema = Mapping[str, SchemaField]
-Fields = dict[str, Element]
+
+
+class Fields(dict[str, Element]):
+    """The elements of a mapping that are as they should be, by their long names.
+
+    Args:
+        place: of the mapping.
+    """
+
+    def __init__(self, place: tuple[str, int]) -> None:
+        super().__init__()
+        self.place = place
+
+    def of(self, key: str, default: Any = None) -> Any:
+        """The value of a key, as elements where it is a list or a mapping."""
+        return self[key].value if key in self else default
+
+    def text(self, key: str) -> str:
+        """A plain value as it is written."""
+        return self[key].text if key in self else ""
+
+    def items_of(self, key: str) -> list[Element]:
+        """The elements of a list, which may be empty or not there."""
+        return self.of(key) or []
+
+    def mapping_of(self, key: str) -> dict[str, Element]:
+        """The same of a mapping."""
+        return self.of(key) or {}
+
+    def place_of(self, key: str) -> tuple[str, int]:
+        """Of its value, or of the whole mapping."""
+        return self[key].place if key in self else self.place
+
+    def name(self, key: str, what: str, problems: Problems) -> str | None:
+        """A name of a job, step or module."""
+        return check_name(self[key], what, problems) if key in self else None
+
 
 MANIFEST: Schema = {
     "name": SchemaField(TEXT, True),
@@ -148,29 +181,20 @@ def fields_of(element: Element, schema: Schema, what: str, problems: Problems) -
     """The values of a mapping that are as they should be, by their long names; everything else is a problem."""
     if not isinstance(element.value, dict):
         problems.add(element.place, what, f"{what} is no mapping of keys to values", f"its keys are {listed(schema)}")
-        return {}
-    found: Fields = {}
+        return Fields(element.place)
+    found = Fields(element.place)
     for key, value in element.value.items():
         field = schema.get(key)
         if field is None:
             if not key.startswith("x-") or schema is not MANIFEST:
-                problems.add(
-                    element.at(key),
-                    key,
-                    f"{what} has no key {key!r}",
-                    f"{did_you_mean(key, schema)}the keys are {listed(schema)}",
-                )
+                problems.add(element.at(key), key, f"{what} has no key {key!r}",
+                             f"{did_you_mean(key, schema)}the keys are {listed(schema)}")  # fmt: skip
         elif field.stands_for in element.value:
-            problems.add(
-                element.at(key),
-                key,
-                f"{what} has both {key!r} and {field.stands_for!r}",
-                "they are the same: leave one out",
-            )
+            problems.add(element.at(key), key, f"{what} has both {key!r} and {field.stands_for!r}",
+                         "they are the same: leave one out")  # fmt: skip
         elif not field.kind.fits(value.value):
-            problems.add(
-                element.at(key), key, f"{key!r} of {what} is {_shown(value)}", f"it is to be {field.kind.words}"
-            )
+            problems.add(element.at(key), key, f"{key!r} of {what} is {_shown(value)}",
+                         f"it is to be {field.kind.words}")  # fmt: skip
         else:
             found[field.stands_for or key] = Element([value], value.place) if field.kind is ONE else value
     for key, field in schema.items():
@@ -197,9 +221,12 @@ def check_name(element: Element, what: str, problems: Problems) -> str | None:
     return name
 
 
-def is_word(name: str) -> bool:
-    """Whether it can be an option of a program."""
-    return _WORD.fullmatch(name) is not None
+def is_word(name: str, place: tuple[str, int], what: str, problems: Problems) -> bool:
+    """Whether it can be an option of a program; else that is a problem."""
+    is_fine = _WORD.fullmatch(name) is not None
+    if not is_fine:
+        problems.add(place, name, f"{name!r} cannot be a {what}", "a letter, then letters, digits, '_', '-'")
+    return is_fine
 
 
 def flaw_of_path(path: str) -> str | None:

@@ -36,12 +36,8 @@ def given_inputs(job: YamlJob, file: str, given: Any, problems: Problems, may_be
     else:
         paths = [given] if isinstance(given, (str, os.PathLike)) else list(given or ())
         if len(paths) != len(job.inputs):
-            problems.add(
-                (file, 0),
-                "input_artifacts",
-                f"{len(paths)} inputs are given, and the job takes {len(job.inputs)}",
-                there_are,
-            )
+            problems.add((file, 0), "input_artifacts",
+                         f"{len(paths)} inputs are given, and the job takes {len(job.inputs)}", there_are)  # fmt: skip
             return {}
         chosen = dict(zip(inputs, paths, strict=False))
     missing = [name for name in inputs if name not in chosen]
@@ -86,9 +82,8 @@ def folder_of(
 ) -> Path:
     """The folder of a run: the same job with the same inputs finds its results again."""
     if given is None:
-        digest = blake2b(
-            "\0".join([job_path, *map(str, inputs.values())]).encode(errors="surrogateescape"), digest_size=4
-        )
+        digest = blake2b("\0".join([job_path, *map(str, inputs.values())]).encode(errors="surrogateescape"),
+                         digest_size=4)  # fmt: skip
         given = f"{re.sub(r'[^A-Za-z0-9._-]', '_', job.name)}-{digest.hexdigest()}"
     elif not given or given in {".", ".."} or "/" in given or not given.isprintable():
         problems.add((str(storage), 0), given, f"{given!r} cannot be the id of a run", "give a name without '/'")
@@ -102,9 +97,8 @@ def check_folder(storage: Path, folder: Path, job: YamlJob, inputs: Inputs, prob
     if os.path.lexists(storage) and not storage.is_dir():
         problems.add(place, "storage", "the storage is a file", "give another --storage-dir")
     elif not storage.exists() and not Path(os.path.abspath(storage)).parent.is_dir():
-        problems.add(
-            place, "storage", "the storage does not exist, nor does the folder it would be in", "make that folder"
-        )
+        problems.add(place, "storage", "the storage does not exist, nor does the folder it would be in",
+                     "make that folder")  # fmt: skip
     else:
         above = next(path for path in (folder, *folder.parents) if path.exists())
         if not os.access(above, os.W_OK | os.X_OK):
@@ -117,12 +111,8 @@ def check_folder(storage: Path, folder: Path, job: YamlJob, inputs: Inputs, prob
             break
     for name, given in inputs.items():
         if str(given).startswith(os.path.join(folder, "")) or os.path.realpath(given).startswith(root):
-            problems.add(
-                place,
-                name,
-                f"the input {name!r} lies in this run's own folder {str(folder)!r}",
-                "give a file elsewhere",
-            )
+            problems.add(place, name, f"the input {name!r} lies in this run's own folder {str(folder)!r}",
+                         "give a file elsewhere")  # fmt: skip
 
 
 def link_inputs(folder: Path, inputs: Inputs) -> None:

@@ -40,9 +40,8 @@ def make_venvs(modules: Iterable[ProgramModule]) -> None:
 
 
 def _run(module: ProgramModule, words: list[str]) -> None:
-    ended = subprocess.run(
-        words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False
-    )
+    ended = subprocess.run(words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                           check=False)  # fmt: skip
     if ended.returncode:
         said = ended.stdout.decode(errors="replace").strip()[-2000:]
         raise BuildError(f"the virtual environment of module {module.name!r} cannot be made: {said}")
