@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ..build.graph_files import picture_of, write_graph
 from ..build.past_runs import BuildPicture, JobPicture
-from .jobfile import YamlJob
+from .job_parts import YamlJob
 from .pipeline_run import PipelineRun
 
 __all__ = ["draw"]

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import sys
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -23,38 +22,19 @@ from job_stream.errors import BuildError, GraphError, ProgramError
 
 from ..build import Fingerprint, build
 from ..build.planning import BuildPlan, PlanEntry
-from .jobfile import Artifact, JobEntry, JobInput, JobStep, YamlJob
+from .job_parts import Artifact, JobEntry, JobInput, YamlJob
 from .module_folders import ProgramModule, print_of_interpreter, watched_folder
 from .program_calls import CallEcho, ProgramCall, command_line, leads_out, perform
+from .progress_telling import Progress, ProgressTeller
 from .storage import Inputs, link_inputs, path_of
 
-__all__ = ["PipelineOptions", "PipelineResult", "PipelineRun", "PipelineUpdate", "Progress"]
+__all__ = ["PipelineOptions", "PipelineResult", "PipelineRun"]
 
 TAIL_LINES = 20
 """How much of the log of a failed entry is told with it."""
 
 LONGEST_NAME = 200
 """Bytes of a log's name, to which a suffix comes."""
-
-
-class PipelineUpdate(NamedTuple):
-    """What ``progress`` is called with.
-
-    Attributes:
-        job_id: the id of the run.
-        current_step: from 1 on.
-        entry: 'step/module'; None where a step begins.
-        state: 'running', 'made', 'kept', 'failed' or 'blocked'.
-        seconds: how long the entry took.
-    """
-
-    job_id: str
-    current_step: int
-    total_steps: int
-    step_name: str
-    entry: str | None
-    state: str
-    seconds: float
 
 
 class PipelineResult(NamedTuple):
@@ -77,7 +57,6 @@ class PipelineResult(NamedTuple):
     seconds: float
 
 
-Progress = Callable[[PipelineUpdate], object]
 T = TypeVar("T")
 
 
@@ -223,7 +202,7 @@ class PipelineRun:
         chosen = self._again(again)
         if not getRank():
             self.folder.mkdir(parents=True, exist_ok=True)
-        teller = _Teller(self, self._entries, progress)
+        teller = ProgressTeller(self.folder.name, self.job.steps, self._entries, self._link_inputs, progress)
         try:
             report = self.build.run(again=chosen, events=teller,
                                     planned=planned and (lambda plan: planned(self._titled(plan))))  # fmt: skip
@@ -242,8 +221,8 @@ class PipelineRun:
             made, kept, report.seconds,
         )  # fmt: skip
 
-    def begun(self) -> None:
-        """The folder is ours from now on."""
+    def _link_inputs(self) -> None:
+        """Once the folder is ours."""
         link_inputs(self.folder, self._inputs)
 
     def _tidy(self) -> None:
@@ -288,43 +267,3 @@ def _limits(job: YamlJob) -> dict[str, int]:
         for name, count in (entry.used.options.get("limits") or {}).items():
             found[name] = max(found.get(name, 1), count)
     return found
-
-
-class _Teller:
-    """Tells how far a job is, in terms of steps and entries."""
-
-    def __init__(self, run: PipelineRun, entries: Mapping[str, JobEntry], progress: Progress | None) -> None:
-        self._run = run
-        self._steps = run.job.steps
-        self._entries = entries
-        self._progress = progress
-        self._told_count = 0
-        self._has_begun = self._has_raised = False
-
-    def __call__(self, job_id: str, state: str, seconds: float) -> None:
-        if not self._has_begun:
-            self._has_begun = True
-            self._run.begun()
-        entry = self._entries[job_id]
-        if state != "blocked":
-            self.tell_steps(entry.step.number + 1)
-        self._tell(entry.step, entry.title, state, seconds)
-
-    def tell_steps(self, count: int) -> None:
-        """Each step that has begun by now."""
-        while self._told_count < count:
-            self._told_count += 1
-            self._tell(self._steps[self._told_count - 1], None, "running", 0.0)
-
-    def _tell(self, step: JobStep, entry: str | None, state: str, seconds: float) -> None:
-        if self._progress is None:
-            return
-        update = PipelineUpdate(self._run.folder.name, step.number + 1, len(self._steps), step.name, entry, state,
-                                seconds)  # fmt: skip
-        try:
-            self._progress(update)
-        except Exception as error:
-            if not self._has_raised:
-                self._has_raised = True
-                text = f"pipeline: progress= raised {type(error).__name__}: {error}, and goes on being called\n"
-                sys.stderr.write(text)

@@ -10,11 +10,11 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from .pipeline_run import PipelineUpdate
+from .progress_telling import PipelineUpdate
 
 if TYPE_CHECKING:
     from ..build.planning import BuildPlan
-    from .jobfile import JobStep
+    from .job_parts import JobStep
     from .pipeline_run import PipelineRun
 
 __all__ = ["WIPE", "PipelineScreen", "say"]

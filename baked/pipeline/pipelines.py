@@ -11,11 +11,13 @@ from job_stream import getRank
 
 from ..build.planning import BuildPlan
 from .document import element_of, read_yaml
-from .jobfile import JobInput, YamlJob, read_job
+from .job_parts import JobInput, YamlJob
+from .jobfile import read_job
 from .module_folders import Modules, ProgramModule, check_resources
-from .pipeline_run import PipelineOptions, PipelineResult, PipelineRun, PipelineUpdate, Progress
+from .pipeline_run import PipelineOptions, PipelineResult, PipelineRun
 from .problems import Problems
 from .program_calls import CallEcho
+from .progress_telling import PipelineUpdate, Progress
 from .storage import check_folder, folder_of, given_inputs
 from .venvs import make_venvs
 

@@ -11,7 +11,7 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
-from .jobfile import Artifact, YamlJob
+from .job_parts import Artifact, YamlJob
 from .problems import Problems, did_you_mean, listed
 
 __all__ = ["Inputs", "check_folder", "folder_of", "given_inputs", "link_inputs", "path_of"]
