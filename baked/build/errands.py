@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import shutil
 import socket
 import stat
 import time
@@ -289,7 +290,10 @@ class Worker:
 
     def _clear(self, task: Task) -> None:
         """Removes old outputs, and what a killed run left beside them; makes the folders of the new ones."""
-        for path in dict.fromkeys([*task.outputs, *_made(task)]):
+        for path in _made(task):
+            if path not in task.outputs:
+                remove_part(path)
+        for path in task.outputs:
             with suppress(FileNotFoundError):
                 os.unlink(path)
             folder = os.path.dirname(path)
@@ -343,6 +347,9 @@ class Worker:
                         os.replace(path, target)
                 return outcome._replace(states=tuple(map(read_state, task.outputs)))
             outcome = outcome._replace(broken=broken)
+        for path in _made(task):
+            if path not in task.outputs and not task.details.get("keep_broken", False):
+                remove_part(path)
         discard(dict.fromkeys([*_made(task), *task.outputs]), task.details.get("keep_broken", False))
         return outcome
 
@@ -402,6 +409,15 @@ def _flaw(path: str, empty_ok: bool) -> str | None:
     if not stat.S_ISREG(found.st_mode):
         return f"{path} is no file"
     return f"{path} is empty (emptyOk=True allows that)" if not found.st_size and not empty_ok else None
+
+
+def remove_part(path: str) -> None:
+    """Removes what stands beside a target, be it no file at all."""
+    with suppress(OSError):
+        if os.path.isdir(path) and not os.path.islink(path):
+            shutil.rmtree(path)
+        else:
+            os.unlink(path)
 
 
 def discard(paths: Any, keep_broken: bool) -> None:

@@ -91,7 +91,8 @@ def perform(paths: Sequence[Path], call: ProgramCall, **watched: Any) -> None:
     """
     os.makedirs(os.path.dirname(call.log), exist_ok=True)
     begin = time.monotonic()
-    with open(call.log, "wb", buffering=0) as log:
+    Path(call.log).unlink(missing_ok=True)  # a link would lead elsewhere
+    with open(call.log, "xb", buffering=0) as log:
         be_guardian(lambda: log.write(f"ended with job_stream, {time.monotonic() - begin:.1f} s\n".encode()))
         log.write(f"$ {command_line(call)}\n".encode(errors="surrogateescape"))
         ending = "not run"

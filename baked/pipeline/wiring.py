@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ..build.job_actions import beside
 from .job_parts import Artifact, JobEntry, JobInput, JobStep, YamlJob
 from .problems import Problems, did_you_mean, listed
 
@@ -141,5 +142,9 @@ class Wiring:
         for name, place in self._folded.values():
             parts = name.split("/")
             above = next((folder for n in range(1, len(parts)) if (folder := "/".join(parts[:n])) in names), None)
+            hidden = beside(name)
+            if hidden in names:
+                self._problems.add(self._folded[hidden.casefold()][1], hidden, f"{hidden!r} is where {name!r} is "
+                                   "written until it is whole", "give it another name")  # fmt: skip
             if above is not None:
                 self._problems.add(place, name, f"{name!r} lies in {above!r}, which is a file", "give one another name")

@@ -164,6 +164,26 @@ def test_a_program_that_cannot_be_started_has_a_log_too():
     assert "tool cannot be run: No such file" in Path("storage/me/logs/two.b.1.log").read_text()
 
 
+def test_an_output_that_is_a_folder_is_a_failure_and_in_nobody_s_way():
+    module("b", program="import os, sys; os.makedirs(sys.argv[4] + '/x')")
+    with pytest.raises(GraphError, match=r"b.txt is no file"):
+        run()
+    assert os.listdir("storage/me/public") == []
+    module("b")
+    assert run().public["b.txt"].read_text() == "sab"
+
+
+def test_a_log_that_was_replaced_by_a_link_out_is_a_file_again():
+    run()
+    Path("secret").write_text("x")
+    log = Path("storage/me/logs/two.b.1.log")
+    log.unlink()
+    log.symlink_to(os.path.abspath("secret"))
+    run(again="two/*")
+    assert Path("secret").read_text() == "x"
+    assert not log.is_symlink()
+
+
 def test_an_output_that_leads_out_counts_as_not_made():
     Path("secret").write_text("x")
     module("b", program=f"import os, sys; os.symlink({os.path.abspath('secret')!r}, sys.argv[4])")

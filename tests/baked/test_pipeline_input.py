@@ -298,6 +298,7 @@ def test_an_artifact_made_in_the_same_step():
     ("a.txt", "'a.txt' is made twice: it is in job.yaml:10 already"),
     ("start.txt", "'start.txt' is made twice: it is in job.yaml:4 already"),
     ("A.TXT", "'A.TXT' and 'a.txt' in job.yaml:10 are equal but for case"),
+    (".a.part.txt", "'.a.part.txt' is where 'a.txt' is written until it is whole"),
     ("a.txt/x", "'a.txt/x' lies in 'a.txt', which is a file"),
 ])  # fmt: skip
 def test_names_that_meet(name, says):
