@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from job_stream import __version__, getRank, hosts
-from job_stream.errors import BuildError, GraphError, JobStreamError
+from job_stream.errors import BuildError, EngineError, GraphError, JobStreamError
 
 from .explaining import why_of
 from .folder_lock import FolderLock
@@ -243,12 +243,17 @@ class Build(ProgramDecorators):
         begin = time.time()
         run = self._made_run(only, again)
         telling = None if events is None else RunEvents(events, run.conductor.nodes if run.trouble is None else {})
-        with Interrupts(run) as interrupts:
-            if telling is None:
-                self._perform(run, planned)
-            else:
-                run.telling = telling
-                telling.tell_while(lambda: self._perform(run, planned))
+        interrupts = Interrupts(run)
+        try:
+            with interrupts:
+                if telling is None:
+                    self._perform(run, planned)
+                else:
+                    run.telling = telling
+                    telling.tell_while(lambda: self._perform(run, planned))
+        except EngineError:
+            if not interrupts.is_killed:  # else SIGTERM went to the workers, too, as batch systems and shells send it
+                raise
         report = self._concluded(run, interrupts.is_killed, begin)
         if telling is not None:
             telling.tell_rest()

@@ -71,14 +71,14 @@ def command(folder, *words, ranks=(), id="me"):
 
 
 def test_whatever_ends_a_run_the_same_command_goes_on(folder):
-    """SIGKILL, SIGTERM, Ctrl-C twice: all programs end, and what has ended well is not run again."""
+    """SIGKILL, SIGTERM, Ctrl-C twice, to all processes of the group: all programs end, and what has ended well is not run again."""
     for signals, code in (([signal.SIGKILL], -9), ([signal.SIGTERM], 75), ([signal.SIGINT] * 2, 130)):
         with command(folder) as run:
             pids = started()
             assert not Path("storage/me/public/b.txt").exists()
             assert Path("storage/me/temp/a.txt").read_text() == "sa"
             for count, number in enumerate(signals):
-                run.signal(number)
+                os.killpg(run.process.pid, number)
                 if count + 1 < len(signals):
                     wait_until(lambda: "1 running jobs may finish" in run.err.read_text(), "an answer")
             assert run.ended().code == code
