@@ -71,7 +71,7 @@ def command(folder, *words, ranks=(), id="me"):
 
 
 def test_whatever_ends_a_run_the_same_command_goes_on(folder):
-    """SIGKILL, SIGTERM, Ctrl-C twice, to all processes of the group: all programs end, and what has ended well is not run again."""
+    """SIGKILL, SIGTERM, Ctrl-C twice, to the whole group: programs end, and what has ended well is not run again."""
     for signals, code in (([signal.SIGKILL], -9), ([signal.SIGTERM], 75), ([signal.SIGINT] * 2, 130)):
         with command(folder) as run:
             pids = started()
