@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from .code import CodePart, CodePrint
-from .event_log import Event, EventLog
+from .event_log import Event, EventLog, read_events
 from .file_state import FileState
 
 __all__ = ["GRAPH", "NAME", "JobRecord", "Records"]
@@ -91,12 +91,12 @@ class Records:
     Args:
         folder: of the build.
         warn: told what is wrong with the log.
-        is_read_only: nothing is made where there is none yet.
+        is_read_only: nothing is made where there is none yet, nor mended: somebody may be writing.
     """
 
     def __init__(self, folder: str, warn: Callable[[str], None], is_read_only: bool = False) -> None:
         path = os.path.join(folder, NAME)
-        self._log = None if is_read_only and not os.path.exists(path) else EventLog(path, warn)
+        self._log = None if is_read_only else EventLog(path, warn)
         self._data: dict[str, dict[str, Any]] = {}
         self._read: dict[str, JobRecord] = {}
         self._before: dict[str, JobRecord] = {}
@@ -104,7 +104,11 @@ class Records:
         self._made: dict[str, None] = {}
         self._failures: dict[str, Any] = {}
         self._graph: dict[str, Any] | None = None
-        for entry in self._log.events if self._log is not None else ():
+        if self._log is not None:
+            events = self._log.events
+        else:  # one that was made a moment ago may be empty
+            events = read_events(path, warn) if os.path.exists(path) and os.stat(path).st_size else []
+        for entry in events:
             self._take(entry)
 
     def _take(self, entry: Event) -> None:

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from job_stream import getRank
-from job_stream.errors import BuildError, GraphError, ProgramError
+from job_stream.errors import BuildError, GraphError, JobDied, JobTimeout, ProgramError
 
 from ..build import Fingerprint, build
 from ..build.planning import BuildPlan, PlanEntry
@@ -32,6 +32,8 @@ __all__ = ["PipelineOptions", "PipelineResult", "PipelineRun"]
 
 TAIL_LINES = 20
 """How much of the log of a failed entry is told with it."""
+
+TAIL_BYTES = 1 << 16
 
 LONGEST_NAME = 200
 """Bytes of a log's name, to which a suffix comes."""
@@ -244,8 +246,9 @@ class PipelineRun:
     def _told(self, job_id: str, error: BaseException) -> str:
         entry, call = self._entries[job_id], self._calls[job_id]
         what = str(error)
-        if not isinstance(error, ProgramError):  # it could not say so itself
+        if not isinstance(error, ProgramError):
             what += f" after {self.build[job_id].seconds or 0.0:.1f} s"
+        if isinstance(error, (JobDied, JobTimeout)):  # who writes the log could not say so
             with suppress(OSError), open(call.log, "a", encoding="utf-8", errors="surrogateescape") as log:
                 log.write(f"{what}\n")
         said = "".join(f"\n    {line}" for line in _last_lines(call.log))
@@ -255,8 +258,10 @@ class PipelineRun:
 
 def _last_lines(path: str) -> list[str]:
     """Of what a program wrote; the first line of a log is the command, and the last one how it ended."""
-    with suppress(OSError):
-        return Path(path).read_text(encoding="utf-8", errors="replace").splitlines()[1:-1][-TAIL_LINES:]
+    with suppress(OSError), open(path, "rb") as file:
+        first = file.readline()
+        file.seek(max(len(first), os.fstat(file.fileno()).st_size - TAIL_BYTES))
+        return file.read().decode("utf-8", "replace").splitlines()[:-1][-TAIL_LINES:]
     return []
 
 
