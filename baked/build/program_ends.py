@@ -46,7 +46,8 @@ def be_guardian(say: Callable[[], object] = lambda: None) -> None:
 
     def end(*_: Any) -> None:
         end_children()
-        say()
+        with suppress(OSError, ValueError):  # nothing is to keep this process alive
+            say()
         os.kill(os.getpid(), signal.SIGKILL)
 
     prctl = _prctl()

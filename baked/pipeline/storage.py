@@ -19,6 +19,9 @@ __all__ = ["Inputs", "check_folder", "folder_of", "given_inputs", "link_inputs",
 Inputs = dict[str, Path]
 """The given files by the names that they have in the job."""
 
+LONGEST_NAME = 200
+"""Letters of a job's name in the name of a folder."""
+
 OWN_FOLDERS = ("public", "temp", "input", "logs", ".build")
 
 
@@ -45,7 +48,7 @@ def given_inputs(job: YamlJob, file: str, given: Any, problems: Problems, may_be
         problems.add((file, 0), missing[0], f"the inputs {listed(missing)} are not given", there_are)
     for name, path in chosen.items():
         _check_file(file, name, Path(path), problems)
-    return {name: Path(os.path.abspath(path)) for name, path in chosen.items()}
+    return {name: Path(os.path.abspath(chosen[name])) for name in inputs if name in chosen}
 
 
 def _by_name(job: YamlJob, file: str, given: Mapping[Any, Any], problems: Problems, there_are: str) -> dict[str, Any]:
@@ -84,9 +87,10 @@ def folder_of(
     if given is None:
         digest = blake2b("\0".join([job_path, *map(str, inputs.values())]).encode(errors="surrogateescape"),
                          digest_size=4)  # fmt: skip
-        given = f"{re.sub(r'[^A-Za-z0-9._-]', '_', job.name)}-{digest.hexdigest()}"
-    elif not given or given in {".", ".."} or "/" in given or not given.isprintable():
-        problems.add((str(storage), 0), given, f"{given!r} cannot be the id of a run", "give a name without '/'")
+        given = f"{re.sub(r'[^A-Za-z0-9._-]', '_', job.name)[:LONGEST_NAME]}-{digest.hexdigest()}"
+    elif not given or given in {".", ".."} or "/" in given or not given.isprintable() or len(given.encode()) > 255:
+        problems.add((str(storage), 0), given, f"{given!r} cannot be the id of a run", "give a short name without '/'")
+        given = "id"
     return Path(os.path.abspath(storage)) / given
 
 

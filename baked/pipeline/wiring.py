@@ -70,6 +70,7 @@ class Wiring:
             for artifact in entry.inputs:
                 self._find(artifact, entry)
         self._check_folders()
+        self._check_keys()
 
     def _is_new(self, name: str, place: tuple[str, int]) -> bool:
         held = self._folded.get(name.casefold())
@@ -135,6 +136,15 @@ class Wiring:
         if found is not None:
             self._name_input(found, artifact.name, artifact.place)
         return found
+
+    def _check_keys(self) -> None:
+        """Inputs without a name are given by their param."""
+        known: dict[str, JobInput] = {}
+        for each in self._job.inputs:
+            if each.key in known:
+                self._problems.add(each.place, each.key, f"two inputs of the job are called {each.key!r}",
+                                   f"give this one a name: the other one is in line {known[each.key].place[1]}")
+            known[each.key] = each
 
     def _check_folders(self) -> None:
         """A name cannot be a file and a folder at once."""

@@ -391,6 +391,23 @@ def test_inputs_by_name():
         Pipeline("job.yaml").plan({"start.txt": "start.txt", "input": "start.txt"})
 
 
+def test_two_inputs_of_one_name():
+    more = "  - {param_name: a, type: x}\n  - {param_name: a, type: y}\n"
+    assert the_problem(changed("steps:\n", f"{more}steps:\n")) == (
+        "job.yaml:6: two inputs of the job are called 'a'; give this one a name: the other one is in line 5"
+    )
+
+
+def test_the_same_inputs_in_any_order_are_the_same_run():
+    text = changed("steps:\n", "  - {name: other.txt, param_name: other, type: text}\nsteps:\n")
+    Path("job.yaml").write_text(text.replace("name: letters", f"name: {'n' * 300}"))
+    Path("other.txt").write_text("x")
+    made = Pipeline("job.yaml")
+    in_order = made.prepared(["start.txt", "other.txt"], None).folder
+    assert made.prepared({"other": "other.txt", "input": "start.txt"}, None).folder == in_order
+    assert made.prepared(["other.txt", "start.txt"], None).folder != in_order
+
+
 def test_an_input_in_the_run_s_own_folder():
     Path("storage/me").mkdir(parents=True)
     Path("storage/me/x").write_text("x")
@@ -407,7 +424,7 @@ def test_a_storage_whose_parent_does_not_exist():
     assert "the storage does not exist" in refused(["start.txt"], storageDir="no/where")
 
 
-@pytest.mark.parametrize("name", ["", "..", "a/b", "a\nb"])
+@pytest.mark.parametrize("name", ["", "..", "a/b", "a\nb", "n" * 256])
 def test_ids_that_are_not_allowed(name):
     assert "cannot be the id of a run" in refused(["start.txt"], id=name)
 
