@@ -104,7 +104,10 @@ class Build(ProgramDecorators):
     Attributes:
         jobs: all jobs and invariants by their ids.
         root: the folder that paths are relative to.
+        name: what lines on stderr begin with.
     """
+
+    name = "build"
 
     def __init__(self, folder: str | os.PathLike[str], options: dict[str, Any], redefine: bool) -> None:
         text = text_of_path(folder)
@@ -175,7 +178,7 @@ class Build(ProgramDecorators):
         return self._opened
 
     def _warn(self, text: str) -> None:
-        Screen(self.options["quiet"], "").warn(text)
+        Screen(self.options["quiet"], "", self.name).warn(text)
 
     def _claim(self) -> None:
         """Has the folder for this run alone, and reads what is in it."""
@@ -267,7 +270,7 @@ class Build(ProgramDecorators):
             raise BuildError("the build is running already: a generator declares jobs, and they are run")
 
     def _made_run(self, only: Any, again: Any) -> BuildRun:
-        screen = Screen(self.options["quiet"], os.path.join(self.folder_text, "logs"))
+        screen = Screen(self.options["quiet"], os.path.join(self.folder_text, "logs"), self.name)
         run = self._run = BuildRun(self, self._invalid, screen)
         for job in self.jobs.values():
             job.state, job.exception, job.reasons = "new", None, []

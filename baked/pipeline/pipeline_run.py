@@ -93,6 +93,7 @@ class PipelineRun:
         self._taken: Counter[str] = Counter()
         self.build = build(folder / ".build", keepGoing=options.keeps_going, cores=options.cores,
                            limits=_limits(job), quiet=True, undeclared="off")  # fmt: skip
+        self.build.name = "pipeline"
         before: list[Any] = []
         for step in job.steps:
             jobs = [self._add(entry, before) for entry in step.entries]

@@ -114,9 +114,12 @@ def test_a_second_run_of_the_id_is_refused_and_ctrl_c_lets_the_first_one_finish_
         assert f"on {os.uname().nodename}, since 2" in said
         first.signal(signal.SIGINT)
         wait_until(lambda: "1 running jobs may finish" in first.err.read_text(), "an answer")
+        first.signal(signal.SIGUSR1)
+        wait_until(lambda: "\n  two/b: for " in first.err.read_text(), "what runs")
         Path("GO").touch()
         ended = first.ended()
     assert ended.code == 130
+    assert "pipeline: nothing new is begun" in ended.err
     assert "[two/b] waiting\n" in ended.err
     assert Path("storage/me/public/b.txt").read_text() == "half whole"
     gone(pids)
