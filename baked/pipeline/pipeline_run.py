@@ -179,7 +179,9 @@ class PipelineRun:
         found = {job_id: None for job_id, call in self._calls.items()
                  if any(leads_out(path, call.folder) for path in call.targets)}  # fmt: skip
         for pattern in [patterns] if isinstance(patterns, str) else patterns:
-            ids = [job_id for job_id, entry in self._entries.items() if fnmatchcase(entry.title, pattern)]
+            ids = [job_id for job_id, entry in self._entries.items()
+                   if fnmatchcase(entry.title, pattern)
+                   or fnmatchcase(f"{entry.step.name}/{entry.used.name}", pattern)]  # fmt: skip
             if not ids:
                 titles = ", ".join(entry.title for entry in self._entries.values())
                 raise BuildError(f"again: no entry fits {pattern!r}; the entries are {titles}")

@@ -297,6 +297,8 @@ def test_a_failure_ends_the_job_at_the_step_and_keep_going_ends_only_what_depend
     result = Pipeline("job.yaml").run(id="me")
     assert result.made == ["one/bad", "two/after bad"]
     assert result.kept == ["one/good", "two/after good"]
+    assert Pipeline("job.yaml").plan(id="me", again="two/b").ids("make") == ["one/bad", "one/good", *(
+        f"two/after {which}" for which in ("bad", "good"))]  # fmt: skip
     assert files() == ["public/1.txt", "public/2.txt"]
 
 
