@@ -7,14 +7,16 @@ the interface is then what should grow.
 ``sweep`` tries out combinations of parameters; ``zipped``, ``randomPoints``, ``latinHypercube`` and ``sobol`` make
 lists of combinations for it. They need libraries that come with ``pip install 'job_stream[sweep]'``.
 
-``build`` makes files again only where something has changed.
+``build`` makes files again only where something has changed. ``pipeline`` has it run jobs that are written in YAML.
 """
 
 from .build import Fingerprint, JobList
 from .build.building import Build, build
+from .pipeline.pipelines import Pipeline, pipeline
 from .sweep.samplers import latinHypercube, randomPoints, sobol, zipped
 from .sweep.sweeping import Sweep, sweep
 
 __all__ = [
-    "Build", "Fingerprint", "JobList", "Sweep", "build", "latinHypercube", "randomPoints", "sobol", "sweep", "zipped",
+    "Build", "Fingerprint", "JobList", "Pipeline", "Sweep", "build", "latinHypercube", "pipeline", "randomPoints",
+    "sobol", "sweep", "zipped",
 ]  # fmt: skip

@@ -8,12 +8,13 @@ children are failures of user code while the stream ran, ``WorldError`` is troub
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 __all__ = [
     "BuildError", "CheckpointError", "CycleError", "EngineError", "GraphError", "JobContractError", "JobDied",
-    "JobStreamError", "JobTimeout", "LaneDied", "LimitError", "PayloadError", "PlanError", "ProgramError", "StageError",
-    "StageTimeout", "WorldError",
+    "JobStreamError", "JobTimeout", "LaneDied", "LimitError", "PayloadError", "PipelineError", "PlanError",
+    "ProgramError", "StageError", "StageTimeout", "WorldError",
 ]  # fmt: skip
 
 
@@ -143,3 +144,19 @@ class GraphError(BuildError):
 
     def __str__(self) -> str:
         return str(self.args[0])
+
+
+class PipelineError(BuildError):
+    """A job in YAML, its modules or its inputs are wrong; nothing has run.
+
+    Args:
+        problems: all that is wrong; each has ``file``, ``line``, ``key``, ``what`` and ``way_out``, and as text is a
+            line ``FILE:LINE: what; way out``.
+    """
+
+    def __init__(self, problems: Sequence[Any]) -> None:
+        super().__init__(problems)
+        self.problems = list(problems)
+
+    def __str__(self) -> str:
+        return "\n".join(map(str, self.problems))

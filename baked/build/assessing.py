@@ -50,7 +50,9 @@ class Assessor:
         self._records = records
         self._asked = frozenset(asked)
         self._warn = warn
-        self.states = FileStates({owner.absolute(path): state for path, state in records.states.items()})
+        without = {owner.absolute(job.id): job.watched for job in owner.jobs.values()
+                   if job.kind == "source" and job.watched}  # fmt: skip
+        self.states = FileStates({owner.absolute(path): state for path, state in records.states.items()}, without)
         self._readers: dict[tuple[Any, ...], CodeReader] = {}
         self._prints: dict[str, Mapping[str, str]] = {}
         self._needs: dict[str, Mapping[str, str]] = {}

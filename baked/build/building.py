@@ -25,6 +25,7 @@ from .outcome_report import BuildReport
 from .planning import BuildPlan
 from .programs import ProgramDecorators
 from .records import INVALIDATED, Records
+from .run_events import Events, RunEvents
 from .running import BuildRun, Selection
 from .screen import Screen
 
@@ -105,7 +106,10 @@ class Build(ProgramDecorators):
     Attributes:
         jobs: all jobs and invariants by their ids.
         root: the folder that paths are relative to.
+        name: what lines on stderr begin with.
     """
+
+    name = "build"
 
     def __init__(self, folder: str | os.PathLike[str], options: dict[str, Any], redefine: bool) -> None:
         text = text_of_path(folder)
@@ -161,8 +165,8 @@ class Build(ProgramDecorators):
         return self.jobs.get(text) or self.makers.get(self.relative(text)) or self.jobs.get(self.relative(text))
 
     def direct_needs(self, job: BuildJob) -> list[BuildJob]:
-        """The jobs that it needs."""
-        return [need for need, _ in self.needs_of(job)]
+        """The jobs that it needs, or comes after."""
+        return [*(need for need, _ in self.needs_of(job)), *job.after]
 
     def _ids(self, given: Any, what: str, takes_later: bool = False) -> list[str]:
         """Ids that jobs, ids and patterns stand for; also of jobs that a generator is yet to declare."""
@@ -212,7 +216,7 @@ class Build(ProgramDecorators):
         return self._opened
 
     def _warn(self, text: str) -> None:
-        Screen(self.options["quiet"], "").warn(text)
+        Screen(self.options["quiet"], "", self.name).warn(text)
 
     def _claim(self) -> None:
         """Has the folder for this run alone, and reads what is in it."""
@@ -234,13 +238,20 @@ class Build(ProgramDecorators):
         if kind is None and not self._has_run and not self._is_cancelled:
             self.run()
 
-    def run(self, only: Any = None, again: Any = (), raiseErrors: bool = True) -> BuildReport | None:
+    def run(
+        self, only: Any = None, again: Any = (), raiseErrors: bool = True, events: Events | None = None,
+        planned: Callable[[BuildPlan], object] | None = None,
+    ) -> BuildReport | None:  # fmt: skip
         """Runs what has to be run.
 
         Args:
             only: ids or jobs: these, and what they need, are all that is looked at.
             again: ids, jobs or patterns of what is made anew though nothing has changed.
             raiseErrors: whether failures are raised at the end.
+            events: called in the script's thread with the id of a job, its state ('running', 'made', 'kept', 'failed'
+                or 'blocked') and seconds, as that becomes known. The build then runs in a thread of its own.
+            planned: called with the plan before anything runs, if anything has to; what large files are like by now is
+                not known then.
 
         Returns:
             what was made, kept and so on; on ranks other than the primary, None.
@@ -261,22 +272,32 @@ class Build(ProgramDecorators):
             self._help()
             return None
         try:
-            return self._run_here(only, again, raiseErrors)
+            return self._run_here(only, again, raiseErrors, events, planned)
         finally:
             self._run = None
             self._release()
 
-    def _run_here(self, only: Any, again: Any, raises: bool) -> BuildReport:
+    def _run_here(
+        self, only: Any, again: Any, raises: bool, events: Events | None,
+        planned: Callable[[BuildPlan], object] | None,
+    ) -> BuildReport:  # fmt: skip
         begin = time.time()
         run = self._made_run(only, again)
+        telling = None if events is None else RunEvents(events, run.conductor.nodes if run.trouble is None else {})
         report = None
         with Interrupts(run) as interrupts:
-            self._perform(run)
+            if telling is None:
+                self._perform(run, planned)
+            else:
+                run.telling = telling
+                telling.tell_while(lambda: self._perform(run, planned))
             if interrupts.code is not None:  # one signal more changes nothing while all is put away
                 report = self._concluded(run, interrupts.is_killed or run.is_cancelled, begin)
                 self._release()
         if report is None:
             report = self._concluded(run, interrupts.is_killed, begin)
+        if telling is not None:
+            telling.tell_rest()
         interrupts.leave()
         if run.failures and raises:
             raise GraphError(run.screen.failures(run.failures, self.jobs), run.failures)
@@ -287,7 +308,7 @@ class Build(ProgramDecorators):
             raise BuildError("the build is running already: a generator declares jobs, and they are run")
 
     def _made_run(self, only: Any, again: Any) -> BuildRun:
-        screen = Screen(self.options["quiet"], os.path.join(self.folder_text, "logs"))
+        screen = Screen(self.options["quiet"], os.path.join(self.folder_text, "logs"), self.name)
         run = self._run = BuildRun(self, self._invalid, screen)
         for job in self.jobs.values():
             job.state, job.exception, job.reasons = "new", None, []
@@ -308,12 +329,14 @@ class Build(ProgramDecorators):
         self._invalid.clear()
         return run
 
-    def _perform(self, run: BuildRun) -> None:
+    def _perform(self, run: BuildRun, planned: Callable[[BuildPlan], object] | None) -> None:
         """Nothing need be started where there is nothing to do, unless other ranks wait for it."""
         if _rank_count() == 1 and run.is_over:
             return
         if run.trouble is None and not self.options["quiet"]:
             run.screen.plan(run.first_plan(), _LINES)
+        if run.trouble is None and planned is not None:
+            planned(run.first_plan())
         run.run()
 
     def _help(self) -> None:

@@ -47,11 +47,15 @@ class Node:
         is_lazy: whether it makes nothing that lasts.
         is_fleeting: whether some of its files are removed after use.
         seconds: how long it took before; None where nobody knows.
+        lasting: where some of its files are removed after use, the paths of the others: who reads those only does not
+            want it made again.
+        after: ids of jobs that have to be over before it is decided about; nothing else follows from them.
     """
 
     def __init__(
         self, job_id: str, role: str, needs: Iterable[tuple[str, str | None]] = (), is_lazy: bool = False,
-        is_fleeting: bool = False, priority: float = 0, seconds: float | None = None,
+        is_fleeting: bool = False, priority: float = 0, seconds: float | None = None, after: Iterable[str] = (),
+        lasting: Iterable[str] = (),
     ) -> None:  # fmt: skip
         self.id = job_id
         self.role = role
@@ -62,6 +66,10 @@ class Node:
         self.seconds = seconds
         self.needs: list[tuple[Node, str | None]] = []
         self.users: list[Node] = []
+        self.lasting = frozenset(lasting)
+        self.readers: list[Node] = []
+        self.after_ids = list(after)
+        self.followers: list[Node] = []
         self.status = Status.WAITING
         self.is_settled = False
         self.unsettled_count = 0
@@ -149,6 +157,9 @@ class Conductor:
         for node in added:
             for need_id, path in node.need_ids:
                 self._link(node, self.nodes[need_id], path)
+            for before in map(self.nodes.__getitem__, node.after_ids):
+                before.followers.append(node)
+                node.unsettled_count += not before.is_settled
         for node in added:
             if (node.role == "file" and not node.is_lazy) or node.role == "generate":
                 self._mark_lasting(node)
@@ -158,6 +169,8 @@ class Conductor:
     def _link(self, user: Node, need: Node, path: str | None) -> None:
         user.needs.append((need, path))
         need.users.append(user)
+        if path not in need.lasting:
+            need.readers.append(user)
         if not need.is_settled:
             user.unsettled_count += 1
         if need.has_passed:
@@ -290,7 +303,7 @@ class Conductor:
             elif node.status not in FINAL:
                 node.status = Status.STOPPED
         for node in self.nodes.values():
-            if node.is_fleeting and all(user.status in {Status.KEPT, Status.MADE} for user in (node, *node.users)):
+            if node.is_fleeting and all(user.status in {Status.KEPT, Status.MADE} for user in (node, *node.readers)):
                 self.orders.append(JobOrder("remove", node.id))
 
     # deciding ---------------------------------------------------------------------------------------------------------
@@ -352,7 +365,7 @@ class Conductor:
         if node.is_settled:
             return
         node.is_settled = True
-        for user in node.users:
+        for user in (*node.users, *node.followers):
             user.unsettled_count -= 1
             if not user.unsettled_count:
                 self._todo.append(user)
@@ -401,14 +414,14 @@ class Conductor:
     def _material_of(self, node: Node) -> Iterable[Node]:
         """The files without lasting that it reads: its own needs, and those of the values it is given."""
         seen: set[int] = set()
-        stack = [need for need, _ in node.needs]
+        stack = [need for need, path in node.needs if path not in need.lasting]
         while stack:
             need = stack.pop()
             if id(need) in seen:
                 continue
             seen.add(id(need))
             if need.role == "load":
-                stack += (other for other, _ in need.needs)
+                stack += (other for other, path in need.needs if path not in other.lasting)
             elif need.can_be_demanded:
                 yield need
 
@@ -480,7 +493,7 @@ class Conductor:
     def _remove_if_used(self, node: Node) -> None:
         if node.status not in {Status.MADE, Status.LATENT, Status.KEPT}:
             return
-        if node.waiters or not all(user.has_passed for user in node.users):
+        if node.waiters or not all(user.has_passed for user in node.readers):
             return
         if self._open_generators and self._is_before_a_generator(node):
             return

@@ -166,11 +166,12 @@ class Declaring:
                 make, job_id, kind, _callable(function, job_id), outputs, keywords, given, action, **details
             )
         keywords = dict(keywords)
-        needs, params = keywords.pop("needs", None), keywords.pop("params", None)
+        needs, params, after = keywords.pop("needs", None), keywords.pop("params", None), keywords.pop("after", ())
         options = checked_options(f"job {job_id!r}", keywords)
         owner, function = cast("Decorators", self), _callable(function, job_id)
         job = make(owner, job_id, kind, function, outputs, _params(params, job_id), options, place_of_call())
         job.action, job.details = action, details
+        job.after = self._jobs_before(job, after)
         job.captured = captured(job.function)
         if isinstance(needs, Mapping):
             self._name_needs(job, needs)
@@ -262,6 +263,16 @@ class Declaring:
             raise BuildError(f"{job.subject} runs after everything, so it takes no needs")
         return targets
 
+    def _jobs_before(self, job: BuildJob, after: Any) -> list[BuildJob]:
+        """The jobs of ``after=``, which only order."""
+        found = list(dict.fromkeys([after] if isinstance(after, BuildJob) else after or ()))
+        for each in found:
+            if not isinstance(each, BuildJob):
+                raise BuildError(f"{job.subject}: after={each!r} is no job: what the decorators return is one")
+            self._check_need(job, each)
+            each.is_needed = True
+        return found
+
     def _flatten(self, job: BuildJob, need: Any, targets: list[Need]) -> None:
         if need is None:
             return
@@ -348,7 +359,8 @@ class Declaring:
         return []
 
     def known_needs(self, job: BuildJob) -> Iterable[BuildJob]:
-        """The jobs that it needs as far as they are declared by now."""
+        """The jobs that it needs, or comes after, as far as they are declared by now."""
+        yield from job.after
         for target in self.targets_of(job):
             if not isinstance(target, str):
                 yield target.job if isinstance(target, JobFile) else target

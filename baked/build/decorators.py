@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Literal
 
 from job_stream.errors import BuildError
@@ -47,10 +48,14 @@ class Decorators(Declaring):
 
     def files(
         self, paths: Any, function: Function | None = None, *, emptyOk: bool = False, keepBroken: bool = False,
-        atomic: bool = False, **keywords: Unpack[BuildJobKeywords],
+        atomic: bool = False, temp: Iterable[Any] = (), **keywords: Unpack[BuildJobKeywords],
     ) -> Any:  # fmt: skip
-        """A job that makes several files, given as a list or a mapping; ``job[key]`` is one of them as a need."""
-        outputs = self.paths_of(paths, "files()")
+        """A job that makes several files, given as a list or a mapping; ``job[key]`` is one of them as a need.
+
+        Args:
+            temp: keys of files that are removed when all that need the job directly are through.
+        """
+        outputs = with_temporary(self.paths_of(paths, "files()"), temp, "files()")
         return self._making("files", outputs, function, keywords, emptyOk, keepBroken, atomic)
 
     MultiFileGeneratingJob = files
@@ -169,11 +174,23 @@ class Decorators(Declaring):
 
     FileChecksumInvariant = FileTimeInvariant = RobustFileChecksumInvariant = FileInvariant
 
-    def sources(self, *globs: Any) -> BuildJob:
-        """Files whose contents are watched as a set: those that fit the patterns, such as ``data/*.csv``."""
+    def sources(self, *globs: Any, without: Iterable[str] = ()) -> BuildJob:
+        """Files whose contents are watched as a set: those that fit the patterns, such as ``data/*.csv``.
+
+        Args:
+            without: patterns of names, or of paths in the folder, that do not count in the one folder that is given
+                then; all else in it does, with names and contents. It is read only where sizes or times differ.
+        """
         patterns = tuple(self.path_id(pattern, "sources()") for pattern in _listed_paths(globs))
         if not patterns:
             raise BuildError("sources() takes at least one path or pattern")
+        if left_out := tuple(without):
+            if len(patterns) > 1 or not os.path.isdir(self.absolute(patterns[0])):
+                raise BuildError(f"sources(without=) takes one folder, and was given {', '.join(map(repr, patterns))}")
+            self.check_usable()
+            folder = self.source(patterns[0])
+            folder.watched = left_out
+            return folder
         return self._watching(f"sources {' '.join(patterns)}", "sources", patterns)
 
     MultiFileInvariant = sources
@@ -214,6 +231,16 @@ class Decorators(Declaring):
         job = BuildJob(self, job_id, kind, function, Outputs(), {}, {}, place_of_call())
         job.watched = value
         return self.register(job)
+
+
+def with_temporary(outputs: Outputs, keys: Iterable[Any], what: str) -> Outputs:
+    """With some of several files temporary; the job runs when it is out of date, even if all of them are."""
+    by_key = dict(zip(outputs.keys or (), outputs.paths, strict=False))
+    unknown = [key for key in keys if key not in by_key]
+    if unknown:
+        known = ", ".join(map(repr, by_key))
+        raise BuildError(f"{what}: temp= names {unknown[0]!r}, and the keys of its files are {known}")
+    return outputs._replace(temporary=frozenset(by_key[key] for key in keys))
 
 
 def _fleeting(outputs: Outputs) -> Outputs:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import shutil
 import socket
 import stat
 import sys
@@ -24,7 +25,7 @@ from .file_state import FileState, read_state
 from .fingerprints import Fingerprint
 from .isolation import ChildEnding, call_isolated, exit_code_of
 from .job import BuildJob, JobFile
-from .job_actions import ACTIONS
+from .job_actions import ACTIONS, beside
 from .joblogs import JobLogs
 from .kinds import LOADS
 from .mishaps import Mishap, mishap_of
@@ -298,8 +299,11 @@ class Worker:
     # the job itself ---------------------------------------------------------------------------------------------------
 
     def _clear(self, task: Task) -> None:
-        """What is in the way is removed, and the folders of the outputs are made."""
-        for path in dict.fromkeys([*_made(task), *(task.outputs if not _stays(task) else ())]):
+        """What is in the way is removed, and what a killed run left beside it; the folders of the outputs are made."""
+        for path in _made(task):
+            if path not in task.outputs:
+                remove_part(path)
+        for path in () if _stays(task) else task.outputs:
             try:
                 os.unlink(path)
             except FileNotFoundError:
@@ -425,12 +429,6 @@ def _stays(task: Task) -> bool:
     return bool(task.details.get("atomic")) and task.kind in {"file", "files"}
 
 
-def beside(path: str) -> str:
-    """A path in the same folder with the same suffix."""
-    stem, suffix = os.path.splitext(os.path.basename(path))
-    return os.path.join(os.path.dirname(path), f".{stem}.part{suffix}")
-
-
 def _shaped(task: Task) -> Any:
     paths = [Path(path) for path in _made(task)]
     if not paths or task.keys is None:
@@ -449,6 +447,15 @@ def _flaw(path: str, empty_ok: bool) -> str | None:
     return f"{path} is empty (emptyOk=True allows that)" if not found.st_size and not empty_ok else None
 
 
+def remove_part(path: str) -> None:
+    """Removes what stands beside a target, be it no file at all."""
+    with suppress(OSError):
+        if os.path.isdir(path) and not os.path.islink(path):
+            shutil.rmtree(path)
+        else:
+            os.unlink(path)
+
+
 def discard(outputs: Iterable[str], details: Mapping[str, Any]) -> None:
     """Removes what a failed job has made, or puts it aside."""
     for path in outputs:
@@ -456,6 +463,8 @@ def discard(outputs: Iterable[str], details: Mapping[str, Any]) -> None:
         with suppress(OSError):
             if details.get("keep_broken"):
                 os.replace(made, f"{path}.broken")
+            elif made != path:
+                remove_part(made)
             else:
                 os.unlink(made)
 

@@ -11,6 +11,7 @@ import stat
 import time
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
+from fnmatch import fnmatchcase
 from hashlib import blake2b
 from typing import Any, NamedTuple
 
@@ -41,11 +42,12 @@ class FileState(NamedTuple):
     read_ns: int
 
 
-def read_state(path: str) -> FileState:
+def read_state(path: str, without: tuple[str, ...] = ()) -> FileState:
     """The state of a file or folder as it is now.
 
     Args:
         path: of a file, a folder, or a link to one.
+        without: patterns of what does not count in a folder: of names, or of paths in it.
 
     Returns:
         its state; of a folder, one for the names and contents of all files in it.
@@ -56,7 +58,7 @@ def read_state(path: str) -> FileState:
     read_ns = time.time_ns()
     info = os.stat(path)
     if stat.S_ISDIR(info.st_mode):
-        return _state_of_folder(path, read_ns)
+        return _state_of_folder(path, read_ns, without)
     if not stat.S_ISREG(info.st_mode):
         raise OSError(f"{path} is neither a file nor a folder")
     return FileState(_digest_of(path), info.st_size, info.st_mtime_ns, info.st_ino, read_ns)
@@ -70,9 +72,9 @@ def _digest_of(path: str) -> str:
     return digest.hexdigest()
 
 
-def _state_of_folder(path: str, read_ns: int) -> FileState:
+def _state_of_folder(path: str, read_ns: int, without: tuple[str, ...]) -> FileState:
     digest = blake2b(FOLDER, digest_size=DIGEST_BYTES)
-    look = _look_of_folder(path)
+    look = _look_of_folder(path, without)
     for name, _ in look.files:
         with suppress(FileNotFoundError):  # it was there a moment ago
             digest.update(b"%s\0%s\n" % (os.fsencode(name), _digest_of(os.path.join(path, name)).encode()))
@@ -87,8 +89,8 @@ class _FolderLook(NamedTuple):
     number: int
 
 
-def _look_of_folder(path: str) -> _FolderLook:
-    files = _walked(path)
+def _look_of_folder(path: str, without: tuple[str, ...]) -> _FolderLook:
+    files = _walked(path, without)
     number = blake2b(digest_size=8)
     for name, info in files:
         number.update(b"%s\0%d %d %d\n" % (os.fsencode(name), info.st_size, info.st_mtime_ns, info.st_ino))
@@ -96,7 +98,7 @@ def _look_of_folder(path: str) -> _FolderLook:
     return _FolderLook(files, latest, int.from_bytes(number.digest(), "big"))
 
 
-def _walked(path: str) -> list[tuple[str, os.stat_result]]:
+def _walked(path: str, without: tuple[str, ...]) -> list[tuple[str, os.stat_result]]:
     """All regular files in a folder and those in it, by their names from there; links to folders are not followed."""
     found = []
     waiting = [""]
@@ -110,6 +112,8 @@ def _walked(path: str) -> list[tuple[str, os.stat_result]]:
             continue  # it was there a moment ago
         for entry in entries:
             name = os.path.join(folder, entry.name)
+            if any(fnmatchcase(name, pattern) or fnmatchcase(entry.name, pattern) for pattern in without):
+                continue
             if entry.is_dir(follow_symlinks=False):
                 waiting.append(name)
             elif entry.is_file():
@@ -118,19 +122,20 @@ def _walked(path: str) -> list[tuple[str, os.stat_result]]:
     return sorted(found)
 
 
-def is_current(known: FileState, path: str, info: os.stat_result) -> bool:
+def is_current(known: FileState, path: str, info: os.stat_result, without: tuple[str, ...] = ()) -> bool:
     """Whether a file or folder is as it was, as far as that shows without reading it.
 
     Args:
         known: what it was like when it was read.
         path: where it is.
         info: what the system says of it now.
+        without: as it was read.
 
     Raises:
         OSError: a folder cannot be looked through.
     """
     if stat.S_ISDIR(info.st_mode):
-        look = _look_of_folder(path)
+        look = _look_of_folder(path, without)
         now = (len(look.files), look.mtime_ns, look.number)
     elif stat.S_ISREG(info.st_mode):
         now = (info.st_size, info.st_mtime_ns, info.st_ino)
@@ -144,10 +149,12 @@ class FileStates:
 
     Args:
         known: what is on record, by absolute path.
+        without: of folders, the patterns of what does not count in them.
     """
 
-    def __init__(self, known: Mapping[str, FileState]) -> None:
+    def __init__(self, known: Mapping[str, FileState], without: Mapping[str, tuple[str, ...]] | None = None) -> None:
         self._known = known
+        self._without = without or {}
         self._now: dict[str, FileState | None] = {}
 
     def look(self, path: str) -> FileState | None:
@@ -161,7 +168,7 @@ class FileStates:
             return self._now[path]
         info = os.stat(path)
         known = self._known.get(path)
-        state = known if known is not None and is_current(known, path, info) else None
+        state = known if known is not None and is_current(known, path, info, self._left_out(path)) else None
         if state is not None:
             self._now[path] = state
         return state
@@ -181,9 +188,12 @@ class FileStates:
         """
         state = self.look(path)
         if state is None:
-            state = read_state(path)
+            state = read_state(path, self._left_out(path))
             self._now[path] = state
         return state
+
+    def _left_out(self, path: str) -> tuple[str, ...]:
+        return self._without.get(path, ())
 
 
 def print_of_contents(digests: Iterable[str]) -> str:

@@ -100,7 +100,7 @@ class Interrupts:
             self.code = INTERRUPTED
             running = self._run.stop()
             text = f"nothing new is begun; {running} running jobs may finish (Ctrl-C again ends them)"
-            self._run.screen.say(f"build: {text}")
+            self._run.screen.say(f"{self._run.screen.name}: {text}")
         else:
             self._kill()
 

@@ -102,6 +102,7 @@ class BuildJob:
         self.place = place
         self.named: dict[str, Any] = {}
         self.others: list[Need] = []
+        self.after: list[BuildJob] = []
         self.filling: tuple[str, ...] = ()
         self.action = "call"
         self.details: dict[str, Any] = {}
@@ -121,6 +122,11 @@ class BuildJob:
     def subject(self) -> str:
         """How errors call it."""
         return f"job {self.id!r}"
+
+    @property
+    def shown(self) -> str:
+        """How a run calls it."""
+        return str(self.options.get("title") or self.id)
 
     @property
     def where(self) -> str:

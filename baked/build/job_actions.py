@@ -6,14 +6,31 @@ import os
 import pickle
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
+from hashlib import blake2b
 from typing import TYPE_CHECKING, Any
 
 from job_stream.errors import JobContractError, ProgramError
 
+from .program_ends import be_guardian, dying_with_starter, end_children, environment_without_ranks
+
 if TYPE_CHECKING:
     from .errands import Task
 
-__all__ = ["ACTIONS"]
+__all__ = ["ACTIONS", "beside"]
+
+LONGEST_NAME = 255
+"""Bytes that the name of a file may have, on all usual file systems."""
+
+
+def beside(path: str) -> str:
+    """A path in the same folder with the same suffix."""
+    folder, name = os.path.split(path)
+    stem, suffix = os.path.splitext(name)
+    hidden = f".{stem}.part{suffix}"
+    if len(os.fsencode(hidden)) > LONGEST_NAME:
+        stem = blake2b(os.fsencode(stem), digest_size=8).hexdigest()
+        hidden = f".{stem}.part{suffix if len(os.fsencode(suffix)) < LONGEST_NAME // 2 else ''}"
+    return os.path.join(folder, hidden)
 
 
 def _call(task: Task, paths: Any, keywords: dict[str, Any]) -> Any:
@@ -74,11 +91,17 @@ def _program(task: Task, paths: Any, keywords: dict[str, Any]) -> None:
 
     argv = _call(task, paths, keywords) if not task.details["argv"] else _filled(task, paths, keywords)
     target = task.details["stdout"]
-    environment = {**os.environ, **task.details["env"]}
+    if target and task.details["atomic"]:
+        target = beside(target)
     folder = os.path.join(task.details["root"], task.details["cwd"] or "")
+    if task.isolate:
+        be_guardian()
     with open(target, "wb") if target else nullcontext() as file:
         ended = subprocess.run([str(word) for word in argv], stdin=subprocess.DEVNULL, stdout=file, cwd=folder,
-                               env=environment, check=False)  # fmt: skip
+                               env=environment_without_ranks(task.details["env"]), check=False,
+                               preexec_fn=dying_with_starter())  # fmt: skip
+    if task.isolate:
+        end_children()
     if ended.returncode not in task.details["codes"]:
         error = ProgramError(f"{argv[0]} ended with exit code {ended.returncode}; its arguments: {list(argv[1:])}")
         error.code = ended.returncode

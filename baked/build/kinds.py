@@ -33,6 +33,7 @@ class BuildJobKeywords(TypedDict, total=False):
     """The keywords of every job of a build."""
 
     needs: Any
+    after: Any
     params: Mapping[str, Any] | None
     cores: int | str
     memory: int | str | None
@@ -46,11 +47,13 @@ class BuildJobKeywords(TypedDict, total=False):
     ignore: Iterable[Any]
     logs: str | None
     tags: Iterable[str]
+    title: str | None
 
 
 OPTIONS: dict[str, Any] = {
     "cores": 1, "memory": None, "limits": {}, "host": None, "timeout": None, "retries": 0, "priority": 0,
     "isolate": True, "codeChanges": True, "ignore": (), "logs": None, "tags": (),
+    "title": None,
 }  # fmt: skip
 """What holds where a job does not say it."""
 
@@ -73,7 +76,7 @@ def checked_options(subject: str, given: Mapping[str, Any], extra: Iterable[str]
     """
     if not given:
         return OPTIONS
-    known = (*OPTIONS, "needs", "params", *extra)
+    known = (*OPTIONS, "needs", "after", "params", *extra)
     for name in given:
         if name not in OPTIONS:
             raise BuildError(f"{subject} does not know the keyword {name!r}{nearest(name, known)}")

@@ -126,7 +126,9 @@ def _in_order(nodes: Iterable[Node]) -> list[Node]:
 def _first_guess(node: Node, guesses: Mapping[str, _Guess], judge: Judge) -> _Guess:
     """What its own state says, and the fingerprints of its needs as far as they are known."""
     if node.role == "watch":
-        return _Guess("keep", [], node.fingerprints)
+        guess = _Guess("keep", [], node.fingerprints)
+        guess.is_changing = not node.fingerprints  # a large file, which is read while jobs run already
+        return guess
     node.needs_planned = needs = _known(node, guesses)
     if node.role == "generate":
         is_to_run = node.status in {Status.WAITING, Status.WANTED}
@@ -138,7 +140,7 @@ def _first_guess(node: Node, guesses: Mapping[str, _Guess], judge: Judge) -> _Gu
     if _is_certain(verdict.reasons, node, guesses) and (node.leads_to_lasting or not node.is_lazy):
         return _Guess("make", verdict.reasons, judge.recorded(node.id))
     if changing:
-        return _Guess("maybe", [f"if {_source_of(changing[0], guesses)} comes out different"], judge.recorded(node.id))
+        return _Guess("maybe", [_condition(changing[0], node, guesses)], judge.recorded(node.id))
     return _Guess("keep", [], judge.recorded(node.id))
 
 
@@ -166,6 +168,12 @@ def _guess_of_load(node: Node, needs: Mapping[str, str], changing: list[str], ju
     return guess
 
 
+def _condition(changing: str, node: Node, guesses: Mapping[str, _Guess]) -> str:
+    if any(need.id == changing and need.role == "watch" for need, _ in node.needs):
+        return f"if {changing} has changed"
+    return f"if {_source_of(changing, guesses)} comes out different"
+
+
 def _source_of(job_id: str, guesses: Mapping[str, _Guess]) -> str:
     """Behind a value that changes stands what it is made of."""
     guess = guesses[job_id]
@@ -188,7 +196,7 @@ def _demand(node: Node, guesses: dict[str, _Guess], judge: Judge) -> None:
     guess = guesses[node.id]
     if guess.verb != "keep" or not (node.role == "load" or (node.can_be_demanded and not judge.is_there(node.id))):
         return
-    verbs = {guesses[user.id].verb: user.id for user in reversed(node.users) if user.role != "generate"}
+    verbs = {guesses[user.id].verb: user.id for user in reversed(node.readers) if user.role != "generate"}
     user = verbs.get("make") or verbs.get("load")
     if user is None and "maybe" not in verbs:
         return

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 if TYPE_CHECKING:
     from .building import Build
+    from .run_events import RunEvents
     from .screen import Screen
 
 __all__ = ["HaltFlag", "Preparation", "Selection"]
@@ -98,6 +99,7 @@ class Preparation:
         self.logs = os.path.join(build.folder_text, "logs")
         self.has_logs = False
         self._loads_begun: set[str] = set()
+        self.telling: RunEvents | None = None
         self._is_prepared = False
 
     # before anything runs ---------------------------------------------------------------------------------------------
@@ -134,7 +136,9 @@ class Preparation:
         outputs, record = job.outputs, self.build.records.get(job.id)
         seconds = record.seconds if record is not None else None
         is_fleeting, priority = bool(outputs.temporary), job.options.get("priority", 0)
-        return Node(job.id, _role(job), needs, outputs.is_lazy, is_fleeting, priority, seconds)
+        lasting = [path for path in outputs.paths if path not in outputs.temporary] if is_fleeting else ()
+        return Node(job.id, _role(job), needs, outputs.is_lazy, is_fleeting, priority, seconds,
+                    [each.id for each in job.after], lasting)  # fmt: skip
 
     def check_sources(self, jobs: Iterable[BuildJob]) -> None:
         missing = [job.id for job in jobs if job.kind == "source" and not self._exists(job)]

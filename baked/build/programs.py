@@ -5,11 +5,12 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from job_stream.errors import BuildError
 
+from .decorators import with_temporary
 from .job import BuildJob, Outputs
 from .kinds import text_of_path
 from .kinds_of_calc import CachingDecorators
@@ -27,9 +28,10 @@ class ProgramDecorators(CachingDecorators):
 
     def program(
         self, paths: Any, argv: Any = None, *, codes: tuple[int, ...] = (0,), cwd: Any = None,
-        env: Mapping[str, str] | None = None, stdout: Any = None, **keywords: Unpack[BuildJobKeywords],
+        env: Mapping[str, str] | None = None, stdout: Any = None, temp: Iterable[Any] = (),
+        atomic: bool = False, emptyOk: bool = False, **keywords: Unpack[BuildJobKeywords],
     ) -> Any:  # fmt: skip
-        """A program, without a shell, that makes one file or several.
+        """A program, without a shell, that makes one file or several. It is no rank, and all it starts ends with it.
 
         Args:
             paths: one path, or a list or mapping of them.
@@ -38,11 +40,15 @@ class ProgramDecorators(CachingDecorators):
             codes: exit codes that are a success.
             cwd: the folder in which it runs.
             env: variables that it gets besides those that there are.
+            temp: keys of files that are removed when all that need the job directly are through.
+            atomic: ``{path}`` is another path beside the target, which is renamed when the program has succeeded.
+            emptyOk: whether files may be empty.
             stdout: the path, one of ``paths``, of the file that gets what it writes to stdout.
         """
         if argv is None:
-            return lambda argv: self.program(paths, argv, codes=codes, cwd=cwd, env=env, stdout=stdout, **keywords)
-        outputs = self._outputs(paths, "program()")
+            return lambda argv: self.program(paths, argv, codes=codes, cwd=cwd, env=env, stdout=stdout, temp=temp,
+                                             atomic=atomic, emptyOk=emptyOk, **keywords)  # fmt: skip
+        outputs = with_temporary(self._outputs(paths, "program()"), temp, "program()")
         function, words = (argv, ()) if callable(argv) else (_nothing, _words(outputs.paths[0], argv))
         target = None if stdout is None else self.path_id(stdout, "program(stdout=)")
         if target is not None and target not in outputs.paths:
@@ -52,7 +58,7 @@ class ProgramDecorators(CachingDecorators):
             "env": dict(env or {}), "stdout": target and self.absolute(target), "root": str(self.root),
         }  # fmt: skip
         job: BuildJob = self.declare(BuildJob, outputs.paths[0], "program", function, outputs, keywords, ("path",),
-                                     action="program", empty_ok=False, **details)  # fmt: skip
+                                     action="program", empty_ok=emptyOk, atomic=atomic, **details)  # fmt: skip
         how = [list(words), list(codes), details["cwd"], dict(env or {})]
         watched = self.ParameterInvariant(f"of program {job.id}", how)
         job.dependsOn(watched)

@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 
 __all__ = ["BuildRun", "Selection"]
 
+SHOWN = 5
+"""Of so many jobs that another one waits for the names are told."""
+
 
 class BuildRun(Bookkeeping):
     """Takes a build through one run."""
@@ -94,23 +97,29 @@ class BuildRun(Bookkeeping):
         statuses = [node.status for node in self.conductor.nodes.values() if node.role != "watch"]
         running = [job_id for job_id, node in self.conductor.nodes.items() if node.status is Status.RUNNING]
         now = time.time()
-        shown = ", ".join(f"{job_id} {now - self.began_at[job_id]:.0f} s" for job_id in running[:3])
+        shown = ", ".join(f"{self._shown(job_id)} {now - self.began_at[job_id]:.0f} s" for job_id in running[:3])
         more = f" and {len(running) - 3} more" if len(running) > 3 else ""
-        return (f"build: made {statuses.count(Status.MADE)}, kept {statuses.count(Status.KEPT)}, "
+        return (f"{self.screen.name}: made {statuses.count(Status.MADE)}, kept {statuses.count(Status.KEPT)}, "
                 f"failed {len(self.failures)}, running {len(running)}: {shown}{more}")  # fmt: skip
 
     def told_at_length(self) -> str:
         """Each job that is under way, and what waits for what."""
         if not self._is_prepared:
-            return "build: nothing runs yet"
+            return f"{self.screen.name}: nothing runs yet"
         now, lines = time.time(), [self.told()]
         for node in list(self.conductor.nodes.values()):
             if node.status is Status.RUNNING:
-                lines.append(f"  {node.id}: for {now - self.began_at[node.id]:.1f} s")
+                lines.append(f"  {self._shown(node.id)}: for {now - self.began_at[node.id]:.1f} s")
             elif node.status in {Status.WANTED, Status.WAITING} and node.role != "watch":
-                waits_for = [need.id for need, _ in node.needs if not need.is_settled] + [n.id for n in node.awaited]
-                lines.append(f"  {node.id} waits for {', '.join(waits_for) or 'a free core'}")
+                before = [self.conductor.nodes[job_id] for job_id in node.after_ids]
+                waits_for = [need.id for need in (*(need for need, _ in node.needs), *before) if not need.is_settled]
+                names = list(map(self._shown, [*waits_for, *(need.id for need in node.awaited)]))
+                shown = ", ".join(names[:SHOWN]) + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
+                lines.append(f"  {self._shown(node.id)} waits for {shown or 'a free core'}")
         return "\n".join(lines)
+
+    def _shown(self, job_id: str) -> str:
+        return self.build.jobs[job_id].shown
 
     def _cpus(self) -> int | None:
         """How many workers this rank is to have, where the build says how many cores it uses of each host."""
@@ -124,9 +133,13 @@ class BuildRun(Bookkeeping):
     def _next(self) -> Any:
         """The errands that can be given out now; nothing where there are none, which ends the loop if none is out."""
         with self._lock:
+            if self.telling is not None:
+                self.telling.look(self.outcomes)
             errands = [Errand(job_id, files=(self.build.absolute(job_id),), token=self.token)
                        for job_id in self._take_hashing()]  # fmt: skip
             errands += self._issue()
+            if self.telling is not None:
+                self.telling.look(self.outcomes)
             return Multiple(errands[::-1]) if errands else None  # the stream takes the last one first
 
     def _take_hashing(self) -> list[str]:

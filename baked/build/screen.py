@@ -31,9 +31,11 @@ class Screen:
     Args:
         is_quiet: whether only failures and warnings are said.
         logs: the folder with outputs of jobs.
+        name: what lines begin with.
     """
 
-    def __init__(self, is_quiet: bool, logs: str) -> None:
+    def __init__(self, is_quiet: bool, logs: str, name: str = "build") -> None:
+        self.name = name
         self._is_quiet = is_quiet
         self._logs = logs
         self._warned: set[str] = set()
@@ -49,7 +51,7 @@ class Screen:
         """A line that is said once, unless only failures are to be said."""
         if text not in self._warned and not self._is_quiet:
             self._warned.add(text)
-            self.say(f"build: {text}")
+            self.say(f"{self.name}: {text}")
 
     def plan(self, plan: BuildPlan, limit: int | None) -> None:
         if not self._is_quiet:
@@ -85,7 +87,7 @@ class Screen:
 
     def failed(self, job: BuildJob, error: BaseException) -> None:
         """At once, whatever else is said."""
-        self.say(f"build: {job.id} failed: {last_line(error)}{self.log_of(job.id)}")
+        self.say(f"{self.name}: {job.shown} failed: {last_line(error)}{self.log_of(job.id)}")
 
     def log_of(self, job_id: str) -> str:
         """Where its output is, if there is any."""

@@ -176,6 +176,20 @@ def look_at_build(options: Options, words: tuple[str, ...]) -> Any:
         raise LauncherError(str(error)) from None
 
 
+@commands.command(add_help_option=False,
+                  context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})  # fmt: skip
+@click.argument("words", nargs=-1, type=click.UNPROCESSED)
+@click.pass_obj
+def pipeline(options: Options, words: tuple[str, ...]) -> int:
+    """Run the job of a YAML file; 'job_stream pipeline --help' tells more.
+
+    What says where to run may stand before it.
+    """
+    if options._replace(host=(), hostfile=None, ranks=None, dry_run=False) != Options():
+        raise LauncherError("pipeline goes on by itself where it was ended: it takes no checkpoint, restarts or limit")
+    return start(options, (sys.executable, "-m", "job_stream.baked.pipeline", *words))
+
+
 @commands.command("git-results-progress")
 @click.pass_obj
 def git_results_progress(options: Options) -> None:

@@ -242,6 +242,26 @@ def test_the_death_of_a_rank_loses_nothing(tmp_path):
     assert sorted(file.read_text() for file in (tmp_path / "after").iterdir()) == [str(i) for i in range(8)]
 
 
+PROGRAM = """
+from job_stream.baked.build import build
+
+with build() as b:
+    b.program("x", ["sh", "-c", "setsid sleep 1000 & sleep 1000 & echo $! > ../began; wait"], cwd=".build")
+"""
+
+
+def test_what_programs_start_ends_with_a_build_that_is_killed(tmp_path):
+    path = tmp_path / "script.py"
+    path.write_text(PROGRAM)
+    script = Script(path, ())
+    try:
+        wait_until((tmp_path / "began").exists, "the program to start others")
+        os.kill(script.pid, signal.SIGKILL)
+        wait_until(lambda: not script.living(), "the end of all of them")
+    finally:
+        script.kill()
+
+
 GENERATING = """
 from job_stream.baked.build import build
 

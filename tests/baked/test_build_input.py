@@ -229,6 +229,18 @@ def test_a_failed_block_does_not_run():
     assert not Path("a").exists()
 
 
+def test_a_plan_leaves_a_history_as_it_is_that_somebody_may_be_writing(folder):
+    b = build(quiet=True)
+    b.file("x", lambda path: path.write_text("x"))
+    b.run()
+    history = Path(".build/history.jsonl")
+    for text in (history.read_bytes() + b'["begin","x",nu', b""):
+        history.write_bytes(text)
+        b.plan()
+        b.orphans()
+        assert history.read_bytes() == text
+
+
 def test_a_plan_makes_nothing(folder):
     b = build(quiet=True)
     b.file("a", write)

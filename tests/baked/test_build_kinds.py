@@ -111,6 +111,23 @@ def test_a_program_that_fails(folder):
     assert running("sh", "-c", "echo x > {path}; exit 3", codes=(0, 3)).run().made == ["out.txt"]
 
 
+def test_a_program_may_write_beside_its_target_and_leave_files_empty(folder):
+    running("sh", "-c", "echo whole > {path}", atomic=True).run()
+    b = running("sh", "-c", "echo half > {path}; exit 3", atomic=True)
+    b.run(raiseErrors=False)
+    assert b["out.txt"].state == "failed"
+    assert [path.name for path in Path().glob("*")] == [".build"], [*Path().glob("*")]
+    running("sh", "-c", "cat out.txt 2>&1 || true", atomic=True, stdout="out.txt").run()
+    assert "No such file" in Path("out.txt").read_text()
+    assert running("true", emptyOk=True, stdout="out.txt").run().made == ["out.txt"]
+
+
+def test_a_program_is_no_rank(folder, monkeypatch):
+    monkeypatch.setenv("PMIX_VERSION", "1")
+    running("sh", "-c", "env | grep -c PMIX > {path} || true").run()
+    assert Path("out.txt").read_text() == "0\n"
+
+
 def test_a_program_whose_arguments_a_function_gives(folder):
     b = build(quiet=True)
 

@@ -1,6 +1,7 @@
 """Every example runs as a user would run it, and prints what its docstring says."""
 
 import base64
+import json
 import math
 import os
 import signal
@@ -171,6 +172,17 @@ def test_build_report_makes_the_branch_of_a_new_table_only(tmp_path: Path) -> No
     assert (tmp_path / "plots" / "anscombe1.png").stat().st_mtime_ns == before.st_mtime_ns
 
 
+def test_a_pipeline_measures_and_draws_a_recording_and_then_has_nothing_to_do(tmp_path: Path) -> None:
+    assert run_example("pipeline/podcast.py", tmp_path)[0] == "made 3, kept 0"
+    chart = tmp_path / "storage" / "talk" / "public" / "loudness.svg"
+    assert run_example("pipeline/podcast.py", tmp_path) == ["made 0, kept 3", str(chart)]
+    levels = json.loads(chart.with_suffix(".json").read_text(encoding="utf-8"))["levels"]
+    peaks = [n for n in range(1, len(levels) - 1) if levels[n - 1] < levels[n] >= levels[n + 1]]
+    assert (len(levels), len(peaks)) == (20, 3)
+    assert chart.read_text(encoding="utf-8").count("<rect") == 20
+    assert not (tmp_path / "storage" / "talk" / "temp").exists()
+
+
 def stop_when_there_is(file: Path, command: list[str]) -> int:
     """Runs a command on one CPU, asks it to end as soon as the file is there, and gives its exit code."""
     cpu = min(os.sched_getaffinity(0))
@@ -197,4 +209,5 @@ def test_random_walks_go_on_where_they_were_stopped(tmp_path: Path) -> None:
 
 def test_every_example_is_tested() -> None:
     tests = Path(__file__).read_text(encoding="utf-8")
-    assert not {path.name for path in EXAMPLES.glob("*.py") if f'run_example("{path.name}"' not in tests}
+    names = {str(path.relative_to(EXAMPLES)) for path in (*EXAMPLES.glob("*.py"), *EXAMPLES.glob("pipeline/*.py"))}
+    assert not {name for name in names if f'run_example("{name}"' not in tests}
