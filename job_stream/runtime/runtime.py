@@ -217,6 +217,7 @@ class Runtime:
                     for some in self._saver.delivered(values):
                         yield some, None
                 self._take(delivery)
+                values, delivery = [], None
         except BaseException as error:
             if not isinstance(error, GeneratorExit) and self._shutdown.raised(error) and self._cluster is not None:
                 mark_shared(error)

@@ -12,6 +12,7 @@ from job_stream.engine import backlog, capture, rank, rank_state, routing
 from job_stream.engine import messages as m
 from job_stream.engine.allotments import Allotments
 from job_stream.engine.capture import PieceState
+from job_stream.engine.lane_table import LaneTable
 from job_stream.engine.ledger import Piece
 from job_stream.engine.pauses import Pauses
 from job_stream.engine.rank import Rank, _last_of
@@ -89,6 +90,8 @@ def _forget_the_dead(rank: Rank, event: m.RankLost) -> None:
 def _close_before_counting(rank: Rank, event: m.Repaid) -> None:
     """Units are closed, and scopes end, before their products are filed."""
     state = rank._state
+    if event.awaits:
+        rank._lane_table.awaits(event.lane)
     if not state.ledger.is_open(event.lane, event.closed) or (event.lane > 0 and event.lane not in rank._lane_table):
         return
     stand_ins = {m.HOME: state.ledger.scope_of(*_last_of(event.closed))} if event.lane < 0 else {}
@@ -204,6 +207,7 @@ def test_a_broken_rule_is_caught(monkeypatch: pytest.MonkeyPatch, table: dict[ty
         (Recall, "_stores_of", lambda recall, scope, stand_in: []),
         (Pauses, "heard", _pause_for_each_other),
         (Pauses, "tell", _tell_only_debtors),
+        (LaneTable, "resume", lambda lane_table: None),
         (Allotments, "_possible", _any_host),
         (Allotments, "keep", _more_than_there_are),
         (Allotments, "release", lambda allotments, piece: None),
