@@ -22,7 +22,7 @@ from zipfile import ZipFile
 
 import pytest
 import yaml
-from support import DEADLINE_S, REPOSITORY
+from support import DEADLINE_S, REPOSITORY, stretched
 
 import job_stream
 
@@ -50,8 +50,9 @@ class Release:
 
 
 def said(*command: object, **keywords: object) -> str:
+    words, limit_s = [*map(str, command)], stretched(DEADLINE_S)
     done = subprocess.run(
-        [*map(str, command)], capture_output=True, text=True, timeout=DEADLINE_S, stdin=subprocess.DEVNULL, **keywords
+        words, capture_output=True, text=True, timeout=limit_s, stdin=subprocess.DEVNULL, **keywords
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
@@ -109,6 +110,13 @@ def environment(folder: Path, archive: Path) -> Path:
     return python
 
 
+@pytest.fixture(scope="module")
+def pythons(release: Release, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """The Python of an environment for each archive."""
+    folder = tmp_path_factory.mktemp("environments")
+    return {kind: environment(folder / kind, getattr(release, kind)) for kind in ("source", "wheel")}
+
+
 # --- what is in it ----------------------------------------------------------------------------------------------------
 
 
@@ -119,20 +127,39 @@ def test_the_source_archive_holds_all_files_of_the_repository(release: Release, 
     assert wanted - held == set()
 
 
-@pytest.mark.parametrize("kind", ["source", "wheel"])
 def test_the_tests_of_the_source_archive_pass_with_what_is_installed(
-    release: Release, kind: str, tmp_path: Path
+    release: Release, pythons: dict[str, Path], tmp_path: Path
 ) -> None:
-    python = environment(tmp_path / "environment", getattr(release, kind))
-    source = release.unpacked(tmp_path)
+    python, source = pythons["source"], release.unpacked(tmp_path)
     for name in ("job_stream", "baked"):  # so that what is imported is what is installed
         shutil.move(source / name, tmp_path / f"{name} of the archive")
     quiet = {name: value for name, value in os.environ.items() if not name.startswith(("PYTEST", "PYTHONDONTWRITE"))}
     options = ("-q", "-n0", "-p", "no:cacheprovider", f"--basetemp={tmp_path / 'base'}")
     assert " passed" in said(python, "-m", "pytest", *options, *CORE, cwd=source, env=quiet)
     where = said(python, "-c", "import job_stream.baked; print(job_stream.__file__)", cwd=source)
-    assert Path(where).is_relative_to(tmp_path / "environment")
+    assert Path(where).is_relative_to(python.parent.parent)
     assert "Usage" in said(python.with_name("job_stream"), "--help", cwd=source)
+
+
+def test_both_archives_install_the_same(pythons: dict[str, Path], tmp_path: Path) -> None:
+    source, wheel = (installed_by(python, tmp_path) for python in pythons.values())
+    assert len(wheel) > 100
+    assert source.keys() == wheel.keys()
+    assert [name for name in source if source[name] != wheel[name]] == []
+
+
+def installed_by(python: Path, folder: Path) -> dict[str, bytes]:
+    """All files of the package, and the command."""
+    package = Path(said(python, "-c", "import job_stream; print(job_stream.__file__)", cwd=folder).strip()).parent
+    assert package.is_relative_to(python.parent.parent)
+    files = {
+        str(path.relative_to(package)): path.read_bytes()
+        for path in package.rglob("*")
+        if path.is_file() and "__pycache__" not in path.parts
+    }
+    shebang, _, command = python.with_name("job_stream").read_bytes().partition(b"\n")
+    assert shebang.decode().startswith("#!")
+    return {**files, "the command": command}
 
 
 # --- what it says of itself -------------------------------------------------------------------------------------------

@@ -50,3 +50,22 @@ def test_every_worker_of_the_tests_sees_what_a_test_leaves_behind(tmp_path: Path
     said = pytest_said(tmp_path, *both, *ours, path, PYTHONPATH=str(REPOSITORY / "tests"))
     assert "2 passed, 2 errors" in said, said
     assert said.count("processes left behind: [\"") >= 2, said
+
+
+def test_tests_of_one_group_are_run_by_one_worker(tmp_path: Path) -> None:
+    path, notes = tmp_path / "test_of_a_group.py", tmp_path / "notes"
+    path.write_text(
+        textwrap.dedent(f"""
+            import os
+            import pytest
+
+            @pytest.mark.xdist_group("a group")
+            @pytest.mark.parametrize("number", range(8))
+            def test_notes_its_worker(number):
+                with open({str(notes)!r}, "a") as file:
+                    file.write(os.environ["PYTEST_XDIST_WORKER"] + "\\n")
+        """)
+    )
+    said = pytest_said(tmp_path, "-n2", "-c", REPOSITORY / "pyproject.toml", f"--rootdir={tmp_path}", path)
+    assert "8 passed" in said, said
+    assert len(set(notes.read_text().splitlines())) == 1, "this pytest and this pytest-xdist do not fit each other"
