@@ -18,7 +18,7 @@ from .file_state import FileState, is_current, read_state
 from .folder_lock import FolderLock
 from .graph_files import write_graph
 from .joblogs import log_path
-from .past_runs import JobPicture, PastRuns
+from .past_runs import HINDERED, JobPicture, PastRuns
 from .records import NAME, Records
 from .source_diff import source_diff
 
@@ -124,7 +124,11 @@ def _why(past: PastRuns, job: JobPicture) -> Iterator[str]:
         when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(job.ended))
         took = f" in {job.seconds:.3g} s" if job.seconds is not None else ""
         yield f"last success: {when}{took}{f' on {job.host}' if job.host else ''}"
-    if job.kind != "source":
+    if job.state == "blocked":
+        jobs = past.jobs()
+        hindered = [need for need in job.needs if need in jobs and jobs[need].state in HINDERED]
+        yield f"it did not run, because of: {', '.join(hindered)}"
+    elif job.kind != "source" and (job.reasons or job.ended):
         yield f"why it ran: {'; '.join(job.reasons) or 'it was found up to date'}"
     if data and before:
         yield from _changes(past, before, data)

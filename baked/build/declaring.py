@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 from job_stream.errors import BuildError, CycleError, JobContractError
 
 from .code import CodeReader, captured
-from .filling import check_filled
+from .filling import check_filled, check_runs
 from .fingerprints import fingerprint_of
 from .job import BuildJob, JobFile, JobList, Need, Outputs
-from .kinds import checked_options, text_of_path
+from .kinds import FILES, checked_options, text_of_path
 
 if TYPE_CHECKING:
     from .decorators import Decorators
@@ -172,6 +172,7 @@ class Declaring:
         job = make(owner, job_id, kind, function, outputs, _params(params, job_id), options, place_of_call())
         job.action, job.details = action, details
         job.after = self._jobs_before(job, after)
+        check_runs(job.subject, function, action == "call" and (kind in FILES or kind in {"generate", "finish"}))
         job.captured = captured(job.function)
         if isinstance(needs, Mapping):
             self._name_needs(job, needs)

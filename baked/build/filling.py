@@ -8,6 +8,7 @@ declared. Answers are kept by code object, since most jobs of a large build shar
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from types import FunctionType
 from typing import Any, NamedTuple
 
@@ -15,9 +16,10 @@ from job_stream.errors import BuildError
 
 from .kinds import nearest
 
-__all__ = ["Parameters", "check_filled", "parameters_of"]
+__all__ = ["Parameters", "check_filled", "check_runs", "parameters_of"]
 
-_VARKEYWORDS = 8
+_VARKEYWORDS, _GENERATOR, _ASYNC = 0x8, 0x20, 0x80 | 0x200
+"""Flags of code objects, as in the module inspect, which is slow to import."""
 
 
 class Parameters(NamedTuple):
@@ -77,6 +79,21 @@ def _inspected(function: Callable[..., Any]) -> Parameters | None:
         any(p.kind is Parameter.VAR_KEYWORD for p in found),
         frozenset(p.name for p in found if p.kind is Parameter.POSITIONAL_ONLY),
     )  # fmt: skip
+
+
+def check_runs(subject: str, function: Any, is_to_end: bool) -> None:
+    """Refuses a function of which a call runs nothing of it.
+
+    Args:
+        is_to_end: whether its work is to be done when it returns; else what it gives may be gone through later.
+    """
+    while isinstance(function, partial):
+        function = function.func
+    flags = getattr(getattr(function, "__code__", None), "co_flags", 0)
+    if flags & _ASYNC or (is_to_end and flags & _GENERATOR):
+        what = "async" if flags & _ASYNC else "a generator (it has a yield)"
+        raise BuildError(f"{subject}: its function {function.__qualname__} is {what}, so a call would not run it: "
+                         "give one that does its work and returns")  # fmt: skip
 
 
 def check_filled(

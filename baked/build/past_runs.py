@@ -21,12 +21,12 @@ from .kinds import GENERATORS, INVARIANTS
 from .layered import needs_first
 from .records import CONFIRMED, GRAPH, INVALIDATED, NAME
 
-__all__ = ["BuildPicture", "JobPicture", "PastRuns", "source_of", "tails_of"]
+__all__ = ["HINDERED", "BuildPicture", "JobPicture", "PastRuns", "source_of", "tails_of"]
 
 TAIL_BYTES = 4096
 """How much of the end of a log is shown with a job."""
 
-_HINDERED = frozenset({"failed", "blocked", "stopped"})
+HINDERED = frozenset({"failed", "blocked", "stopped"})
 
 
 class JobPicture(NamedTuple):
@@ -182,7 +182,7 @@ class PastRuns:
             return "running" if self.is_running else "stopped"
         if last == "failed" and self.failures[job_id]["error"] != INVALIDATED:
             return "failed"
-        if number <= self._run_at and not _HINDERED.isdisjoint(needed):
+        if number <= self._run_at and not HINDERED.isdisjoint(needed):
             return "blocked"
         if last != "done":
             return "new"

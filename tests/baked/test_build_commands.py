@@ -70,6 +70,11 @@ def test_status_counts_and_names_what_went_wrong(folder):
     ]  # fmt: skip
 
 
+def test_why_of_a_blocked_job_names_what_blocks_it(folder):
+    ran(is_bad=True)
+    assert lines(call("why", "out/third")) == ["out/third (file): blocked", "it did not run, because of: out/second"]
+
+
 def test_status_of_a_second_run_that_had_nothing_to_do(folder):
     ran()
     assert lines(call("status")) == ["made 4"]

@@ -180,6 +180,36 @@ def test_a_parameter_that_is_filled_by_position_only():
     assert b.run().made == ["source", "placed"]
 
 
+def test_a_function_of_which_a_call_runs_nothing():
+    async def waiting(path):
+        path.write_text("x")
+
+    def yielding(path):
+        yield path.write_text("x")
+
+    async def value():
+        return 1
+
+    b = build(quiet=True)
+    for declare in (
+        lambda: b.file("a", waiting),
+        lambda: b.file("a", partial(waiting)),
+        lambda: b.load("value", value),
+        lambda: b.cached("a", value),
+        lambda: b.file("a", yielding),
+        lambda: b.generate("more", yielding),
+    ):
+        with pytest.raises(BuildError, match=r"is (async|a generator .*), so a call would not run it"):
+            declare()
+
+    @b.inject("injected")
+    def injected(b):
+        yield b.file("first", write)
+
+    b.file("second", write, needs=[injected])
+    assert sorted(b.run().made) == ["first", "injected", "second"]
+
+
 def test_declared_again_it_is_the_same_job():
     b = build(quiet=True)
     jobs = [b.file("a", write, needs=[need]) for need in ("s", "t")]
