@@ -12,6 +12,7 @@ import os
 import select
 import socket
 from collections import deque
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
@@ -22,9 +23,12 @@ from ..workers.links import close_segment, hang_up, open_pair, receive_all, try_
 from ..workers.protocol import KINDS, ToNursery
 from ..workers.streams import Forwarding
 from ..workers.worker import Setup
-from .starting import Start
 
-__all__ = ["Hold"]
+__all__ = ["Hold", "Start"]
+
+Start = Callable[[Setup, Forwarding, socket.socket, socket.socket, list[socket.socket]], int]
+"""Starts a nursery and gives its pid. It is given the setup, where output goes, its ends of the connections for
+commands and for what workers say, and the rank's ends of them."""
 
 
 class Hold:

@@ -21,11 +21,11 @@ from ..memory.codec import Codec
 from ..memory.words import NOTE_CPU, NOTE_STARTED, NOTE_WALL
 from ..stream.plan import Plan
 from ..workers.links import close_segment, hang_up, open_pair, receive_all, try_send
+from ..workers.nursery import fork_nursery
 from ..workers.protocol import KINDS, Died, Fork, Forked, Kill, NotForked, Stopped, ToWorker
 from ..workers.streams import Forwarding
 from ..workers.worker import KEEPER, Setup
-from .hold import Hold
-from .starting import Start, forked
+from .hold import Hold, Start
 
 __all__ = ["Death", "ProcessPool"]
 
@@ -88,7 +88,7 @@ class ProcessPool:
         LimitError: the system has refused.
     """
 
-    def __init__(self, setup: Setup, forwarding: Forwarding, start: Start = forked) -> None:
+    def __init__(self, setup: Setup, forwarding: Forwarding, start: Start = fork_nursery) -> None:
         self._board = setup.board
         self._plan = setup.plan
         self._spent = Arena(bytearray())

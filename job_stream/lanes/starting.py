@@ -1,4 +1,4 @@
-"""How the nursery of a run is started: forked from the script, or from the fork server; see ``workers.forkserver``."""
+"""How the nursery of a run is started by the fork server; see ``workers.forkserver``. Loaded where that is wanted."""
 
 from __future__ import annotations
 
@@ -20,17 +20,11 @@ from ..ground.texts import said
 from ..stream.plan import Plan
 from ..workers.forkserver import READY, Cargo, Circumstances
 from ..workers.links import open_pair, send
-from ..workers.nursery import fork_nursery
 from ..workers.streams import Forwarding, flush_standard
 from ..workers.worker import Setup
 
-__all__ = ["ForkServerStart", "Start", "forked"]
+__all__ = ["ForkServerStart"]
 
-Start = Callable[[Setup, Forwarding, socket.socket, socket.socket, list[socket.socket]], int]
-"""Starts a nursery and gives its pid. It is given the setup, where output goes, its ends of the connections for
-commands and for what workers say, and the rank's ends of them."""
-
-forked: Start = fork_nursery
 PATIENCE_S = 2.0
 REMEDY = "take that out of it, or leave the start method as it is: Work(startMethod='fork')"
 

@@ -22,7 +22,6 @@ from ..ground.environment import MEMORY, START
 from ..ground.limits import explained
 from ..ground.linux import need_linux
 from ..lanes.pool import ProcessPool
-from ..lanes.starting import ForkServerStart, forked
 from ..lanes.threads import ThreadPool
 from ..memory.buffers import Buffers
 from ..memory.kin import kin
@@ -38,6 +37,7 @@ from ..ranks.hosts import names_of_hosts
 from ..ranks.world import size_of
 from ..stream.plan import Plan
 from ..values import Failure
+from ..workers.nursery import fork_nursery
 from ..workers.streams import Forwarding
 from ..workers.surroundings import Surroundings
 from ..workers.worker import Setup
@@ -55,6 +55,7 @@ from .together import is_elsewhere, quietly
 
 if TYPE_CHECKING:
     from ..checkpoints.saver import Saver
+    from ..lanes.starting import ForkServerStart
 
 __all__ = ["Runtime"]
 
@@ -127,8 +128,8 @@ class Runtime:
         self.statistics = Statistics()
         self._shutdown = Shutdown()
         self._mailbox = mailbox or Mailbox()
-        method = start_method or START.read() or "fork"
-        start = ForkServerStart() if plan.uses_processes and method == "forkserver" else None
+        is_served = plan.uses_processes and (start_method or START.read()) == "forkserver"
+        start = _fork_server() if is_served else None
         self._board = SharedWords(plan.uses_processes if start is None else start.board)
         roots = [part for place in plan.places for part in (place.function, place.store, place.emit, place.key)]
         self._family = kin.begin([*roots, *source.sequences], self._is_saved or size_of() > 1 or start is not None,
@@ -152,7 +153,7 @@ class Runtime:
     def _fork(self, setup: Setup, forwarding: Forwarding, start: ForkServerStart | None) -> ProcessPool:
         try:
             with quietly():
-                pool = ProcessPool(setup, forwarding, start or forked)
+                pool = ProcessPool(setup, forwarding, start or fork_nursery)
             forwarding.start()
         except BaseException:
             forwarding.close()
@@ -433,3 +434,9 @@ class Runtime:
 
 def _nothing() -> None:
     """There is nothing to close."""
+
+
+def _fork_server() -> ForkServerStart:
+    from ..lanes.starting import ForkServerStart  # few runs want it
+
+    return ForkServerStart()

@@ -249,7 +249,7 @@ class Shell:
         set_(cluster_module, "Event", threads.Event)
         for module in (cluster_module, silence):
             set_(module, "time", SimpleNamespace(monotonic=sim.monotonic, sleep=sim.sleep))
-        set_(runtime, "ProcessPool", lambda setup, forwarding: self.pool)
+        set_(runtime, "ProcessPool", lambda setup, forwarding, start: self.pool)
         set_(runtime, "ThreadPool", lambda setup, post, packing, around: ThreadLanes(self, post))
         set_(runtime, "Forwarding", Forwarding)
         set_(runtime, "kin", SimpleNamespace(begin=lambda *given: None, end=lambda family: None))
