@@ -91,8 +91,10 @@ def restore(captured: State, state: RankState, router: Router, progress: Progres
     state.ledger.restore(captured.last_loan)
     for saved in captured.pieces:
         _open(state, saved)
-    for keeper in captured.keepers:
-        for entry, call in state.stores[keeper.processes].restore(keeper.stores, keeper.last):
+    held = [store for keeper in captured.keepers for store in keeper.stores]
+    for keeper in captured.keepers:  # a stage may have been moved from processes to threads, or back
+        own = tuple(store for store in held if state.plan.places[store.place].processes == keeper.processes)
+        for entry, call in state.stores[keeper.processes].restore(own, keeper.last):
             progress.restore(entry, call)
     router.restore(captured.deliveries, captured.results)
     state.touched.update(scope.number for scope in captured.scopes)

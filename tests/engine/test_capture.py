@@ -116,6 +116,17 @@ def test_a_store_is_a_copy_and_the_calls_since():
     assert store.calls == (CallState(merge.call, "merge", 1, B, True, False),)
 
 
+def test_stores_go_to_the_keeper_of_the_kind_that_their_stage_has_now():
+    before = with_log()[0].capture()
+    plan = plan_of(*FOLDING)
+    for place in plan.places:
+        place.processes = False
+    moved = Rank(plan, (Part(4),), 2, 0, (2,), before).capture()
+    assert [keeper.stores for keeper in moved.keepers] == [(), before.keepers[0].stores]
+    back = resumed(moved, *FOLDING).capture()
+    assert [keeper.stores for keeper in back.keepers] == [before.keepers[0].stores, ()]
+
+
 def in_frame(kinds: tuple[str, ...] = FRAME, **more: int) -> tuple[Rank, m.Lend]:
     """An open frame with one child, which is lent."""
     rank, (lend,) = begun(*kinds, items=1, **more)
