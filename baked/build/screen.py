@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 import time
@@ -111,10 +112,17 @@ class Screen:
 
 
 def _write(text: str) -> None:
-    """That nobody can read it any more (a closed pipe, a full disk, no stderr at all) is no reason to end a build."""
+    """That nobody can read it any more (a closed pipe, a full disk, no stderr at all) is no reason to end a build.
+
+    Where stderr is a file, nothing stays in its buffer: Python would fail to write it at the end of the script.
+    """
     with suppress(AttributeError, OSError, ValueError):
-        sys.stderr.write(text)
         sys.stderr.flush()
+        if isinstance(sys.stderr, io.TextIOWrapper) and isinstance(sys.stderr.buffer, io.BufferedWriter):
+            os.write(sys.stderr.fileno(), text.encode(sys.stderr.encoding, sys.stderr.errors or "strict"))
+        else:
+            sys.stderr.write(text)
+            sys.stderr.flush()
 
 
 def _is_terminal() -> bool:

@@ -45,7 +45,7 @@ def test_a_build_goes_on_where_nobody_reads_what_it_says(kind, tmp_path):
                               env={**os.environ, **environment}).returncode  # fmt: skip
 
     assert code(JOBS_BUILD="plan") == 3
-    assert code() == 1
+    assert code() in {1, 120}  # 120: Python could not print the exception
     assert sorted(path.name for path in tmp_path.glob("*.txt")) == ["0.txt", "1.txt", "2.txt"]
     assert (tmp_path / ".build" / "history.jsonl").stat().st_size
     if stream is not None:

@@ -73,8 +73,8 @@ def test_a_file_that_goes_while_its_folder_is_read_is_not_there(folder, monkeypa
     (folder / "data" / "fleeting").write_text("gone soon")
     look = file_state._look_of_folder
 
-    def look_and_remove(path):
-        found = look(path)
+    def look_and_remove(path, without):
+        found = look(path, without)
         (folder / "data" / "fleeting").unlink()
         return found
 

@@ -113,8 +113,10 @@ SCRIPT = """
         w, taker = made if isinstance(made, tuple) else (made, take)
         w.result(taker)
         w.run()
-    peaks = [resource.getrusage(who).ru_maxrss >> 10 for who in (resource.RUSAGE_CHILDREN, resource.RUSAGE_SELF)]
-    print(getRank(), *peaks, taken[each], sum(taken.values()), sep=",")
+    # of this process since it was started: getrusage would tell of the one that it was forked from, too
+    own = next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmHWM"))
+    workers = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
+    print(getRank(), workers >> 10, own >> 10, taken[each], sum(taken.values()), sep=",")
 """
 
 KINDS = (
