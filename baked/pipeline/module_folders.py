@@ -20,7 +20,8 @@ from .problems import Problem, Problems, did_you_mean, listed
 from .schema import MANIFEST, PARAM, Fields, fields_of, is_word
 
 __all__ = [
-    "Modules", "Param", "ProgramModule", "check_resources", "print_of_interpreter", "watched_folder",
+    "Modules", "Param", "ProgramModule", "check_resources", "plain_name", "print_of_interpreter",
+    "watched_folder",
 ]  # fmt: skip
 
 MANIFEST_NAME = "manifest.yaml"
@@ -60,7 +61,7 @@ class ProgramModule:
     inputs: dict[str, Param] = field(default_factory=dict)
     outputs: dict[str, Param] = field(default_factory=dict)
     command: tuple[str, ...] = ()
-    interpreter: Path = Path(sys.executable)
+    interpreter: Path = field(default_factory=lambda: plain_name(Path(sys.executable)))
     venv: Path | None = None
     requirements: Path | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
@@ -240,9 +241,15 @@ def watched_folder(module: ProgramModule) -> tuple[str, ...]:
     return *PASSED_OVER, *venvs, *(pattern.rstrip("/") for pattern in module.ignore)
 
 
+def plain_name(path: Path) -> Path:
+    """An interpreter by the plainest of its names: a command may have been installed with another one than is used."""
+    names = [path.with_name(name) for name in ("python", "python3")]
+    return next((name for name in names if name.exists() and path.exists() and name.samefile(path)), path)
+
+
 def print_of_interpreter(path: Path) -> str:
     """Its path and version, without starting it."""
-    if path == Path(sys.executable):
+    if path == plain_name(Path(sys.executable)):
         return f"{path} {sys.version.split()[0]}"
     config = path.parent.parent / "pyvenv.cfg"
     lines = config.read_text(encoding="utf-8").splitlines() if config.exists() else []

@@ -57,6 +57,17 @@ def test_nothing_runs_twice():
     assert ran() == []
 
 
+def test_nothing_runs_again_for_the_same_interpreter_by_another_of_its_names(monkeypatch):
+    run()
+    ran()
+    path = Path(sys.executable)
+    others = [path.with_name(name) for name in ("python", "python3", "python{}.{}".format(*sys.version_info))]
+    for other in [each for each in others if each.exists() and each.samefile(path)]:
+        monkeypatch.setattr(sys, "executable", str(other))
+        assert run().kept == ["one/a", "two/b"]
+    assert ran() == []
+
+
 def test_temporary_artifacts_stay_where_that_is_asked_for():
     assert run(keepTemp=True).temp["a.txt"].read_text() == "sa"
 
