@@ -257,6 +257,8 @@ class Script:
         return end_of(self.process, self.out, self.err, self.mark, deadline_s)
 
     def kill(self) -> None:
+        if self.process.poll() is None:
+            self.process.kill()  # first: it would have a worker that died replaced
         for pid in self.living():
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
