@@ -12,7 +12,7 @@ from support import QUIET, wait_until
 from job_stream import Work
 from job_stream.errors import PlanError
 
-STREAMS = 20
+STREAMS = 200
 
 
 def said(start, text: str, *arguments) -> str:
