@@ -5,19 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from build_support import quiet
 
-from job_stream.baked.build import build
 from job_stream.errors import BuildError
 
-
-@pytest.fixture(autouse=True)
-def folder(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
-def quiet():
-    return build(quiet=True)
+pytestmark = pytest.mark.usefixtures("folder")
 
 
 def generating():

@@ -19,10 +19,7 @@ HOSTILE = '</script><script>document.title="taken"</script><b>&"\'\\ \x07]]>--'
 SVG = "{http://www.w3.org/2000/svg}"
 
 
-@pytest.fixture(autouse=True)
-def folder(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
+pytestmark = pytest.mark.usefixtures("folder")
 
 
 def fails(path, text):

@@ -15,11 +15,7 @@ from support import Script
 from job_stream.baked.build import JobList, build
 from job_stream.errors import BuildError, GraphError
 
-
-@pytest.fixture(autouse=True)
-def folder(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
+pytestmark = pytest.mark.usefixtures("folder")
 
 
 def write(path):

@@ -10,11 +10,7 @@ import pytest
 from job_stream.baked.build import build
 from job_stream.errors import BuildError, ProgramError
 
-
-@pytest.fixture(autouse=True)
-def folder(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
+pytestmark = pytest.mark.usefixtures("folder")
 
 
 def caching(value=1, user="u", **keywords):

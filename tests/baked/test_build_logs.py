@@ -8,19 +8,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from build_support import quiet
 
-from job_stream.baked.build import build
 from job_stream.errors import JobDied
 
-
-@pytest.fixture(autouse=True)
-def folder(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
-def quiet(**keywords):
-    return build(**{"quiet": True, **keywords})
+pytestmark = pytest.mark.usefixtures("folder")
 
 
 def logs():

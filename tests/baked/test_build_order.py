@@ -11,11 +11,7 @@ import pytest
 from job_stream.baked.build import build
 from job_stream.errors import BuildError, CycleError, GraphError
 
-
-@pytest.fixture(autouse=True)
-def folder(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
+pytestmark = pytest.mark.usefixtures("folder")
 
 
 def write(path, text="x"):

@@ -9,20 +9,13 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from build_support import quiet
 from support import Script, wait_until
 
 from job_stream.baked.build import Fingerprint, build
 from job_stream.errors import BuildError, CycleError, GraphError, JobContractError, JobDied, JobTimeout
 
-
-@pytest.fixture(autouse=True)
-def folder(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
-def quiet(**keywords):
-    return build(**{"quiet": True, **keywords})
+pytestmark = pytest.mark.usefixtures("folder")
 
 
 def note(name):

@@ -10,11 +10,7 @@ import pytest
 from job_stream.baked.build import build, file_state
 from job_stream.errors import BuildError
 
-
-@pytest.fixture(autouse=True)
-def folder(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
+pytestmark = pytest.mark.usefixtures("folder")
 
 
 def made(*patterns, needs=None):
