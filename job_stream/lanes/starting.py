@@ -17,6 +17,7 @@ from typing import Any
 from ..errors import EngineError, PlanError
 from ..ground.forks import disown, own
 from ..ground.texts import said
+from ..memory.arena import new_memory_file
 from ..stream.plan import Plan
 from ..workers.forkserver import READY, Cargo, Circumstances
 from ..workers.links import open_pair, send
@@ -38,7 +39,7 @@ class ForkServerStart:
     """
 
     def __init__(self) -> None:
-        self.board = os.memfd_create("job_stream-board", os.MFD_CLOEXEC)
+        self.board = new_memory_file()
 
     def close(self) -> None:
         """The nursery has been started, or is not wanted any more."""
@@ -71,7 +72,7 @@ def _refused(answer: bytes) -> EngineError | PlanError:
 
 
 def _memory_file(data: bytes) -> int:
-    fd = os.memfd_create("job_stream-cargo", os.MFD_CLOEXEC)
+    fd = new_memory_file()
     with open(fd, "wb", closefd=False) as file:
         file.write(data)
     os.lseek(fd, 0, os.SEEK_SET)
@@ -95,12 +96,12 @@ def _packed_cargo(setup: Setup) -> bytes:
     defined = _defined_in_main()
     try:
         return for_strangers(Cargo(sent, defined))
-    except Exception as error:
-        _check(setup, for_strangers, error)
+    except Exception:
+        _check(setup, for_strangers)
     return for_strangers(Cargo(sent, {name: what for name, what in defined.items() if _goes(what, for_strangers)}))
 
 
-def _check(setup: Setup, pack: Callable[[Any], bytes], error: Exception) -> None:
+def _check(setup: Setup, pack: Callable[[Any], bytes]) -> None:
     """Finds out what it is that cannot be sent.
 
     Raises:

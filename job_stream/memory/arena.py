@@ -17,7 +17,7 @@ from ..ground.forks import MEMORY_FILE
 from ..ground.limits import files_for_one, named
 from .payload import MAPPED_FROM, Buffer
 
-__all__ = ["FREE_BYTES", "Arena"]
+__all__ = ["FREE_BYTES", "Arena", "new_memory_file"]
 
 FREE_BYTES = 256 << 20
 ROOMY = 8
@@ -82,7 +82,7 @@ class Arena:
         """A segment that nobody reads: one to be used again, or one for this time only."""
         number = self._acquire(size)
         if number is None:
-            self._once.append(_new_file())
+            self._once.append(new_memory_file())
             return len(self._free), self._once[-1]
         return number, self._fds[number]
 
@@ -110,7 +110,7 @@ class Arena:
     def _new(self, size: int) -> int | None:
         for number in range(min(len(self._free), files_for_one())):
             if number not in self._fds:
-                self._fds[number] = _new_file()
+                self._fds[number] = new_memory_file()
                 self._sizes[number] = 0
                 return self._occupy(number)
         return None
@@ -142,7 +142,12 @@ def _allowed(size: int) -> AbstractContextManager[None]:
     return named(f"{size:,} bytes cannot travel between processes at once")
 
 
-def _new_file() -> int:
+def new_memory_file() -> int:
+    """The descriptor of an empty one; a process that is forked from here lets go of it.
+
+    Raises:
+        LimitError: there can be no more.
+    """
     with named("there can be no more memory files"):
         return os.memfd_create(MEMORY_FILE, os.MFD_CLOEXEC)
 

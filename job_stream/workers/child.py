@@ -24,7 +24,7 @@ from .renewal import renew_random
 from .streams import Forwarding, settle_output
 from .worker import Setup, new_worker
 
-__all__ = ["SETTLED", "settle", "work"]
+__all__ = ["SETTLED", "ignore", "settle", "work"]
 
 _SAVING = (signal.SIGTERM, signal.SIGUSR1)
 SETTLED = (signal.SIGINT, *_SAVING, signal.SIGHUP, signal.SIGUSR2)
@@ -43,14 +43,14 @@ def settle(parent: int, survives_sigterm: bool, at_its_death: int = signal.SIGKI
         handler = signal.getsignal(number)
         is_answered = handler not in (signal.SIG_DFL, signal.SIG_IGN) or (survives_sigterm and number in _SAVING)
         if is_answered or number == signal.SIGINT:
-            signal.signal(number, _ignore)
+            signal.signal(number, ignore)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, SETTLED)
     prctl()(_PDEATHSIG, at_its_death, 0, 0, 0)
     if os.getppid() != parent:
         os._exit(1)
 
 
-def _ignore(number: int, frame: FrameType | None) -> None:
+def ignore(number: int, frame: FrameType | None) -> None:
     """A handler, not SIG_IGN: programs that a job starts would inherit that."""
 
 

@@ -19,12 +19,12 @@ import signal
 import socket
 import sys
 from contextlib import suppress
-from types import FrameType, ModuleType
+from types import ModuleType
 from typing import Any, BinaryIO, NamedTuple
 
 from ..ground.limits import raise_files
 from ..memory.words import SharedWords
-from .child import SETTLED
+from .child import SETTLED, ignore
 from .links import receive
 from .nursery import Nursery, run_forked, thread_limiter
 from .orphans import prctl
@@ -65,7 +65,7 @@ def serve(number: int, script: int) -> None:
         script: its pid.
     """
     for each in SETTLED:
-        signal.signal(each, _ignore)
+        signal.signal(each, ignore)  # the script answers them
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # so nobody needs to reap nurseries
     prctl()
     raise_files()
@@ -76,10 +76,6 @@ def serve(number: int, script: int) -> None:
         poll.register(orders, select.POLLIN)
         while [fd for fd, _ in poll.poll()] == [orders.fileno()] and (message := receive(orders)) is not None:
             _obey(orders, message[0].decode().split(), message[1])
-
-
-def _ignore(number: int, frame: FrameType | None) -> None:
-    """The script answers signals."""
 
 
 def _obey(orders: socket.socket, names: list[str], fds: list[int]) -> None:
